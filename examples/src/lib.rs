@@ -1,0 +1,1 @@
+//! Programs that show one use each: `cargo run -p examples --example NAME`.

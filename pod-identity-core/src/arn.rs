@@ -1,0 +1,227 @@
+//! Amazon Resource Names, as far as identity needs them: accounts, partitions, role ARNs.
+//!
+//! The forms are those of the IAM user guide, *IAM identifiers*: six colon-separated parts,
+//! `arn:partition:service:region:account:resource`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A text that is not the identifier it was read as.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not {expected}")]
+pub struct ParseArnError {
+    text: String,
+    expected: &'static str,
+}
+
+impl ParseArnError {
+    fn new(text: &str, expected: &'static str) -> Self {
+        Self { text: text.to_owned(), expected }
+    }
+}
+
+/// A twelve-digit AWS account id.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AccountId(String);
+
+impl AccountId {
+    /// The twelve digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AccountId {
+    type Err = ParseArnError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ParseArnError::new(
+                text,
+                "an AWS account id (twelve digits, quoted where a number would lose zeros)",
+            ))
+        }
+    }
+}
+
+/// An AWS partition: `aws`, `aws-cn`, `aws-us-gov`, the isolated ones.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Partition(String);
+
+impl Partition {
+    /// The partition's name, the second part of its ARNs.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The partition that a region lies in, by the prefixes of the SDKs' `partitions.json`;
+    /// `aws` where no other prefix fits.
+    pub fn of_region(region: &str) -> Self {
+        const PREFIXES: [(&str, &str); 7] = [
+            ("cn-", "aws-cn"),
+            ("eusc-", "aws-eusc"),
+            ("us-gov-", "aws-us-gov"),
+            ("us-iso-", "aws-iso"),
+            ("us-isob-", "aws-iso-b"),
+            ("us-isof-", "aws-iso-f"),
+            ("eu-isoe-", "aws-iso-e"),
+        ];
+        let name = PREFIXES.iter().find(|(prefix, _)| region.starts_with(prefix)).map_or("aws", |(_, p)| p);
+        Self(name.to_owned())
+    }
+}
+
+impl FromStr for Partition {
+    type Err = ParseArnError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = text == "aws"
+            || text.strip_prefix("aws-").is_some_and(|rest| {
+                !rest.is_empty()
+                    && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            });
+        if known { Ok(Self(text.to_owned())) } else { Err(ParseArnError::new(text, "an AWS partition")) }
+    }
+}
+
+/// The ARN of an IAM role: `arn:aws:iam::123456789012:role/path/name`.
+///
+/// The path is part of the ARN but of no session's ARN; [`RoleArn::name`] leaves it out.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RoleArn {
+    text: String,
+    partition: Partition,
+    account: AccountId,
+}
+
+impl RoleArn {
+    /// The whole ARN.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The partition of the role's account.
+    pub fn partition(&self) -> &Partition {
+        &self.partition
+    }
+
+    /// The account that the role lives in.
+    pub fn account(&self) -> &AccountId {
+        &self.account
+    }
+
+    /// The role's name without its path.
+    pub fn name(&self) -> &str {
+        self.text.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The ARN that a session of this role acts under:
+    /// `arn:aws:sts::123456789012:assumed-role/name/session`.
+    pub fn session(&self, session_name: &str) -> String {
+        format!("arn:{}:sts::{}:assumed-role/{}/{session_name}", self.partition, self.account, self.name())
+    }
+}
+
+impl FromStr for RoleArn {
+    type Err = ParseArnError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid =
+            || ParseArnError::new(text, "the ARN of an IAM role (arn:aws:iam::123456789012:role/name)");
+        if !(20..=2048).contains(&text.len()) {
+            return Err(invalid());
+        }
+        let mut parts = text.splitn(6, ':');
+        let mut next = || parts.next().ok_or_else(invalid);
+        let (arn, partition, service, region, account, resource) =
+            (next()?, next()?, next()?, next()?, next()?, next()?);
+        let path = resource.strip_prefix("role/").ok_or_else(invalid)?;
+        let name = path.rsplit('/').next().unwrap_or_default();
+        // Character sets of IAM's RoleName and Path (CreateRole API reference).
+        let name_fits = (1..=64).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b));
+        let path_fits = path.bytes().all(|b| (0x21..0x7f).contains(&b)) && path.len() <= 512 + 64;
+        if arn != "arn" || service != "iam" || !region.is_empty() || !name_fits || !path_fits {
+            return Err(invalid());
+        }
+        let partition = partition.parse().map_err(|_| invalid())?;
+        let account = account.parse().map_err(|_| invalid())?;
+        Ok(Self { text: text.to_owned(), partition, account })
+    }
+}
+
+macro_rules! text_conversions {
+    ($($name:ident => $field:tt),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.$field)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = ParseArnError;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.$field
+            }
+        }
+    )*};
+}
+
+text_conversions!(AccountId => 0, Partition => 0, RoleArn => text);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_arn_gives_its_parts_and_its_sessions() {
+        let role: RoleArn = "arn:aws-us-gov:iam::111122223333:role/team/a/app".parse().unwrap();
+        assert_eq!(role.partition().as_str(), "aws-us-gov");
+        assert_eq!(role.account().as_str(), "111122223333");
+        assert_eq!(role.name(), "app");
+        assert_eq!(role.session("s"), "arn:aws-us-gov:sts::111122223333:assumed-role/app/s");
+    }
+
+    #[test]
+    fn what_is_no_role_arn_is_refused() {
+        for text in [
+            "",
+            "app",
+            "arn:aws:iam::111122223333:user/app",
+            "arn:aws:iam::1111:role/app",
+            "arn:aws:iam:us-east-1:111122223333:role/app",
+            "arn:aws:sts::111122223333:assumed-role/app/s",
+            "arn:aws:iam::111122223333:role/",
+            "arn:aws:iam::111122223333:role/a b",
+            "arn:azure:iam::111122223333:role/app",
+            "urn:aws:iam::111122223333:role/app",
+        ] {
+            assert!(text.parse::<RoleArn>().is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn regions_lie_in_their_partitions() {
+        for (region, partition) in [
+            ("eu-west-1", "aws"),
+            ("cn-north-1", "aws-cn"),
+            ("us-isob-east-1", "aws-iso-b"),
+            ("us-gov-west-1", "aws-us-gov"),
+        ] {
+            assert_eq!(Partition::of_region(region).as_str(), partition);
+        }
+    }
+}

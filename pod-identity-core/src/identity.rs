@@ -1,0 +1,182 @@
+//! Who asks: cluster, namespace, service account, pod and node, each a type of its own.
+//!
+//! A value of these types has been checked once, when it was made; nothing checks it again.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A name that breaks the rules of its kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a valid {kind}: {rule}")]
+pub struct InvalidName {
+    text: String,
+    kind: &'static str,
+    rule: &'static str,
+}
+
+/// RFC 1123 label: what Kubernetes asks of a namespace's name.
+fn is_label(text: &str) -> bool {
+    (1..=63).contains(&text.len()) && is_label_text(text)
+}
+
+/// RFC 1123 subdomain: what Kubernetes asks of the names of pods, service accounts and nodes.
+fn is_subdomain(text: &str) -> bool {
+    (1..=253).contains(&text.len()) && text.split('.').all(is_label_text)
+}
+
+fn is_label_text(text: &str) -> bool {
+    let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let bytes = text.as_bytes();
+    edge(bytes.first())
+        && edge(bytes.last())
+        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+}
+
+/// EKS Auth's pattern for a cluster name: 1–100 characters, `[0-9A-Za-z][A-Za-z0-9\-_]*`.
+fn is_cluster_name(text: &str) -> bool {
+    (1..=100).contains(&text.len())
+        && text.as_bytes()[0].is_ascii_alphanumeric()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// Kubernetes makes UIDs of 36 characters; none is longer than a label value may be.
+fn is_uid(text: &str) -> bool {
+    (1..=63).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident, $kind:literal, $check:ident, $rule:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidName;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Self::try_from(text.to_owned())
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidName;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                if $check(&text) { Ok(Self(text)) } else { Err(InvalidName { text, kind: $kind, rule: $rule }) }
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )*};
+}
+
+names! {
+    /// The name of a cluster, as EKS Auth takes it in the path of its one operation.
+    ClusterName, "cluster name", is_cluster_name,
+        "1 to 100 letters, digits, '-' or '_', the first a letter or digit";
+    /// The name of a Kubernetes namespace (RFC 1123 label).
+    Namespace, "namespace", is_label,
+        "1 to 63 lower-case letters, digits or '-', not at an edge '-'";
+    /// The name of a Kubernetes service account (RFC 1123 subdomain).
+    ServiceAccount, "service account name", is_subdomain,
+        "1 to 253 lower-case letters, digits, '-' or '.', as RFC 1123 says";
+    /// The name of a pod (RFC 1123 subdomain).
+    PodName, "pod name", is_subdomain,
+        "1 to 253 lower-case letters, digits, '-' or '.', as RFC 1123 says";
+    /// The name of a node (RFC 1123 subdomain).
+    NodeName, "node name", is_subdomain,
+        "1 to 253 lower-case letters, digits, '-' or '.', as RFC 1123 says";
+    /// The UID of a Kubernetes object: never used twice, unlike its name.
+    Uid, "UID", is_uid,
+        "1 to 63 letters, digits or '-'";
+}
+
+/// The pod that a token is bound to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Pod {
+    /// Its name, which a later pod may carry too.
+    pub name: PodName,
+    /// Its UID, which no other pod will ever carry.
+    pub uid: Uid,
+}
+
+/// The node that a token's pod runs on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Node {
+    /// Its name.
+    pub name: NodeName,
+    /// Its UID; API servers before Kubernetes 1.32 may leave it out.
+    pub uid: Option<Uid>,
+}
+
+/// Whom a verified token speaks for: one pod of one service account.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct WorkloadIdentity {
+    /// The token's issuer: two clusters may hold the same names, never the same issuer and keys.
+    pub issuer: String,
+    /// The pod's namespace.
+    pub namespace: Namespace,
+    /// The pod's service account.
+    pub service_account: ServiceAccount,
+    /// The service account's UID: an account made anew under an old name is another one.
+    pub service_account_uid: Uid,
+    /// The pod itself.
+    pub pod: Pod,
+}
+
+impl WorkloadIdentity {
+    /// The `sub` claim of this identity's tokens: `system:serviceaccount:<namespace>:<name>`.
+    pub fn subject(&self) -> String {
+        subject(&self.namespace, &self.service_account)
+    }
+}
+
+/// The `sub` claim of a service account's tokens (kubernetes `pkg/serviceaccount/util.go`).
+pub fn subject(namespace: &Namespace, service_account: &ServiceAccount) -> String {
+    format!("system:serviceaccount:{namespace}:{service_account}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rules_of_kubernetes() {
+        assert!("kube-system".parse::<Namespace>().is_ok());
+        for bad in ["", "-a", "a-", "A", "a.b", "a/b", "a b", &"a".repeat(64)] {
+            assert!(bad.parse::<Namespace>().is_err(), "{bad:?} was accepted");
+        }
+        assert!("web.v1".parse::<ServiceAccount>().is_ok());
+        for bad in ["a..b", ".a", "a:b", &"a".repeat(254)] {
+            assert!(bad.parse::<ServiceAccount>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn cluster_names_follow_the_rules_of_eks() {
+        assert!("Prod_1-b".parse::<ClusterName>().is_ok());
+        for bad in ["", "-a", "_a", "a.b", "ä", &"a".repeat(101)] {
+            assert!(bad.parse::<ClusterName>().is_err(), "{bad:?} was accepted");
+        }
+    }
+}
