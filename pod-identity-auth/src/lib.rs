@@ -1,1 +1,3 @@
-//! wip
+//! EKS Auth for clusters that are not EKS.
+
+pub mod sigv4;

@@ -1,0 +1,313 @@
+//! AWS Signature Version 4, the server's side: who signed this request?
+//!
+//! The rules are those of the IAM user guide, *AWS API request signatures* (create a signed request),
+//! read for services other than S3, and strict wherever clients leave no choice. Only the header form is
+//! read: a signature in the query string ends up in logs and proxies, and no caller of ours makes one.
+//!
+//! What a signature covers, the caller may rely on; what it does not cover, anybody on the way may have
+//! changed. So a request that carries an `x-amz-*` header or a content type outside its signature is
+//! refused.
+//!
+//! Two requests have one signature where AWS gives both the same canonical form: `%2b` and `%2B` in a
+//! query, a parameter's place among others of a different name, dot segments and repeated slashes in a
+//! path, runs of spaces in a header. None of these may carry meaning for a handler.
+
+mod authorization;
+mod canonical;
+mod signing_time;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::{digest, hmac};
+use http::HeaderMap;
+use http::header::{CONTENT_TYPE, DATE, HOST, HeaderName};
+use http::request::Parts;
+use zeroize::Zeroizing;
+
+use authorization::Authorization;
+use signing_time::SigningTime;
+
+/// How far a request's date may lie from our clock: AWS allows five minutes either way (IAM user guide,
+/// *Troubleshoot Signature Version 4 requests*).
+const SKEW_LIMIT: Duration = Duration::from_secs(5 * 60);
+
+const X_AMZ_CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
+const X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
+const X_AMZ_SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
+
+/// A secret access key: wiped from memory when dropped, never printed.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<String>);
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(redacted)")
+    }
+}
+
+/// Whose key signed a request.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Signer {
+    /// The access key id that the signature was made with.
+    pub access_key_id: String,
+    /// The region that the request was signed for.
+    pub region: String,
+    /// The session token that came with it, part of what was signed; whether it belongs to the key is for the
+    /// caller to check.
+    pub session_token: Option<String>,
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signer")
+            .field("access_key_id", &self.access_key_id)
+            .field("region", &self.region)
+            .field("session_token", &self.session_token.as_ref().map(|_| "redacted"))
+            .finish()
+    }
+}
+
+/// Why a request's signature was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SigV4Error {
+    /// No `Authorization` header.
+    #[error("the request is not signed: sign it with AWS Signature Version 4, in the Authorization header")]
+    Missing,
+    /// A signature in the query string.
+    #[error(
+        "the request is presigned (X-Amz-* in its query): put the signature into the Authorization header"
+    )]
+    Presigned,
+    /// Something about the signature's form is wrong; the text names it and says what is expected.
+    #[error("the request's signature cannot be read: {0}")]
+    Malformed(String),
+    /// Headers that have to be signed are not.
+    #[error(
+        "the header {0} is not among the signed headers: sign host, content-type and every x-amz-* header"
+    )]
+    UnsignedHeader(String),
+    /// The caller asked that its body be left out of the signature.
+    #[error(
+        "x-amz-content-sha256 does not hold a SHA-256 ({0}): sign the payload, unsigned ones are not taken"
+    )]
+    UnsignedPayload(String),
+    /// The body is another one than was signed.
+    #[error("the body's SHA-256 is not the one in x-amz-content-sha256: send the body that was signed")]
+    PayloadMismatch,
+    /// The signature was made for another place or day.
+    #[error(
+        "the request was signed for the {part} {found:?}, but {expected:?} is needed: {}",
+        scope_fix(part)
+    )]
+    WrongScope {
+        /// Which part of the credential scope: `date`, `region` or `service`.
+        part: &'static str,
+        /// What this server needs it to be.
+        expected: String,
+        /// What the request says.
+        found: String,
+    },
+    /// The request's date is too far from our clock.
+    #[error(
+        "the request was signed {seconds} s {} this server's clock, and at most {} s are allowed: \
+         synchronise the clocks of both machines (NTP)",
+        if *ahead { "ahead of" } else { "behind" },
+        SKEW_LIMIT.as_secs()
+    )]
+    Skewed {
+        /// Whether the caller's clock is the later one.
+        ahead: bool,
+        /// How far apart they are.
+        seconds: u64,
+    },
+    /// Nobody here has this access key id.
+    #[error("no such access key id is known here: use the key that this server was configured with")]
+    UnknownAccessKey,
+    /// The key is known and the signature is not what it gives.
+    #[error(
+        "the signature is not what this access key gives: check the secret access key, and that no proxy \
+         changes the host, path, query or signed headers"
+    )]
+    SignatureMismatch,
+}
+
+fn scope_fix(part: &str) -> &'static str {
+    match part {
+        "region" => "set the client's region (AWS_REGION) to it",
+        "service" => "call this endpoint with the client of that service",
+        _ => "the credential scope takes its day from x-amz-date",
+    }
+}
+
+fn malformed(what: impl Into<String>) -> SigV4Error {
+    SigV4Error::Malformed(what.into())
+}
+
+/// Verifies the request's signature and says who made it.
+///
+/// `secret_of` gives the secret of an access key id. With a `region` the request must be signed for it;
+/// without one any region will do, and [`Signer::region`] tells which. `body` is the whole body as it
+/// came.
+///
+/// # Errors
+///
+/// [`SigV4Error`], whose message names the cause and the fix and holds no secret and no header's value.
+pub fn verify(
+    parts: &Parts,
+    body: &[u8],
+    service: &str,
+    region: Option<&str>,
+    secret_of: impl Fn(&str) -> Option<Secret>,
+    now: SystemTime,
+) -> Result<Signer, SigV4Error> {
+    if canonical::is_presigned(parts.uri.query().unwrap_or_default()) {
+        return Err(SigV4Error::Presigned);
+    }
+    let authorization = Authorization::of(&parts.headers)?;
+    let signed_at = SigningTime::of(&parts.headers)?;
+    check_scope(&authorization, &signed_at, service, region)?;
+    check_skew(signed_at.time, now)?;
+    check_signed_headers(&parts.headers, &authorization, &signed_at)?;
+    let session_token = session_token(&parts.headers)?;
+    let payload = hex(digest::digest(&digest::SHA256, body).as_ref());
+    check_payload(&parts.headers, &payload)?;
+
+    let request = canonical::request(parts, &authorization.signed_headers, &payload)?;
+    let secret = secret_of(authorization.access_key_id).ok_or(SigV4Error::UnknownAccessKey)?;
+    let key = signing_key(&secret, &authorization);
+    let to_sign = format!(
+        "AWS4-HMAC-SHA256\n{}\n{}/{}/{}/aws4_request\n{}",
+        signed_at.text,
+        authorization.date,
+        authorization.region,
+        authorization.service,
+        hex(digest::digest(&digest::SHA256, &request).as_ref()),
+    );
+    // Constant in time: `hmac::verify` compares so.
+    hmac::verify(&key, to_sign.as_bytes(), &authorization.signature)
+        .map_err(|_| SigV4Error::SignatureMismatch)?;
+    Ok(Signer {
+        access_key_id: authorization.access_key_id.to_owned(),
+        region: authorization.region.to_owned(),
+        session_token,
+    })
+}
+
+fn check_scope(
+    authorization: &Authorization<'_>,
+    signed_at: &SigningTime,
+    service: &str,
+    region: Option<&str>,
+) -> Result<(), SigV4Error> {
+    let region = region.unwrap_or(authorization.region);
+    for (part, expected, found) in [
+        ("service", service, authorization.service),
+        ("region", region, authorization.region),
+        ("date", signed_at.day(), authorization.date),
+    ] {
+        if expected != found {
+            return Err(SigV4Error::WrongScope {
+                part,
+                expected: expected.to_owned(),
+                found: found.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn check_skew(signed_at: SystemTime, now: SystemTime) -> Result<(), SigV4Error> {
+    let (ahead, apart) = match signed_at.duration_since(now) {
+        Ok(apart) => (true, apart),
+        Err(behind) => (false, behind.duration()),
+    };
+    if apart > SKEW_LIMIT { Err(SigV4Error::Skewed { ahead, seconds: apart.as_secs() }) } else { Ok(()) }
+}
+
+/// Host always; the content type and every `x-amz-*` header that is there; the date that was used.
+fn check_signed_headers(
+    headers: &HeaderMap,
+    authorization: &Authorization<'_>,
+    signed_at: &SigningTime,
+) -> Result<(), SigV4Error> {
+    let is_signed = |name: &str| authorization.signed_headers.contains(&name);
+    let needs = |name: &HeaderName| {
+        name == CONTENT_TYPE
+            || name.as_str().starts_with("x-amz-")
+            || (name == DATE && signed_at.from_date_header)
+    };
+    let unsigned = headers.keys().filter(|name| needs(name)).find(|name| !is_signed(name.as_str()));
+    match unsigned {
+        Some(name) => Err(SigV4Error::UnsignedHeader(name.to_string())),
+        None if !is_signed(HOST.as_str()) => Err(SigV4Error::UnsignedHeader(HOST.to_string())),
+        None => Ok(()),
+    }
+}
+
+fn session_token(headers: &HeaderMap) -> Result<Option<String>, SigV4Error> {
+    let Some(value) = single(headers, &X_AMZ_SECURITY_TOKEN)? else { return Ok(None) };
+    let text = value.to_str().map_err(|_| malformed("x-amz-security-token is not printable ASCII"))?;
+    Ok(Some(text.to_owned()))
+}
+
+fn check_payload(headers: &HeaderMap, payload: &str) -> Result<(), SigV4Error> {
+    let Some(value) = single(headers, &X_AMZ_CONTENT_SHA256)? else { return Ok(()) };
+    let text = value.to_str().unwrap_or_default();
+    if text == payload {
+        return Ok(());
+    }
+    let is_digest = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    if is_digest {
+        return Err(SigV4Error::PayloadMismatch);
+    }
+    // AWS's own markers (UNSIGNED-PAYLOAD, STREAMING-...) are worth naming; anything else is not worth
+    // repeating.
+    let marker =
+        text.len() <= 64 && text.bytes().all(|b| b.is_ascii_uppercase() || b"-0123456789".contains(&b));
+    Err(SigV4Error::UnsignedPayload(if marker { text.to_owned() } else { "unknown text".to_owned() }))
+}
+
+/// The one value of a header that may not come twice.
+fn single<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a http::HeaderValue>, SigV4Error> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(malformed(format!("the header {name} comes twice, where one is expected")));
+    }
+    Ok(first)
+}
+
+/// The key that a secret gives for one day, region and service: four HMACs, one for each part of the scope.
+fn signing_key(secret: &Secret, scope: &Authorization<'_>) -> hmac::Key {
+    let mut initial = Zeroizing::new(Vec::with_capacity(4 + secret.0.len()));
+    initial.extend_from_slice(b"AWS4");
+    initial.extend_from_slice(secret.0.as_bytes());
+    let mut key = hmac::Key::new(hmac::HMAC_SHA256, &initial);
+    for part in [scope.date, scope.region, scope.service, "aws4_request"] {
+        key = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, part.as_bytes()).as_ref());
+    }
+    key
+}
+
+const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .flat_map(|b| [b >> 4, b & 15])
+        .map(|digit| char::from(HEX_DIGITS[usize::from(digit)]))
+        .collect()
+}
