@@ -41,9 +41,9 @@ fn is_cluster_name(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
-/// Kubernetes makes UIDs of 36 characters; none is longer than a label value may be.
+/// Kubernetes makes UIDs of 36 characters, kubelet 32 for static pods; a session name has room for no more.
 fn is_uid(text: &str) -> bool {
-    (1..=63).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    (1..=36).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 macro_rules! names {
@@ -108,7 +108,7 @@ names! {
         "1 to 253 lower-case letters, digits, '-' or '.', as RFC 1123 says";
     /// The UID of a Kubernetes object: never used twice, unlike its name.
     Uid, "UID", is_uid,
-        "1 to 63 letters, digits or '-'";
+        "1 to 36 letters, digits or '-'";
 }
 
 /// The pod that a token is bound to.

@@ -1,0 +1,215 @@
+//! All associations of all clusters: immutable, exact look-up, replaced as a whole.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Association, InvalidAssociation};
+use crate::cluster::Cluster;
+use crate::error::ErrorCode;
+use crate::identity::{ClusterName, Namespace, ServiceAccount};
+
+/// Clusters and their associations.
+#[derive(Debug, Default)]
+pub struct AssociationTable {
+    clusters: HashMap<ClusterName, ClusterAssociations>,
+}
+
+#[derive(Debug)]
+struct ClusterAssociations {
+    cluster: Arc<Cluster>,
+    associations: HashMap<Namespace, HashMap<ServiceAccount, Arc<Association>>>,
+}
+
+/// Why a table cannot be built.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TableError {
+    /// Two clusters have one name.
+    #[error("the cluster {0} is declared twice")]
+    DuplicateCluster(ClusterName),
+    /// Two associations are for one service account: EKS allows one.
+    #[error("cluster {cluster}: the service account {namespace}/{service_account} has two associations")]
+    DuplicateAssociation {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The namespace.
+        namespace: Namespace,
+        /// The service account.
+        service_account: ServiceAccount,
+    },
+    /// Two associations of a cluster have one id.
+    #[error("cluster {cluster}: the association id {id} is given twice")]
+    DuplicateId {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The id.
+        id: String,
+    },
+    /// An association breaks a rule.
+    #[error("cluster {cluster}: the association of {namespace}/{service_account}: {reason}")]
+    Invalid {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The namespace.
+        namespace: Namespace,
+        /// The service account.
+        service_account: ServiceAccount,
+        /// The rule.
+        reason: InvalidAssociation,
+    },
+}
+
+/// Why a look-up finds nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LookupError {
+    /// No cluster of that name.
+    #[error("no cluster named {0} is configured")]
+    ClusterUnknown(ClusterName),
+    /// The cluster has no association for that account.
+    #[error(
+        "cluster {cluster} has no association for service account {service_account} in namespace {namespace}"
+    )]
+    NotFound {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The namespace.
+        namespace: Namespace,
+        /// The service account.
+        service_account: ServiceAccount,
+    },
+}
+
+impl LookupError {
+    /// The stable code of this refusal.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::ClusterUnknown(_) => ErrorCode::ClusterUnknown,
+            Self::NotFound { .. } => ErrorCode::AssociationNotFound,
+        }
+    }
+}
+
+impl AssociationTable {
+    /// Builds a table, or refuses all of it: half a table would take roles away from pods.
+    ///
+    /// # Errors
+    /// [`TableError`] for the first cluster or association that cannot be taken.
+    pub fn build(
+        clusters: impl IntoIterator<Item = (Cluster, Vec<Association>)>,
+    ) -> Result<Self, TableError> {
+        let mut table = Self::default();
+        for (cluster, associations) in clusters {
+            let name = cluster.name.clone();
+            let entry = ClusterAssociations::build(cluster, associations)?;
+            if table.clusters.insert(name.clone(), entry).is_some() {
+                return Err(TableError::DuplicateCluster(name));
+            }
+        }
+        Ok(table)
+    }
+
+    /// The one association of a service account: exact names, no patterns.
+    ///
+    /// # Errors
+    /// [`LookupError`] where the cluster or the association does not exist.
+    pub fn lookup(
+        &self,
+        cluster: &ClusterName,
+        namespace: &Namespace,
+        service_account: &ServiceAccount,
+    ) -> Result<(&Arc<Cluster>, &Arc<Association>), LookupError> {
+        let entry = self.clusters.get(cluster).ok_or_else(|| LookupError::ClusterUnknown(cluster.clone()))?;
+        let found = entry.associations.get(namespace).and_then(|accounts| accounts.get(service_account));
+        found.map(|association| (&entry.cluster, association)).ok_or_else(|| LookupError::NotFound {
+            cluster: cluster.clone(),
+            namespace: namespace.clone(),
+            service_account: service_account.clone(),
+        })
+    }
+
+    /// Every association with its cluster, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Cluster, &Association)> {
+        self.clusters.values().flat_map(|entry| {
+            entry.associations.values().flat_map(HashMap::values).map(|found| (&*entry.cluster, &**found))
+        })
+    }
+
+    /// The names of the clusters, in no order.
+    pub fn clusters(&self) -> impl Iterator<Item = &ClusterName> {
+        self.clusters.keys()
+    }
+}
+
+impl ClusterAssociations {
+    fn build(cluster: Cluster, associations: Vec<Association>) -> Result<Self, TableError> {
+        let mut ids = std::collections::HashSet::new();
+        let mut index: HashMap<Namespace, HashMap<ServiceAccount, Arc<Association>>> = HashMap::new();
+        for association in associations {
+            let name = || cluster.name.clone();
+            let (namespace, service_account) =
+                (association.namespace.clone(), association.service_account.clone());
+            if let Err(reason) = association.check(&cluster) {
+                return Err(TableError::Invalid { cluster: name(), namespace, service_account, reason });
+            }
+            if !ids.insert(association.id.clone()) {
+                return Err(TableError::DuplicateId { cluster: name(), id: association.id.to_string() });
+            }
+            let accounts = index.entry(namespace.clone()).or_default();
+            if accounts.insert(service_account.clone(), Arc::new(association)).is_some() {
+                return Err(TableError::DuplicateAssociation { cluster: name(), namespace, service_account });
+            }
+        }
+        Ok(Self { cluster: Arc::new(cluster), associations: index })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster(name: &str) -> Cluster {
+        Cluster::new(name.parse().unwrap())
+    }
+
+    fn association(id: &str, namespace: &str, service_account: &str) -> Association {
+        Association::new(
+            id.parse().unwrap(),
+            namespace.parse().unwrap(),
+            service_account.parse().unwrap(),
+            format!("arn:aws:iam::111122223333:role/{id}").parse().unwrap(),
+        )
+    }
+
+    #[test]
+    fn a_look_up_is_exact() {
+        let table = AssociationTable::build([
+            (cluster("one"), vec![association("a-1", "shop", "cart"), association("a-2", "shop", "pay")]),
+            (cluster("two"), vec![association("a-1", "shop", "cart")]),
+        ])
+        .unwrap();
+        let found = |cluster: &str, namespace: &str, account: &str| {
+            table
+                .lookup(&cluster.parse().unwrap(), &namespace.parse().unwrap(), &account.parse().unwrap())
+                .map(|(cluster, found)| (cluster.name.to_string(), found.id.to_string()))
+                .map_err(|error| error.code())
+        };
+        assert_eq!(found("one", "shop", "pay"), Ok(("one".into(), "a-2".into())));
+        assert_eq!(found("two", "shop", "cart"), Ok(("two".into(), "a-1".into())));
+        assert_eq!(found("two", "shop", "pay"), Err(ErrorCode::AssociationNotFound));
+        assert_eq!(found("one", "cart", "shop"), Err(ErrorCode::AssociationNotFound));
+        assert_eq!(found("three", "shop", "cart"), Err(ErrorCode::ClusterUnknown));
+        assert_eq!(table.iter().count(), 3);
+    }
+
+    #[test]
+    fn what_is_declared_twice_is_refused() {
+        let build = |clusters| AssociationTable::build(clusters).map(drop);
+        assert!(matches!(
+            build(vec![(cluster("one"), vec![]), (cluster("one"), vec![])]),
+            Err(TableError::DuplicateCluster(_))
+        ));
+        let twice = vec![association("a-1", "shop", "cart"), association("a-2", "shop", "cart")];
+        assert!(matches!(build(vec![(cluster("one"), twice)]), Err(TableError::DuplicateAssociation { .. })));
+        let one_id = vec![association("a-1", "shop", "cart"), association("a-1", "shop", "pay")];
+        assert!(matches!(build(vec![(cluster("one"), one_id)]), Err(TableError::DuplicateId { .. })));
+    }
+}

@@ -1,0 +1,112 @@
+//! The credentials of a role session, and the JSON that SDKs read.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::arn::AccountId;
+
+/// Temporary AWS credentials: they never print, and are overwritten when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SessionCredentials {
+    /// The access key id, which is no secret: logs and audits name it.
+    pub access_key_id: String,
+    /// The secret access key.
+    pub secret_access_key: Zeroizing<String>,
+    /// The session token.
+    pub session_token: Zeroizing<String>,
+    /// When they end.
+    pub expires_at: SystemTime,
+    /// The account of the session, where known.
+    pub account: Option<AccountId>,
+}
+
+impl SessionCredentials {
+    /// The answer to an SDK's container credentials provider.
+    ///
+    /// All five members, `Expiration` in RFC 3339 ending in `Z`: the JavaScript and Rust SDKs refuse
+    /// an offset, and Python's needs the member (AWS SDKs and Tools reference, *Container credential
+    /// provider*).
+    ///
+    /// # Errors
+    /// Where `expires_at` lies outside the years that RFC 3339 can write.
+    pub fn to_container_json(&self) -> Result<Zeroizing<Vec<u8>>, jiff::Error> {
+        let expires_at = jiff::Timestamp::try_from(self.expires_at)?;
+        let body = ContainerCredentials {
+            access_key_id: &self.access_key_id,
+            secret_access_key: &self.secret_access_key,
+            token: &self.session_token,
+            account_id: self.account.as_ref(),
+            expiration: format!("{expires_at:.0}"),
+        };
+        // Room for all of it: a buffer that grows leaves copies of the secrets behind.
+        let mut json =
+            Zeroizing::new(Vec::with_capacity(512 + self.session_token.len() + self.secret_access_key.len()));
+        serde_json::to_writer(&mut *json, &body)
+            .map_err(|error| jiff::Error::from_args(format_args!("{error}")))?;
+        Ok(json)
+    }
+}
+
+impl fmt::Debug for SessionCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionCredentials")
+            .field("access_key_id", &self.access_key_id)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ContainerCredentials<'a> {
+    access_key_id: &'a str,
+    secret_access_key: &'a str,
+    token: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_id: Option<&'a AccountId>,
+    expiration: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    fn credentials() -> SessionCredentials {
+        SessionCredentials {
+            access_key_id: "ASIAEXAMPLE".to_owned(),
+            secret_access_key: Zeroizing::new("top-secret".to_owned()),
+            session_token: Zeroizing::new("secret-token".to_owned()),
+            expires_at: UNIX_EPOCH + Duration::from_millis(1_795_327_200_900),
+            account: Some("011122223333".parse().unwrap()),
+        }
+    }
+
+    #[test]
+    fn the_json_has_the_members_that_sdks_read() {
+        let json: serde_json::Value =
+            serde_json::from_slice(&credentials().to_container_json().unwrap()).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "AccessKeyId": "ASIAEXAMPLE",
+                "SecretAccessKey": "top-secret",
+                "Token": "secret-token",
+                "AccountId": "011122223333",
+                "Expiration": "2026-11-22T06:00:00Z",
+            })
+        );
+    }
+
+    #[test]
+    fn secrets_never_print() {
+        let text = format!("{:?} {:#?}", credentials(), Some(credentials()));
+        assert!(
+            text.contains("ASIAEXAMPLE") && !text.contains("secret-token") && !text.contains("top-secret")
+        );
+    }
+}

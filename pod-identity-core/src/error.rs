@@ -1,0 +1,189 @@
+//! Every error code of the project, declared once.
+//!
+//! A code is stable: it stands in the body that a pod's SDK shows, labels a metric and is a heading
+//! of `docs/errors.md`. Each answers three questions: whose fault it is, whether asking again can
+//! help, and how to mend it.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Who has to act for the error to go away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The pod, its spec or its client.
+    Pod,
+    /// Whoever runs the cluster's pod-identity services, or the roles and associations.
+    Operator,
+    /// The agent or the auth service itself.
+    Service,
+    /// AWS, or the way to it.
+    Aws,
+}
+
+macro_rules! error_codes {
+    ($($variant:ident $text:literal $blame:ident $retryable:literal $cause:literal $fix:literal)*) => {
+        /// A stable error code.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum ErrorCode {
+            $(#[doc = $cause] $variant,)*
+        }
+
+        impl ErrorCode {
+            /// Every code there is, in the order of `docs/errors.md`.
+            pub const ALL: &[ErrorCode] = &[$(ErrorCode::$variant),*];
+
+            /// The code as it stands in bodies, labels and headings.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),* }
+            }
+
+            /// Who has to act.
+            pub fn blame(self) -> Blame {
+                match self { $(Self::$variant => Blame::$blame),* }
+            }
+
+            /// Whether the same request may succeed later without anybody acting.
+            pub fn is_retryable(self) -> bool {
+                match self { $(Self::$variant => $retryable),* }
+            }
+
+            /// What went wrong, in general.
+            pub fn cause(self) -> &'static str {
+                match self { $(Self::$variant => $cause),* }
+            }
+
+            /// How to mend it.
+            pub fn fix(self) -> &'static str {
+                match self { $(Self::$variant => $fix),* }
+            }
+        }
+
+        impl FromStr for ErrorCode {
+            type Err = UnknownErrorCode;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                match text { $($text => Ok(Self::$variant),)* _ => Err(UnknownErrorCode) }
+            }
+        }
+    };
+}
+
+error_codes! {
+    AuthorizationMissing "authorization_missing" Pod false
+        "The request has no Authorization header, or more than one."
+        "Let an AWS SDK make the request: it sends the token of AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE."
+    HostRefused "host_refused" Pod false
+        "The Host header names none of the agent's own addresses."
+        "Use the address that AWS_CONTAINER_CREDENTIALS_FULL_URI names; a name that merely resolves to it is refused."
+    NotFound "not_found" Pod false
+        "There is nothing at this path, or not with this method."
+        "The credentials are at GET /v1/credentials."
+    RequestMalformed "request_malformed" Pod false
+        "The request is not one that the service can read."
+        "Compare it with the API's model; the message names the member that is wrong."
+    RequestTooLarge "request_too_large" Pod false
+        "The request is larger than the service reads."
+        "A service account token has at most 12 KiB, a request body at most 32 KiB."
+    TokenMalformed "token_malformed" Pod false
+        "The token is not a JSON Web Token of a Kubernetes service account."
+        "Project a service account token into the pod; the webhook does it. Send it as it is, without a line feed."
+    TokenAlgorithmRefused "token_algorithm_refused" Pod false
+        "The token's signature algorithm is not accepted, or is not the one of its key."
+        "Sign service account tokens with RS256, ES256 or ES384."
+    TokenKeyUnknown "token_key_unknown" Operator true
+        "The token is signed by a key that the issuer does not publish (yet)."
+        "After a key rotation wait until the key set is read again (30 s); else check that the JWKS URL belongs to the cluster."
+    TokenSignatureInvalid "token_signature_invalid" Pod false
+        "The token's signature is not that of the key it names."
+        "The token was altered, or another cluster's key has the same id: check the cluster's JWKS URL."
+    TokenIssuerWrong "token_issuer_wrong" Operator false
+        "The token comes from another issuer than the cluster's."
+        "Set the cluster's issuer to the API server's --service-account-issuer, to the letter."
+    TokenAudienceWrong "token_audience_wrong" Pod false
+        "The token was made for another audience."
+        "Project the token with audience pods.eks.amazonaws.com and no other."
+    TokenExpired "token_expired" Pod false
+        "The token has expired."
+        "Read the token file again before each request, as every AWS SDK does; check the clocks if the file is new."
+    TokenNotYetValid "token_not_yet_valid" Operator true
+        "The token is issued in the future."
+        "Check the clocks of the API server and of this host: they differ by more than a minute."
+    TokenNotPodBound "token_not_pod_bound" Pod false
+        "The token is bound to no pod."
+        "Use a token projected into a pod; one of `kubectl create token` needs --bound-object-kind Pod."
+    ClusterUnknown "cluster_unknown" Operator false
+        "No cluster of this name is configured."
+        "Give the agent the cluster name that the auth service knows, or add the cluster there."
+    AssociationNotFound "association_not_found" Operator false
+        "No association gives this service account a role."
+        "Create an association for this cluster, namespace and service account."
+    RoleTrustRefused "role_trust_refused" Operator false
+        "STS refuses to let the role be assumed for this pod."
+        "The role's trust policy must allow sts:AssumeRole and sts:TagSession to the caller that the message names, under conditions that this pod meets; an account or a principal of another account also needs an identity policy."
+    SessionRefused "session_refused" Operator false
+        "STS refuses the session that the association asks for."
+        "Correct the association's duration or policy; the message says which."
+    CallerSessionHasTags "caller_session_has_tags" Operator false
+        "The auth service's own role session carries the same tags as transitive ones, so STS lets it set none."
+        "Run the auth service with a role session without transitive tags (not itself through Pod Identity), or disable session tags on the association."
+    CallerRefused "caller_refused" Operator false
+        "The service does not accept its caller: signature, key or token of the agent."
+        "Give agent and auth service the same --agent-auth, and keys or an allowed service account that match."
+    AccessDenied "access_denied" Operator false
+        "EKS Auth denies access."
+        "Allow the node's role eks-auth:AssumeRoleForPodIdentity, and let the associated role's trust policy name pods.eks.amazonaws.com."
+    SubjectMismatch "subject_mismatch" Service false
+        "The answer was issued for another service account than the token's."
+        "This must not happen: the credentials were thrown away. Report it."
+    Throttled "throttled" Aws true
+        "AWS, or the auth service, asks for fewer requests."
+        "Wait: the answer's Retry-After says how long."
+    UpstreamUnavailable "upstream_unavailable" Aws true
+        "The next service could not be asked: it did not answer, or answered that it cannot now."
+        "Check the endpoint, DNS, proxy and firewall between this service and the next one."
+    Internal "internal" Service true
+        "The service failed in a way it has no name for."
+        "Look at its log for this request id and report it."
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that is no [`ErrorCode`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an error code of pod-identity")]
+pub struct UnknownErrorCode;
+
+/// A text from outside, fit to stand in a message: quoted, escaped, at most 80 characters.
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.char_indices().nth(80) {
+            None => write!(f, "{:?}", self.0),
+            Some((end, _)) => write!(f, "{:?}...", &self.0[..end]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_read_back_as_itself() {
+        for code in ErrorCode::ALL {
+            assert_eq!(code.as_str().parse(), Ok(*code));
+        }
+        assert_eq!("".parse::<ErrorCode>(), Err(UnknownErrorCode));
+    }
+
+    #[test]
+    fn a_text_from_outside_is_cut_and_escaped() {
+        assert_eq!(Quoted("a\nb").to_string(), r#""a\nb""#);
+        assert!(Quoted(&"é".repeat(500)).to_string().len() < 200);
+    }
+}

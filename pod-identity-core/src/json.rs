@@ -1,0 +1,122 @@
+//! JSON that says each thing once.
+//!
+//! RFC 8259 leaves open what a repeated key means, and parsers differ: one reads the first value, one
+//! the last. Where identity or rights hang on it, a repeated key is refused.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+
+/// Why a text was not read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// It is not JSON, or not of the wanted shape.
+    #[error("{0}")]
+    Invalid(String),
+    /// An object has the same key twice.
+    #[error("the key {0:?} stands twice in one object")]
+    DuplicateKey(String),
+}
+
+/// Reads a value whose objects, at any depth, have no key twice.
+///
+/// # Errors
+/// [`JsonError`] where the text is not JSON, not a `T`, or repeats a key.
+pub fn from_slice<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonError> {
+    let mut duplicate = None;
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let scanned = Unique(&mut duplicate).deserialize(&mut deserializer).and_then(|()| deserializer.end());
+    if let Some(key) = duplicate {
+        return Err(JsonError::DuplicateKey(key));
+    }
+    scanned.and_then(|()| serde_json::from_slice(json)).map_err(|error| JsonError::Invalid(error.to_string()))
+}
+
+/// Walks a value, keeps nothing, and stops at the first repeated key.
+struct Unique<'a>(&'a mut Option<String>);
+
+impl<'de> DeserializeSeed<'de> for Unique<'_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Unique<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut seen = HashSet::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if seen.contains(&key) {
+                *self.0 = Some(key);
+                return Err(A::Error::custom("repeated key"));
+            }
+            seen.insert(key);
+            map.next_value_seed(Unique(self.0))?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(Unique(self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeated_key_is_refused_at_any_depth() {
+        for json in [r#"{"a":1,"a":2}"#, r#"[{"b":[{"a":1,"\u0061":2}]}]"#] {
+            assert_eq!(
+                from_slice::<serde_json::Value>(json.as_bytes()),
+                Err(JsonError::DuplicateKey("a".into())),
+                "{json}"
+            );
+        }
+        assert!(from_slice::<serde_json::Value>(br#"{"a":{"a":1},"b":{"a":1}}"#).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_json_is_refused() {
+        for json in ["", "{", r#"{"a":1} x"#, "nul"] {
+            assert!(
+                matches!(from_slice::<serde_json::Value>(json.as_bytes()), Err(JsonError::Invalid(_))),
+                "{json}"
+            );
+        }
+    }
+}

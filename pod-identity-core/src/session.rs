@@ -1,0 +1,128 @@
+//! What is asked of STS for a pod: the role, the session's name, its tags, its policy.
+
+mod name;
+mod tags;
+
+pub use name::SessionName;
+pub use tags::{SessionTag, session_tags};
+
+use std::time::Duration;
+
+use crate::arn::RoleArn;
+use crate::association::Association;
+use crate::cluster::Cluster;
+use crate::identity::WorkloadIdentity;
+
+/// One `AssumeRole` call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleSession {
+    /// The role to assume.
+    pub role: RoleArn,
+    /// The session's name.
+    pub name: SessionName,
+    /// How long it is to last.
+    pub duration: Duration,
+    /// Its tags, every one of them transitive (EKS user guide, *Grant Pods access based on tags*).
+    pub tags: Vec<SessionTag>,
+    /// Its inline policy.
+    pub policy: Option<String>,
+    /// The external id, for a target role only.
+    pub external_id: Option<String>,
+}
+
+/// The calls that make a pod's session: one, or two with a target role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionPlan {
+    /// Asked with the service's own credentials.
+    pub role: RoleSession,
+    /// Asked with the credentials of `role`'s session; then the pod gets this one's.
+    pub target: Option<RoleSession>,
+}
+
+impl SessionPlan {
+    /// What an association means for a pod.
+    ///
+    /// The target's session passes no tags: those of the first are transitive, and passing an
+    /// inherited key again is an error (IAM user guide, *Passing session tags in AWS STS*).
+    pub fn new(
+        cluster: &Cluster,
+        association: &Association,
+        identity: &WorkloadIdentity,
+        name: SessionName,
+    ) -> Self {
+        let tags = if association.disable_session_tags { vec![] } else { session_tags(cluster, identity) };
+        let duration = association.duration.unwrap_or(Association::DEFAULT_DURATION);
+        let (policy, target_policy) = match association.target_role {
+            None => (association.policy.clone(), None),
+            Some(_) => (None, association.policy.clone()),
+        };
+        let target = association.target_role.clone().map(|role| RoleSession {
+            role,
+            name: name.clone(),
+            duration: duration.min(Association::DEFAULT_DURATION),
+            tags: vec![],
+            policy: target_policy,
+            external_id: cluster.external_id(&identity.namespace, &identity.service_account),
+        });
+        let role =
+            RoleSession { role: association.role.clone(), name, duration, tags, policy, external_id: None };
+        Self { role, target }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Pod;
+
+    fn identity() -> WorkloadIdentity {
+        WorkloadIdentity {
+            issuer: "https://oidc.pod-identity.test/demo".to_owned(),
+            namespace: "shop".parse().unwrap(),
+            service_account: "cart".parse().unwrap(),
+            service_account_uid: "2f1c".parse().unwrap(),
+            pod: Pod { name: "cart-1".parse().unwrap(), uid: "9e3a".parse().unwrap() },
+        }
+    }
+
+    fn plan(change: impl FnOnce(&mut Association)) -> SessionPlan {
+        let cluster =
+            Cluster::new("demo".parse().unwrap()).in_region("eu-west-1", "111122223333".parse().unwrap());
+        let mut association = Association::new(
+            "a-1".parse().unwrap(),
+            "shop".parse().unwrap(),
+            "cart".parse().unwrap(),
+            "arn:aws:iam::111122223333:role/cart".parse().unwrap(),
+        );
+        change(&mut association);
+        let name = SessionName::for_pod(&cluster.name, &identity().pod, "unique");
+        SessionPlan::new(&cluster, &association, &identity(), name)
+    }
+
+    #[test]
+    fn a_plain_association_is_one_call_with_six_tags() {
+        let plan = plan(|_| {});
+        assert_eq!(plan.target, None);
+        assert_eq!((plan.role.tags.len(), plan.role.duration.as_secs()), (6, 3600));
+        assert_eq!((plan.role.policy, plan.role.external_id), (None, None));
+    }
+
+    #[test]
+    fn a_target_role_is_a_second_call_with_the_derived_external_id_and_no_tags() {
+        let target: RoleArn = "arn:aws:iam::444455556666:role/far".parse().unwrap();
+        let plan = plan(|association| association.target_role = Some(target.clone()));
+        let second = plan.target.unwrap();
+        assert_eq!((second.role, second.tags.len()), (target, 0));
+        assert_eq!(second.external_id.unwrap(), "eu-west-1/111122223333/demo/shop/cart");
+        assert_eq!((plan.role.tags.len(), plan.role.external_id), (6, None));
+    }
+
+    #[test]
+    fn a_policy_restricts_the_session_that_the_pod_gets() {
+        let policy = Some("{}".to_owned());
+        let one = plan(|a| (a.policy, a.disable_session_tags) = (policy.clone(), true));
+        assert_eq!((one.role.policy, one.role.tags.len()), (policy.clone(), 0));
+        let two = plan(|a| (a.policy, a.target_role) = (policy.clone(), Some(a.role.clone())));
+        assert_eq!((two.role.policy, two.target.unwrap().policy), (None, policy));
+    }
+}

@@ -1,0 +1,30 @@
+//! The six session tags of EKS Pod Identity.
+
+use crate::cluster::Cluster;
+use crate::identity::WorkloadIdentity;
+
+/// A session tag. Key and value keep STS's limits (128 and 256 characters) by what they are made
+/// of: names of Kubernetes have at most 253.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionTag {
+    /// The key.
+    pub key: &'static str,
+    /// The value.
+    pub value: String,
+}
+
+/// The tags of a pod's session (EKS user guide, *Grant Pods access to AWS resources based on tags*):
+/// exactly six, or five where the cluster's region and account are not configured.
+pub fn session_tags(cluster: &Cluster, identity: &WorkloadIdentity) -> Vec<SessionTag> {
+    let tag = |key, value: &str| SessionTag { key, value: value.to_owned() };
+    let mut tags = Vec::with_capacity(6);
+    tags.extend(cluster.arn().map(|value| SessionTag { key: "eks-cluster-arn", value }));
+    tags.extend([
+        tag("eks-cluster-name", cluster.name.as_str()),
+        tag("kubernetes-namespace", identity.namespace.as_str()),
+        tag("kubernetes-service-account", identity.service_account.as_str()),
+        tag("kubernetes-pod-name", identity.pod.name.as_str()),
+        tag("kubernetes-pod-uid", identity.pod.uid.as_str()),
+    ]);
+    tags
+}

@@ -1,0 +1,182 @@
+//! The public keys of an issuer, as its JSON Web Key Set (RFC 7517) gives them.
+
+use std::fmt;
+
+use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde::Deserialize;
+
+use super::verify::TokenError;
+use crate::json;
+
+/// The smallest RSA modulus that is accepted, in bytes: 2048 bits, as RFC 7518 §3.3 asks.
+const MIN_RSA_BYTES: usize = 256;
+
+/// The algorithms that are accepted, by their names in RFC 7518 §3.1. Not among them: `none`, every
+/// shared-secret one, and those that Kubernetes does not sign with.
+const ACCEPTED: [(&str, Algorithm); 3] =
+    [("RS256", Algorithm::RS256), ("ES256", Algorithm::ES256), ("ES384", Algorithm::ES384)];
+
+/// The accepted algorithm of that name.
+pub(super) fn accepted(alg: &str) -> Option<Algorithm> {
+    ACCEPTED.iter().find(|(name, _)| *name == alg).map(|(_, algorithm)| *algorithm)
+}
+
+fn name(algorithm: Algorithm) -> &'static str {
+    ACCEPTED.iter().find(|(_, accepted)| *accepted == algorithm).map_or("another algorithm", |(name, _)| name)
+}
+
+/// An issuer's public keys: immutable, replaced as a whole when the issuer rotates.
+#[derive(Clone)]
+pub struct KeySet {
+    keys: Vec<PublicKey>,
+    unusable: Vec<UnusableKey>,
+}
+
+#[derive(Clone)]
+struct PublicKey {
+    id: String,
+    algorithm: Algorithm,
+    key: DecodingKey,
+}
+
+/// A published key that no token can be verified with; kept so that a token that names it is
+/// refused with the reason, not as one of an unknown key.
+#[derive(Clone)]
+struct UnusableKey {
+    id: String,
+    reason: String,
+}
+
+/// Why a text gives no [`KeySet`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeySetError {
+    /// It is not a JSON Web Key Set.
+    #[error("not a JSON Web Key Set: {0}")]
+    Malformed(#[from] json::JsonError),
+    /// None of its keys can verify a token.
+    #[error("the key set has no key that verifies RS256, ES256 or ES384 tokens{}", list(.unusable))]
+    NoUsableKey {
+        /// Why each key that is there cannot, as `<key id>: <reason>`.
+        unusable: Vec<String>,
+    },
+}
+
+fn list(unusable: &[String]) -> String {
+    if unusable.is_empty() { String::new() } else { format!(" ({})", unusable.join("; ")) }
+}
+
+#[derive(Deserialize)]
+struct JsonWebKeySet {
+    keys: Vec<serde_json::Value>,
+}
+
+impl KeySet {
+    /// Reads a JSON Web Key Set. A key that cannot be used (another use, another kind, too short,
+    /// without an id) does not spoil the others.
+    ///
+    /// # Errors
+    /// [`KeySetError`] where the text is no key set or has no usable key.
+    pub fn from_jwks(jwks: &[u8]) -> Result<Self, KeySetError> {
+        let set: JsonWebKeySet = json::from_slice(jwks)?;
+        let mut keys = Vec::new();
+        let mut unusable = Vec::new();
+        for jwk in set.keys {
+            let id = jwk.get("kid").and_then(|kid| kid.as_str()).unwrap_or_default().to_owned();
+            match usable(&jwk) {
+                Ok((algorithm, key)) => keys.push(PublicKey { id, algorithm, key }),
+                Err(reason) => unusable.push(UnusableKey { id, reason }),
+            }
+        }
+        if keys.is_empty() {
+            let unusable = unusable.iter().map(|key| format!("{}: {}", key.id, key.reason)).collect();
+            return Err(KeySetError::NoUsableKey { unusable });
+        }
+        Ok(Self { keys, unusable })
+    }
+
+    /// The ids of the keys that tokens can be verified with.
+    pub fn key_ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(|key| key.id.as_str())
+    }
+
+    /// The keys that were published but cannot be used, each with the reason: for a warning.
+    pub fn unusable(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.unusable.iter().map(|key| (key.id.as_str(), key.reason.as_str()))
+    }
+
+    /// Checks a signature with the key of that id, under exactly that key's algorithm.
+    pub(super) fn check(
+        &self,
+        key_id: &str,
+        algorithm: Algorithm,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), TokenError> {
+        let mut known = None;
+        for key in self.keys.iter().filter(|key| key.id == key_id) {
+            known = Some(key.algorithm);
+            if key.algorithm == algorithm && verifies(key, message, signature) {
+                return Ok(());
+            }
+        }
+        match known {
+            Some(of_key) if of_key != algorithm => {
+                Err(TokenError::AlgorithmNotOfKey { token: name(algorithm), key: name(of_key) })
+            }
+            Some(_) => Err(TokenError::SignatureInvalid),
+            None => Err(match self.unusable.iter().find(|key| key.id == key_id) {
+                Some(key) => {
+                    TokenError::KeyUnusable { key_id: key_id.to_owned(), reason: key.reason.clone() }
+                }
+                None => TokenError::KeyUnknown { key_id: key_id.to_owned() },
+            }),
+        }
+    }
+}
+
+/// The provider is named, not looked up: the process-wide one panics where a program that embeds
+/// this crate also enables jsonwebtoken's other one.
+fn verifies(key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
+    (DEFAULT_PROVIDER.verifier_factory)(&key.algorithm, &key.key)
+        .is_ok_and(|verifier| verifier.verify(message, &signature.to_vec()).is_ok())
+}
+
+fn usable(jwk: &serde_json::Value) -> Result<(Algorithm, DecodingKey), String> {
+    let jwk: Jwk = serde::Deserialize::deserialize(jwk)
+        .map_err(|error| format!("not a key of a known kind: {error}"))?;
+    if jwk.common.key_id.as_deref().unwrap_or_default().is_empty() {
+        return Err("it has no id (kid)".to_owned());
+    }
+    if jwk.common.public_key_use.as_ref().is_some_and(|of| *of != PublicKeyUse::Signature) {
+        return Err("its use is not sig".to_owned());
+    }
+    // Kubernetes signs with RS256 for every RSA key (pkg/serviceaccount/jwt.go).
+    let (algorithm, of_key) = match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
+        AlgorithmParameters::EllipticCurve(ec) => match ec.curve {
+            EllipticCurve::P256 => (Algorithm::ES256, KeyAlgorithm::ES256),
+            EllipticCurve::P384 => (Algorithm::ES384, KeyAlgorithm::ES384),
+            EllipticCurve::P521 => return Err("curve P-521 (ES512) is not supported".to_owned()),
+            _ => return Err("its curve is not supported".to_owned()),
+        },
+        _ => return Err("neither an RSA nor an elliptic curve key".to_owned()),
+    };
+    if jwk.common.key_algorithm.is_some_and(|alg| alg != of_key) {
+        return Err(format!("its alg is not {}", name(algorithm)));
+    }
+    let key = DecodingKey::from_jwk(&jwk).map_err(|error| error.to_string())?;
+    if let jsonwebtoken::DecodingKeyKind::RsaModulusExponent { n, .. } = key.kind() {
+        if n.iter().skip_while(|byte| **byte == 0).count() < MIN_RSA_BYTES {
+            return Err("an RSA key of less than 2048 bits".to_owned());
+        }
+    }
+    Ok((algorithm, key))
+}
+
+impl fmt::Debug for KeySet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.key_ids()).finish()
+    }
+}
