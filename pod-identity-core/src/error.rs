@@ -105,7 +105,7 @@ error_codes! {
     TokenExpired "token_expired" Pod false
         "The token has expired."
         "Read the token file again before each request, as every AWS SDK does; check the clocks if the file is new."
-    TokenNotYetValid "token_not_yet_valid" Operator true
+    TokenNotYetValid "token_not_yet_valid" Operator false
         "The token is issued in the future."
         "Check the clocks of the API server and of this host: they differ by more than a minute."
     TokenNotPodBound "token_not_pod_bound" Pod false

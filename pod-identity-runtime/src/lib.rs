@@ -1,1 +1,18 @@
-//! wip
+//! What every pod-identity binary does alike, so that each is only what makes it different.
+//!
+//! Incoming: [`listener`] accepts plain or [`tls`] connections and drains them; [`http`] reads
+//! bodies and writes JSON; [`admin`] serves health, readiness and metrics. Outgoing: [`outbound`]
+//! is the HTTP client of the AWS SDK and of [`issuer_keys`]. The process: [`shutdown`], [`logs`],
+//! [`files`] that are read again when they change, and [`clock`], the only place that asks the time.
+
+pub mod admin;
+pub mod clock;
+pub mod files;
+pub mod http;
+pub mod issuer_keys;
+pub mod listener;
+pub mod logs;
+pub mod metrics;
+pub mod outbound;
+pub mod shutdown;
+pub mod tls;

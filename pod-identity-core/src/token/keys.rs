@@ -4,7 +4,7 @@ use std::fmt;
 
 use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey};
+use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 use serde::Deserialize;
 
 use super::verify::TokenError;
@@ -167,10 +167,10 @@ fn usable(jwk: &serde_json::Value) -> Result<(Algorithm, DecodingKey), String> {
         return Err(format!("its alg is not {}", name(algorithm)));
     }
     let key = DecodingKey::from_jwk(&jwk).map_err(|error| error.to_string())?;
-    if let jsonwebtoken::DecodingKeyKind::RsaModulusExponent { n, .. } = key.kind() {
-        if n.iter().skip_while(|byte| **byte == 0).count() < MIN_RSA_BYTES {
-            return Err("an RSA key of less than 2048 bits".to_owned());
-        }
+    if let DecodingKeyKind::RsaModulusExponent { n, .. } = key.kind()
+        && n.iter().skip_while(|byte| **byte == 0).count() < MIN_RSA_BYTES
+    {
+        return Err("an RSA key of less than 2048 bits".to_owned());
     }
     Ok((algorithm, key))
 }

@@ -1,0 +1,73 @@
+//! Reading bodies within limits, and writing answers.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use serde::Serialize;
+
+/// The most that a request's body may have, in bytes.
+pub const MAX_BODY: usize = 32 * 1024;
+/// How long a client may take to send a request's body.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a body was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// It has more than [`MAX_BODY`] bytes.
+    #[error("the request's body has more than {MAX_BODY} bytes")]
+    TooLarge,
+    /// It took longer than [`BODY_TIMEOUT`].
+    #[error("the request's body did not arrive within {} s", BODY_TIMEOUT.as_secs())]
+    TooSlow,
+    /// The connection failed.
+    #[error("the request's body could not be read: {0}")]
+    Broken(String),
+}
+
+/// Reads a whole body.
+///
+/// # Errors
+/// [`BodyError`] where it is too large, too slow or broken off.
+pub async fn read_body(body: Incoming) -> Result<Bytes, BodyError> {
+    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await;
+    match read.map_err(|_| BodyError::TooSlow)? {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
+        Err(error) => Err(BodyError::Broken(error.to_string())),
+    }
+}
+
+/// An answer with a JSON body. The content type is exactly `application/json`: Go's SDK reads
+/// error bodies under no other. Nothing on the way may keep it.
+pub fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_vec(body) {
+        Ok(body) => json_bytes(status, body.into()),
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be written as JSON");
+            plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n")
+        }
+    }
+}
+
+/// An answer with a body that is JSON already.
+pub fn json_bytes(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
+    answer(status, "application/json", body)
+}
+
+/// An answer of plain text.
+pub fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    answer(status, "text/plain; charset=utf-8", text.into())
+}
+
+/// An answer of any type.
+pub fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

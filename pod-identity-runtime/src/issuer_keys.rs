@@ -1,0 +1,239 @@
+//! The public keys of a cluster's issuer: fetched, kept, fetched again when they rotate.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwapOption;
+use pod_identity_core::token::{
+    BearerToken, Expected, KeySet, KeySetError, TokenError, VerifiedToken, verify,
+};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+
+use crate::clock;
+use crate::outbound::{Getter, Outbound, OutboundError};
+use crate::shutdown::Shutdown;
+
+/// The least time between two fetches, whoever asks: unknown key ids, which anybody can invent,
+/// must not become a flood at the issuer.
+pub const REFETCH_INTERVAL: Duration = Duration::from_secs(30);
+/// How often keys are fetched without a reason, so that withdrawn ones go.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
+/// The least time between two fetches while there are no keys at all.
+const FIRST_RETRY_INTERVAL: Duration = Duration::from_secs(2);
+/// The largest discovery document or key set that is read.
+const MAX_DOCUMENT: usize = 256 * 1024;
+
+/// Where an issuer's keys are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyLocation {
+    /// At the `jwks_uri` of the issuer's discovery document (OpenID Connect Discovery 1.0, §4).
+    Discovery,
+    /// At this URL.
+    Url(String),
+    /// In this file, which is read again at each fetch.
+    File(PathBuf),
+}
+
+/// How an issuer's keys are fetched.
+#[derive(Debug, Clone)]
+pub struct IssuerConfig {
+    /// The exact issuer of the cluster's tokens.
+    pub issuer: String,
+    /// Where its keys are.
+    pub keys: KeyLocation,
+    /// A file with a bearer token to send, read at each fetch: kube-apiserver serves its keys to
+    /// authenticated clients only, unless told otherwise.
+    pub bearer_token_file: Option<PathBuf>,
+    /// How to connect.
+    pub outbound: Outbound,
+}
+
+/// Why keys could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The document was not reached.
+    #[error(transparent)]
+    Outbound(#[from] OutboundError),
+    /// A file was not read.
+    #[error("{}: {reason}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: std::io::Error,
+    },
+    /// The discovery document is of no use.
+    #[error("the discovery document of {issuer}: {reason}")]
+    Discovery {
+        /// The issuer.
+        issuer: String,
+        /// Why.
+        reason: String,
+    },
+    /// The key set is of no use.
+    #[error(transparent)]
+    KeySet(#[from] KeySetError),
+}
+
+#[derive(Deserialize)]
+struct DiscoveryDocument {
+    issuer: String,
+    jwks_uri: String,
+}
+
+/// An issuer and the newest of its keys that could be had. While the issuer is away the old ones
+/// stay in use.
+#[derive(Debug)]
+pub struct IssuerKeys {
+    config: IssuerConfig,
+    getter: Getter,
+    current: ArcSwapOption<KeySet>,
+    fetched: Mutex<Option<Instant>>,
+}
+
+impl IssuerKeys {
+    /// An issuer whose keys have not been fetched yet.
+    ///
+    /// # Errors
+    /// Where its CA file cannot be read.
+    pub fn new(config: IssuerConfig) -> Result<Self, OutboundError> {
+        let getter = config.outbound.getter()?;
+        Ok(Self { config, getter, current: ArcSwapOption::empty(), fetched: Mutex::new(None) })
+    }
+
+    /// The issuer.
+    pub fn issuer(&self) -> &str {
+        &self.config.issuer
+    }
+
+    /// The keys, if any have been had.
+    pub fn current(&self) -> Option<Arc<KeySet>> {
+        self.current.load_full()
+    }
+
+    /// Verifies a token of this issuer. A key that is not known may be a new one: then the keys are
+    /// fetched first, unless they just were; within [`REFETCH_INTERVAL`] the token is refused as
+    /// [`TokenError::KeyUnknown`], which is worth a retry, never as invalid.
+    ///
+    /// # Errors
+    /// [`TokenError`], see [`verify`].
+    pub async fn verify(
+        &self,
+        token: &BearerToken,
+        audience: &str,
+        now: SystemTime,
+    ) -> Result<VerifiedToken, TokenError> {
+        let expected = Expected { issuer: self.config.issuer.clone(), audience: audience.to_owned() };
+        let known = self.current();
+        let first = match &known {
+            Some(keys) => verify(token, keys, &expected, now),
+            None => Err(TokenError::KeyUnknown { key_id: String::new() }),
+        };
+        let Err(TokenError::KeyUnknown { .. }) = first else { return first };
+        // A failed fetch has been logged; the keys that are there decide.
+        let _ = self.fetch_if_due().await;
+        match self.current() {
+            Some(keys) if !known.is_some_and(|known| Arc::ptr_eq(&known, &keys)) => {
+                verify(token, &keys, &expected, now)
+            }
+            _ => first,
+        }
+    }
+
+    /// Fetches the keys, unless they were fetched within [`REFETCH_INTERVAL`] (or within 2 s, where
+    /// that failed and there are none). Whoever comes meanwhile waits for the same fetch.
+    ///
+    /// # Errors
+    /// [`FetchError`] where they could not be had; the old ones stay in use.
+    pub async fn fetch_if_due(&self) -> Result<(), FetchError> {
+        let mut fetched = self.fetched.lock().await;
+        let interval = if self.current.load().is_some() { REFETCH_INTERVAL } else { FIRST_RETRY_INTERVAL };
+        if fetched.is_some_and(|at| at.elapsed() < interval) {
+            return Ok(());
+        }
+        let result = self.fetch().await;
+        *fetched = Some(clock::monotonic());
+        match result {
+            Ok(keys) => {
+                self.take(keys);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(issuer = self.config.issuer, %error, "the issuer's keys could not be fetched");
+                Err(error)
+            }
+        }
+    }
+
+    fn take(&self, keys: KeySet) {
+        let ids: Vec<&str> = keys.key_ids().collect();
+        let before = self.current();
+        let changed = before.is_none_or(|before| !before.key_ids().eq(ids.iter().copied()));
+        if changed {
+            tracing::info!(issuer = self.config.issuer, keys = ?ids, "the issuer's keys are in use");
+            for (key, reason) in keys.unusable() {
+                tracing::warn!(issuer = self.config.issuer, key, reason, "a published key cannot be used");
+            }
+        }
+        self.current.store(Some(Arc::new(keys)));
+    }
+
+    /// Keeps the keys fresh until the shutdown.
+    pub async fn follow(self: Arc<Self>, mut shutdown: Shutdown) {
+        loop {
+            let pause = match self.fetch_if_due().await {
+                Ok(()) => REFRESH_INTERVAL,
+                Err(_) if self.current.load().is_some() => REFETCH_INTERVAL,
+                Err(_) => FIRST_RETRY_INTERVAL,
+            };
+            tokio::select! {
+                () = shutdown.asked() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn fetch(&self) -> Result<KeySet, FetchError> {
+        let bearer = match &self.config.bearer_token_file {
+            Some(path) => Some(read(path)?),
+            None => None,
+        };
+        let bearer = bearer.as_deref().and_then(|token| std::str::from_utf8(token).ok()).map(str::trim);
+        let jwks = match &self.config.keys {
+            KeyLocation::File(path) => read(path)?.into(),
+            KeyLocation::Url(url) => self.getter.get(url, bearer, MAX_DOCUMENT).await?,
+            KeyLocation::Discovery => {
+                let url = self.discover(bearer).await?;
+                // The token is for the issuer's own server, not for whatever its document names.
+                let bearer = bearer.filter(|_| same_server(&url, &self.config.issuer));
+                self.getter.get(&url, bearer, MAX_DOCUMENT).await?
+            }
+        };
+        Ok(KeySet::from_jwks(&jwks)?)
+    }
+
+    async fn discover(&self, bearer: Option<&str>) -> Result<String, FetchError> {
+        let issuer = &self.config.issuer;
+        let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+        let document = self.getter.get(&url, bearer, MAX_DOCUMENT).await?;
+        let wrong = |reason| FetchError::Discovery { issuer: issuer.clone(), reason };
+        let document: DiscoveryDocument =
+            pod_identity_core::json::from_slice(&document).map_err(|error| wrong(error.to_string()))?;
+        // OpenID Connect Discovery 1.0 §4.3: the two must be identical.
+        if document.issuer != *issuer {
+            return Err(wrong(format!("it is one of the issuer {:?}", document.issuer)));
+        }
+        Ok(document.jwks_uri)
+    }
+}
+
+fn same_server(one: &str, other: &str) -> bool {
+    let server = |url: &str| url.parse::<http::Uri>().ok().and_then(|uri| uri.authority().cloned());
+    server(one).is_some() && server(one) == server(other)
+}
+
+fn read(path: &PathBuf) -> Result<Vec<u8>, FetchError> {
+    std::fs::read(path).map_err(|reason| FetchError::File { path: path.clone(), reason })
+}

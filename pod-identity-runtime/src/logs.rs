@@ -1,0 +1,72 @@
+//! Structured logs on standard error.
+
+use std::str::FromStr;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// One line of text, for people.
+    #[default]
+    Text,
+    /// One JSON object a line, for log collectors.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            other => Err(format!("{other:?} is neither text nor json")),
+        }
+    }
+}
+
+/// How much is logged: `error`, `warn`, `info`, `debug` or `trace`; also logrus' `panic`, `fatal`
+/// and `warning`, which AWS's agent takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogLevel(LevelFilter);
+
+impl FromStr for LogLevel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let name = match text.to_ascii_lowercase().as_str() {
+            "panic" | "fatal" => "error".to_owned(),
+            "warning" => "warn".to_owned(),
+            other => other.to_owned(),
+        };
+        name.parse().map(Self).map_err(|_| format!("{text:?} is not error, warn, info, debug or trace"))
+    }
+}
+
+/// Starts logging, once a process.
+///
+/// The level is that of this project's own lines, which never hold a secret. Libraries log warnings
+/// only, whatever the level: the AWS SDK's trace lines show requests, and those hold tokens.
+pub fn start(level: LogLevel, format: LogFormat) {
+    let own = level.0;
+    let filter = [
+        "pod_identity_core",
+        "pod_identity_runtime",
+        "pod_identity_auth",
+        "pod_identity_agent",
+        "pod_identity_local",
+    ]
+    .iter()
+    .filter_map(|target| format!("{target}={own}").parse().ok())
+    .fold(EnvFilter::new("warn"), EnvFilter::add_directive);
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Text => logs.try_init(),
+        LogFormat::Json => logs.json().flatten_event(true).try_init(),
+    };
+    if started.is_err() {
+        tracing::debug!("logging was started before");
+    }
+}

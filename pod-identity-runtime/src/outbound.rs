@@ -1,0 +1,197 @@
+//! Outgoing HTTP: one connector for the AWS SDK and for key sets.
+//!
+//! The SDK's default client knows neither a private CA nor a proxy; this one is told of both.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_http_client::{Builder, Connector};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings, SharedHttpClient};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+
+/// How outgoing connections are made.
+#[derive(Debug, Clone, Default)]
+pub struct Outbound {
+    /// Certificates to trust beside the system's, in a PEM file.
+    pub ca_file: Option<PathBuf>,
+    /// Whether `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` count.
+    pub proxy_from_environment: bool,
+}
+
+/// Why an outgoing call did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboundError {
+    /// The CA file is of no use.
+    #[error("CA file {}: {reason}", .path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The URL is not one that may be asked.
+    #[error("{url}: {reason}")]
+    Url {
+        /// The URL.
+        url: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The server was not reached, or broke off.
+    #[error("{url}: {reason}")]
+    Transport {
+        /// The URL.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// The server answered, but not with 200.
+    #[error("{url}: the server answered HTTP {status}")]
+    Status {
+        /// The URL.
+        url: String,
+        /// Its answer.
+        status: u16,
+    },
+}
+
+impl Outbound {
+    /// A client for the AWS SDK.
+    ///
+    /// # Errors
+    /// Where the CA file cannot be read.
+    pub fn sdk_client(&self) -> Result<SharedHttpClient, OutboundError> {
+        let (tls, proxy) = (self.tls()?, self.proxy());
+        Ok(Builder::new().build_with_connector_fn(move |settings, _| {
+            connector(tls.clone(), proxy.clone(), settings.cloned().unwrap_or_default())
+        }))
+    }
+
+    /// A client for plain GET requests.
+    ///
+    /// # Errors
+    /// Where the CA file cannot be read.
+    pub fn getter(&self) -> Result<Getter, OutboundError> {
+        let settings = HttpConnectorSettings::builder()
+            .connect_timeout(Duration::from_secs(3))
+            .read_timeout(Duration::from_secs(5))
+            .build();
+        Ok(Getter(connector(self.tls()?, self.proxy(), settings)))
+    }
+
+    fn tls(&self) -> Result<TlsContext, OutboundError> {
+        let mut store = TrustStore::default();
+        if let Some(path) = &self.ca_file {
+            store.add_pem_certificate(read_certificates(path)?);
+        }
+        TlsContext::builder().with_trust_store(store).build().map_err(|error| OutboundError::CaFile {
+            path: self.ca_file.clone().unwrap_or_default(),
+            reason: error.to_string(),
+        })
+    }
+
+    fn proxy(&self) -> ProxyConfig {
+        if self.proxy_from_environment { ProxyConfig::from_env() } else { ProxyConfig::disabled() }
+    }
+}
+
+/// The SDK's connector panics on a file that holds no certificate, at its first use; this says so
+/// at the start.
+fn read_certificates(path: &Path) -> Result<Vec<u8>, OutboundError> {
+    use rustls_pki_types::pem::PemObject;
+    let fail = |reason: String| OutboundError::CaFile { path: path.to_owned(), reason };
+    let pem = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
+    let certificates = rustls_pki_types::CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| fail(error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(fail("no certificate in it".to_owned()));
+    }
+    Ok(pem)
+}
+
+fn connector(tls: TlsContext, proxy: ProxyConfig, settings: HttpConnectorSettings) -> Connector {
+    Connector::builder()
+        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+        .tls_context(tls)
+        .proxy_config(proxy)
+        .connector_settings(settings)
+        .sleep_impl(TokioSleep::new())
+        .build()
+}
+
+/// Whether a URL may be asked for something that identity hangs on: https anywhere, http on this
+/// machine only.
+///
+/// # Errors
+/// [`OutboundError::Url`] with the rule that it breaks.
+pub fn check_url(url: &str) -> Result<http::Uri, OutboundError> {
+    let refuse = |reason| OutboundError::Url { url: url.to_owned(), reason };
+    let uri: http::Uri = url.parse().map_err(|_| refuse("not a URL"))?;
+    let host = uri.host().ok_or_else(|| refuse("it names no host"))?;
+    match uri.scheme_str() {
+        Some("https") => Ok(uri),
+        Some("http") if is_loopback(host) => Ok(uri),
+        Some("http") => Err(refuse("http is for loopback addresses only; use https")),
+        _ => Err(refuse("neither https nor http")),
+    }
+}
+
+/// Whether a URL's host is this machine: a loopback address, or `localhost`.
+pub fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// A client for plain GET requests.
+#[derive(Debug)]
+pub struct Getter(Connector);
+
+impl Getter {
+    /// Asks for a document of at most `limit` bytes, with a bearer token where given. Redirects are
+    /// not followed: whoever could redirect could choose the keys.
+    ///
+    /// # Errors
+    /// [`OutboundError`] where the answer is not a 200 with such a document.
+    pub async fn get(&self, url: &str, bearer: Option<&str>, limit: usize) -> Result<Bytes, OutboundError> {
+        check_url(url)?;
+        let failed = |reason: String| OutboundError::Transport { url: url.to_owned(), reason };
+        let mut request = HttpRequest::new(SdkBody::empty());
+        request.set_uri(url).map_err(|error| failed(error.to_string()))?;
+        request.headers_mut().insert("accept", "application/json, application/jwk-set+json");
+        if let Some(token) = bearer {
+            let header = format!("Bearer {token}");
+            if request.headers_mut().try_insert("authorization", header).is_err() {
+                return Err(failed("the bearer token cannot stand in a header".to_owned()));
+            }
+        }
+        let response = self.0.call(request).await.map_err(|error| failed(chain(&error)))?;
+        let status = response.status().as_u16();
+        if status != 200 {
+            return Err(OutboundError::Status { url: url.to_owned(), status });
+        }
+        let body = Limited::new(response.into_body(), limit).collect().await;
+        body.map(http_body_util::Collected::to_bytes).map_err(|error| failed(error.to_string()))
+    }
+}
+
+/// An error with all its causes: the SDK's own first line says only that something failed.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

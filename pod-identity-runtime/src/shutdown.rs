@@ -1,0 +1,64 @@
+//! One signal asks for an orderly end, a second one ends at once.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// How long a drain may take: below the 30 s that Kubernetes grants a pod by default
+/// (`terminationGracePeriodSeconds`), with room for the process to end.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+
+/// The end of a process, as its tasks see it. Clones see the same end.
+#[derive(Debug, Clone)]
+pub struct Shutdown(watch::Receiver<bool>);
+
+/// Whoever holds this can end what was started with its [`Shutdown`]; dropping it does so too.
+#[derive(Debug)]
+pub struct Ender(watch::Sender<bool>);
+
+impl Ender {
+    /// Asks for the end.
+    pub fn end(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Shutdown {
+    /// An end that the program itself asks for.
+    pub fn manual() -> (Ender, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (Ender(sender), Self(receiver))
+    }
+
+    /// An end that SIGTERM or SIGINT asks for. A second signal exits with status 130 at once.
+    ///
+    /// # Errors
+    /// Where the process cannot listen for signals.
+    pub fn on_signal() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let (ender, shutdown) = Self::manual();
+        tokio::spawn(async move {
+            for asked_before in [false, true] {
+                let name = tokio::select! {
+                    _ = terminate.recv() => "SIGTERM",
+                    _ = interrupt.recv() => "SIGINT",
+                };
+                if asked_before {
+                    tracing::warn!(signal = name, "second signal: ending at once");
+                    std::process::exit(130);
+                }
+                tracing::info!(signal = name, "draining: open requests are finished, no new ones taken");
+                ender.end();
+            }
+        });
+        Ok(shutdown)
+    }
+
+    /// Waits for the end to be asked for.
+    pub async fn asked(&mut self) {
+        // An error means that the ender is gone: then too it is time to end.
+        let _ = self.0.wait_for(|asked| *asked).await;
+    }
+}
