@@ -37,7 +37,7 @@ pub enum KeyLocation {
 }
 
 /// How an issuer's keys are fetched.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuerConfig {
     /// The exact issuer of the cluster's tokens.
     pub issuer: String,

@@ -60,6 +60,8 @@ pub fn start(level: LogLevel, format: LogFormat) {
     ]
     .iter()
     .filter_map(|target| format!("{target}={own}").parse().ok())
+    // Audit lines are always written.
+    .chain("pod_identity_auth::audit=info".parse())
     .fold(EnvFilter::new("warn"), EnvFilter::add_directive);
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match format {

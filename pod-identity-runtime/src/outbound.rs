@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 
 /// How outgoing connections are made.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outbound {
     /// Certificates to trust beside the system's, in a PEM file.
     pub ca_file: Option<PathBuf>,

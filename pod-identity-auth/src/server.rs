@@ -1,0 +1,121 @@
+//! `POST /clusters/{clusterName}/assume-role-for-pod-identity`, as AWS's EKS Auth answers it.
+
+mod assume_role;
+mod caller;
+mod respond;
+
+pub use caller::{AgentAuth, Caller, KeysError};
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
+use pod_identity_core::error::ErrorCode;
+use pod_identity_core::identity::ClusterName;
+use pod_identity_runtime::admin::Readiness;
+use pod_identity_runtime::clock;
+use pod_identity_runtime::http::read_body;
+use pod_identity_runtime::listener::Handler;
+use pod_identity_runtime::metrics::HttpMetrics;
+
+use self::respond::Refusal;
+use crate::audit::AuditRecord;
+use crate::config::SessionNaming;
+use crate::store::Store;
+use crate::sts::{RoleSessionCredentials, Sts};
+
+/// The readiness condition that our own role session lets us set session tags.
+const CALLER_TAGS_CONDITION: &str = "caller_session";
+
+/// The service behind the listener.
+#[derive(Debug)]
+pub struct Server {
+    /// Clusters, keys, associations.
+    pub store: Arc<Store>,
+    /// STS.
+    pub sts: Arc<Sts>,
+    /// How agents prove themselves; `None` lets everybody who reaches the listener call.
+    pub agent_auth: Option<AgentAuth>,
+    /// How sessions are named.
+    pub naming: SessionNaming,
+    /// Counts and times of answers.
+    pub metrics: HttpMetrics,
+    /// What to tell about our own session.
+    pub readiness: Readiness,
+}
+
+impl Handler for Server {
+    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+        let started = clock::monotonic();
+        let mut record =
+            AuditRecord { request_id: uuid::Uuid::new_v4().to_string(), ..AuditRecord::default() };
+        let (parts, body) = request.into_parts();
+        let result = self.answer(&parts, body, &mut record).await;
+        let (response, code) = match result {
+            Ok(answer) => (respond::success(&answer, &record.request_id), "ok"),
+            Err(refusal) => {
+                record.refused(refusal.code, &refusal.message);
+                (respond::refusal(&refusal, &record.request_id), refusal.code.as_str())
+            }
+        };
+        self.metrics.count(response.status().as_u16(), code, started.elapsed());
+        response
+    }
+}
+
+impl Server {
+    async fn answer(
+        &self,
+        parts: &Parts,
+        body: Incoming,
+        record: &mut AuditRecord,
+    ) -> Result<respond::Answer, Refusal> {
+        let cluster = operation_cluster(parts)?;
+        record.cluster = Some(cluster.clone());
+        let body = read_body(body).await?;
+        let now = clock::now();
+        let snapshot = self.store.snapshot();
+        record.caller = match &self.agent_auth {
+            None => None,
+            Some(agent_auth) => Some(agent_auth.authenticate(parts, &body, &snapshot, &cluster, now).await?),
+        };
+        let (answer, session) = self.assume_role(&snapshot, &cluster, &body, now, record).await?;
+        record.issued(&session);
+        Ok(answer)
+    }
+
+    /// Our own session's transitive tags stand in the way of every pod's: then this replica should
+    /// get no traffic. The first session that succeeds takes it back.
+    fn judge_own_session(&self, result: &Result<RoleSessionCredentials, crate::sts::StsError>) {
+        match result {
+            Err(error) if error.code() == ErrorCode::CallerSessionHasTags => {
+                self.readiness.unmet(CALLER_TAGS_CONDITION, ErrorCode::CallerSessionHasTags.cause());
+            }
+            Ok(_) => self.readiness.met(CALLER_TAGS_CONDITION),
+            Err(_) => {}
+        }
+    }
+}
+
+/// The cluster in the path of the one operation there is.
+fn operation_cluster(parts: &Parts) -> Result<ClusterName, Refusal> {
+    let name = parts
+        .uri
+        .path()
+        .strip_prefix("/clusters/")
+        .and_then(|rest| rest.strip_suffix("/assume-role-for-pod-identity"))
+        .filter(|name| !name.contains('/') && parts.method == Method::POST);
+    let Some(name) = name else {
+        return Err(Refusal::new(
+            ErrorCode::NotFound,
+            "the one operation here is POST /clusters/{clusterName}/assume-role-for-pod-identity",
+        ));
+    };
+    let name = percent_decode_str(name).decode_utf8_lossy();
+    name.parse().map_err(|error| Refusal::new(ErrorCode::RequestMalformed, format!("clusterName: {error}")))
+}

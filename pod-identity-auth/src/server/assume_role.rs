@@ -1,0 +1,77 @@
+//! `AssumeRoleForPodIdentity`: token, association, session, in this order.
+
+use std::time::SystemTime;
+
+use pod_identity_core::error::ErrorCode;
+use pod_identity_core::identity::ClusterName;
+use pod_identity_core::session::{SessionName, SessionPlan};
+use pod_identity_core::token::{BearerToken, POD_IDENTITY_AUDIENCE, VerifiedToken};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::Server;
+use super::respond::{Answer, Refusal};
+use crate::audit::AuditRecord;
+use crate::config::SessionNaming;
+use crate::store::Snapshot;
+use crate::sts::RoleSessionCredentials;
+
+/// The body. EKS Auth's other members (`eksNodeName`, `instanceId`, `zone`) say where the agent
+/// believes to be; nothing may hang on what is not proven, so they are not read.
+#[derive(Deserialize)]
+struct AssumeRoleForPodIdentity {
+    token: Zeroizing<String>,
+}
+
+impl Server {
+    pub(super) async fn assume_role(
+        &self,
+        snapshot: &Snapshot,
+        cluster: &ClusterName,
+        body: &[u8],
+        now: SystemTime,
+        record: &mut AuditRecord,
+    ) -> Result<(Answer, RoleSessionCredentials), Refusal> {
+        let token = self.verified_token(snapshot, cluster, body, now).await?;
+        let record_token = record.token.insert(token);
+        if let Some(caller) = &record.caller {
+            caller.check_node(record_token)?;
+        }
+        let identity = &record_token.identity;
+
+        let (cluster, association) =
+            snapshot.associations.lookup(cluster, &identity.namespace, &identity.service_account)?;
+        record.association = Some(association.id.to_string());
+        record.role = Some(association.target_role.as_ref().unwrap_or(&association.role).to_string());
+
+        let unique = match self.naming {
+            SessionNaming::Random => uuid::Uuid::new_v4().to_string(),
+            SessionNaming::Stable => identity.pod.uid.to_string(),
+        };
+        let name = SessionName::for_pod(&cluster.name, &identity.pod, &unique);
+        let plan = SessionPlan::new(cluster, association, identity, name);
+        let result = self.sts.assume(&plan).await;
+        self.judge_own_session(&result);
+        let session = result?;
+        let answer = Answer::new(cluster, association, &session)?;
+        Ok((answer, session))
+    }
+
+    async fn verified_token(
+        &self,
+        snapshot: &Snapshot,
+        cluster: &ClusterName,
+        body: &[u8],
+        now: SystemTime,
+    ) -> Result<VerifiedToken, Refusal> {
+        let request: AssumeRoleForPodIdentity =
+            pod_identity_core::json::from_slice(body).map_err(|error| {
+                Refusal::new(ErrorCode::RequestMalformed, format!("the request's body: {error}"))
+            })?;
+        let token = BearerToken::parse(&request.token)?;
+        let keys = snapshot.keys(cluster).ok_or_else(|| {
+            Refusal::new(ErrorCode::ClusterUnknown, format!("no cluster named {cluster} is configured"))
+        })?;
+        Ok(keys.verify(&token, POD_IDENTITY_AUDIENCE, now).await?)
+    }
+}

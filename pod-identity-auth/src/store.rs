@@ -1,0 +1,152 @@
+//! Clusters, their keys and their associations: one snapshot, swapped whole.
+
+mod file;
+
+pub use file::{AssociationEntry, AssociationFile, ClusterEntry, FileError};
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use pod_identity_core::association::AssociationTable;
+use pod_identity_core::identity::ClusterName;
+use pod_identity_runtime::files;
+use pod_identity_runtime::issuer_keys::{IssuerConfig, IssuerKeys};
+use pod_identity_runtime::outbound::{Outbound, OutboundError};
+use pod_identity_runtime::shutdown::{Ender, Shutdown};
+
+/// Everything that a request is judged by, as of one reading of the file.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The associations.
+    pub associations: AssociationTable,
+    issuers: HashMap<ClusterName, Arc<Issuer>>,
+}
+
+/// A cluster's issuer, kept fresh by a task that ends with it.
+#[derive(Debug)]
+struct Issuer {
+    config: IssuerConfig,
+    keys: Arc<IssuerKeys>,
+    _following: Ender,
+}
+
+impl Snapshot {
+    /// The keys of a cluster's issuer.
+    pub fn keys(&self, cluster: &ClusterName) -> Option<&Arc<IssuerKeys>> {
+        self.issuers.get(cluster).map(|issuer| &issuer.keys)
+    }
+
+    /// The clusters whose keys have not been had yet.
+    pub fn without_keys(&self) -> Vec<&ClusterName> {
+        let missing = self.issuers.iter().filter(|(_, issuer)| issuer.keys.current().is_none());
+        missing.map(|(name, _)| name).collect()
+    }
+}
+
+/// Why a snapshot could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file is of no use.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// An issuer cannot be asked.
+    #[error("cluster {cluster}: {reason}")]
+    Issuer {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Why.
+        reason: OutboundError,
+    },
+}
+
+/// The file, and the newest snapshot that it gave.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    extra_cluster: Option<ClusterEntry>,
+    outbound: Outbound,
+    current: ArcSwap<Snapshot>,
+}
+
+impl Store {
+    /// Reads the file for the first time.
+    ///
+    /// # Errors
+    /// [`StoreError`]: at the start a broken file is fatal, later it is not.
+    pub fn open(
+        path: PathBuf,
+        extra_cluster: Option<ClusterEntry>,
+        outbound: Outbound,
+    ) -> Result<Self, StoreError> {
+        let empty = Snapshot { associations: AssociationTable::default(), issuers: HashMap::new() };
+        let store = Self { path, extra_cluster, outbound, current: ArcSwap::from_pointee(empty) };
+        store.reload()?;
+        Ok(store)
+    }
+
+    /// The newest snapshot.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Reads the file again and replaces the snapshot, whole or not at all. Issuers that did not
+    /// change keep their keys.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the old snapshot stays.
+    pub fn reload(&self) -> Result<(), StoreError> {
+        let file = AssociationFile::read(&self.path)?;
+        let file = match &self.extra_cluster {
+            Some(cluster) => file.with_cluster(cluster.clone()),
+            None => file,
+        };
+        let associations = file.table().map_err(|error| error.at(&self.path))?;
+        let before = self.current.load();
+        let issuers = file
+            .clusters
+            .iter()
+            .map(|entry| {
+                let config = entry.issuer_config(&self.outbound).map_err(|error| error.at(&self.path))?;
+                let kept = before.issuers.get(&entry.name).filter(|issuer| issuer.config == config);
+                let issuer = match kept {
+                    Some(issuer) => issuer.clone(),
+                    None => Arc::new(
+                        Issuer::follow(config)
+                            .map_err(|reason| StoreError::Issuer { cluster: entry.name.clone(), reason })?,
+                    ),
+                };
+                Ok((entry.name.clone(), issuer))
+            })
+            .collect::<Result<_, StoreError>>()?;
+        let snapshot = Snapshot { associations, issuers };
+        tracing::info!(
+            file = %self.path.display(),
+            clusters = snapshot.issuers.len(),
+            associations = snapshot.associations.iter().count(),
+            "associations in use"
+        );
+        self.current.store(Arc::new(snapshot));
+        Ok(())
+    }
+
+    /// Follows the file until the shutdown. A broken file keeps the old associations and says why.
+    pub async fn follow(&self, shutdown: Shutdown) {
+        files::watch(vec![self.path.clone()], shutdown, || {
+            if let Err(error) = self.reload() {
+                tracing::error!(%error, "the associations were not replaced; the old ones stay in use");
+            }
+        })
+        .await;
+    }
+}
+
+impl Issuer {
+    fn follow(config: IssuerConfig) -> Result<Self, OutboundError> {
+        let keys = Arc::new(IssuerKeys::new(config.clone())?);
+        let (following, shutdown) = Shutdown::manual();
+        tokio::spawn(keys.clone().follow(shutdown));
+        Ok(Self { config, keys, _following: following })
+    }
+}

@@ -1,0 +1,73 @@
+//! Who the service is to AWS: asked once at the start, because the answer limits what it can do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pod_identity_core::association::Association;
+use pod_identity_runtime::admin::Readiness;
+use pod_identity_runtime::outbound::chain;
+use pod_identity_runtime::shutdown::Shutdown;
+
+use super::Sts;
+use crate::store::Snapshot;
+
+/// The readiness condition that STS has answered.
+pub(super) const STS_CONDITION: &str = "sts";
+
+/// The pause between two attempts to learn who the service is.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What STS says of the service's own credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallerIdentity {
+    /// The principal's ARN.
+    pub arn: String,
+}
+
+impl CallerIdentity {
+    /// Whether the principal is itself a role session: then each session it makes is chained, and
+    /// lasts an hour at most.
+    pub fn is_role_session(&self) -> bool {
+        self.arn.contains(":assumed-role/")
+    }
+}
+
+impl Sts {
+    /// Asks STS who the service is until it answers, and warns of what that rules out.
+    pub async fn identify(&self, snapshot: Arc<Snapshot>, readiness: Readiness, mut shutdown: Shutdown) {
+        readiness.unmet(STS_CONDITION, "STS has not said yet who this service is");
+        loop {
+            match self.client.get_caller_identity().send().await {
+                Ok(answer) => {
+                    let arn = answer.arn.unwrap_or_default();
+                    let caller = CallerIdentity { arn };
+                    let role_session = caller.is_role_session();
+                    tracing::info!(arn = caller.arn, role_session, "the principal that assumes the roles");
+                    if role_session {
+                        warn_of_long_sessions(&snapshot);
+                    }
+                    self.caller.store(Some(Arc::new(caller)));
+                    return readiness.met(STS_CONDITION);
+                }
+                Err(error) => readiness.unmet(STS_CONDITION, chain(&error)),
+            }
+            tokio::select! {
+                () = shutdown.asked() => return,
+                () = tokio::time::sleep(RETRY) => {}
+            }
+        }
+    }
+}
+
+fn warn_of_long_sessions(snapshot: &Snapshot) {
+    for (cluster, association) in snapshot.associations.iter() {
+        if association.duration.is_some_and(|duration| duration > Association::DEFAULT_DURATION) {
+            tracing::warn!(
+                cluster = %cluster.name,
+                association = %association.id,
+                "durationSeconds is cut to 3600: this service's principal is itself a role session, and \
+                 chained sessions last an hour at most"
+            );
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What a refusal by STS means.
+
+use aws_sdk_sts::error::{BuildError, ProvideErrorMetadata, SdkError};
+use aws_sdk_sts::operation::assume_role::AssumeRoleError;
+use pod_identity_core::arn::RoleArn;
+use pod_identity_core::error::ErrorCode;
+use pod_identity_runtime::outbound::chain;
+
+/// Why STS gave no session.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StsError {
+    /// STS refused, in its own words.
+    #[error("STS refuses a session of {role}: {sts_code}: {message}")]
+    Refused {
+        /// The role that was asked for.
+        role: RoleArn,
+        /// What that means here.
+        code: ErrorCode,
+        /// STS's error code.
+        sts_code: String,
+        /// STS's message.
+        message: String,
+    },
+    /// STS could not be asked, or did not answer.
+    #[error("STS could not be asked for a session of {role}: {reason}")]
+    Unavailable {
+        /// The role that was asked for.
+        role: RoleArn,
+        /// Why.
+        reason: String,
+    },
+    /// STS's answer lacks a member that it always has.
+    #[error("the answer of STS lacks {0}")]
+    Incomplete(&'static str),
+    /// The call could not be made.
+    #[error("the call to STS could not be made: {0}")]
+    Unbuildable(String),
+}
+
+impl StsError {
+    /// The stable code of this refusal.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Refused { code, .. } => *code,
+            Self::Unavailable { .. } => ErrorCode::UpstreamUnavailable,
+            Self::Incomplete(_) | Self::Unbuildable(_) => ErrorCode::Internal,
+        }
+    }
+
+    pub(super) fn unbuildable(error: BuildError) -> Self {
+        Self::Unbuildable(error.to_string())
+    }
+
+    pub(super) fn assume_role(role: &RoleArn, error: &SdkError<AssumeRoleError>) -> Self {
+        let role = role.clone();
+        let Some(refusal) = error.as_service_error() else {
+            return Self::Unavailable { role, reason: chain(error) };
+        };
+        let sts_code = refusal.code().unwrap_or("unknown").to_owned();
+        let message = refusal.message().unwrap_or("(no message)").to_owned();
+        match code(&sts_code, &message) {
+            Some(code) => Self::Refused { role, code, sts_code, message },
+            None => Self::Unavailable { role, reason: format!("{sts_code}: {message}") },
+        }
+    }
+}
+
+/// The meaning of STS's error codes (STS API reference, *AssumeRole* and *Common Errors*). `None`:
+/// nothing is wrong with the session; STS, or our credentials for it, do not work now.
+fn code(sts_code: &str, message: &str) -> Option<ErrorCode> {
+    match sts_code {
+        "AccessDenied" | "AccessDeniedException" => Some(ErrorCode::RoleTrustRefused),
+        "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequestsException" => {
+            Some(ErrorCode::Throttled)
+        }
+        // STS has no code of its own for this; the words are those of its message.
+        "InvalidParameterValue" if message.contains("transitive tag") => {
+            Some(ErrorCode::CallerSessionHasTags)
+        }
+        "ValidationError"
+        | "InvalidParameterValue"
+        | "InvalidParameterCombination"
+        | "MalformedPolicyDocument"
+        | "MalformedPolicyDocumentException"
+        | "PackedPolicyTooLarge"
+        | "PackedPolicyTooLargeException" => Some(ErrorCode::SessionRefused),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_codes_of_sts_get_their_meaning() {
+        for (sts_code, message, meaning) in [
+            ("AccessDenied", "", Some(ErrorCode::RoleTrustRefused)),
+            ("ValidationError", "", Some(ErrorCode::SessionRefused)),
+            (
+                "InvalidParameterValue",
+                "One of the specified transitive tag keys can't be set",
+                Some(ErrorCode::CallerSessionHasTags),
+            ),
+            ("InvalidParameterValue", "Duplicate tag keys", Some(ErrorCode::SessionRefused)),
+            ("Throttling", "", Some(ErrorCode::Throttled)),
+            ("ExpiredToken", "", None),
+            ("InvalidClientTokenId", "", None),
+            ("InternalFailure", "", None),
+        ] {
+            assert_eq!(code(sts_code, message), meaning, "{sts_code} {message}");
+        }
+    }
+}
