@@ -17,7 +17,7 @@ pub struct ParseArnError {
 }
 
 impl ParseArnError {
-    fn new(text: &str, expected: &'static str) -> Self {
+    pub(crate) fn new(text: &str, expected: &'static str) -> Self {
         Self { text: text.to_owned(), expected }
     }
 }

@@ -40,3 +40,4 @@ pub mod json;
 pub mod session; // what is asked of STS
 pub mod source; // the one seam to AWS
 pub mod token; // the pod's token: read, verified, redacted // JSON that says each thing once
+pub mod trust; // whether the role lets itself be assumed, and why not

@@ -1,0 +1,134 @@
+//! The decision (*Policy evaluation logic*): nothing is allowed by default, a denial wins, and a role's
+//! trust policy always has its say.
+
+use super::context::Context;
+use super::decision::{Decision, Denial, Miss, Reason, StatementName, Verdict};
+use super::policy::{Action, Effect, Policy, Statement};
+use super::principal::{Caller, Hold};
+use crate::arn::RoleArn;
+
+/// Who asks for which role, and all that is known about it. Every needed action sees the same.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// Who asks.
+    pub caller: &'a Caller,
+    /// The role to be assumed, the resource of the request.
+    pub role: &'a RoleArn,
+    /// The condition keys.
+    pub context: &'a Context,
+}
+
+/// What the caller brings of its own. A service and a web identity bring nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Permissions<'a> {
+    /// The identity policies of the caller's user or role.
+    pub identity: &'a [Policy],
+    /// The session policies of the caller's session; `None` where it was made without any. They only
+    /// take away (*Session policies*).
+    pub session: Option<&'a [Policy]>,
+}
+
+/// Decides whether every one of `actions` is allowed; the first that is not is the denial.
+pub fn decide(
+    trust: &Policy,
+    permissions: &Permissions<'_>,
+    actions: &[Action],
+    request: &Request<'_>,
+) -> Decision {
+    for action in actions {
+        if let Err(reason) = allow(trust, permissions, *action, request) {
+            return Decision::Denied(Denial {
+                action: *action,
+                role: request.role.clone(),
+                caller: request.caller.to_string(),
+                reason,
+            });
+        }
+    }
+    Decision::Allowed
+}
+
+fn allow(
+    trust: &Policy,
+    permissions: &Permissions<'_>,
+    action: Action,
+    request: &Request<'_>,
+) -> Result<(), Reason> {
+    let verdicts = trust.verdicts(action, request);
+    let identity = all_verdicts(permissions.identity, action, request);
+    let session = all_verdicts(permissions.session.unwrap_or_default(), action, request);
+    for (verdicts, denies) in [
+        (&verdicts, Reason::TrustExplicitDeny as fn(Verdict) -> Reason),
+        (&identity, Reason::IdentityExplicitDeny),
+        (&session, Reason::SessionExplicitDeny),
+    ] {
+        if let Some(verdict) = verdicts.iter().find(|v| v.effect == Effect::Deny && v.applies()) {
+            return Err(denies(verdict.clone()));
+        }
+    }
+    let applied = verdicts.iter().zip(&trust.statements).filter(|(v, _)| allows(v));
+    let Some(hold) = applied.filter_map(|(_, statement)| statement.hold(request)).max() else {
+        return Err(Reason::TrustNoStatement(nearest(&verdicts)));
+    };
+    if hold <= Hold::Delegated && !identity.iter().any(allows) {
+        return Err(Reason::IdentityPolicyMissing(nearest(&identity)));
+    }
+    if hold <= Hold::Named && permissions.session.is_some() && !session.iter().any(allows) {
+        return Err(Reason::SessionPolicyMissing(nearest(&session)));
+    }
+    Ok(())
+}
+
+fn allows(verdict: &Verdict) -> bool {
+    verdict.effect == Effect::Allow && verdict.applies()
+}
+
+fn nearest(verdicts: &[Verdict]) -> Option<Verdict> {
+    verdicts.iter().filter(|v| v.effect == Effect::Allow).min_by_key(|v| v.distance()).cloned()
+}
+
+fn all_verdicts(policies: &[Policy], action: Action, request: &Request<'_>) -> Vec<Verdict> {
+    policies.iter().flat_map(|policy| policy.verdicts(action, request)).collect()
+}
+
+impl Policy {
+    /// What each statement says to a request, in their order: what an explanation is made of.
+    pub fn verdicts(&self, action: Action, request: &Request<'_>) -> Vec<Verdict> {
+        self.statements
+            .iter()
+            .enumerate()
+            .map(|(index, statement)| Verdict {
+                statement: StatementName { index, sid: statement.sid.clone() },
+                effect: statement.effect,
+                misses: statement.misses(action, request),
+            })
+            .collect()
+    }
+}
+
+impl Statement {
+    fn misses(&self, action: Action, request: &Request<'_>) -> Vec<Miss> {
+        let mut misses = Vec::new();
+        if let Some(named) = self.principals.as_ref().filter(|_| self.hold(request).is_none()) {
+            misses.push(Miss::Principal {
+                wanted: named.iter().map(ToString::to_string).collect(),
+                actual: request.caller.to_string(),
+            });
+        }
+        if !self.actions.fit_action(action) {
+            misses.push(Miss::Action { wanted: self.actions.described(), actual: action });
+        }
+        let role = request.role.as_str();
+        if let Some(resources) = self.resources.as_ref().filter(|r| !r.fit_resource(role)) {
+            misses.push(Miss::Resource { wanted: resources.described(), actual: role.to_owned() });
+        }
+        misses.extend(self.conditions.iter().filter_map(|condition| condition.miss(request.context)));
+        misses
+    }
+
+    /// How firmly the statement's principals hold the caller; `None` where they do not.
+    fn hold(&self, request: &Request<'_>) -> Option<Hold> {
+        let named = self.principals.as_ref()?;
+        named.iter().filter_map(|named| named.hold(request.caller, request.role.account())).max()
+    }
+}

@@ -1,0 +1,234 @@
+//! Who calls, and whom a trust policy names (*AWS JSON policy elements: Principal*).
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::arn::{AccountId, ParseArnError, Partition, RoleArn};
+
+/// The ARN of an IAM user: `arn:aws:iam::123456789012:user/path/name`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UserArn {
+    text: String,
+    account: AccountId,
+}
+
+impl UserArn {
+    /// The whole ARN.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The account that the user lives in.
+    pub fn account(&self) -> &AccountId {
+        &self.account
+    }
+}
+
+impl fmt::Display for UserArn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for UserArn {
+    type Err = ParseArnError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // A user's name and path have the rules of a role's, so the one parser decides for both.
+        let is_user = text.splitn(6, ':').nth(5).is_some_and(|resource| resource.starts_with("user/"));
+        match text.replacen(":user/", ":role/", 1).parse::<RoleArn>() {
+            Ok(role) if is_user => Ok(Self { text: text.to_owned(), account: role.account().clone() }),
+            _ => {
+                Err(ParseArnError::new(text, "the ARN of an IAM user (arn:aws:iam::123456789012:user/name)"))
+            }
+        }
+    }
+}
+
+/// Who asks to assume a role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// A session of a role.
+    Session {
+        /// The role that the session is of.
+        role: RoleArn,
+        /// The session's name.
+        name: String,
+    },
+    /// An IAM user with long-term keys.
+    User(UserArn),
+    /// The root user of an account.
+    Root {
+        /// The account's partition.
+        partition: Partition,
+        /// The account.
+        account: AccountId,
+    },
+    /// An AWS service.
+    Service {
+        /// Its principal, `pods.eks.amazonaws.com`.
+        name: String,
+    },
+    /// The bearer of a token of an OIDC issuer.
+    WebIdentity {
+        /// The ARN of the provider that the role's account registered for the issuer.
+        provider: String,
+    },
+}
+
+impl Caller {
+    /// The account of the caller; services and web identities have none.
+    pub fn account(&self) -> Option<&AccountId> {
+        match self {
+            Self::Session { role, .. } => Some(role.account()),
+            Self::User(user) => Some(user.account()),
+            Self::Root { account, .. } => Some(account),
+            Self::Service { .. } | Self::WebIdentity { .. } => None,
+        }
+    }
+
+    /// The value of `aws:PrincipalArn`: of a session the ARN of its role, not its own.
+    pub fn principal_arn(&self) -> Option<String> {
+        match self {
+            Self::Session { role, .. } => Some(role.to_string()),
+            Self::User(user) => Some(user.to_string()),
+            Self::Root { partition, account } => Some(format!("arn:{partition}:iam::{account}:root")),
+            Self::Service { .. } | Self::WebIdentity { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Caller {
+    /// The name that AWS's messages give a caller: the ARN, the service or the provider.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Session { role, name } => f.write_str(&role.session(name)),
+            Self::User(user) => user.fmt(f),
+            Self::Root { partition, account } => write!(f, "arn:{partition}:iam::{account}:root"),
+            Self::Service { name } => f.write_str(name),
+            Self::WebIdentity { provider } => f.write_str(provider),
+        }
+    }
+}
+
+/// One principal of a trust policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Named {
+    Everyone,
+    Account(AccountId),
+    Role(RoleArn),
+    User(UserArn),
+    /// An assumed-role session, or a federated-user session, by its whole ARN.
+    Session(String),
+    Service(String),
+    Federated(String),
+}
+
+/// How firmly a statement holds a caller, which decides what else must allow it (*Policy evaluation
+/// logic*: a principal of the same account that the resource's policy names needs nothing more).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Hold {
+    /// The account or everyone was named, or the caller is of another account: the caller's own
+    /// policies must allow it too.
+    Delegated,
+    /// The caller's role or user was named, in its own account: only a session policy can limit it.
+    Named,
+    /// The very session was named, or a service, a provider or the root user: nothing limits it.
+    Alone,
+}
+
+/// Identity providers that are named by host instead of by ARN.
+const KNOWN_PROVIDERS: [&str; 4] =
+    ["accounts.google.com", "cognito-identity.amazonaws.com", "graph.facebook.com", "www.amazon.com"];
+
+impl Named {
+    /// Reads an entry of `"AWS"`.
+    pub(super) fn aws(text: &str) -> Option<Self> {
+        if text == "*" {
+            return Some(Self::Everyone);
+        }
+        if let Ok(account) = text.parse() {
+            return Some(Self::Account(account));
+        }
+        if text.contains(['*', '?']) {
+            return None; // no wildcards within a principal
+        }
+        if let Ok(role) = text.parse() {
+            return Some(Self::Role(role));
+        }
+        if let Ok(user) = text.parse() {
+            return Some(Self::User(user));
+        }
+        let parts: Vec<&str> = text.splitn(6, ':').collect();
+        let ["arn", partition, service, "", account, resource] = parts[..] else { return None };
+        partition.parse::<Partition>().ok()?;
+        let account: AccountId = account.parse().ok()?;
+        let session = ["assumed-role/", "federated-user/"].iter().any(|prefix| {
+            resource.strip_prefix(prefix).is_some_and(|name| !name.is_empty() && !name.ends_with('/'))
+        });
+        match (service, resource) {
+            ("iam", "root") => Some(Self::Account(account)),
+            ("sts", _) if session => Some(Self::Session(text.to_owned())),
+            _ => None,
+        }
+    }
+
+    /// Reads an entry of `"Service"`.
+    pub(super) fn service(text: &str) -> Option<Self> {
+        let host = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+        (text.contains('.') && text.bytes().all(host)).then(|| Self::Service(text.to_owned()))
+    }
+
+    /// Reads an entry of `"Federated"`.
+    pub(super) fn federated(text: &str) -> Option<Self> {
+        let parts: Vec<&str> = text.splitn(6, ':').collect();
+        let by_arn = match parts[..] {
+            ["arn", partition, "iam", "", account, resource] => {
+                partition.parse::<Partition>().is_ok()
+                    && account.parse::<AccountId>().is_ok()
+                    && (resource.starts_with("oidc-provider/") || resource.starts_with("saml-provider/"))
+                    && !resource.ends_with('/')
+                    && !resource.contains(['*', '?'])
+            }
+            _ => false,
+        };
+        (by_arn || KNOWN_PROVIDERS.contains(&text)).then(|| Self::Federated(text.to_owned()))
+    }
+
+    /// Whether this principal is the caller, and how firmly, for a role of `account`.
+    pub(super) fn hold(&self, caller: &Caller, account: &AccountId) -> Option<Hold> {
+        let names = match (self, caller) {
+            (Self::Everyone, _) => true,
+            (Self::Account(named), _) => caller.account() == Some(named),
+            (Self::Role(named), Caller::Session { role, .. }) => named == role,
+            (Self::User(named), Caller::User(user)) => named == user,
+            (Self::Session(named), Caller::Session { role, name }) => *named == role.session(name),
+            (Self::Service(named), Caller::Service { name }) => named == name,
+            (Self::Federated(named), Caller::WebIdentity { provider }) => named == provider,
+            _ => false,
+        };
+        if !names {
+            return None;
+        }
+        Some(match (self, caller) {
+            // These have no policies of their own that could allow or limit them.
+            (_, Caller::Service { .. } | Caller::WebIdentity { .. } | Caller::Root { .. }) => Hold::Alone,
+            _ if caller.account() != Some(account) => Hold::Delegated,
+            (Self::Session(_), _) => Hold::Alone,
+            (Self::Role(_) | Self::User(_), _) => Hold::Named,
+            _ => Hold::Delegated,
+        })
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Everyone => f.write_str("*"),
+            Self::Account(account) => account.fmt(f),
+            Self::Role(role) => role.fmt(f),
+            Self::User(user) => user.fmt(f),
+            Self::Session(text) | Self::Service(text) | Self::Federated(text) => f.write_str(text),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! What is read as a policy and what is refused, with the words of the refusal.
+
+use proptest::prelude::*;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::*;
+use super::{allow, policy};
+
+#[track_caller]
+fn refused(result: Result<Policy, PolicyError>, words: &str) {
+    let error = result.expect_err("it was read").to_string();
+    assert!(error.contains(words), "{error:?} does not say {words:?}");
+}
+
+fn with(element: &str, value: &Value) -> String {
+    let mut statement = allow(&json!("*"), &json!("sts:AssumeRole"));
+    statement[element] = value.clone();
+    policy(&statement)
+}
+
+#[test]
+fn a_trust_policy_outside_the_grammar_is_refused_with_its_place() {
+    for (json, words) in [
+        ("", "not a JSON policy"),
+        ("[]", "is a list, an object is needed"),
+        ("{}", "the element Statement is missing"),
+        (r#"{"Statement": []}"#, "no statement"),
+        (r#"{"Version": "2020-01-01", "Statement": []}"#, "Version: \"2020-01-01\" is neither"),
+        (r#"{"Statement": [], "Statement": []}"#, "the key \"Statement\" repeats"),
+        (r#"{"Statements": []}"#, "\"Statements\" is not an element"),
+        (r#"{"Statement": {"Effect": "Allow", "Effect": "Deny"}}"#, "\"Effect\" repeats"),
+        (r#"{"Id": "snow ☃", "Statement": {}}"#, "character '☃'"),
+        (r#"{"Statement": {"Principal": "*", "Action": "sts:*"}}"#, "Statement[0]: the element Effect is"),
+        (r#"{"Statement": {"Effect": "Allow", "Action": "sts:*"}}"#, "Statement[0]: the element Principal"),
+        (r#"{"Statement": {"Effect": "Allow", "Principal": "*"}}"#, "Statement[0]: the element Action is"),
+    ] {
+        refused(Policy::trust(json), words);
+    }
+    for (element, value, words) in [
+        ("Effect", json!("allow"), "Statement[0].Effect: \"allow\" is neither"),
+        ("Sid", json!("a-b"), "Statement[0].Sid"),
+        ("NotPrincipal", json!("*"), "Statement[0].NotPrincipal: a trust policy may not have it"),
+        ("Resource", json!("*"), "Statement[0].Resource: a trust policy may not have it"),
+        ("NotAction", json!("sts:*"), "exclude each other"),
+        ("Extra", json!(1), "Statement[0]: \"Extra\" is not an element"),
+        ("Action", json!([]), "Statement[0].Action: the list is empty"),
+        ("Action", json!("AssumeRole"), "no service prefix"),
+        ("Action", json!("sts:Assume Role"), "is not an action"),
+        ("Action", json!("s3:GetObject"), "is not an action of STS"),
+        ("Action", json!(1), "is a number"),
+        ("Principal", json!("me"), "Statement[0].Principal: neither"),
+        ("Principal", json!({}), "names nobody"),
+        ("Principal", json!({"Aws": "*"}), "Principal.Aws: is not one of"),
+        ("Principal", json!({"CanonicalUser": "x"}), "S3"),
+        ("Principal", json!({"AWS": "arn:aws:iam::111122223333:role/*"}), "role/*"),
+        ("Principal", json!({"AWS": 111_122_223_333_u64}), "is a number"),
+        ("Principal", json!({"AWS": "arn:aws:sts::111122223333:assumed-role/"}), "assumed-role/"),
+        ("Principal", json!({"AWS": "AROAEXAMPLE"}), "AROAEXAMPLE"),
+        ("Principal", json!({"Service": "*"}), "is not a principal of this kind"),
+        ("Principal", json!({"Federated": "https://issuer.example"}), "https://issuer.example"),
+    ] {
+        refused(Policy::trust(&with(element, &value)), words);
+    }
+    let twice = json!({"Sid": "A", "Effect": "Deny", "Principal": "*", "Action": "sts:*"});
+    refused(Policy::trust(&policy(&json!([twice, twice]))), "Statement[1].Sid: another statement");
+}
+
+#[test]
+fn conditions_that_are_not_understood_are_refused_by_name() {
+    for (condition, words, unsupported) in [
+        (
+            json!({"StringEqauls": {"sts:ExternalId": "a"}}),
+            "\"StringEqauls\" is not a condition operator",
+            false,
+        ),
+        (json!({"NumericLessThan": {"sts:ExternalId": 1}}), "\"NumericLessThan\" is not supported", true),
+        (json!({"ForAnyValue:IpAddress": {"aws:SourceIp": "::/0"}}), "ForAnyValue:IpAddress", true),
+        (json!({"StringEquals": {"aws:username": "a"}}), "the condition key \"aws:username\"", true),
+        (json!({"StringEquals": {"sts:ExternalId": "${aws:PrincipalTag/a}"}}), "${aws:PrincipalTag/a}", true),
+        (json!({"StringLike": {"sts:ExternalId": ["a", "${*}"]}}), "the policy variable in \"${*}\"", true),
+        (json!({"NullIfExists": {"sts:ExternalId": "true"}}), "NullIfExists", false),
+        (json!({"ForAllValues:Null": {"aws:TagKeys": "true"}}), "ForAllValues:Null", false),
+        (json!({"Null": {"aws:TagKeys": "yes"}}), "neither true nor false", false),
+        (json!({"StringEquals": {"aws:TagKeys": "a"}}), "say ForAllValues: or ForAnyValue:", false),
+        (json!({"ArnLike": {"aws:SourceArn": "*"}}), "not an ARN of six parts", false),
+        (json!({"StringEquals": {"sts:ExternalId": {}}}), "is an object", false),
+        (json!({"StringEquals": {"sts:ExternalId": "a", "sts:externalid": "b"}}), "repeats", false),
+        (json!({"StringEquals": "a"}), "Condition.StringEquals: is a string", false),
+        (json!([]), "Statement[0].Condition: is a list", false),
+    ] {
+        let error = Policy::trust(&with("Condition", &condition)).expect_err("it was read");
+        assert!(error.to_string().contains(words), "{error} does not say {words}");
+        assert_eq!(error.is_unsupported(), unsupported, "{error}");
+    }
+    // Before 2012 a policy has no variables: the same text is literal.
+    let mut old: Value = serde_json::from_str(&with(
+        "Condition",
+        &json!({"StringEquals": {"sts:ExternalId": "${aws:username}"}}),
+    ))
+    .unwrap();
+    old["Version"] = json!("2008-10-17");
+    assert!(Policy::trust(&old.to_string()).is_ok());
+}
+
+#[test]
+fn an_identity_policy_has_resources_and_no_principals() {
+    let statement = |more: Value| {
+        let mut statement = json!({"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"});
+        for (key, value) in more.as_object().unwrap() {
+            statement[key] = value.clone();
+        }
+        policy(&statement)
+    };
+    assert!(Policy::identity(&statement(json!({}))).is_ok());
+    refused(Policy::identity(&statement(json!({"Principal": "*"}))), "its holder is the principal");
+    refused(Policy::identity(&statement(json!({"NotResource": "*"}))), "exclude each other");
+    refused(Policy::identity(&statement(json!({"Resource": "role/a"}))), "neither \"*\" nor an ARN");
+    let variable = json!({"Resource": "arn:aws:iam::*:role/${aws:PrincipalTag/team}"});
+    refused(Policy::identity(&statement(variable)), "${aws:PrincipalTag/team}");
+    let no_resource = json!({"Effect": "Allow", "Action": "sts:AssumeRole"});
+    refused(Policy::identity(&policy(&no_resource)), "the element Resource is missing");
+}
+
+#[test]
+fn statements_of_other_services_need_not_be_understood_but_be_spelt_rightly() {
+    let s3 = |operator: &str| {
+        policy(&json!({
+            "Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/${aws:PrincipalTag/team}/*",
+            "Condition": {operator: {"s3:prefix": "${aws:username}"}}
+        }))
+    };
+    assert!(Policy::identity(&s3("StringLike")).is_ok());
+    assert!(Policy::identity(&s3("NumericEquals")).is_ok());
+    refused(Policy::identity(&s3("StringLikes")), "\"StringLikes\" is not a condition operator");
+    refused(Policy::identity(&s3("StringLike").replace("s3:GetObject", "*")), "${aws:PrincipalTag/team}");
+}
+
+#[test]
+fn a_trust_policy_has_a_length_that_white_space_does_not_count_towards() {
+    let statement = allow(&json!("*"), &json!("sts:AssumeRole"));
+    let many = json!(vec![&statement; 40]);
+    let error = Policy::trust(&policy(&many)).unwrap_err().to_string();
+    assert!(error.contains("2048 are allowed"), "{error}");
+    let document = PolicyDocument::from_json(&policy(&many)).unwrap();
+    assert!(Policy::trust_of(&document, TRUST_POLICY_LENGTH_MAX).is_ok());
+    assert!(Policy::trust(&format!("{}{}", policy(&statement), " ".repeat(5_000))).is_ok());
+}
+
+#[test]
+fn a_nested_document_and_its_json_text_are_the_same_policy() {
+    let text = with("Condition", &json!({"StringEquals": {"sts:ExternalId": ["a", "b c"]}}));
+    let nested: Value = serde_json::from_str(&text).unwrap();
+    let from_text = PolicyDocument::deserialize(Value::String(text)).unwrap();
+    let from_value = PolicyDocument::deserialize(nested).unwrap();
+    assert_eq!(from_text.length(), from_value.length());
+    let limit = TRUST_POLICY_LENGTH;
+    assert_eq!(Policy::trust_of(&from_text, limit).unwrap(), Policy::trust_of(&from_value, limit).unwrap());
+}
+
+/// Any JSON, made of the words of the grammar so that it gets past the first check.
+fn any_json() -> impl Strategy<Value = Value> {
+    let word = prop_oneof![
+        prop::sample::select(vec![
+            "Version",
+            "2012-10-17",
+            "Statement",
+            "Effect",
+            "Allow",
+            "Principal",
+            "AWS",
+            "*",
+            "Action",
+            "sts:AssumeRole",
+            "Condition",
+            "StringEquals",
+            "ForAllValues:StringLike",
+            "aws:TagKeys",
+            "Sid",
+            "arn:aws:iam::111122223333:root",
+            "Null",
+            "true",
+            "Resource",
+            "${a}",
+        ])
+        .prop_map(str::to_owned),
+        ".{0,6}",
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        word.clone().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 48, 5, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(word.clone(), inner, 0..5)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_json_makes_the_reader_panic(value in any_json()) {
+        let _ = Policy::trust(&value.to_string());
+        let _ = Policy::identity(&value.to_string());
+        let _ = PolicyDocument::deserialize(value);
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "\\PC{0,64}") {
+        let _ = Policy::trust(&text);
+    }
+}
