@@ -1,1 +1,3 @@
-//! wip
+//! The whole path of EKS Pod Identity on one laptop.
+
+pub mod issuer;

@@ -1,0 +1,182 @@
+//! Signing keys, and their public halves in the forms that others ask for.
+
+use std::fmt;
+
+use aws_lc_rs::digest;
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair,
+    RSA_PKCS1_SHA256, RsaKeyPair,
+};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use serde::Serialize;
+
+use super::IssuerError;
+
+/// The kinds of key that kube-apiserver signs with and that IAM's OIDC providers take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum KeyAlgorithm {
+    /// ECDSA on P-256.
+    Es256,
+    /// ECDSA on P-384.
+    Es384,
+    /// RSA of 2048 bits: what EKS has.
+    Rs256,
+}
+
+impl KeyAlgorithm {
+    /// The name in a token's `alg` (RFC 7518, section 3.1).
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::Rs256 => "RS256",
+        }
+    }
+}
+
+enum Pair {
+    Ecdsa(EcdsaKeyPair),
+    Rsa(Box<RsaKeyPair>),
+}
+
+/// A key that signs tokens. Its private half never leaves it, by no method and no `Debug`.
+pub struct SigningKey {
+    algorithm: KeyAlgorithm,
+    kid: String,
+    public_der: Vec<u8>,
+    pair: Pair,
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey")
+            .field("algorithm", &self.algorithm)
+            .field("kid", &self.kid)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SigningKey {
+    /// Makes a new key: an RSA key takes tens of milliseconds, the others well under one.
+    ///
+    /// # Errors
+    ///
+    /// [`IssuerError::Cryptography`].
+    pub fn generate(algorithm: KeyAlgorithm) -> Result<Self, IssuerError> {
+        let failed = |_| IssuerError::Cryptography("make a key");
+        let pair = match algorithm {
+            KeyAlgorithm::Es256 => {
+                Pair::Ecdsa(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(failed)?)
+            }
+            KeyAlgorithm::Es384 => {
+                Pair::Ecdsa(EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).map_err(failed)?)
+            }
+            KeyAlgorithm::Rs256 => {
+                Pair::Rsa(Box::new(RsaKeyPair::generate(KeySize::Rsa2048).map_err(failed)?))
+            }
+        };
+        let public_der = match &pair {
+            Pair::Ecdsa(pair) => pair.public_key().as_der(),
+            Pair::Rsa(pair) => pair.public_key().as_der(),
+        };
+        let public_der = public_der.map_err(failed)?.as_ref().to_vec();
+        // kubernetes `jwt.go`, keyIDFromPublicKey.
+        let kid = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &public_der));
+        Ok(Self { algorithm, kid, public_der, pair })
+    }
+
+    /// Which kind of key it is.
+    pub fn algorithm(&self) -> KeyAlgorithm {
+        self.algorithm
+    }
+
+    /// The key's id: base64url of SHA-256 over [`SigningKey::public_der`], without padding.
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// The public key as DER SubjectPublicKeyInfo (RFC 5280).
+    pub fn public_der(&self) -> &[u8] {
+        &self.public_der
+    }
+
+    /// The public key as PEM, the form in which a forger takes it for an HMAC secret.
+    pub fn public_pem(&self) -> String {
+        let base64 = STANDARD.encode(&self.public_der);
+        let lines: Vec<&str> =
+            (0..base64.len()).step_by(64).map(|i| &base64[i..base64.len().min(i + 64)]).collect();
+        format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"))
+    }
+
+    /// The header of a token that this key signs. Kubernetes sets no `typ`.
+    pub fn header(&self) -> serde_json::Value {
+        serde_json::json!({ "alg": self.algorithm.name(), "kid": self.kid })
+    }
+
+    /// Signs any header and any claims, whatever they say.
+    ///
+    /// # Errors
+    ///
+    /// [`IssuerError::Cryptography`].
+    pub fn sign_token(&self, header_json: &str, claims_json: &str) -> Result<String, IssuerError> {
+        let message =
+            format!("{}.{}", URL_SAFE_NO_PAD.encode(header_json), URL_SAFE_NO_PAD.encode(claims_json));
+        let signature = self.sign(message.as_bytes())?;
+        Ok(format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature)))
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, IssuerError> {
+        let failed = |_| IssuerError::Cryptography("sign");
+        match &self.pair {
+            Pair::Ecdsa(pair) => {
+                Ok(pair.sign(&SystemRandom::new(), message).map_err(failed)?.as_ref().to_vec())
+            }
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
+                    .map_err(failed)?;
+                Ok(signature)
+            }
+        }
+    }
+
+    /// The public key as one of the set's members.
+    pub(super) fn jwk(&self) -> Jwk<'_> {
+        let numbers = match &self.pair {
+            Pair::Ecdsa(pair) => {
+                // SEC 1, section 2.3.3: a 4, then both coordinates.
+                let point = pair.public_key().as_ref().get(1..).unwrap_or_default();
+                let (x, y) = point.split_at(point.len() / 2);
+                let crv = if self.algorithm == KeyAlgorithm::Es384 { "P-384" } else { "P-256" };
+                Numbers::Ec { crv, x: URL_SAFE_NO_PAD.encode(x), y: URL_SAFE_NO_PAD.encode(y) }
+            }
+            Pair::Rsa(pair) => Numbers::Rsa {
+                n: URL_SAFE_NO_PAD.encode(pair.public_key().modulus().big_endian_without_leading_zero()),
+                e: URL_SAFE_NO_PAD.encode(pair.public_key().exponent().big_endian_without_leading_zero()),
+            },
+        };
+        Jwk { usage: "sig", kid: &self.kid, alg: self.algorithm.name(), numbers }
+    }
+}
+
+/// A JSON Web Key (RFC 7517) with the members that kube-apiserver writes.
+#[derive(Serialize)]
+pub(super) struct Jwk<'a> {
+    #[serde(rename = "use")]
+    usage: &'static str,
+    kid: &'a str,
+    alg: &'static str,
+    #[serde(flatten)]
+    numbers: Numbers,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kty", rename_all = "UPPERCASE")]
+enum Numbers {
+    Ec { crv: &'static str, x: String, y: String },
+    Rsa { n: String, e: String },
+}
