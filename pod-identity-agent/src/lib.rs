@@ -1,1 +1,14 @@
-//! wip
+//! The node daemon of EKS Pod Identity: hands a pod the credentials of its role.
+//!
+//! A pod's SDK asks `GET /v1/credentials` with its service account token; the agent exchanges the
+//! token at EKS Auth ([`exchange`]), AWS's or `pod-identity-auth`, and answers with what every AWS
+//! SDK's container credentials provider reads ([`server`]). Wire format, flags and ports are those
+//! of AWS's own agent.
+//!
+//! [`app::App`] is the whole daemon; the binary only reads its flags.
+
+pub mod app;
+pub mod args;
+pub mod config;
+pub mod exchange;
+pub mod server;

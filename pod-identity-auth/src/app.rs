@@ -127,11 +127,7 @@ impl App {
         });
         // Health and metrics answer until the last request is done.
         if let Some((listener, admin)) = self.admin {
-            let (_ender, never) = Shutdown::manual();
-            tasks.spawn(async move {
-                let _ender = _ender;
-                listener.serve(admin, never).await;
-            });
+            tasks.spawn(listener.serve(admin, Shutdown::never()));
         }
         self.listener.serve(server, shutdown).await;
         tasks.shutdown().await;

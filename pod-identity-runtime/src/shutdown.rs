@@ -10,7 +10,7 @@ pub const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 
 /// The end of a process, as its tasks see it. Clones see the same end.
 #[derive(Debug, Clone)]
-pub struct Shutdown(watch::Receiver<bool>);
+pub struct Shutdown(Option<watch::Receiver<bool>>);
 
 /// Whoever holds this can end what was started with its [`Shutdown`]; dropping it does so too.
 #[derive(Debug)]
@@ -27,7 +27,12 @@ impl Shutdown {
     /// An end that the program itself asks for.
     pub fn manual() -> (Ender, Self) {
         let (sender, receiver) = watch::channel(false);
-        (Ender(sender), Self(receiver))
+        (Ender(sender), Self(Some(receiver)))
+    }
+
+    /// No end: for what is stopped by the end of its task.
+    pub fn never() -> Self {
+        Self(None)
     }
 
     /// An end that SIGTERM or SIGINT asks for. A second signal exits with status 130 at once.
@@ -58,7 +63,10 @@ impl Shutdown {
 
     /// Waits for the end to be asked for.
     pub async fn asked(&mut self) {
-        // An error means that the ender is gone: then too it is time to end.
-        let _ = self.0.wait_for(|asked| *asked).await;
+        match &mut self.0 {
+            // An error means that the ender is gone: then too it is time to end.
+            Some(asked) => drop(asked.wait_for(|asked| *asked).await),
+            None => std::future::pending().await,
+        }
     }
 }

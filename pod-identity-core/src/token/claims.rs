@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Deserializer};
 
+use super::BearerToken;
+use super::verify::{TokenError, read_part};
+use crate::identity::{Namespace, ServiceAccount};
+
 /// The payload of a token whose signature has been checked. Nothing else of it has.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
@@ -59,6 +63,18 @@ pub struct NodeReference {
     /// Its UID.
     #[serde(default)]
     pub uid: Option<String>,
+}
+
+/// The namespace and service account that a token claims for itself. Nobody has checked it: it is fit
+/// only to be compared with what was issued for the token by somebody who did.
+///
+/// # Errors
+/// [`TokenError`] where the token has no such claim.
+pub fn claimed_subject(token: &BearerToken) -> Result<(Namespace, ServiceAccount), TokenError> {
+    let payload = token.expose().split('.').nth(1).unwrap_or_default();
+    let claims: Claims = read_part("payload", payload)?;
+    let kubernetes = claims.kubernetes.ok_or(TokenError::NotPodBound)?;
+    Ok((kubernetes.namespace.try_into()?, kubernetes.serviceaccount.name.try_into()?))
 }
 
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::keys::accepted;
 use super::{BearerToken, Claims, KeySet};
@@ -239,8 +240,7 @@ pub fn authentic_claims(token: &BearerToken, keys: &KeySet) -> Result<Claims, To
     let (message, signature) = text.rsplit_once('.').ok_or_else(|| malformed("signature"))?;
     let (header, payload) = message.split_once('.').ok_or_else(|| malformed("header"))?;
 
-    let header: Header =
-        json::from_slice(&decode("header", header)?).map_err(TokenError::unreadable("header"))?;
+    let header: Header = read_part("header", header)?;
     if header.crit.is_some() {
         return Err(TokenError::CriticalExtension);
     }
@@ -249,7 +249,12 @@ pub fn authentic_claims(token: &BearerToken, keys: &KeySet) -> Result<Claims, To
     };
     let key_id = header.kid.filter(|kid| !kid.is_empty()).ok_or(TokenError::KeyIdMissing)?;
     keys.check(&key_id, algorithm, message.as_bytes(), &decode("signature", signature)?)?;
-    json::from_slice(&decode("payload", payload)?).map_err(TokenError::unreadable("payload"))
+    read_part("payload", payload)
+}
+
+/// Reads a part of a token: base64url of JSON that says each thing once.
+pub(super) fn read_part<T: DeserializeOwned>(part: &'static str, text: &str) -> Result<T, TokenError> {
+    json::from_slice(&decode(part, text)?).map_err(TokenError::unreadable(part))
 }
 
 #[derive(Deserialize)]

@@ -1,0 +1,113 @@
+//! The whole daemon, wired top-down.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use pod_identity_runtime::admin::{Admin, Readiness};
+use pod_identity_runtime::listener::Listener;
+use pod_identity_runtime::metrics::HttpMetrics;
+use pod_identity_runtime::shutdown::Shutdown;
+use prometheus_client::registry::Registry;
+use tokio::task::JoinSet;
+
+use crate::config::{Config, ConfigError};
+use crate::exchange::{EksAuth, EksAuthSetupError};
+use crate::server::Server;
+
+/// The daemon, bound to its addresses but not serving yet.
+#[derive(Debug)]
+pub struct App {
+    listeners: Vec<Listener>,
+    admin_listeners: Vec<Listener>,
+    admin: Arc<Admin>,
+    server: Arc<Server>,
+}
+
+/// Why the daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration would not be safe.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// EKS Auth cannot be asked.
+    #[error(transparent)]
+    EksAuth(#[from] EksAuthSetupError),
+    /// No address can be bound.
+    #[error(
+        "no address to serve credentials on: {0}. Add the address to this node (ip address add 169.254.170.23/32 \
+         dev lo), free its port, or name others with --bind-hosts"
+    )]
+    NoAddress(String),
+    /// An admin address cannot be bound.
+    #[error("cannot listen: {0}")]
+    Admin(std::io::Error),
+}
+
+impl App {
+    /// Binds every address, so that what is wrong is said at the start.
+    ///
+    /// # Errors
+    /// [`StartError`] with the cause.
+    pub async fn bind(config: Config) -> Result<Self, StartError> {
+        config.check()?;
+        let mut registry = Registry::default();
+        let metrics = HttpMetrics::register(&mut registry);
+        let eks_auth = EksAuth::new(config.cluster, config.eks_auth).await?;
+        let listeners = bind_all(&config.listen).await?;
+        let mut admin_listeners = Vec::new();
+        for address in config.admin {
+            admin_listeners.push(Listener::bind(address).await.map_err(StartError::Admin)?);
+        }
+        let addresses =
+            listeners.iter().filter_map(|listener| listener.address().ok()).map(|a| a.ip()).collect();
+        let admin = Arc::new(Admin::new(Readiness::default(), registry));
+        let server = Arc::new(Server { eks_auth, addresses, metrics });
+        Ok(Self { listeners, admin_listeners, admin, server })
+    }
+
+    /// The addresses that credentials are served on.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|listener| listener.address().ok()).collect()
+    }
+
+    /// The addresses of the admin endpoints.
+    pub fn admin_addresses(&self) -> Vec<SocketAddr> {
+        self.admin_listeners.iter().filter_map(|listener| listener.address().ok()).collect()
+    }
+
+    /// Serves until the shutdown, then drains.
+    pub async fn run(self, shutdown: Shutdown) {
+        tracing::info!(addresses = ?self.addresses(), "serving credentials");
+        let mut admin = JoinSet::new();
+        for listener in self.admin_listeners {
+            // Health and metrics answer until the last request is done.
+            admin.spawn(listener.serve(self.admin.clone(), Shutdown::never()));
+        }
+        let mut serving = JoinSet::new();
+        for listener in self.listeners {
+            serving.spawn(listener.serve(self.server.clone(), shutdown.clone()));
+        }
+        serving.join_all().await;
+        admin.shutdown().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Binds what this node has: one without IPv6 serves on its IPv4 address.
+async fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<Listener>, StartError> {
+    let mut listeners = Vec::new();
+    let mut failures = Vec::new();
+    for address in addresses {
+        match Listener::bind(*address).await {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => failures.push(error.to_string()),
+        }
+    }
+    if listeners.is_empty() {
+        return Err(StartError::NoAddress(failures.join("; ")));
+    }
+    for error in failures {
+        tracing::warn!(error, "credentials are not served on this address");
+    }
+    Ok(listeners)
+}

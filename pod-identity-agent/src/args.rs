@@ -1,0 +1,202 @@
+//! The command line: that of AWS's agent, and what ours has beside it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use pod_identity_core::identity::ClusterName;
+use pod_identity_runtime::logs::{LogFormat, LogLevel};
+use pod_identity_runtime::outbound::Outbound;
+
+use crate::config::{AgentAuth, Config, ConfigError, Destination};
+
+/// The node daemon of EKS Pod Identity.
+#[derive(Debug, Parser)]
+#[command(name = "eks-pod-identity-agent", version)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// How much to log: error, warn, info, debug or trace. No level logs a secret.
+    #[arg(
+        long = "verbosity",
+        alias = "log-level",
+        short = 'v',
+        value_name = "LEVEL",
+        default_value = "info",
+        env = "POD_IDENTITY_LOG",
+        global = true
+    )]
+    pub log_level: LogLevel,
+
+    /// text or json.
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        env = "POD_IDENTITY_LOG_FORMAT",
+        global = true
+    )]
+    pub log_format: LogFormat,
+}
+
+/// What the agent does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve credentials to the pods of this node.
+    Server(ServerArgs),
+}
+
+/// The flags of `server`.
+#[derive(Debug, clap::Args)]
+pub struct ServerArgs {
+    /// The cluster's name, as EKS Auth knows it.
+    #[arg(long, short = 'c', value_name = "NAME")]
+    cluster_name: ClusterName,
+
+    /// The port to serve credentials on.
+    #[arg(long, short = 'p', value_name = "PORT", default_value_t = 80)]
+    port: u16,
+
+    /// The addresses to serve credentials on. One that this node does not have is left out, with a
+    /// warning; one at least must be there.
+    #[arg(
+        long,
+        short = 'b',
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        default_value = "169.254.170.23,fd00:ec2::23"
+    )]
+    bind_hosts: Vec<IpAddr>,
+
+    /// The port of /healthz, /readyz and /metrics on 127.0.0.1; 0 takes a free one.
+    #[arg(long, value_name = "PORT", default_value_t = 2703)]
+    probe_port: u16,
+
+    /// A port to serve the same on --metrics-address as well; none unless given.
+    #[arg(long, value_name = "PORT")]
+    metrics_port: Option<u16>,
+
+    /// The address for --metrics-port.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0")]
+    metrics_address: IpAddr,
+
+    /// EKS Auth's URL, where it is not AWS's own: that of pod-identity-auth. https, or http on this
+    /// machine only.
+    #[arg(long, value_name = "URL", env = "AWS_ENDPOINT_URL_EKS_AUTH")]
+    endpoint: Option<String>,
+
+    /// How to prove oneself to EKS Auth: sigv4 (with the AWS credentials of the environment, the way
+    /// of AWS) or token (with the agent's own service account token; pod-identity-auth only).
+    #[arg(long, value_name = "KIND", value_parser = ["sigv4", "token"], default_value = "sigv4")]
+    agent_auth: String,
+
+    /// With token: the file of the agent's token (audience pod-identity-auth), read at each call.
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/var/run/secrets/pod-identity-auth/serviceaccount/token"
+    )]
+    agent_token_file: PathBuf,
+
+    /// Certificates to trust for EKS Auth beside the system's (PEM).
+    #[arg(long, value_name = "FILE", env = "AWS_CA_BUNDLE")]
+    ca_file: Option<PathBuf>,
+
+    /// Taken for AWS's command lines; without effect as long as this agent keeps no cache.
+    #[arg(long, value_name = "DURATION", hide = true)]
+    max_credential_retention_before_renewal: Option<String>,
+    /// Taken for AWS's command lines; without effect as long as this agent keeps no cache.
+    #[arg(long, value_name = "ENTRIES", hide = true)]
+    max_cache_size: Option<u64>,
+    /// Taken for AWS's command lines; without effect as long as this agent keeps no cache.
+    #[arg(long, value_name = "CALLS", hide = true)]
+    max_service_qps: Option<f64>,
+    /// Taken for AWS's command lines: the SDK reads rotated credentials without being told to.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide = true)]
+    rotate_credentials: Option<bool>,
+}
+
+impl ServerArgs {
+    /// What the flags mean together.
+    ///
+    /// # Errors
+    /// [`ConfigError`] where they contradict each other, or where asking so would not be safe.
+    pub fn config(self) -> Result<Config, ConfigError> {
+        for (flag, given) in [
+            (
+                "--max-credential-retention-before-renewal",
+                self.max_credential_retention_before_renewal.is_some(),
+            ),
+            ("--max-cache-size", self.max_cache_size.is_some()),
+            ("--max-service-qps", self.max_service_qps.is_some()),
+        ] {
+            if given {
+                tracing::warn!(flag, "without effect: this version of the agent keeps no cache");
+            }
+        }
+        let agent_auth = match self.agent_auth.as_str() {
+            "token" => AgentAuth::Token { file: self.agent_token_file },
+            _ => AgentAuth::SigV4,
+        };
+        let probe = SocketAddr::from(([127, 0, 0, 1], self.probe_port));
+        let metrics = self.metrics_port.map(|port| SocketAddr::new(self.metrics_address, port));
+        let config = Config {
+            cluster: self.cluster_name,
+            listen: self.bind_hosts.iter().map(|host| SocketAddr::new(*host, self.port)).collect(),
+            admin: std::iter::once(probe).chain(metrics).collect(),
+            eks_auth: Destination {
+                endpoint: self.endpoint,
+                agent_auth,
+                outbound: Outbound { ca_file: self.ca_file, proxy_from_environment: true },
+                sdk_config: None,
+            },
+        };
+        config.check()?;
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(flags: &[&str]) -> Result<Config, ConfigError> {
+        let mut command = vec!["eks-pod-identity-agent", "server", "--cluster-name", "demo"];
+        command.extend(flags);
+        let Command::Server(args) = Args::try_parse_from(command).unwrap().command;
+        args.config()
+    }
+
+    #[test]
+    fn the_command_line_of_the_chart_of_aws_is_accepted() {
+        let flags = "--port 80 --probe-port 2703 --metrics-port 2705 -v trace --rotate-credentials true";
+        let config = config(&flags.split(' ').collect::<Vec<_>>()).unwrap();
+        assert_eq!(
+            config.listen,
+            ["169.254.170.23:80".parse().unwrap(), "[fd00:ec2::23]:80".parse().unwrap()]
+        );
+        assert_eq!(config.admin, ["127.0.0.1:2703".parse().unwrap(), "0.0.0.0:2705".parse().unwrap()]);
+    }
+
+    #[test]
+    fn metrics_stay_on_loopback_unless_a_port_is_asked_for() {
+        assert_eq!(config(&[]).unwrap().admin, ["127.0.0.1:2703".parse().unwrap()]);
+    }
+
+    #[test]
+    fn eks_auth_off_loopback_is_asked_over_https_only() {
+        for (url, taken) in [
+            ("https://auth.example.com:8443", true),
+            ("http://127.0.0.1:8443", true),
+            ("http://[::1]:8443", true),
+            ("http://10.0.0.1:8443", false),
+            ("http://auth.example.com", false),
+            ("http://127.0.0.1.example.com", false),
+            ("auth.example.com", false),
+        ] {
+            assert_eq!(config(&["--endpoint", url]).is_ok(), taken, "{url}");
+        }
+    }
+}

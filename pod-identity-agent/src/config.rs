@@ -1,0 +1,77 @@
+//! What the agent is told, checked.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use aws_config::SdkConfig;
+use pod_identity_core::identity::ClusterName;
+use pod_identity_runtime::outbound::{Outbound, OutboundError, check_url};
+
+/// The whole configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The cluster whose pods ask.
+    pub cluster: ClusterName,
+    /// Where to serve credentials.
+    pub listen: Vec<SocketAddr>,
+    /// Where to serve health, readiness and metrics.
+    pub admin: Vec<SocketAddr>,
+    /// Whom to ask.
+    pub eks_auth: Destination,
+}
+
+/// EKS Auth, and how to prove oneself there.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    /// Its URL; AWS's own, by region, if `None`.
+    pub endpoint: Option<String>,
+    /// How the agent proves itself.
+    pub agent_auth: AgentAuth,
+    /// How it is reached.
+    pub outbound: Outbound,
+    /// Region and credentials; those of the environment if `None`.
+    pub sdk_config: Option<SdkConfig>,
+}
+
+/// How the agent proves itself to EKS Auth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentAuth {
+    /// AWS Signature Version 4.
+    SigV4,
+    /// The agent's own service account token.
+    Token {
+        /// Its file.
+        file: PathBuf,
+    },
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Tokens would cross a network in the clear.
+    #[error("--endpoint: {0}")]
+    Endpoint(OutboundError),
+    /// AWS takes no such tokens.
+    #[error("--agent-auth token is for pod-identity-auth: give its URL with --endpoint")]
+    TokenWithoutEndpoint,
+    /// Nowhere to serve.
+    #[error("--bind-hosts names no address")]
+    NoAddress,
+}
+
+impl Config {
+    /// Refuses what would not be safe.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the cause.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.listen.is_empty() {
+            return Err(ConfigError::NoAddress);
+        }
+        match &self.eks_auth.endpoint {
+            Some(url) => check_url(url).map(drop).map_err(ConfigError::Endpoint),
+            None if self.eks_auth.agent_auth != AgentAuth::SigV4 => Err(ConfigError::TokenWithoutEndpoint),
+            None => Ok(()),
+        }
+    }
+}

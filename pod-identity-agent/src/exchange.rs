@@ -1,0 +1,125 @@
+//! EKS Auth: exchanges a pod's token for credentials.
+
+mod bearer;
+mod error;
+
+pub use error::ExchangeError;
+
+use std::time::{Duration, SystemTime};
+
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_sdk_eksauth::Client;
+use aws_sdk_eksauth::config::timeout::TimeoutConfig;
+use aws_sdk_eksauth::operation::assume_role_for_pod_identity::AssumeRoleForPodIdentityOutput;
+use pod_identity_core::credentials::SessionCredentials;
+use pod_identity_core::identity::ClusterName;
+use pod_identity_core::source::{CredentialSource, Issued};
+use pod_identity_core::token::{BearerToken, claimed_subject};
+use pod_identity_runtime::outbound::OutboundError;
+use zeroize::Zeroizing;
+
+use self::bearer::AgentToken;
+use crate::config::{AgentAuth, Destination};
+
+/// EKS Auth, for the pods of one cluster.
+#[derive(Debug)]
+pub struct EksAuth {
+    client: Client,
+    cluster: ClusterName,
+}
+
+/// Why there is no EKS Auth client.
+#[derive(Debug, thiserror::Error)]
+pub enum EksAuthSetupError {
+    /// Connections cannot be made.
+    #[error(transparent)]
+    Outbound(#[from] OutboundError),
+    /// EKS Auth has an endpoint in each region.
+    #[error("no AWS region is configured: set AWS_REGION to the cluster's region")]
+    NoRegion,
+}
+
+impl EksAuth {
+    /// A client for a destination. It reads the environment where the destination leaves that open.
+    ///
+    /// # Errors
+    /// [`EksAuthSetupError`] where the CA file cannot be read or no region is configured.
+    pub async fn new(cluster: ClusterName, destination: Destination) -> Result<Self, EksAuthSetupError> {
+        let sdk_config = match destination.sdk_config {
+            Some(config) => config,
+            None => environment(&destination).await?,
+        };
+        if sdk_config.region().is_none() {
+            return Err(EksAuthSetupError::NoRegion);
+        }
+        // SDKs wait 1 to 5 s for the agent; an answer after that is one for nobody.
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_millis(1500))
+            .operation_timeout(Duration::from_millis(4500))
+            .build();
+        let mut config = aws_sdk_eksauth::config::Builder::from(&sdk_config).timeout_config(timeouts);
+        config.set_endpoint_url(destination.endpoint);
+        if let AgentAuth::Token { file } = destination.agent_auth {
+            config = config.allow_no_auth().interceptor(AgentToken::new(file));
+        }
+        Ok(Self { client: Client::from_conf(config.build()), cluster })
+    }
+}
+
+async fn environment(destination: &Destination) -> Result<SdkConfig, EksAuthSetupError> {
+    let loader =
+        aws_config::defaults(BehaviorVersion::latest()).http_client(destination.outbound.sdk_client()?);
+    let loader = match destination.agent_auth {
+        AgentAuth::SigV4 => loader,
+        // A region is part of every SDK configuration, though no signature depends on it here.
+        AgentAuth::Token { .. } => loader.no_credentials().region(aws_config::Region::new("us-east-1")),
+    };
+    Ok(loader.load().await)
+}
+
+impl CredentialSource for EksAuth {
+    type Error = ExchangeError;
+
+    async fn exchange(&self, token: &BearerToken) -> Result<Issued, ExchangeError> {
+        let claimed = claimed_subject(token)?;
+        let request = self
+            .client
+            .assume_role_for_pod_identity()
+            .cluster_name(self.cluster.as_str())
+            .token(token.expose());
+        let issued = issued(request.send().await?)?;
+        // Whatever went wrong between here and there: never one pod's credentials for another.
+        if claimed != (issued.namespace.clone(), issued.service_account.clone()) {
+            return Err(ExchangeError::SubjectMismatch {
+                claimed: format!("{}/{}", claimed.0, claimed.1),
+                issued: format!("{}/{}", issued.namespace, issued.service_account),
+            });
+        }
+        Ok(issued)
+    }
+}
+
+fn issued(answer: AssumeRoleForPodIdentityOutput) -> Result<Issued, ExchangeError> {
+    let subject = answer.subject.ok_or(ExchangeError::Incomplete("subject"))?;
+    let credentials = answer.credentials.ok_or(ExchangeError::Incomplete("credentials"))?;
+    let user = answer.assumed_role_user.ok_or(ExchangeError::Incomplete("assumedRoleUser"))?;
+    let expires_at = SystemTime::try_from(credentials.expiration)
+        .map_err(|_| ExchangeError::Incomplete("credentials.expiration"))?;
+    Ok(Issued {
+        namespace: subject
+            .namespace
+            .try_into()
+            .map_err(|_| ExchangeError::Incomplete("subject.namespace"))?,
+        service_account: subject
+            .service_account
+            .try_into()
+            .map_err(|_| ExchangeError::Incomplete("subject.serviceAccount"))?,
+        credentials: SessionCredentials {
+            access_key_id: credentials.access_key_id,
+            secret_access_key: Zeroizing::new(credentials.secret_access_key),
+            session_token: Zeroizing::new(credentials.session_token),
+            expires_at,
+            account: user.arn.split(':').nth(4).and_then(|account| account.parse().ok()),
+        },
+    })
+}

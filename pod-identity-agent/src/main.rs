@@ -1,0 +1,28 @@
+//! `eks-pod-identity-agent`: the node daemon of EKS Pod Identity.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use pod_identity_agent::app::App;
+use pod_identity_agent::args::{Args, Command};
+use pod_identity_runtime::{logs, shutdown::Shutdown};
+
+// One thread: the data path is cheaper without handing work between two.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let Args { command: Command::Server(args), log_level, log_format } = Args::parse();
+    logs::start(log_level, log_format);
+    let run = async {
+        let config = args.config()?;
+        let shutdown = Shutdown::on_signal()?;
+        App::bind(config).await?.run(shutdown).await;
+        Ok::<_, Box<dyn std::error::Error>>(())
+    };
+    match run.await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

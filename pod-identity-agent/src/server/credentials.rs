@@ -1,0 +1,84 @@
+//! One request for credentials: the token out of its header, the exchange, the JSON.
+
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Response, StatusCode};
+use http_body_util::Full;
+use pod_identity_core::error::ErrorCode;
+use pod_identity_core::source::CredentialSource;
+use pod_identity_core::token::BearerToken;
+use pod_identity_runtime::http::json_bytes;
+
+use super::respond::Refusal;
+use crate::exchange::{EksAuth, ExchangeError};
+
+pub(super) async fn answer(
+    eks_auth: &EksAuth,
+    headers: &HeaderMap,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    let token = bearer_token(headers)?;
+    let issued = eks_auth.exchange(&token).await.inspect_err(|error| {
+        if let ExchangeError::SubjectMismatch { .. } = error {
+            tracing::error!(%error, "EKS Auth answered for another service account; the credentials were thrown away");
+        }
+    })?;
+    tracing::debug!(
+        namespace = %issued.namespace,
+        service_account = %issued.service_account,
+        access_key_id = issued.credentials.access_key_id,
+        "credentials issued"
+    );
+    let json = issued
+        .credentials
+        .to_container_json()
+        .map_err(|error| Refusal::new(ErrorCode::Internal, format!("the credentials' expiry: {error}")))?;
+    Ok(json_bytes(StatusCode::OK, Bytes::copy_from_slice(&json)))
+}
+
+/// SDKs send the token as it is; some other clients put `Bearer ` before it.
+fn bearer_token(headers: &HeaderMap) -> Result<BearerToken, Refusal> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Err(Refusal::new(
+            ErrorCode::AuthorizationMissing,
+            "there is not exactly one Authorization header",
+        ));
+    };
+    let text = value
+        .to_str()
+        .map_err(|_| Refusal::new(ErrorCode::TokenMalformed, "the Authorization header is not text"))?;
+    let token = match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token,
+        _ => text,
+    };
+    BearerToken::parse(token).map_err(|error| Refusal::new(error.code(), error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(values: &[&str]) -> Result<String, ErrorCode> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(AUTHORIZATION, value.parse().unwrap());
+        }
+        bearer_token(&headers).map(|token| token.expose().to_owned()).map_err(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn a_token_comes_raw_or_as_a_bearer() {
+        for value in ["a.b.c", "Bearer a.b.c", "bearer a.b.c"] {
+            assert_eq!(token(&[value]), Ok("a.b.c".to_owned()), "{value}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        assert_eq!(token(&[]), Err(ErrorCode::AuthorizationMissing));
+        assert_eq!(token(&["a.b.c", "a.b.c"]), Err(ErrorCode::AuthorizationMissing));
+        for value in ["", "a.b", "Basic a.b.c", "Bearer", "Bearer  a.b.c"] {
+            assert_eq!(token(&[value]), Err(ErrorCode::TokenMalformed), "{value:?}");
+        }
+    }
+}

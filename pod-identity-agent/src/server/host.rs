@@ -1,0 +1,77 @@
+//! The `Host` check: a web page that made its own name point to the agent's address gets nothing.
+
+use std::net::IpAddr;
+
+use http::Request;
+use http::header::HOST;
+use http::uri::Authority;
+use pod_identity_core::error::ErrorCode;
+
+use super::respond::Refusal;
+
+/// Lets pass a request whose every mention of a host is one of ours: the one `Host` header, and the
+/// request target where that is an absolute URI.
+pub(super) fn check<B>(request: &Request<B>, ours: &[IpAddr]) -> Result<(), Refusal> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let header = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.to_str().ok().and_then(|host| host.parse().ok()),
+        _ => None,
+    };
+    let named = header.as_ref().is_some_and(|host| names(host, ours));
+    let target = request.uri().authority().is_none_or(|target| names(target, ours));
+    if named && target {
+        return Ok(());
+    }
+    let list = ours.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+    Err(Refusal::new(ErrorCode::HostRefused, format!("the Host header must name {list}")))
+}
+
+fn names(authority: &Authority, ours: &[IpAddr]) -> bool {
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let plain = !authority.as_str().contains('@');
+    // A resolver that follows RFC 6761 lets nobody else have this name.
+    let localhost = host == "localhost" && ours.iter().any(IpAddr::is_loopback);
+    plain && (localhost || host.parse::<IpAddr>().is_ok_and(|address| ours.contains(&address)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passes(uri: &str, hosts: &[&str]) -> bool {
+        let ours = ["169.254.170.23".parse().unwrap(), "fd00:ec2::23".parse().unwrap()];
+        let mut request = Request::builder().uri(uri);
+        for host in hosts {
+            request = request.header(HOST, *host);
+        }
+        check(&request.body(()).unwrap(), &ours).is_ok()
+    }
+
+    #[test]
+    fn our_own_addresses_pass_with_or_without_a_port() {
+        for host in
+            ["169.254.170.23", "169.254.170.23:80", "[fd00:ec2::23]", "[fd00:ec2::23]:80", "[fd00:ec2:0::23]"]
+        {
+            assert!(passes("/v1/credentials", &[host]), "{host}");
+        }
+        assert!(passes("http://169.254.170.23/v1/credentials", &["169.254.170.23"]));
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for host in [
+            "",
+            "evil.example",
+            "169.254.170.23.",
+            "169.254.170.230",
+            "localhost",
+            "127.0.0.1",
+            "a@169.254.170.23",
+        ] {
+            assert!(!passes("/v1/credentials", &[host]), "{host:?}");
+        }
+        assert!(!passes("/v1/credentials", &[]));
+        assert!(!passes("/v1/credentials", &["169.254.170.23", "169.254.170.23"]));
+        assert!(!passes("http://evil.example/v1/credentials", &["169.254.170.23"]));
+    }
+}
