@@ -1,0 +1,48 @@
+//! The dependency arrows of ARCHITECTURE.md, checked against what cargo builds.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+/// Every package that a member is built from, on any platform, its tests left out.
+///
+/// `cargo tree`, not `cargo metadata`: the latter also lists what no feature turns on.
+fn built_from(member: &str) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--all-features", "--target", "all", "--edges", "normal"])
+        .args(["--prefix", "none", "--format", "{p}", "--package", member])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tree = String::from_utf8(output.stdout).unwrap();
+    tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+fn forbid(member: &str, forbidden: &[&str]) {
+    let built_from = built_from(member);
+    assert!(built_from.contains(member));
+    for name in forbidden {
+        assert!(!built_from.contains(*name), "{member} must not depend on {name}");
+    }
+}
+
+#[test]
+fn dependencies_point_the_way_that_the_architecture_says() {
+    // The rules know no sockets, no Kubernetes, no AWS; and nobody that uses them.
+    forbid("pod-identity-core", &["hyper", "kube", "rustls", "aws-config", "aws-smithy-runtime-api"]);
+    forbid("pod-identity-core", &["pod-identity-runtime", "pod-identity-local"]);
+    // What is shared knows nobody that shares it.
+    forbid("pod-identity-runtime", &["pod-identity-agent", "pod-identity-auth", "pod-identity-local"]);
+    // The two services know each other by the wire only, and nothing that is for laptops or tests.
+    forbid("pod-identity-agent", &["pod-identity-auth", "pod-identity-local", "testing"]);
+    forbid("pod-identity-auth", &["pod-identity-agent", "pod-identity-local", "testing"]);
+    // The laptop program builds on macOS too.
+    forbid("pod-identity-local", &["rtnetlink", "testing"]);
+}
+
+#[test]
+fn there_is_one_cryptography_library_and_one_tls_stack() {
+    for member in ["pod-identity-agent", "pod-identity-auth", "pod-identity-local"] {
+        forbid(member, &["ring", "openssl", "native-tls", "dashmap"]);
+    }
+}
