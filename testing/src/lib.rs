@@ -1,1 +1,3 @@
 //! Starts the real parts that tests use.
+
+pub mod sdk;

@@ -1,0 +1,177 @@
+//! AWS's own clients in other languages, as applications run them: boto3 and the AWS CLI, the SDK for
+//! JavaScript.
+//!
+//! [`Python::ready`] and [`Node::ready`] install pinned versions on first use, below the workspace's
+//! `target/tools`, and give `None` with a loud line where the language itself is missing; under `CI=true`
+//! that is a failure.
+//!
+//! A program sees nothing of the environment of the tests: it gets `PATH`, an empty `HOME`, and what the
+//! test gives.
+//!
+//! ```no_run
+//! # use testing::sdk::Python;
+//! let Some(python) = Python::ready() else { return };
+//! let env = [("AWS_REGION", "eu-west-1"), ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:4000/")];
+//! let answer = python.script("boto3_get_caller_identity.py", &[], &env).json();
+//! assert!(answer["arn"].is_string());
+//! ```
+
+mod install;
+mod run;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use install::{Manifest, Unavailable};
+pub use run::{Output, Running};
+
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/sdk");
+
+/// Python with boto3, botocore and the AWS CLI of `sdk/python/requirements.txt`.
+#[derive(Debug, Clone)]
+pub struct Python {
+    root: PathBuf,
+}
+
+impl Python {
+    /// Python, installed; `None` where it cannot be had, which a line on stderr says.
+    ///
+    /// # Panics
+    ///
+    /// Under `CI=true`, in place of `None`.
+    pub fn ready() -> Option<Self> {
+        static READY: OnceLock<Option<Python>> = OnceLock::new();
+        READY.get_or_init(|| or_left_out("Python", Self::below(&install::tools()), in_ci())).clone()
+    }
+
+    /// Python, installed below `tools`.
+    fn below(tools: &Path) -> Result<Self, Unavailable> {
+        // The oldest that boto3 1.44 takes (its Requires-Python).
+        let version = install::version("python3", "Python ", (3, 10))?;
+        let requirements = Path::new(SOURCES).join("python/requirements.txt");
+        let manifest = Manifest { kind: "python", files: &[requirements], program: &version };
+        let root = manifest.install(tools, |root| {
+            install::run(Command::new("python3").args(["-m", "venv"]).arg(root))?;
+            install::run(
+                Command::new(root.join("bin/python"))
+                    .args([
+                        "-m",
+                        "pip",
+                        "install",
+                        "--quiet",
+                        "--disable-pip-version-check",
+                        "--require-hashes",
+                    ])
+                    .arg("--requirement")
+                    .arg(&manifest.files[0]),
+            )
+        })?;
+        Ok(Self { root })
+    }
+
+    /// Runs a script of `sdk/python` to its end.
+    pub fn script(&self, name: &str, args: &[&str], env: &[(&str, &str)]) -> Output {
+        self.start(name, args, env).finish()
+    }
+
+    /// Starts a script of `sdk/python` and goes on, to change something while it runs.
+    pub fn start(&self, name: &str, args: &[&str], env: &[(&str, &str)]) -> Running {
+        let mut command = self.command();
+        command.arg(Path::new(SOURCES).join("python").join(name)).args(args);
+        Running::start(command, env, run::home())
+    }
+
+    /// Runs `aws` with these arguments to its end.
+    pub fn aws_cli(&self, args: &[&str], env: &[(&str, &str)]) -> Output {
+        let mut command = self.command();
+        // Not `bin/aws`: its first line names the directory that it was installed in, which has moved since.
+        command.args(["-m", "awscli"]).args(args);
+        Running::start(command, env, run::home()).finish()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.root.join("bin/python"));
+        command.arg("-B"); // no __pycache__ among the sources
+        command
+    }
+}
+
+/// Node.js with the AWS SDK for JavaScript of `sdk/js/package.json`.
+#[derive(Debug, Clone)]
+pub struct Node {
+    root: PathBuf,
+}
+
+impl Node {
+    /// Node.js, installed; `None` where it cannot be had, which a line on stderr says.
+    ///
+    /// # Panics
+    ///
+    /// Under `CI=true`, in place of `None`.
+    pub fn ready() -> Option<Self> {
+        static READY: OnceLock<Option<Node>> = OnceLock::new();
+        READY.get_or_init(|| or_left_out("Node.js", Self::below(&install::tools()), in_ci())).clone()
+    }
+
+    /// Node.js, installed below `tools`.
+    fn below(tools: &Path) -> Result<Self, Unavailable> {
+        // The oldest that the SDK takes (its package.json's engines).
+        let version = install::version("node", "v", (20, 0))?;
+        let sources = Path::new(SOURCES).join("js");
+        let files = ["package.json", "package-lock.json"].map(|name| sources.join(name));
+        let manifest = Manifest { kind: "node", files: &files, program: &version };
+        let root = manifest.install(tools, |root| {
+            for file in &files {
+                install::copy_into(file, root)?;
+            }
+            let quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
+            install::run(Command::new("npm").arg("ci").args(quiet).current_dir(root))
+        })?;
+        Ok(Self { root })
+    }
+
+    /// Runs a script of `sdk/js` to its end.
+    pub fn script(&self, name: &str, args: &[&str], env: &[(&str, &str)]) -> Output {
+        self.start(name, args, env).finish()
+    }
+
+    /// Starts a script of `sdk/js` and goes on, to change something while it runs.
+    ///
+    /// # Panics
+    ///
+    /// There is no room for a copy of the scripts.
+    pub fn start(&self, name: &str, args: &[&str], env: &[(&str, &str)]) -> Running {
+        let home = run::home();
+        // Node looks for modules beside the script and above it, and nowhere else.
+        run::link_scripts(&Path::new(SOURCES).join("js"), &self.root.join("node_modules"), home.path())
+            .unwrap_or_else(|error| panic!("cannot copy the scripts to {}: {error}", home.path().display()));
+        let mut command = Command::new("node");
+        command.arg(home.path().join(name)).args(args);
+        Running::start(command, env, home)
+    }
+}
+
+fn in_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| value == "true")
+}
+
+fn or_left_out<T>(what: &str, found: Result<T, Unavailable>, in_ci: bool) -> Option<T> {
+    match found {
+        Ok(found) => Some(found),
+        Err(why) => {
+            assert!(!in_ci, "{what} is needed under CI=true: {why}");
+            say(&format!("\n*** TESTS ARE LEFT OUT: no {what} with AWS's SDK: {why} ***\n"));
+            None
+        }
+    }
+}
+
+/// Writes to stderr past the test harness, which would keep back what `eprintln!` prints.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests;
