@@ -1,4 +1,5 @@
 mod against_aws;
+mod real_clients;
 
 use std::cell::Cell;
 

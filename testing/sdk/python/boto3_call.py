@@ -5,7 +5,8 @@ Usage: boto3_call.py '{"service": "eks-auth", "operation": "assume_role_for_pod_
     "keys": {"accessKeyId": "...", "secretAccessKey": "...", "sessionToken": "..."}}'
 
 Without "keys" the call goes unsigned. Prints the answer (times as ISO 8601) and exits with 0, or
-{"code": ..., "status": ..., "message": ...} and exits with 1; "status" is null where there was no answer.
+{"code": ..., "status": ..., "message": ...} and exits with 1; "status" is null where there was no answer, or none that
+can be read.
 """
 
 import json
@@ -15,6 +16,7 @@ import boto3
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 call = json.loads(sys.argv[1])
 keys = call.get("keys")
@@ -40,7 +42,7 @@ try:
 except ClientError as error:
     status = error.response["ResponseMetadata"]["HTTPStatusCode"]
     fail(error.response["Error"]["Code"], status, error.response["Error"].get("Message"))
-except BotoCoreError as error:
+except (BotoCoreError, ResponseParserError) as error:
     fail(type(error).__name__, None, str(error))
 del answer["ResponseMetadata"]
 print(json.dumps(answer, default=lambda time: time.isoformat()))
