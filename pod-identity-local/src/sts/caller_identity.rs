@@ -1,0 +1,22 @@
+//! `GetCallerIdentity`: who signed this? Nothing is needed for it and nobody is denied it.
+
+use pod_identity_core::trust::Caller;
+
+use super::caller::Identity;
+use super::random::unique_id;
+use super::xml::{self, Element};
+
+pub(super) fn result(identity: &Identity) -> Vec<Element> {
+    let (arn, user_id) = match &identity.caller {
+        Caller::Session { role, name } => {
+            (role.session(name), format!("{}:{name}", unique_id("AROA", role.as_str())))
+        }
+        Caller::User(user) => (user.to_string(), unique_id("AIDA", user.as_str())),
+        // Services do not ask AWS who they are, so the form is this program's own.
+        Caller::Service { name } => {
+            (format!("arn:aws:iam::{}:service-principal/{name}", identity.account), name.clone())
+        }
+        other => (other.to_string(), identity.account.clone()),
+    };
+    vec![xml::text("Arn", arn), xml::text("UserId", user_id), xml::text("Account", identity.account.as_str())]
+}

@@ -1,0 +1,88 @@
+//! Role sessions: made, kept in memory until some time after their end, found by their key.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use pod_identity_core::arn::RoleArn;
+
+use super::caller::Identity;
+use super::error::Refusal;
+use super::random;
+use crate::world::SecretText;
+
+/// How many sessions are kept: about 2 KiB each.
+const SESSIONS: usize = 50_000;
+/// How long a session is kept after its end, so that its user is told that it expired.
+const REMEMBERED: Duration = Duration::from_secs(3600);
+
+/// One role session.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) access_key_id: String,
+    pub(super) secret_access_key: SecretText,
+    pub(super) session_token: SecretText,
+    pub(super) role: RoleArn,
+    pub(super) name: String,
+    pub(super) policy: Option<String>,
+    pub(super) policy_arns: Vec<String>,
+    pub(super) created: SystemTime,
+    pub(super) expiration: SystemTime,
+    pub(super) identity: Arc<Identity>,
+}
+
+impl Session {
+    /// A session with new keys.
+    pub(super) fn new(
+        role: RoleArn,
+        name: String,
+        identity: Identity,
+        life: (SystemTime, SystemTime),
+        token_size: usize,
+    ) -> Self {
+        Self {
+            access_key_id: random::session_key_id(),
+            secret_access_key: SecretText::new(random::secret()),
+            session_token: SecretText::new(random::session_token(token_size)),
+            role,
+            name,
+            policy: None,
+            policy_arns: Vec::new(),
+            created: life.0,
+            expiration: life.1,
+            identity: Arc::new(identity),
+        }
+    }
+}
+
+/// The sessions that there are.
+#[derive(Default)]
+pub(super) struct Sessions {
+    by_key: HashMap<String, Session>,
+}
+
+impl Sessions {
+    pub(super) fn by_key(&self, access_key_id: &str) -> Option<&Session> {
+        self.by_key.get(access_key_id)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Session> {
+        self.by_key.values()
+    }
+
+    /// Keeps a session. Where the room is used up, expired ones go; unexpired ones never do.
+    pub(super) fn insert(&mut self, session: Session, now: SystemTime) -> Result<(), Refusal> {
+        if self.by_key.len() >= SESSIONS {
+            let forgotten = now.checked_sub(REMEMBERED).unwrap_or(now);
+            self.by_key.retain(|_, kept| kept.expiration > forgotten);
+            if self.by_key.len() >= SESSIONS {
+                self.by_key.retain(|_, kept| kept.expiration > now);
+            }
+        }
+        if self.by_key.len() >= SESSIONS {
+            return Err(Refusal::too_many_sessions());
+        }
+        self.by_key.insert(session.access_key_id.clone(), session);
+        Ok(())
+    }
+}
