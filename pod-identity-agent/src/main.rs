@@ -11,7 +11,7 @@ use pod_identity_runtime::{logs, shutdown::Shutdown};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let Args { command: Command::Server(args), log_level, log_format } = Args::parse();
-    logs::start(log_level, log_format);
+    logs::start(log_level, log_format, &[]);
     let run = async {
         let config = args.config()?;
         let shutdown = Shutdown::on_signal()?;

@@ -9,6 +9,9 @@ use pod_identity_core::token::VerifiedToken;
 use crate::server::Caller;
 use crate::sts::RoleSessionCredentials;
 
+/// The target of audit lines, by which logs can be told apart.
+pub const TARGET: &str = "pod_identity_auth::audit";
+
 /// What is known of a request when its line is written.
 #[derive(Debug, Default)]
 pub struct AuditRecord {
@@ -41,7 +44,7 @@ impl AuditRecord {
         let identity = self.token.as_ref().map(|token| &token.identity);
         let node = self.token.as_ref().and_then(|token| token.node.as_ref());
         tracing::info!(
-            target: "pod_identity_auth::audit",
+            target: TARGET,
             decision = if code.is_none() { "issued" } else { "refused" },
             code = code.map_or("ok", ErrorCode::as_str),
             request_id = self.request_id,

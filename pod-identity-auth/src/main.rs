@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use pod_identity_auth::app::App;
 use pod_identity_auth::args::Args;
-use pod_identity_auth::sts;
+use pod_identity_auth::{audit, sts};
 use pod_identity_runtime::{logs, shutdown::Shutdown};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    logs::start(args.log_level, args.log_format);
+    logs::start(args.log_level, args.log_format, &[audit::TARGET]);
     match run(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -29,6 +29,8 @@ use crate::config::SessionNaming;
 use crate::store::Store;
 use crate::sts::{RoleSessionCredentials, Sts};
 
+/// The most that a request's body may have, in bytes: a token of 12 KiB, and room for what AWS may add.
+const MAX_BODY: usize = 32 * 1024;
 /// The readiness condition that our own role session lets us set session tags.
 const CALLER_TAGS_CONDITION: &str = "caller_session";
 
@@ -77,7 +79,7 @@ impl Server {
     ) -> Result<respond::Answer, Refusal> {
         let cluster = operation_cluster(parts)?;
         record.cluster = Some(cluster.clone());
-        let body = read_body(body).await?;
+        let body = read_body(body, MAX_BODY).await?;
         let now = clock::now();
         let snapshot = self.store.snapshot();
         record.caller = match &self.agent_auth {

@@ -7,15 +7,23 @@
 //!
 //! ```
 //! use std::time::{Duration, SystemTime};
+//!
 //! use pod_identity_local::issuer::{Issuer, KeyAlgorithm, TokenRequest};
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> { let issuer =
-//! Issuer::new("https://oidc.pod-identity.test/demo", "http://127.0.0.1:4000/demo",
-//! KeyAlgorithm::Es256)?; let token = issuer.mint(&TokenRequest {     namespace: "shop".parse()?,
-//! service_account: "orders".parse()?,     service_account_uid:
-//! "0b1c7f6e-57a5-4f0c-a7f4-3f9d7f9f6a01".parse()?,     pod: None,     node: None,     audiences:
-//! vec!["pods.eks.amazonaws.com".to_owned()],     issued_at: SystemTime::UNIX_EPOCH,     not_before:
-//! SystemTime::UNIX_EPOCH,     expires_at: SystemTime::UNIX_EPOCH + Duration::from_secs(86_400), })?;
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let place = "http://127.0.0.1:4000/demo";
+//! let issuer = Issuer::new("https://oidc.pod-identity.test/demo", place, KeyAlgorithm::Es256)?;
+//! let token = issuer.mint(&TokenRequest {
+//!     namespace: "shop".parse()?,
+//!     service_account: "orders".parse()?,
+//!     service_account_uid: "0b1c7f6e-57a5-4f0c-a7f4-3f9d7f9f6a01".parse()?,
+//!     pod: None,
+//!     node: None,
+//!     audiences: vec!["pods.eks.amazonaws.com".to_owned()],
+//!     issued_at: SystemTime::UNIX_EPOCH,
+//!     not_before: SystemTime::UNIX_EPOCH,
+//!     expires_at: SystemTime::UNIX_EPOCH + Duration::from_secs(86_400),
+//! })?;
 //! assert_eq!(token.split('.').count(), 3);
 //!
 //! let old = issuer.signing_key().kid().to_owned();
@@ -179,6 +187,11 @@ impl Issuer {
     /// [`IssuerError::Cryptography`].
     pub fn sign(&self, header_json: &str, claims_json: &str) -> Result<String, IssuerError> {
         self.signing_key().sign_token(header_json, claims_json)
+    }
+
+    /// The key set, as it is served.
+    pub fn jwks(&self) -> Vec<u8> {
+        documents::jwks(&self.published_keys())
     }
 
     /// Answers a request for one of the two documents; 404 and 405 for everything else.

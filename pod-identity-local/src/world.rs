@@ -34,6 +34,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use pod_identity_auth::store::AssociationFile;
 use pod_identity_core::arn::{AccountId, RoleArn};
 use pod_identity_core::trust::{Caller, Policy};
 
@@ -48,10 +49,8 @@ pub struct World {
     callers: Vec<KnownCaller>,
     roles: BTreeMap<RoleArn, Role>,
     providers: Vec<OidcProvider>,
-    /// The clusters of the file, as they stand there: the store of associations reads them.
-    pub clusters: serde_json::Value,
-    /// The associations of the file, as they stand there: the store of associations reads them.
-    pub associations: serde_json::Value,
+    /// The clusters and associations, as the auth service reads them.
+    pub associations: AssociationFile,
 }
 
 /// A role of an account.

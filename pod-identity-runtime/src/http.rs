@@ -9,17 +9,18 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::Serialize;
 
-/// The most that a request's body may have, in bytes.
-pub const MAX_BODY: usize = 32 * 1024;
 /// How long a client may take to send a request's body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a body was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// It has more than [`MAX_BODY`] bytes.
-    #[error("the request's body has more than {MAX_BODY} bytes")]
-    TooLarge,
+    /// It has more bytes than are read.
+    #[error("the request's body has more than {limit} bytes")]
+    TooLarge {
+        /// How many would have been read.
+        limit: usize,
+    },
     /// It took longer than [`BODY_TIMEOUT`].
     #[error("the request's body did not arrive within {} s", BODY_TIMEOUT.as_secs())]
     TooSlow,
@@ -28,15 +29,15 @@ pub enum BodyError {
     Broken(String),
 }
 
-/// Reads a whole body.
+/// Reads a whole body of at most `limit` bytes.
 ///
 /// # Errors
 /// [`BodyError`] where it is too large, too slow or broken off.
-pub async fn read_body(body: Incoming) -> Result<Bytes, BodyError> {
-    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await;
+pub async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
+    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
     match read.map_err(|_| BodyError::TooSlow)? {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
+        Err(error) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge { limit }),
         Err(error) => Err(BodyError::Broken(error.to_string())),
     }
 }

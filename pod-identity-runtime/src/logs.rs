@@ -1,9 +1,19 @@
 //! Structured logs on standard error.
 
+use std::io::IsTerminal;
 use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+
+/// The crates of this project, by the targets of their log lines.
+const OWN_TARGETS: [&str; 5] = [
+    "pod_identity_core",
+    "pod_identity_runtime",
+    "pod_identity_auth",
+    "pod_identity_agent",
+    "pod_identity_local",
+];
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,25 +55,22 @@ impl FromStr for LogLevel {
     }
 }
 
-/// Starts logging, once a process.
+/// Starts logging, once a process. What is logged to one of the `always` targets is written at any
+/// level: audit lines.
 ///
 /// The level is that of this project's own lines, which never hold a secret. Libraries log warnings
 /// only, whatever the level: the AWS SDK's trace lines show requests, and those hold tokens.
-pub fn start(level: LogLevel, format: LogFormat) {
-    let own = level.0;
-    let filter = [
-        "pod_identity_core",
-        "pod_identity_runtime",
-        "pod_identity_auth",
-        "pod_identity_agent",
-        "pod_identity_local",
-    ]
-    .iter()
-    .filter_map(|target| format!("{target}={own}").parse().ok())
-    // Audit lines are always written.
-    .chain("pod_identity_auth::audit=info".parse())
-    .fold(EnvFilter::new("warn"), EnvFilter::add_directive);
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+pub fn start(level: LogLevel, format: LogFormat, always: &[&str]) {
+    let own = OWN_TARGETS.iter().map(|target| format!("{target}={}", level.0));
+    let always = always.iter().map(|target| format!("{target}=info"));
+    let filter = own
+        .chain(always)
+        .filter_map(|directive| directive.parse().ok())
+        .fold(EnvFilter::new("warn"), EnvFilter::add_directive);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let started = match format {
         LogFormat::Text => logs.try_init(),
         LogFormat::Json => logs.json().flatten_event(true).try_init(),

@@ -155,30 +155,43 @@ pub fn is_loopback(host: &str) -> bool {
 pub struct Getter(Connector);
 
 impl Getter {
-    /// Asks for a document of at most `limit` bytes, with a bearer token where given. Redirects are
-    /// not followed: whoever could redirect could choose the keys.
+    /// Asks for a document of at most `limit` bytes, with a bearer token where given.
     ///
     /// # Errors
     /// [`OutboundError`] where the answer is not a 200 with such a document.
     pub async fn get(&self, url: &str, bearer: Option<&str>, limit: usize) -> Result<Bytes, OutboundError> {
+        let bearer = bearer.map(|token| format!("Bearer {token}"));
+        match self.ask(url, bearer.as_deref(), limit).await? {
+            (200, body) => Ok(body),
+            (status, _) => Err(OutboundError::Status { url: url.to_owned(), status }),
+        }
+    }
+
+    /// Asks with an `Authorization` header as given, and takes any answer: its status and its body.
+    /// Redirects are not followed: whoever could redirect could choose the keys.
+    ///
+    /// # Errors
+    /// [`OutboundError`] where there is no answer, or one of more than `limit` bytes.
+    pub async fn ask(
+        &self,
+        url: &str,
+        authorization: Option<&str>,
+        limit: usize,
+    ) -> Result<(u16, Bytes), OutboundError> {
         check_url(url)?;
         let failed = |reason: String| OutboundError::Transport { url: url.to_owned(), reason };
         let mut request = HttpRequest::new(SdkBody::empty());
         request.set_uri(url).map_err(|error| failed(error.to_string()))?;
         request.headers_mut().insert("accept", "application/json, application/jwk-set+json");
-        if let Some(token) = bearer {
-            let header = format!("Bearer {token}");
-            if request.headers_mut().try_insert("authorization", header).is_err() {
-                return Err(failed("the bearer token cannot stand in a header".to_owned()));
-            }
+        if let Some(authorization) = authorization {
+            let inserted = request.headers_mut().try_insert("authorization", authorization.to_owned());
+            inserted.map_err(|_| failed("the token cannot stand in a header".to_owned()))?;
         }
         let response = self.0.call(request).await.map_err(|error| failed(chain(&error)))?;
         let status = response.status().as_u16();
-        if status != 200 {
-            return Err(OutboundError::Status { url: url.to_owned(), status });
-        }
         let body = Limited::new(response.into_body(), limit).collect().await;
-        body.map(http_body_util::Collected::to_bytes).map_err(|error| failed(error.to_string()))
+        let body = body.map_err(|error| failed(error.to_string()))?;
+        Ok((status, body.to_bytes()))
     }
 }
 

@@ -212,7 +212,7 @@ impl AgentKeys {
         files::watch(vec![self.path.clone()], shutdown, || match self.reload() {
             Ok(()) => tracing::info!(file = %self.path.display(), "new agent keys in use"),
             Err(error) => {
-                tracing::error!(%error, "the agent keys were not replaced; the old ones stay in use")
+                tracing::error!(%error, "the agent keys were not replaced; the old ones stay in use");
             }
         })
         .await;

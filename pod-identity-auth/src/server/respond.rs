@@ -86,7 +86,7 @@ refusals!(TokenError, InvalidBearerToken, LookupError, StsError);
 impl From<BodyError> for Refusal {
     fn from(error: BodyError) -> Self {
         let code = match error {
-            BodyError::TooLarge => ErrorCode::RequestTooLarge,
+            BodyError::TooLarge { .. } => ErrorCode::RequestTooLarge,
             BodyError::TooSlow | BodyError::Broken(_) => ErrorCode::RequestMalformed,
         };
         Self::new(code, error.to_string())

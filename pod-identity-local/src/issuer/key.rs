@@ -17,9 +17,10 @@ use serde::Serialize;
 use super::IssuerError;
 
 /// The kinds of key that kube-apiserver signs with and that IAM's OIDC providers take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum KeyAlgorithm {
     /// ECDSA on P-256.
+    #[default]
     Es256,
     /// ECDSA on P-384.
     Es384,

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
+use pod_identity_auth::store::AssociationFile;
 use pod_identity_core::arn::{AccountId, RoleArn};
 use pod_identity_core::trust::{Caller, Policy, TRUST_POLICY_LENGTH, TRUST_POLICY_LENGTH_MAX, UserArn};
 
@@ -26,8 +27,7 @@ pub(super) fn world(file: File) -> Result<World, WorldError> {
         callers: Vec::new(),
         roles: BTreeMap::new(),
         providers: Vec::new(),
-        clusters: file.clusters,
-        associations: file.associations,
+        associations: AssociationFile { clusters: file.clusters, associations: file.associations },
     };
     for (index, account) in file.accounts.into_iter().enumerate() {
         let account: AccountId = parsed(&format!("accounts[{index}]"), &account)?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use pod_identity_auth::store::{AssociationEntry, ClusterEntry};
 use pod_identity_core::trust::{PolicyDocument, PolicyError};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
@@ -20,11 +21,10 @@ pub(super) struct File {
     pub(super) roles: Vec<RoleEntry>,
     #[serde(default)]
     pub(super) oidc_providers: Vec<ProviderEntry>,
-    // Both are read by pod-identity-auth's store, which knows their types.
     #[serde(default)]
-    pub(super) clusters: serde_json::Value,
+    pub(super) clusters: Vec<ClusterEntry>,
     #[serde(default)]
-    pub(super) associations: serde_json::Value,
+    pub(super) associations: Vec<AssociationEntry>,
 }
 
 #[derive(Deserialize)]

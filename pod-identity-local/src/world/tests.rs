@@ -45,10 +45,10 @@ fn policies_may_be_nested_or_json_or_lists_of_either() {
 
 #[test]
 fn json_is_read_as_well() {
-    let json = r#"{"accounts": ["111122223333"], "clusters": [{"name": "demo"}]}"#;
+    let json = r#"{"accounts": ["111122223333"], "clusters": [{"name": "demo", "issuer": "https://oidc.pod-identity.test/demo"}]}"#;
     let world = World::from_yaml(json).unwrap();
     assert_eq!(world.accounts().count(), 1);
-    assert_eq!(world.clusters[0]["name"], "demo");
+    assert_eq!(world.associations.clusters[0].name.as_str(), "demo");
 }
 
 #[test]

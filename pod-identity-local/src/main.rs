@@ -1,0 +1,22 @@
+//! `pod-identity-local`: EKS Pod Identity on one laptop.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use pod_identity_local::args::{Args, Command};
+use pod_identity_local::{run, sample};
+use pod_identity_runtime::logs;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    logs::start(args.log_level, logs::LogFormat::Text, &[]);
+    match args.command {
+        Command::Run(options) => run::run(options).await,
+        Command::Sample => {
+            print!("{}", sample::SAMPLE);
+            ExitCode::SUCCESS
+        }
+        Command::CallAsPod => run::call_as_pod().await,
+    }
+}
