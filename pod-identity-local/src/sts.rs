@@ -107,7 +107,7 @@ impl Sts {
         match self.answer(parts, body, &request_id, now) {
             Ok((operation, result)) => answer::success(operation, &result, &request_id),
             Err(refusal) => {
-                tracing::debug!(code = refusal.code, message = %refusal.message, request_id, "refused");
+                tracing::debug!(code = refusal.code, message = ?refusal.message, request_id, "refused");
                 answer::refusal(&refusal, &request_id)
             }
         }

@@ -115,6 +115,7 @@ impl fmt::Display for Denial {
 
 /// Why an action is not allowed. The statement is the one to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reason {
     /// A statement of the trust policy denies it.
     TrustExplicitDeny(Verdict),
@@ -174,6 +175,7 @@ impl fmt::Display for StatementName {
 
 /// One thing in a statement that did not match the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Miss {
     /// It names other principals.
     Principal {

@@ -56,9 +56,15 @@ impl Session {
 }
 
 /// The sessions that there are.
-#[derive(Default)]
 pub(super) struct Sessions {
     by_key: HashMap<String, Session>,
+    limit: usize,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { by_key: HashMap::new(), limit: SESSIONS }
+    }
 }
 
 impl Sessions {
@@ -72,17 +78,66 @@ impl Sessions {
 
     /// Keeps a session. Where the room is used up, expired ones go; unexpired ones never do.
     pub(super) fn insert(&mut self, session: Session, now: SystemTime) -> Result<(), Refusal> {
-        if self.by_key.len() >= SESSIONS {
+        if self.by_key.len() >= self.limit {
             let forgotten = now.checked_sub(REMEMBERED).unwrap_or(now);
             self.by_key.retain(|_, kept| kept.expiration > forgotten);
-            if self.by_key.len() >= SESSIONS {
+            if self.by_key.len() >= self.limit {
                 self.by_key.retain(|_, kept| kept.expiration > now);
             }
         }
-        if self.by_key.len() >= SESSIONS {
+        if self.by_key.len() >= self.limit {
             return Err(Refusal::too_many_sessions());
         }
         self.by_key.insert(session.access_key_id.clone(), session);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pod_identity_core::trust::Caller;
+
+    use super::*;
+
+    fn session(expiration: SystemTime) -> Session {
+        let identity = Identity {
+            caller: Caller::Service { name: "a.b".into() },
+            user_policies: vec![],
+            session_policies: None,
+            tags: crate::tags::Tags::default(),
+            transitive: vec![],
+            source_identity: None,
+            source_account: None,
+            source_arn: None,
+            chain: vec![],
+            account: String::new(),
+        };
+        let role = "arn:aws:iam::111122223333:role/app".parse().unwrap();
+        Session::new(role, "s1".into(), identity, (SystemTime::UNIX_EPOCH, expiration), 0)
+    }
+
+    #[test]
+    fn only_expired_sessions_make_room() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100_000);
+        let mut sessions = Sessions { limit: 3, ..Sessions::default() };
+        let long_over = session(now - REMEMBERED);
+        let just_over = session(now);
+        let (over, recent) = (long_over.access_key_id.clone(), just_over.access_key_id.clone());
+        for kept in [long_over, just_over, session(now + REMEMBERED), session(now + REMEMBERED)] {
+            sessions.insert(kept, now).unwrap();
+        }
+        assert!(sessions.by_key(&over).is_none() && sessions.by_key(&recent).is_some());
+        sessions.insert(session(now + REMEMBERED), now).unwrap();
+        assert!(sessions.by_key(&recent).is_none());
+        let refusal = sessions.insert(session(now + REMEMBERED), now).unwrap_err();
+        assert_eq!((refusal.code, sessions.all().count()), ("ServiceUnavailable", 3));
+    }
+
+    #[test]
+    fn a_session_prints_no_secret() {
+        let session = session(SystemTime::UNIX_EPOCH);
+        let printed = format!("{session:?}");
+        assert!(!printed.contains(session.secret_access_key.expose()));
+        assert!(!printed.contains(session.session_token.expose()));
     }
 }

@@ -52,6 +52,22 @@ fn json_is_read_as_well() {
 }
 
 #[test]
+fn an_account_keeps_its_digits_without_quotes() {
+    let world = World::from_yaml("accounts: [111122223333, 012345678901]").unwrap();
+    let accounts: Vec<&str> = world.accounts().map(AccountId::as_str).collect();
+    assert_eq!(accounts, ["012345678901", "111122223333"]);
+}
+
+#[test]
+fn a_longer_trust_policy_needs_the_raised_quota() {
+    let statement = "{Effect: Allow, Principal: {AWS: '111122223333'}, Action: 'sts:AssumeRole'}";
+    let long = vec![statement; 40].join(", ");
+    let long = role("a", "").replace(TRUST, &format!("{{Statement: [{long}]}}"));
+    refused(&roles(std::slice::from_ref(&long)), "roles[0].trust", "2048 are allowed");
+    assert!(world(&format!("trustPolicyLength: 8192\n{}", roles(&[long]))).is_ok());
+}
+
+#[test]
 fn what_is_wrong_is_named_with_its_place() {
     refused("accunts: []", "", "accunts");
     refused("trustPolicyLength: 9000", "trustPolicyLength", "8192");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::{Method, Request};
+use proptest::prelude::*;
 
 use super::client::*;
 
@@ -104,4 +105,28 @@ fn a_session_ends_when_it_says() {
     let at = |seconds| call_at(&sts, &keys, "GetCallerIdentity", &[], now() + Duration::from_secs(seconds));
     assert_eq!(at(4).ok().value("Arn"), "arn:aws:sts::111122223333:assumed-role/untagged/s1");
     at(5).refused(403, "ExpiredToken", "The security token included in the request is expired");
+}
+
+proptest! {
+    /// Whatever a caller with keys sends is answered in well-formed XML, and no session comes of nonsense.
+    #[test]
+    fn no_parameters_break_the_answer(
+        operation in "AssumeRole|AssumeRoleWithWebIdentity|GetCallerIdentity|.{0,8}",
+        parameters in prop::collection::btree_map(
+            "RoleArn|RoleSessionName|DurationSeconds|Policy|WebIdentityToken|ExternalId|SourceIdentity\
+             |(Tags|TransitiveTagKeys|PolicyArns)\\.member\\.[0-9]{1,12}(\\.(Key|Value|arn))?|.{0,8}",
+            ".{0,32}",
+            0..8,
+        ),
+    ) {
+        let sts = sts();
+        let parameters: Vec<(&str, &str)> = parameters
+            .iter()
+            .filter(|(name, _)| *name != "Action" && *name != "Version")
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let answer = call(&sts, &Keys::known(&sts, USER), &operation, &parameters);
+        prop_assert!(answer.status == 200 || (400..=403).contains(&answer.status));
+        prop_assert!(sts.sessions().is_empty());
+    }
 }
