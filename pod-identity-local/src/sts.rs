@@ -7,7 +7,7 @@
 //!
 //! AWS says that a request is denied and not why; [`Sts::last_denial`] says why.
 //!
-//! Not known of the real one and estimated: the packed size of policies and tags ([`packed`]), and the
+//! Not known of the real one and estimated: the packed size of policies and tags (see `packed.rs`), and the
 //! order of checks where a request has several faults.
 
 mod answer;

@@ -237,6 +237,25 @@ fn an_account_everyone_and_a_foreign_role_leave_it_to_the_callers_own_policies()
 }
 
 #[test]
+fn parts_that_a_resource_lacks_stand_for_anything() {
+    for (resource, holds) in [
+        ("*", true),
+        ("arn:aws", true),
+        ("arn:aws:iam", true),
+        ("arn:aws:iam::111122223333", true),
+        ("arn:aws:iam::444455556666", false),
+        ("arn:aws:iam::111122223333:*", true),
+        ("arn:aws:iam:111122223333:role/app", false),
+        ("arn:*:role/app", false),
+    ] {
+        let permitted = json!({"Effect": "Allow", "Action": "sts:*", "Resource": resource});
+        let case = trust(&allow(&json!("*"), &json!("sts:*"))).identity(&permitted);
+        let decision = case.decide(&session(BROKER), &[Action::AssumeRole]);
+        assert_eq!(decision.is_allowed(), holds, "{resource}");
+    }
+}
+
+#[test]
 fn the_root_user_a_service_and_a_web_identity_need_the_trust_policy_alone() {
     let root = Caller::Root { partition: "aws".parse().unwrap(), account: "111122223333".parse().unwrap() };
     trust(&allow(&json!({"AWS": "111122223333"}), &json!("sts:*"))).allows(&root, &TAGGED);

@@ -160,6 +160,17 @@ fn the_context_of_a_caller_is_seen() {
 }
 
 #[test]
+fn a_sessions_tag_stands_before_its_roles() {
+    let sts = sts();
+    let tagged = assume(&sts, "app", &TAGS).ok().keys();
+    assume_as(&sts, &tagged, &role("of-shop"), &[]).ok();
+    let untagged = assume(&sts, "app", &[]).ok().keys();
+    denied(&assume_as(&sts, &untagged, &role("of-shop"), &[]), "sts:AssumeRole", &role("of-shop"));
+    let why = sts.last_denial().unwrap().explanation;
+    assert!(why.ends_with("to match \"shop\" and the request has \"none\""), "{why}");
+}
+
+#[test]
 fn a_session_policy_limits_the_next_role_too() {
     let sts = sts();
     let s3 = r#"{"Statement": {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}}"#;
