@@ -7,8 +7,8 @@
 //!
 //! [`app::App`] is the whole daemon; the binary only reads its flags.
 
-pub mod app;
-pub mod args;
-pub mod config;
-pub mod exchange;
-pub mod server;
+pub mod args; // the command line
+pub mod config; // what it means
+pub mod app; // the wiring
+pub mod server; // one request
+pub mod exchange; // EKS Auth

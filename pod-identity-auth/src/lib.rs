@@ -7,11 +7,11 @@
 //!
 //! [`app::App`] is the whole service; the binary only reads its flags.
 
-pub mod app;
-pub mod args;
-pub mod audit;
-pub mod config;
-pub mod server;
-pub mod sigv4;
-pub mod store;
-pub mod sts;
+pub mod args; // the command line
+pub mod config; // what it means
+pub mod app; // the wiring
+pub mod server; // one request
+pub mod sigv4; // who signed it
+pub mod store; // clusters, keys, associations
+pub mod sts; // the role's session
+pub mod audit; // one line for each answer

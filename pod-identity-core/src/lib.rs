@@ -30,14 +30,14 @@
 //! # }
 //! ```
 
+pub mod token; // the pod's token: read, verified, redacted
+pub mod identity; // whom it speaks for
+pub mod cluster; // where it comes from
 pub mod arn; // the names of AWS
 pub mod association; // which role that identity has
-pub mod cluster; // where it comes from
-pub mod credentials; // what comes back, and the JSON that SDKs read
-pub mod error; // every code, whose fault it is, and its mend
-pub mod identity; // whom it speaks for
-pub mod json;
-pub mod session; // what is asked of STS
-pub mod source; // the one seam to AWS
-pub mod token; // the pod's token: read, verified, redacted // JSON that says each thing once
 pub mod trust; // whether the role lets itself be assumed, and why not
+pub mod session; // what is asked of STS
+pub mod credentials; // what comes back, and the JSON that SDKs read
+pub mod source; // the one seam to AWS
+pub mod error; // every code, whose fault it is, and its mend
+pub mod json; // JSON that says each thing once
