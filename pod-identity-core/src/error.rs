@@ -161,8 +161,10 @@ impl fmt::Display for ErrorCode {
 pub struct UnknownErrorCode;
 
 /// A text from outside, fit to stand in a message: quoted, escaped, at most 80 characters.
+#[cfg(feature = "verify")]
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
+#[cfg(feature = "verify")]
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.char_indices().nth(80) {
@@ -185,6 +187,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "verify")]
     fn a_text_from_outside_is_cut_and_escaped() {
         assert_eq!(Quoted("a\nb").to_string(), r#""a\nb""#);
         assert!(Quoted(&"é".repeat(500)).to_string().len() < 200);

@@ -38,6 +38,8 @@ pub mod association; // which role that identity has
 pub mod trust; // whether the role lets itself be assumed, and why not
 pub mod session; // what is asked of STS
 pub mod credentials; // what comes back, and the JSON that SDKs read
+pub mod cache; // fetched once, read without a lock
 pub mod source; // the one seam to AWS
 pub mod error; // every code, whose fault it is, and its mend
+pub mod now; // the time, as an argument
 pub mod json; // JSON that says each thing once

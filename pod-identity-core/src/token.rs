@@ -95,6 +95,21 @@ impl fmt::Debug for BearerToken {
     }
 }
 
+/// The SHA-256 of a token: the only form in which one is ever a key of a map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenDigest([u8; 32]);
+
+#[cfg(feature = "verify")]
+impl TokenDigest {
+    /// The digest of a token.
+    pub fn of(token: &BearerToken) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.expose().as_bytes());
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest.as_ref());
+        Self(bytes)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

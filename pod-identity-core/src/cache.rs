@@ -1,0 +1,90 @@
+//! Credentials by identity: read without a lock, fetched once for everybody who waits.
+//!
+//! A state machine without tasks, timers, sockets or clocks: [`CredentialCache::begin`] says what a
+//! request is to do, and whoever embeds the cache does it.
+//!
+//! ```text
+//! begin ─► Hit      serve these credentials
+//!       ─► Refused  serve this error; it is too fresh to ask again
+//!       ─► Wait     somebody is fetching: wait with them
+//!       ─► Lead     fetch, and complete; then wait like the others
+//! ```
+//!
+//! No credentials are read before the token is known to be good: `begin` looks a token up by its
+//! digest, and one that it does not know goes through `verify` first. Verified by keys, the token leads
+//! straight to its identity's credentials; where there are no keys, the upstream's acceptance of that
+//! very token does, and until then its flight is its own: a forger joins nobody.
+//!
+//! ```
+//! use std::time::{Duration, SystemTime};
+//!
+//! use pod_identity_core::cache::{Begin, CacheConfig, CredentialCache, Effect, Expires, Issued, Refusal};
+//! use pod_identity_core::now::Now;
+//! use pod_identity_core::token::BearerToken;
+//!
+//! struct Credentials { expires_at: SystemTime }
+//! impl Expires for Credentials {
+//!     fn expires_at(&self) -> SystemTime { self.expires_at }
+//! }
+//! struct Unavailable;
+//! impl Refusal for Unavailable {
+//!     fn effect(&self) -> Effect { Effect::CannotAsk }
+//! }
+//!
+//! let cache: CredentialCache<&str, Credentials, Unavailable> = CredentialCache::new(CacheConfig::default());
+//! let now = Now { wall: SystemTime::UNIX_EPOCH, monotonic: Duration::ZERO };
+//! let token = BearerToken::parse("a.pods.token").unwrap();
+//! let hour = now.wall + Duration::from_secs(3600);
+//!
+//! // The first request leads; what it is given, everybody who waits gets.
+//! let Ok(Begin::Lead(lead, _waiter)) = cache.begin(&token, now, || Ok::<_, ()>(None)) else { panic!() };
+//! assert!(matches!(cache.begin(&token, now, || Ok::<_, ()>(None)), Ok(Begin::Wait(_))));
+//! lead.complete(now, Ok(Issued {
+//!     identity: "pod 1",
+//!     token_expires_at: hour,
+//!     value: Credentials { expires_at: hour },
+//! }));
+//! assert!(matches!(cache.begin(&token, now, || Ok::<_, ()>(None)), Ok(Begin::Hit(_))));
+//! ```
+
+mod entry;
+mod flight;
+mod slot;
+#[cfg(feature = "verify")]
+mod by_identity;
+#[cfg(feature = "verify")]
+mod lead;
+#[cfg(feature = "verify")]
+mod map;
+#[cfg(feature = "verify")]
+mod tokens;
+#[cfg(all(test, feature = "verify"))]
+mod tests;
+
+#[cfg(feature = "verify")]
+pub use by_identity::{Begin, CacheConfig, CredentialCache, Due};
+pub use entry::{Entry, Expires};
+pub use flight::{Waited, Waiter};
+#[cfg(feature = "verify")]
+pub use lead::{Issued, Lead};
+pub use slot::{Slot, SlotBegin, SlotLead};
+
+/// What an upstream's refusal means for what is cached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// The token is no good. Other tokens of the identity may be; its credentials stay.
+    RefusesToken,
+    /// The identity has no role (any more): its credentials are dropped.
+    RefusesIdentity,
+    /// The same, from an upstream whose one answer may be wrong (EKS is eventually consistent): it
+    /// counts when it is repeated after 30 s.
+    DoubtsIdentity,
+    /// Nothing is known: the upstream is away, throttles, or does not accept *us*. Credentials stay.
+    CannotAsk,
+}
+
+/// An error of the upstream.
+pub trait Refusal: Send + Sync + 'static {
+    /// What it means.
+    fn effect(&self) -> Effect;
+}

@@ -1,0 +1,252 @@
+//! The map: identities with their credentials, and the tokens that lead to them.
+
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::map::ShardedMap;
+use super::tokens::{KnownToken, Tokens};
+use super::{Entry, Expires, Lead, Refusal, Slot, SlotBegin, Waiter};
+use crate::now::{Expiry, Now};
+use crate::token::{BearerToken, TokenDigest};
+
+/// The bounds of a cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheConfig {
+    /// The most identities that are kept. Beyond, those asked for longest ago go.
+    pub capacity: usize,
+    /// How long before their end credentials are no longer served: an agent's 15 s leave the pod time
+    /// for a request.
+    pub margin: Duration,
+    /// Whether each identity's newest token is kept, so that its credentials can be renewed before
+    /// anybody asks.
+    pub renews: bool,
+}
+
+impl Default for CacheConfig {
+    /// 2,000 identities, as AWS's agent; 15 s; renewals.
+    fn default() -> Self {
+        Self { capacity: 2000, margin: Duration::from_secs(15), renews: true }
+    }
+}
+
+/// Credentials by identity, and the tokens that lead to them.
+///
+/// A clone is the same cache.
+pub struct CredentialCache<K, V, E>(Arc<Inner<K, V, E>>);
+
+impl<K, V, E> Clone for CredentialCache<K, V, E> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// What a request is to do.
+#[derive(Debug)]
+pub enum Begin<K: Hash + Eq + Clone, V, E> {
+    /// Serve these.
+    Hit(Arc<Entry<V>>),
+    /// Serve this: it was said a moment ago.
+    Refused(Arc<E>),
+    /// Wait with whoever is fetching.
+    Wait(Waiter<V, E>),
+    /// Fetch, and complete; the waiter is for this request itself.
+    Lead(Lead<K, V, E>, Waiter<V, E>),
+}
+
+/// An identity's credentials that should be renewed now.
+#[derive(Debug)]
+pub struct Due<K: Hash + Eq + Clone, V, E> {
+    /// Whose they are.
+    pub identity: K,
+    /// The right to renew them.
+    pub lead: Lead<K, V, E>,
+}
+
+struct Inner<K, V, E> {
+    config: CacheConfig,
+    tokens: Tokens<K, V, E>,
+    slots: ShardedMap<K, Slot<V, E>>,
+}
+
+impl<K, V, E> CredentialCache<K, V, E>
+where
+    K: Hash + Eq + Clone,
+    V: Expires,
+    E: Refusal,
+{
+    /// An empty cache.
+    pub fn new(config: CacheConfig) -> Self {
+        let inner = Inner { config, tokens: Tokens::default(), slots: ShardedMap::default() };
+        Self(Arc::new(inner))
+    }
+
+    /// What a request with that token is to do.
+    ///
+    /// `verify` is asked only about a token that is not known: `Ok(Some(..))` gives its identity and
+    /// its end, verified by keys; `Ok(None)` says that there are no keys, and the upstream will judge.
+    ///
+    /// # Errors
+    /// What `verify` refuses the token with.
+    pub fn begin<R>(
+        &self,
+        token: &BearerToken,
+        now: Now,
+        verify: impl FnOnce() -> Result<Option<(K, SystemTime)>, R>,
+    ) -> Result<Begin<K, V, E>, R> {
+        let (tokens, digest) = (&self.0.tokens, TokenDigest::of(token));
+        if let Some(known) = tokens.known(&digest, now) {
+            return Ok(self.begin_known(token, digest, &known, now));
+        }
+        let generation = tokens.generation();
+        if let Some((identity, expires_at)) = verify()? {
+            let known = KnownToken::new(identity, expires_at, now);
+            let known = tokens.remember(digest, known, generation);
+            return Ok(self.begin_known(token, digest, &known, now));
+        }
+        if let Some(refusal) = tokens.refusal(&digest, now) {
+            return Ok(Begin::Refused(refusal));
+        }
+        // Looked up again under the lock, and once: with two look-ups, an acceptance between them made
+        // a second leader.
+        let mut unverified = tokens.unverified();
+        if let Some(known) = tokens.known(&digest, now) {
+            drop(unverified);
+            return Ok(self.begin_known(token, digest, &known, now));
+        }
+        let begun = unverified.slot(digest).begin(digest, now, self.0.config.margin);
+        drop(unverified);
+        Ok(self.begun(begun, token, digest, None))
+    }
+
+    fn begin_known(
+        &self,
+        token: &BearerToken,
+        digest: TokenDigest,
+        known: &KnownToken<K>,
+        now: Now,
+    ) -> Begin<K, V, E> {
+        if let Some(refusal) = self.0.tokens.refusal(&digest, now) {
+            return Begin::Refused(refusal);
+        }
+        let slot = self.slot(&known.identity, now);
+        self.keep_newest(&slot, token, known.expiry);
+        let begun = slot.begin(digest, now, self.0.config.margin);
+        self.begun(begun, token, digest, Some(known.identity.clone()))
+    }
+
+    fn begun(
+        &self,
+        begun: SlotBegin<V, E>,
+        token: &BearerToken,
+        digest: TokenDigest,
+        identity: Option<K>,
+    ) -> Begin<K, V, E> {
+        match begun {
+            SlotBegin::Hit(entry) => Begin::Hit(entry),
+            SlotBegin::Refused(error) => Begin::Refused(error),
+            SlotBegin::Wait(waiter) => Begin::Wait(waiter),
+            SlotBegin::Lead(lead, waiter) => {
+                Begin::Lead(Lead::new(self.clone(), lead, token.clone(), digest, identity), waiter)
+            }
+        }
+    }
+
+    pub(super) fn keep_newest(&self, slot: &Slot<V, E>, token: &BearerToken, expiry: Expiry) {
+        if self.0.config.renews {
+            slot.keep_newest(token, expiry);
+        }
+    }
+
+    pub(super) fn tokens(&self) -> &Tokens<K, V, E> {
+        &self.0.tokens
+    }
+
+    pub(super) fn slot(&self, identity: &K, now: Now) -> Arc<Slot<V, E>> {
+        if let Some(slot) = self.0.slots.get(identity) {
+            return slot;
+        }
+        if self.0.slots.len() >= self.0.config.capacity {
+            self.evict();
+        }
+        self.0.slots.get_or_insert_with(identity, || Slot::asked_at(now))
+    }
+
+    /// Makes room: the sixteenth part that was asked for longest ago goes, so that looking for it costs
+    /// little per request. What is being fetched stays.
+    fn evict(&self) {
+        let mut idle: Vec<(Duration, K)> = Vec::new();
+        self.0.slots.for_each(|identity, slot| {
+            if !slot.is_in_flight() {
+                idle.push((slot.last_asked(), identity.clone()));
+            }
+        });
+        idle.sort_by_key(|(asked, _)| *asked);
+        let room = (self.0.config.capacity / 16).max(1);
+        let excess = self.0.slots.len().saturating_sub(self.0.config.capacity) + room;
+        for (_, identity) in idle.into_iter().take(excess) {
+            self.0.slots.remove(&identity);
+        }
+    }
+
+    /// The identities whose credentials should be renewed now: past about half of their life, asked for
+    /// within that life and 15 minutes more (an SDK comes back shortly before the end), whose newest
+    /// token still holds, and that nobody is fetching. Whoever gets a [`Due`] fetches and completes it, at a pace of its own.
+    pub fn due(&self, now: Now) -> Vec<Due<K, V, E>> {
+        let mut due = Vec::new();
+        self.0.slots.for_each(|identity, slot| {
+            if let Some((token, lead)) = slot.begin_renewal(now, self.0.config.margin) {
+                let digest = TokenDigest::of(&token);
+                let lead = Lead::new(self.clone(), lead, token, digest, Some(identity.clone()));
+                due.push(Due { identity: identity.clone(), lead });
+            }
+        });
+        due
+    }
+
+    /// Drops an identity's credentials: whoever asks next fetches.
+    pub fn forget(&self, identity: &K) {
+        self.0.slots.remove(identity);
+    }
+
+    /// Forgets every token that was verified: the keys have changed. Credentials stay, and each token
+    /// is verified again when it comes next.
+    pub fn forget_tokens(&self) {
+        self.0.tokens.forget();
+    }
+
+    /// Drops what has ended: tokens, refusals, and credentials that nobody fetches anew.
+    pub fn sweep(&self, now: Now) {
+        self.0.tokens.sweep(now);
+        let mut ended = Vec::new();
+        self.0.slots.for_each(|identity, slot| {
+            if slot.is_idle(now, self.0.config.margin) {
+                ended.push(identity.clone());
+            }
+        });
+        for identity in ended {
+            self.0.slots.remove(&identity);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn slots(&self) -> &ShardedMap<K, Slot<V, E>> {
+        &self.0.slots
+    }
+
+    /// How many identities there are.
+    pub fn len(&self) -> usize {
+        self.0.slots.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<K, V, E> std::fmt::Debug for CredentialCache<K, V, E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CredentialCache").field("config", &self.0.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,62 @@
+//! What is cached for an identity.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, SystemTime};
+
+use crate::now::{Expiry, Now};
+
+/// What ends at a time that its issuer set.
+pub trait Expires: Send + Sync + 'static {
+    /// That time.
+    fn expires_at(&self) -> SystemTime;
+}
+
+/// A value with its end and the time of its renewal: immutable, replaced as a whole.
+#[derive(Debug)]
+pub struct Entry<V> {
+    value: V,
+    expiry: Expiry,
+    lifetime: Duration,
+    renew_at: Duration,
+}
+
+impl<V: Expires> Entry<V> {
+    /// An entry of a value that was fetched now. It is due for renewal at 45 to 55 % of its life:
+    /// SDKs fetch again when 5 to 15 minutes are left, Java's when 60 are, and should then find more.
+    pub fn new(value: V, now: Now) -> Self {
+        let expiry = Expiry::at(value.expires_at(), now);
+        let lifetime = expiry.left(now);
+        let renew_at = now.monotonic.saturating_add(lifetime.mul_f64(0.45 + 0.1 * random_fraction()));
+        Self { value, expiry, lifetime, renew_at }
+    }
+}
+
+impl<V> Entry<V> {
+    /// The value.
+    pub fn value(&self) -> &V {
+        &self.value
+    }
+
+    /// Its end.
+    pub fn expiry(&self) -> Expiry {
+        self.expiry
+    }
+
+    /// How long it lasted when it was fetched.
+    pub(super) fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// Whether it should be renewed.
+    pub fn is_due(&self, now: Now) -> bool {
+        now.monotonic >= self.renew_at
+    }
+}
+
+/// A number from 0 to 1 that differs from call to call: it spreads renewals, nothing secret hangs on
+/// it. The standard library's hash keys are the one source of randomness that needs no system call.
+pub(super) fn random_fraction() -> f64 {
+    #[allow(clippy::cast_precision_loss)]
+    let random = RandomState::new().hash_one(0_u8) as f64;
+    random / u64::MAX as f64
+}

@@ -1,0 +1,251 @@
+//! One identity's credentials: an entry, when to renew it, and the flight that fetches it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
+
+use super::entry::random_fraction;
+use super::flight::{Failure, Landing};
+use super::{Effect, Entry, Expires, Refusal, Waiter};
+use crate::now::{Expiry, Now};
+use crate::token::{BearerToken, TokenDigest};
+
+/// How long after an entry's life an identity that nobody asked for is still renewed: an SDK that
+/// holds credentials of six hours comes back after five and three quarters.
+const GRACE: Duration = Duration::from_secs(15 * 60);
+/// The first pause after a refusal or a failed renewal; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// How long the upstream must go on saying that an identity has no role, where one answer may be wrong.
+const DOUBT: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Credentials of one identity. The agent's map is full of them, a provider has a single one.
+#[derive(Debug)]
+pub struct Slot<V, E> {
+    entry: ArcSwapOption<Entry<V>>,
+    /// The last time it was asked for, in milliseconds of the monotonic clock.
+    asked: AtomicU64,
+    newest: ArcSwapOption<(BearerToken, Expiry)>,
+    state: Mutex<State<V, E>>,
+}
+
+#[derive(Debug)]
+struct State<V, E> {
+    flight: Option<watch::Receiver<Landing<V, E>>>,
+    /// What the upstream said of the identity, and until when it is not asked again.
+    refusal: Option<(Arc<E>, Duration)>,
+    /// Failed fetches in a row, and until when no renewal is tried.
+    failures: u32,
+    pause: Duration,
+    /// Since when the upstream has been saying that the identity has no role.
+    doubted_since: Option<Duration>,
+}
+
+/// What a request is to do.
+#[derive(Debug)]
+pub enum SlotBegin<V, E> {
+    /// Serve these.
+    Hit(Arc<Entry<V>>),
+    /// Serve this: it was said a moment ago.
+    Refused(Arc<E>),
+    /// Wait with whoever is fetching.
+    Wait(Waiter<V, E>),
+    /// Fetch, and complete; the waiter is for this request itself.
+    Lead(SlotLead<V, E>, Waiter<V, E>),
+}
+
+/// The right and the duty to fetch. Dropped without completing, it lets all who wait begin again.
+#[derive(Debug)]
+pub struct SlotLead<V, E> {
+    slot: Arc<Slot<V, E>>,
+    landing: watch::Sender<Landing<V, E>>,
+}
+
+impl<V: Expires, E: Refusal> Default for Slot<V, E> {
+    fn default() -> Self {
+        let state =
+            State { flight: None, refusal: None, failures: 0, pause: Duration::ZERO, doubted_since: None };
+        Self {
+            entry: ArcSwapOption::empty(),
+            asked: AtomicU64::new(0),
+            newest: ArcSwapOption::empty(),
+            state: Mutex::new(state),
+        }
+    }
+}
+
+impl<V: Expires, E: Refusal> Slot<V, E> {
+    #[cfg(feature = "verify")]
+    pub(super) fn asked_at(now: Now) -> Self {
+        let slot = Self::default();
+        slot.touch(now);
+        slot
+    }
+
+    /// The entry, unless it has ended or ends within `margin`. One atomic load: no lock is taken.
+    pub fn read(&self, now: Now, margin: Duration) -> Option<Arc<Entry<V>>> {
+        self.entry.load_full().filter(|entry| !entry.expiry().is_over(now, margin))
+    }
+
+    /// What a request is to do; `token` is the one it came with.
+    pub fn begin(self: &Arc<Self>, token: TokenDigest, now: Now, margin: Duration) -> SlotBegin<V, E> {
+        self.touch(now);
+        if let Some(entry) = self.read(now, margin) {
+            return SlotBegin::Hit(entry);
+        }
+        let mut state = self.lock();
+        // Once more under the lock: a flight publishes its entry before it ends.
+        if let Some(entry) = self.read(now, margin) {
+            return SlotBegin::Hit(entry);
+        }
+        if let Some(landing) = &state.flight {
+            return SlotBegin::Wait(Waiter { landing: landing.clone(), token });
+        }
+        if let Some((error, until)) = &state.refusal
+            && now.monotonic < *until
+        {
+            return SlotBegin::Refused(error.clone());
+        }
+        let (lead, landing) = self.lead(&mut state);
+        SlotBegin::Lead(lead, Waiter { landing, token })
+    }
+
+    fn lead(self: &Arc<Self>, state: &mut State<V, E>) -> (SlotLead<V, E>, watch::Receiver<Landing<V, E>>) {
+        let (sender, receiver) = watch::channel(None);
+        state.flight = Some(receiver.clone());
+        (SlotLead { slot: self.clone(), landing: sender }, receiver)
+    }
+
+    /// The right to renew the entry ahead of its end, where that is due, with the token to do it with.
+    pub fn begin_renewal(
+        self: &Arc<Self>,
+        now: Now,
+        margin: Duration,
+    ) -> Option<(BearerToken, SlotLead<V, E>)> {
+        let entry = self.read(now, margin).filter(|entry| entry.is_due(now))?;
+        let wanted = now.monotonic.saturating_sub(self.last_asked()) <= entry.lifetime() + GRACE;
+        let newest = self.newest.load_full()?;
+        if !wanted || newest.1.is_over(now, Duration::ZERO) {
+            return None;
+        }
+        let mut state = self.lock();
+        if state.flight.is_some() || now.monotonic < state.pause {
+            return None;
+        }
+        let (lead, _) = self.lead(&mut state);
+        Some((newest.0.clone(), lead))
+    }
+
+    /// Keeps a token for renewals, if it holds longer than the one that is kept.
+    pub fn keep_newest(&self, token: &BearerToken, expiry: Expiry) {
+        let newer = |kept: &Option<Arc<(BearerToken, Expiry)>>| {
+            kept.as_ref().is_none_or(|kept| kept.1.wall() < expiry.wall())
+        };
+        if newer(&self.newest.load()) {
+            let token = Arc::new((token.clone(), expiry));
+            self.newest.rcu(|kept| if newer(kept) { Some(token.clone()) } else { kept.clone() });
+        }
+    }
+
+    /// Takes an entry in, unless the one that is there ends later; gives the one that is there then.
+    pub(super) fn publish(&self, entry: Arc<Entry<V>>) -> Arc<Entry<V>> {
+        let mut state = self.lock();
+        (state.failures, state.pause, state.refusal, state.doubted_since) = (0, Duration::ZERO, None, None);
+        let kept = self.entry.load_full().filter(|kept| kept.expiry().wall() > entry.expiry().wall());
+        if let Some(kept) = kept {
+            return kept;
+        }
+        self.entry.store(Some(entry.clone()));
+        entry
+    }
+
+    fn fail(&self, error: &Arc<E>, now: Now) {
+        let mut state = self.lock();
+        let pause = FIRST_PAUSE.saturating_mul(1 << state.failures.min(5)).min(LONGEST_PAUSE);
+        let pause = pause.mul_f64(0.75 + 0.5 * random_fraction());
+        let effect = match error.effect() {
+            Effect::DoubtsIdentity => {
+                let since = *state.doubted_since.get_or_insert(now.monotonic);
+                let confirmed = now.monotonic.saturating_sub(since) >= DOUBT;
+                if confirmed { Effect::RefusesIdentity } else { Effect::CannotAsk }
+            }
+            effect => effect,
+        };
+        if effect == Effect::RefusesToken {
+            return;
+        }
+        state.failures += 1;
+        state.pause = now.monotonic + pause;
+        if effect == Effect::RefusesIdentity {
+            self.entry.store(None);
+            state.refusal = Some((error.clone(), state.pause));
+        }
+    }
+
+    fn touch(&self, now: Now) {
+        let asked = u64::try_from(now.monotonic.as_millis()).unwrap_or(u64::MAX);
+        // Most requests of a busy identity find the time already there: no write, no shared cache line.
+        if self.asked.load(Ordering::Relaxed) != asked {
+            self.asked.store(asked, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn last_asked(&self) -> Duration {
+        Duration::from_millis(self.asked.load(Ordering::Relaxed))
+    }
+
+    #[cfg(feature = "verify")]
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.lock().flight.is_some()
+    }
+
+    /// Whether there is nothing in it worth keeping.
+    #[cfg(feature = "verify")]
+    pub(super) fn is_idle(&self, now: Now, margin: Duration) -> bool {
+        let state = self.lock();
+        let refused = state.refusal.as_ref().is_some_and(|(_, until)| now.monotonic < *until + LONGEST_PAUSE);
+        state.flight.is_none() && !refused && self.read(now, margin).is_none()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<V, E>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<V: Expires, E: Refusal> SlotLead<V, E> {
+    /// Ends the flight of a slot that stands alone: the entry first, then those who wait, then the
+    /// flight itself, so that there is no moment in which somebody could begin another.
+    pub fn complete(self, now: Now, token: TokenDigest, answer: Result<V, E>) {
+        match answer {
+            Ok(value) => {
+                let entry = self.slot.publish(Arc::new(Entry::new(value, now)));
+                self.land(entry);
+            }
+            Err(error) => self.fail(&Arc::new(error), token, now),
+        }
+    }
+
+    /// Gives those who wait an entry that has been published.
+    pub(super) fn land(self, entry: Arc<Entry<V>>) {
+        self.landing.send_replace(Some(Ok(entry)));
+    }
+
+    /// Gives those who wait an error; one about the token only those who came with it.
+    pub(super) fn fail(self, error: &Arc<E>, token: TokenDigest, now: Now) {
+        self.slot.fail(error, now);
+        let of_token = (error.effect() == Effect::RefusesToken).then_some(token);
+        let failure = Failure { error: error.clone(), of_token };
+        self.landing.send_replace(Some(Err(Arc::new(failure))));
+    }
+}
+
+impl<V, E> Drop for SlotLead<V, E> {
+    fn drop(&mut self) {
+        // The end of every leader: completed, dropped, panicked, cancelled. The sender goes after this,
+        // and with it the wait of whoever was not told anything.
+        self.slot.state.lock().unwrap_or_else(PoisonError::into_inner).flight = None;
+    }
+}

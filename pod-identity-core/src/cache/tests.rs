@@ -1,0 +1,291 @@
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::*;
+use crate::now::Now;
+use crate::token::{BearerToken, TokenDigest};
+
+mod model;
+mod threads;
+
+/// Credentials that say who made them, for whom and until when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Credentials {
+    identity: u8,
+    serial: u64,
+    expires_at: SystemTime,
+}
+
+impl Expires for Credentials {
+    fn expires_at(&self) -> SystemTime {
+        self.expires_at
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Refused(Effect);
+
+impl Refusal for Refused {
+    fn effect(&self) -> Effect {
+        self.0
+    }
+}
+
+type Cache = CredentialCache<u8, Credentials, Refused>;
+
+const MARGIN: Duration = Duration::from_secs(15);
+
+fn cache(capacity: usize) -> Cache {
+    CredentialCache::new(CacheConfig { capacity, margin: MARGIN, renews: true })
+}
+
+fn now(seconds: u64) -> Now {
+    Now { wall: UNIX_EPOCH + Duration::from_secs(seconds), monotonic: Duration::from_secs(seconds) }
+}
+
+fn token(number: u32) -> BearerToken {
+    BearerToken::parse(&format!("h.{number}.s")).unwrap()
+}
+
+fn issued(identity: u8, now: Now, lifetime: u64) -> Issued<u8, Credentials> {
+    let expires_at = now.wall + Duration::from_secs(lifetime);
+    Issued {
+        identity,
+        token_expires_at: now.wall + Duration::from_secs(100_000),
+        value: Credentials { identity, serial: 0, expires_at },
+    }
+}
+
+fn by_acceptance(cache: &Cache, token: &BearerToken, now: Now) -> Begin<u8, Credentials, Refused> {
+    cache.begin(token, now, || Ok::<_, ()>(None)).unwrap()
+}
+
+fn by_keys(cache: &Cache, token: &BearerToken, identity: u8, now: Now) -> Begin<u8, Credentials, Refused> {
+    let expires_at = now.wall + Duration::from_secs(100_000);
+    cache.begin(token, now, || Ok::<_, ()>(Some((identity, expires_at)))).unwrap()
+}
+
+fn lead(begin: Begin<u8, Credentials, Refused>) -> Lead<u8, Credentials, Refused> {
+    match begin {
+        Begin::Lead(lead, _) => lead,
+        other => panic!("{other:?} is no lead"),
+    }
+}
+
+fn waiter(begin: Begin<u8, Credentials, Refused>) -> Waiter<Credentials, Refused> {
+    match begin {
+        Begin::Wait(waiter) | Begin::Lead(_, waiter) => waiter,
+        other => panic!("{other:?} waits for nothing"),
+    }
+}
+
+#[test]
+fn a_forged_token_reaches_no_entry_and_joins_no_flight() {
+    let (cache, now) = (cache(10), now(1000));
+    lead(by_acceptance(&cache, &token(1), now)).complete(now, Ok(issued(7, now, 3600)));
+    assert!(matches!(by_acceptance(&cache, &token(1), now), Begin::Hit(_)));
+    // By acceptance: an unknown token has a flight of its own, whatever it claims.
+    let forged = lead(by_acceptance(&cache, &token(2), now));
+    assert_eq!(forged.identity(), None);
+    // By keys: what does not verify gets nowhere.
+    assert!(matches!(cache.begin(&token(3), now, || Err("forged")), Err("forged")));
+}
+
+#[test]
+fn an_answer_for_somebody_else_is_thrown_away() {
+    let (cache, now) = (cache(10), now(1000));
+    lead(by_keys(&cache, &token(1), 7, now)).complete(now, Ok(issued(8, now, 3600)));
+    assert!(matches!(by_keys(&cache, &token(1), 7, now), Begin::Lead(..)));
+    assert!(matches!(by_keys(&cache, &token(2), 8, now), Begin::Lead(..)));
+}
+
+#[test]
+fn a_rotated_token_finds_the_entry_of_its_identity() {
+    let (cache, now) = (cache(10), now(1000));
+    lead(by_keys(&cache, &token(1), 7, now)).complete(now, Ok(issued(7, now, 3600)));
+    assert!(matches!(by_keys(&cache, &token(2), 7, now), Begin::Hit(_)));
+    // Without keys the upstream has to accept it first, once.
+    let second = lead(by_acceptance(&cache, &token(3), now));
+    second.complete(now, Ok(issued(7, now, 3600)));
+    assert!(matches!(by_acceptance(&cache, &token(3), now), Begin::Hit(_)));
+}
+
+#[test]
+fn a_known_token_is_verified_again_after_the_keys_changed() {
+    let (cache, now) = (cache(10), now(1000));
+    lead(by_keys(&cache, &token(1), 7, now)).complete(now, Ok(issued(7, now, 3600)));
+    assert!(matches!(cache.begin(&token(1), now, || Err("not asked")), Ok(Begin::Hit(_))));
+    cache.forget_tokens();
+    assert!(matches!(cache.begin(&token(1), now, || Err("withdrawn key")), Err("withdrawn key")));
+    assert!(matches!(by_keys(&cache, &token(1), 7, now), Begin::Hit(_)), "the credentials stay");
+}
+
+#[test]
+fn an_expired_token_is_never_a_hit() {
+    let (cache, at) = (cache(10), now(1000));
+    let mut answer = issued(7, at, 3600);
+    answer.token_expires_at = now(2000).wall;
+    lead(by_acceptance(&cache, &token(1), at)).complete(at, Ok(answer));
+    assert!(matches!(by_acceptance(&cache, &token(1), now(1999)), Begin::Hit(_)));
+    assert!(matches!(by_acceptance(&cache, &token(1), now(2000)), Begin::Lead(..)));
+}
+
+#[tokio::test]
+async fn one_error_answers_all_who_wait() {
+    let (cache, now) = (cache(10), now(1000));
+    let (lead, first) = match by_keys(&cache, &token(1), 7, now) {
+        Begin::Lead(lead, waiter) => (lead, waiter),
+        other => panic!("{other:?}"),
+    };
+    let second = waiter(by_keys(&cache, &token(2), 7, now));
+    lead.complete(now, Err(Refused(Effect::CannotAsk)));
+    assert!(matches!(first.wait().await, Waited::Refused(_)));
+    assert!(matches!(second.wait().await, Waited::Refused(_)));
+}
+
+#[tokio::test]
+async fn a_leader_with_a_bad_token_does_not_fail_a_follower_with_a_good_one() {
+    let (cache, now) = (cache(10), now(1000));
+    let leader = lead(by_keys(&cache, &token(1), 7, now));
+    let follower = waiter(by_keys(&cache, &token(2), 7, now));
+    leader.complete(now, Err(Refused(Effect::RefusesToken)));
+    assert!(matches!(follower.wait().await, Waited::Again));
+    // The good token leads now; the bad one is refused without a call, for a moment.
+    assert!(matches!(by_keys(&cache, &token(1), 7, now), Begin::Refused(_)));
+    let good = lead(by_keys(&cache, &token(2), 7, now));
+    good.complete(now, Ok(issued(7, now, 3600)));
+    assert!(matches!(by_keys(&cache, &token(1), 7, self::now(1003)), Begin::Hit(_)));
+}
+
+#[tokio::test]
+async fn a_dropped_leader_lets_the_others_begin_again() {
+    let (cache, now) = (cache(10), now(1000));
+    for verified in [true, false] {
+        let begin = || {
+            if verified { by_keys(&cache, &token(1), 7, now) } else { by_acceptance(&cache, &token(9), now) }
+        };
+        let leader = lead(begin());
+        let follower = waiter(begin());
+        drop(leader);
+        assert!(matches!(follower.wait().await, Waited::Again));
+        drop(lead(begin()));
+    }
+}
+
+#[test]
+fn a_refused_identity_loses_its_credentials_and_is_asked_for_ever_less_often() {
+    let (cache, at) = (cache(10), now(1000));
+    lead(by_keys(&cache, &token(1), 7, at)).complete(at, Ok(issued(7, at, 3600)));
+    let due = now(1000 + 2000);
+    let [renewal] = cache.due(due).try_into().unwrap();
+    renewal.lead.complete(due, Err(Refused(Effect::RefusesIdentity)));
+    assert!(matches!(by_keys(&cache, &token(1), 7, due), Begin::Refused(_)));
+    let mut asked = 0;
+    for second in 3000..3120 {
+        if let Begin::Lead(lead, _) = by_keys(&cache, &token(1), 7, now(second)) {
+            asked += 1;
+            lead.complete(now(second), Err(Refused(Effect::RefusesIdentity)));
+        }
+    }
+    assert!((4..=9).contains(&asked), "asked {asked} times in two minutes");
+}
+
+#[test]
+fn a_doubted_identity_keeps_its_credentials_for_thirty_seconds() {
+    let (cache, at) = (cache(10), now(1000));
+    lead(by_keys(&cache, &token(1), 7, at)).complete(at, Ok(issued(7, at, 3600)));
+    let doubt = |second: u64| {
+        for due in cache.due(now(second)) {
+            due.lead.complete(now(second), Err(Refused(Effect::DoubtsIdentity)));
+        }
+        matches!(by_keys(&cache, &token(1), 7, now(second)), Begin::Hit(_))
+    };
+    assert!(doubt(3000) && doubt(3003) && doubt(3010));
+    assert!(!doubt(3060));
+}
+
+#[test]
+fn what_cannot_be_renewed_is_served_until_its_margin() {
+    let (cache, at) = (cache(10), now(1000));
+    lead(by_keys(&cache, &token(1), 7, at)).complete(at, Ok(issued(7, at, 3600)));
+    for second in (1000..4600 - 15).step_by(5) {
+        for due in cache.due(now(second)) {
+            due.lead.complete(now(second), Err(Refused(Effect::CannotAsk)));
+        }
+        assert!(matches!(by_keys(&cache, &token(1), 7, now(second)), Begin::Hit(_)), "at {second}");
+    }
+    assert!(matches!(by_keys(&cache, &token(1), 7, now(4585)), Begin::Lead(..)));
+}
+
+#[test]
+fn renewal_comes_at_about_half_of_life_and_stops_with_the_interest() {
+    let (cache, at) = (cache(10), now(0));
+    lead(by_keys(&cache, &token(1), 7, at)).complete(at, Ok(issued(7, at, 3600)));
+    assert!(cache.due(now(1600)).is_empty());
+    let due = cache.due(now(2000));
+    assert_eq!(due.len(), 1);
+    assert_eq!((due[0].identity, due[0].lead.token()), (7, &token(1)));
+    assert!(cache.due(now(2000)).is_empty(), "one renewal at a time");
+    for due in due {
+        due.lead.complete(now(2000), Ok(issued(7, now(2000), 3600)));
+    }
+    // Asked for at 0 last: renewed once more at most, then left to end.
+    let mut renewals = 0;
+    for second in 2000..20_000 {
+        for due in cache.due(now(second)) {
+            renewals += 1;
+            due.lead.complete(now(second), Ok(issued(7, now(second), 3600)));
+        }
+    }
+    assert!(renewals <= 2, "{renewals} renewals for nobody");
+    cache.sweep(now(20_000));
+    assert!(cache.is_empty());
+}
+
+#[test]
+fn a_later_expiry_is_not_replaced_by_an_earlier_one() {
+    let (cache, now) = (cache(10), now(1000));
+    let slow = lead(by_acceptance(&cache, &token(1), now));
+    lead(by_keys(&cache, &token(2), 7, now)).complete(now, Ok(issued(7, now, 7200)));
+    slow.complete(now, Ok(issued(7, now, 3600)));
+    let Begin::Hit(entry) = by_keys(&cache, &token(2), 7, now) else { panic!() };
+    assert_eq!(entry.value().expires_at, now.wall + Duration::from_secs(7200));
+}
+
+#[test]
+fn the_longest_unasked_go_first() {
+    let cache = cache(64);
+    for number in 0..64u8 {
+        let at = now(1000 + u64::from(number));
+        lead(by_keys(&cache, &token(number.into()), number, at)).complete(at, Ok(issued(number, at, 36_000)));
+    }
+    // The oldest is asked for again; reading is what counts, not writing.
+    assert!(matches!(by_keys(&cache, &token(0), 0, now(2000)), Begin::Hit(_)));
+    let flying = lead(by_keys(&cache, &token(200), 200, now(2000)));
+    assert!(cache.len() <= 64);
+    assert!(matches!(by_keys(&cache, &token(0), 0, now(2001)), Begin::Hit(_)));
+    assert!(matches!(by_keys(&cache, &token(63), 63, now(2001)), Begin::Hit(_)));
+    assert!(
+        matches!(by_keys(&cache, &token(1), 1, now(2001)), Begin::Lead(..)),
+        "the longest unasked is gone"
+    );
+    flying.complete(now(2001), Ok(issued(200, now(2001), 3600)));
+    assert!(matches!(by_keys(&cache, &token(200), 200, now(2001)), Begin::Hit(_)));
+}
+
+#[test]
+fn a_flood_of_bad_tokens_leaves_nothing_behind() {
+    let (cache, at) = (cache(10), now(1000));
+    for number in 0..10_000 {
+        if let Begin::Lead(lead, _) = by_acceptance(&cache, &token(number), at) {
+            lead.complete(at, Err(Refused(Effect::RefusesToken)));
+        }
+    }
+    assert!(cache.is_empty(), "a refused token makes no identity");
+    assert!(cache.tokens().sizes().1 <= 4096);
+    cache.sweep(now(1003));
+    assert_eq!(cache.tokens().sizes(), (0, 0, 0));
+}
