@@ -38,9 +38,8 @@ impl Handler for Server {
         let (response, code) = match self.answer(&request).await {
             Ok(response) => (response, "ok"),
             Err(refusal) => {
-                let code = refusal.code.as_str();
-                tracing::warn!(%peer, code, message = refusal.message, "no credentials");
-                (refusal.response(), code)
+                refusal.log(peer);
+                (refusal.response(), refusal.code.as_str())
             }
         };
         self.metrics.count(response.status().as_u16(), code, started.elapsed());

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::config::{Config, ConfigError};
 use crate::server::{AgentAuth, KeysError, Server};
 use crate::store::{Store, StoreError};
-use crate::sts::Sts;
+use crate::sts::{STS_CONDITION, Sts};
 
 /// The readiness condition that the clusters' keys are there.
 const KEYS_CONDITION: &str = "issuer_keys";
@@ -58,6 +58,8 @@ impl App {
         config.check()?;
         let mut registry = Registry::default();
         let readiness = Readiness::default();
+        readiness.pending(KEYS_CONDITION, "no issuer's keys yet");
+        readiness.pending(STS_CONDITION, "STS has not said yet who this service is");
         let metrics = HttpMetrics::register(&mut registry);
         let sts = Arc::new(Sts::new(sts, &mut registry));
         let agent_auth = config.agent_auth.map(AgentAuth::new).transpose()?;

@@ -4,6 +4,7 @@ mod caller;
 mod error;
 
 pub use caller::CallerIdentity;
+pub(crate) use caller::STS_CONDITION;
 pub use error::StsError;
 
 use std::sync::Arc;

@@ -24,6 +24,12 @@ impl Readiness {
         self.set(condition, None);
     }
 
+    /// Says that a condition is yet to hold, before anything is served: a start is no alarm.
+    pub fn pending(&self, condition: &'static str, reason: &str) {
+        let mut conditions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        conditions.insert(condition, Some(reason.to_owned()));
+    }
+
     /// Says that a condition does not hold, and why.
     pub fn unmet(&self, condition: &'static str, reason: impl Into<String>) {
         self.set(condition, Some(reason.into()));

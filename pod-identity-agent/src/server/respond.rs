@@ -1,5 +1,7 @@
 //! Error answers: every SDK shows its user what it can read of them.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Response, StatusCode};
@@ -21,6 +23,15 @@ impl Refusal {
     /// A refusal of the agent's own: the fix is added to the message.
     pub(super) fn new(code: ErrorCode, message: impl AsRef<str>) -> Self {
         Self { code, message: format!("{}. {} [{code}]", message.as_ref(), code.fix()) }
+    }
+
+    /// A pod that sends nonsense must not fill the log; everything else an operator should see.
+    pub(super) fn log(&self, peer: SocketAddr) {
+        let (code, message) = (self.code.as_str(), &self.message);
+        match self.code.blame() {
+            Blame::Pod => tracing::debug!(%peer, code, message, "no credentials"),
+            _ => tracing::warn!(%peer, code, message, "no credentials"),
+        }
     }
 
     /// The answer. `Code` and `Message` are what Rust's SDK reads, `code` and `message` what those

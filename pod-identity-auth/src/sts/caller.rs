@@ -12,7 +12,7 @@ use super::Sts;
 use crate::store::Snapshot;
 
 /// The readiness condition that STS has answered.
-pub(super) const STS_CONDITION: &str = "sts";
+pub(crate) const STS_CONDITION: &str = "sts";
 
 /// The pause between two attempts to learn who the service is.
 const RETRY: Duration = Duration::from_secs(5);
@@ -35,7 +35,6 @@ impl CallerIdentity {
 impl Sts {
     /// Asks STS who the service is until it answers, and warns of what that rules out.
     pub async fn identify(&self, snapshot: Arc<Snapshot>, readiness: Readiness, mut shutdown: Shutdown) {
-        readiness.unmet(STS_CONDITION, "STS has not said yet who this service is");
         loop {
             match self.client.get_caller_identity().send().await {
                 Ok(answer) => {
