@@ -4,12 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pod_identity_runtime::admin::{Admin, Readiness};
+use pod_identity_runtime::issuer_keys::IssuerKeys;
 use pod_identity_runtime::listener::Listener;
 use pod_identity_runtime::metrics::HttpMetrics;
+use pod_identity_runtime::outbound::OutboundError;
 use pod_identity_runtime::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 
+use crate::broker::Broker;
 use crate::config::{Config, ConfigError};
 use crate::exchange::{EksAuth, EksAuthSetupError};
 use crate::server::Server;
@@ -21,6 +24,8 @@ pub struct App {
     admin_listeners: Vec<Listener>,
     admin: Arc<Admin>,
     server: Arc<Server>,
+    broker: Arc<Broker>,
+    keys: Option<Arc<IssuerKeys>>,
 }
 
 /// Why the daemon does not start.
@@ -32,6 +37,9 @@ pub enum StartError {
     /// EKS Auth cannot be asked.
     #[error(transparent)]
     EksAuth(#[from] EksAuthSetupError),
+    /// The issuer cannot be asked.
+    #[error("the issuer: {0}")]
+    Issuer(#[from] OutboundError),
     /// No address can be bound.
     #[error(
         "no address to serve credentials on: {0}. Add the address to this node (ip address add 169.254.170.23/32 \
@@ -53,6 +61,8 @@ impl App {
         let mut registry = Registry::default();
         let metrics = HttpMetrics::register(&mut registry);
         let eks_auth = EksAuth::new(config.cluster, config.eks_auth).await?;
+        let keys = config.issuer.map(IssuerKeys::new).transpose()?.map(Arc::new);
+        let broker = Arc::new(Broker::new(config.cache, eks_auth, keys.clone()));
         let listeners = bind_all(&config.listen).await?;
         let mut admin_listeners = Vec::new();
         for address in config.admin {
@@ -61,8 +71,8 @@ impl App {
         let addresses =
             listeners.iter().filter_map(|listener| listener.address().ok()).map(|a| a.ip()).collect();
         let admin = Arc::new(Admin::new(Readiness::default(), registry));
-        let server = Arc::new(Server { eks_auth, addresses, metrics });
-        Ok(Self { listeners, admin_listeners, admin, server })
+        let server = Arc::new(Server { broker: broker.clone(), addresses, metrics });
+        Ok(Self { listeners, admin_listeners, admin, server, broker, keys })
     }
 
     /// The addresses that credentials are served on.
@@ -78,17 +88,21 @@ impl App {
     /// Serves until the shutdown, then drains.
     pub async fn run(self, shutdown: Shutdown) {
         tracing::info!(addresses = ?self.addresses(), "serving credentials");
-        let mut admin = JoinSet::new();
+        let mut background = JoinSet::new();
+        background.spawn(self.broker.renew(shutdown.clone()));
+        if let Some(keys) = self.keys {
+            background.spawn(keys.follow(shutdown.clone()));
+        }
         for listener in self.admin_listeners {
             // Health and metrics answer until the last request is done.
-            admin.spawn(listener.serve(self.admin.clone(), Shutdown::never()));
+            background.spawn(listener.serve(self.admin.clone(), Shutdown::never()));
         }
         let mut serving = JoinSet::new();
         for listener in self.listeners {
             serving.spawn(listener.serve(self.server.clone(), shutdown.clone()));
         }
         serving.join_all().await;
-        admin.shutdown().await;
+        background.shutdown().await;
         tracing::info!("stopped");
     }
 }

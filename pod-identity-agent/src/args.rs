@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use pod_identity_core::cache::CacheConfig;
 use pod_identity_core::identity::ClusterName;
+use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
 use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::outbound::Outbound;
 
@@ -104,13 +106,28 @@ pub struct ServerArgs {
     #[arg(long, value_name = "FILE", env = "AWS_CA_BUNDLE")]
     ca_file: Option<PathBuf>,
 
-    /// Taken for AWS's command lines; without effect as long as this agent keeps no cache.
+    /// The cluster's token issuer (the API server's --service-account-issuer). With it tokens are
+    /// verified here; without it a token is good once EKS Auth has accepted it.
+    #[arg(long, value_name = "URL")]
+    issuer: Option<String>,
+
+    /// Where the issuer's public keys are; without it, at the jwks_uri of its discovery document.
+    #[arg(long, value_name = "URL", requires = "issuer", conflicts_with = "jwks_file")]
+    jwks_url: Option<String>,
+
+    /// A file with the issuer's public keys.
+    #[arg(long, value_name = "FILE", requires = "issuer")]
+    jwks_file: Option<PathBuf>,
+
+    /// The most identities whose credentials are kept; beyond, those asked for longest ago go.
+    #[arg(long, value_name = "ENTRIES", default_value_t = 2000)]
+    max_cache_size: usize,
+
+    /// Taken for AWS's command lines. Credentials are renewed at about half of their life, which for
+    /// those of six hours is AWS's three.
     #[arg(long, value_name = "DURATION", hide = true)]
     max_credential_retention_before_renewal: Option<String>,
-    /// Taken for AWS's command lines; without effect as long as this agent keeps no cache.
-    #[arg(long, value_name = "ENTRIES", hide = true)]
-    max_cache_size: Option<u64>,
-    /// Taken for AWS's command lines; without effect as long as this agent keeps no cache.
+    /// Taken for AWS's command lines. At most eight renewals are under way at once.
     #[arg(long, value_name = "CALLS", hide = true)]
     max_service_qps: Option<f64>,
     /// Taken for AWS's command lines: the SDK reads rotated credentials without being told to.
@@ -129,13 +146,24 @@ impl ServerArgs {
                 "--max-credential-retention-before-renewal",
                 self.max_credential_retention_before_renewal.is_some(),
             ),
-            ("--max-cache-size", self.max_cache_size.is_some()),
             ("--max-service-qps", self.max_service_qps.is_some()),
         ] {
             if given {
-                tracing::warn!(flag, "without effect: this version of the agent keeps no cache");
+                tracing::warn!(flag, "without effect here: renewals follow the credentials' life");
             }
         }
+        let outbound = Outbound { ca_file: self.ca_file, proxy_from_environment: true };
+        let keys = match (self.jwks_url, self.jwks_file) {
+            (Some(url), _) => KeyLocation::Url(url),
+            (None, Some(file)) => KeyLocation::File(file),
+            (None, None) => KeyLocation::Discovery,
+        };
+        let issuer = self.issuer.map(|issuer| IssuerConfig {
+            issuer,
+            keys,
+            bearer_token_file: None,
+            outbound: outbound.clone(),
+        });
         let agent_auth = match self.agent_auth.as_str() {
             "token" => AgentAuth::Token { file: self.agent_token_file },
             _ => AgentAuth::SigV4,
@@ -146,12 +174,9 @@ impl ServerArgs {
             cluster: self.cluster_name,
             listen: self.bind_hosts.iter().map(|host| SocketAddr::new(*host, self.port)).collect(),
             admin: std::iter::once(probe).chain(metrics).collect(),
-            eks_auth: Destination {
-                endpoint: self.endpoint,
-                agent_auth,
-                outbound: Outbound { ca_file: self.ca_file, proxy_from_environment: true },
-                sdk_config: None,
-            },
+            eks_auth: Destination { endpoint: self.endpoint, agent_auth, outbound, sdk_config: None },
+            issuer,
+            cache: CacheConfig { capacity: self.max_cache_size.max(1), ..CacheConfig::default() },
         };
         config.check()?;
         Ok(config)

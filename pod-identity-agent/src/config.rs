@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use aws_config::SdkConfig;
+use pod_identity_core::cache::CacheConfig;
 use pod_identity_core::identity::ClusterName;
+use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
 use pod_identity_runtime::outbound::{Outbound, OutboundError, check_url};
 
 /// The whole configuration.
@@ -18,6 +20,11 @@ pub struct Config {
     pub admin: Vec<SocketAddr>,
     /// Whom to ask.
     pub eks_auth: Destination,
+    /// The cluster's token issuer, to verify tokens here; without it a token is good once EKS Auth has
+    /// accepted it.
+    pub issuer: Option<IssuerConfig>,
+    /// The bounds of the cache.
+    pub cache: CacheConfig,
 }
 
 /// EKS Auth, and how to prove oneself there.
@@ -51,6 +58,9 @@ pub enum ConfigError {
     /// Tokens would cross a network in the clear.
     #[error("--endpoint: {0}")]
     Endpoint(OutboundError),
+    /// Keys that anybody on the way could swap verify nothing.
+    #[error("the issuer's keys: {0}")]
+    Issuer(OutboundError),
     /// AWS takes no such tokens.
     #[error("--agent-auth token is for pod-identity-auth: give its URL with --endpoint")]
     TokenWithoutEndpoint,
@@ -67,6 +77,14 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.listen.is_empty() {
             return Err(ConfigError::NoAddress);
+        }
+        let keys = self.issuer.as_ref().and_then(|issuer| match &issuer.keys {
+            KeyLocation::Discovery => Some(&issuer.issuer),
+            KeyLocation::Url(url) => Some(url),
+            KeyLocation::File(_) => None,
+        });
+        if let Some(url) = keys {
+            check_url(url).map_err(ConfigError::Issuer)?;
         }
         match &self.eks_auth.endpoint {
             Some(url) => check_url(url).map(drop).map_err(ConfigError::Endpoint),

@@ -14,12 +14,15 @@ use aws_sdk_eksauth::operation::assume_role_for_pod_identity::AssumeRoleForPodId
 use pod_identity_core::credentials::SessionCredentials;
 use pod_identity_core::identity::ClusterName;
 use pod_identity_core::source::{CredentialSource, Issued};
-use pod_identity_core::token::{BearerToken, claimed_subject};
+use pod_identity_core::token::{BearerToken, claimed_identity};
 use pod_identity_runtime::outbound::OutboundError;
 use zeroize::Zeroizing;
 
 use self::bearer::AgentToken;
 use crate::config::{AgentAuth, Destination};
+
+/// How long an exchange may take, all attempts together.
+const FETCH_DEADLINE: Duration = Duration::from_secs(10);
 
 /// EKS Auth, for the pods of one cluster.
 #[derive(Debug)]
@@ -52,10 +55,10 @@ impl EksAuth {
         if sdk_config.region().is_none() {
             return Err(EksAuthSetupError::NoRegion);
         }
-        // SDKs wait 1 to 5 s for the agent; an answer after that is one for nobody.
+        // A fetch goes on when those who waited have gone: its answer is for whoever comes next.
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_millis(1500))
-            .operation_timeout(Duration::from_millis(4500))
+            .operation_timeout(FETCH_DEADLINE)
             .build();
         let mut config = aws_sdk_eksauth::config::Builder::from(&sdk_config).timeout_config(timeouts);
         config.set_endpoint_url(destination.endpoint);
@@ -81,7 +84,7 @@ impl CredentialSource for EksAuth {
     type Error = ExchangeError;
 
     async fn exchange(&self, token: &BearerToken) -> Result<Issued, ExchangeError> {
-        let claimed = claimed_subject(token)?;
+        let (claimed, _) = claimed_identity(token)?;
         let request = self
             .client
             .assume_role_for_pod_identity()
@@ -89,9 +92,9 @@ impl CredentialSource for EksAuth {
             .token(token.expose());
         let issued = issued(request.send().await?)?;
         // Whatever went wrong between here and there: never one pod's credentials for another.
-        if claimed != (issued.namespace.clone(), issued.service_account.clone()) {
+        if (&claimed.namespace, &claimed.service_account) != (&issued.namespace, &issued.service_account) {
             return Err(ExchangeError::SubjectMismatch {
-                claimed: format!("{}/{}", claimed.0, claimed.1),
+                claimed: format!("{}/{}", claimed.namespace, claimed.service_account),
                 issued: format!("{}/{}", issued.namespace, issued.service_account),
             });
         }

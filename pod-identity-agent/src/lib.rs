@@ -1,9 +1,9 @@
 //! The node daemon of EKS Pod Identity: hands a pod the credentials of its role.
 //!
 //! A pod's SDK asks `GET /v1/credentials` with its service account token; the agent exchanges the
-//! token at EKS Auth ([`exchange`]), AWS's or `pod-identity-auth`, and answers with what every AWS
-//! SDK's container credentials provider reads ([`server`]). Wire format, flags and ports are those
-//! of AWS's own agent.
+//! token at EKS Auth ([`exchange`]), AWS's or `pod-identity-auth`, keeps what it is given ([`broker`])
+//! and answers with what every AWS SDK's container credentials provider reads ([`server`]). Wire
+//! format, flags and ports are those of AWS's own agent.
 //!
 //! [`app::App`] is the whole daemon; the binary only reads its flags.
 
@@ -11,4 +11,6 @@ pub mod args; // the command line
 pub mod config; // what it means
 pub mod app; // the wiring
 pub mod server; // one request
+pub mod broker; // the cache, and one fetch for all who wait
+mod limit; // budgets of calls
 pub mod exchange; // EKS Auth

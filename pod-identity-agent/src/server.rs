@@ -5,6 +5,7 @@ mod host;
 mod respond;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
@@ -16,7 +17,7 @@ use pod_identity_runtime::listener::Handler;
 use pod_identity_runtime::metrics::HttpMetrics;
 
 use self::respond::Refusal;
-use crate::exchange::EksAuth;
+use crate::broker::Broker;
 
 /// The path of credentials.
 pub const CREDENTIALS_PATH: &str = "/v1/credentials";
@@ -24,8 +25,8 @@ pub const CREDENTIALS_PATH: &str = "/v1/credentials";
 /// The daemon behind the listeners.
 #[derive(Debug)]
 pub struct Server {
-    /// Where tokens are exchanged.
-    pub eks_auth: EksAuth,
+    /// Where credentials come from.
+    pub broker: Arc<Broker>,
     /// The addresses that it serves on: the only ones that a `Host` header may name.
     pub addresses: Vec<IpAddr>,
     /// Counts and times of answers.
@@ -35,7 +36,7 @@ pub struct Server {
 impl Handler for Server {
     async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
         let started = clock::monotonic();
-        let (response, code) = match self.answer(&request).await {
+        let (response, code) = match self.answer(&request, peer.ip()).await {
             Ok(response) => (response, "ok"),
             Err(refusal) => {
                 refusal.log(peer);
@@ -48,7 +49,11 @@ impl Handler for Server {
 }
 
 impl Server {
-    async fn answer(&self, request: &Request<Incoming>) -> Result<Response<Full<Bytes>>, Refusal> {
+    async fn answer(
+        &self,
+        request: &Request<Incoming>,
+        peer: IpAddr,
+    ) -> Result<Response<Full<Bytes>>, Refusal> {
         host::check(request, &self.addresses)?;
         if request.uri().path() != CREDENTIALS_PATH || request.method() != Method::GET {
             return Err(Refusal::new(
@@ -56,6 +61,6 @@ impl Server {
                 format!("here is GET {CREDENTIALS_PATH}, not this method and path"),
             ));
         }
-        credentials::answer(&self.eks_auth, request.headers()).await
+        credentials::answer(&self.broker, request.headers(), peer).await
     }
 }

@@ -12,7 +12,7 @@ mod keys;
 mod verify;
 
 #[cfg(feature = "verify")]
-pub use claims::{Claims, KubernetesClaims, NodeReference, ObjectReference, claimed_subject};
+pub use claims::{Claims, KubernetesClaims, NodeReference, ObjectReference, claimed_identity};
 #[cfg(feature = "verify")]
 pub use keys::{KeySet, KeySetError};
 #[cfg(feature = "verify")]

@@ -376,6 +376,8 @@ async fn agent(
             outbound: Outbound::default(),
             sdk_config: Some(sdk_config),
         },
+        issuer: None,
+        cache: pod_identity_core::cache::CacheConfig::default(),
     };
     Ok(pod_identity_agent::app::App::bind(config).await?)
 }

@@ -125,20 +125,33 @@ impl IssuerKeys {
         audience: &str,
         now: SystemTime,
     ) -> Result<VerifiedToken, TokenError> {
-        let expected = Expected { issuer: self.config.issuer.clone(), audience: audience.to_owned() };
         let known = self.current();
-        let first = match &known {
-            Some(keys) => verify(token, keys, &expected, now),
-            None => Err(TokenError::KeyUnknown { key_id: String::new() }),
-        };
+        let first = self.verify_now(token, audience, now);
         let Err(TokenError::KeyUnknown { .. }) = first else { return first };
         // A failed fetch has been logged; the keys that are there decide.
         let _ = self.fetch_if_due().await;
         match self.current() {
             Some(keys) if !known.is_some_and(|known| Arc::ptr_eq(&known, &keys)) => {
-                verify(token, &keys, &expected, now)
+                self.verify_now(token, audience, now)
             }
             _ => first,
+        }
+    }
+
+    /// Verifies a token with the keys that are there, without fetching any.
+    ///
+    /// # Errors
+    /// [`TokenError`], see [`verify`]; [`TokenError::KeyUnknown`] where there are no keys yet.
+    pub fn verify_now(
+        &self,
+        token: &BearerToken,
+        audience: &str,
+        now: SystemTime,
+    ) -> Result<VerifiedToken, TokenError> {
+        let expected = Expected { issuer: self.config.issuer.clone(), audience: audience.to_owned() };
+        match self.current() {
+            Some(keys) => verify(token, &keys, &expected, now),
+            None => Err(TokenError::KeyUnknown { key_id: String::new() }),
         }
     }
 

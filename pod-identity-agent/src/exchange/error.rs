@@ -2,6 +2,7 @@
 
 use aws_sdk_eksauth::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_eksauth::operation::assume_role_for_pod_identity::AssumeRoleForPodIdentityError;
+use pod_identity_core::cache::{Effect, Refusal};
 use pod_identity_core::error::ErrorCode;
 use pod_identity_core::token::TokenError;
 use pod_identity_runtime::outbound::chain;
@@ -21,10 +22,15 @@ pub enum ExchangeError {
         exception: String,
         /// Its message.
         message: String,
+        /// Whether it is pod-identity-auth that says so.
+        by_own_service: bool,
     },
     /// EKS Auth could not be asked, or did not answer.
     #[error("EKS Auth could not be asked: {0}")]
     Unavailable(String),
+    /// Too many tokens of this peer wait to be judged.
+    #[error("too many tokens of this address wait for EKS Auth's judgement")]
+    Crowded,
     /// EKS Auth's answer lacks a member that it always has.
     #[error("the answer of EKS Auth lacks {0}")]
     Incomplete(&'static str),
@@ -47,9 +53,32 @@ impl ExchangeError {
         match self {
             Self::Refused { code, .. } => *code,
             Self::Unavailable(_) => ErrorCode::UpstreamUnavailable,
+            Self::Crowded => ErrorCode::Throttled,
             Self::Incomplete(_) => ErrorCode::Internal,
             Self::Token(error) => error.code(),
             Self::SubjectMismatch { .. } => ErrorCode::SubjectMismatch,
+        }
+    }
+}
+
+impl Refusal for ExchangeError {
+    fn effect(&self) -> Effect {
+        match self.code() {
+            // Our own service reads its associations at each request; EKS's answer may be an old one.
+            ErrorCode::AssociationNotFound => match self {
+                Self::Refused { by_own_service: true, .. } => Effect::RefusesIdentity,
+                _ => Effect::DoubtsIdentity,
+            },
+            ErrorCode::TokenMalformed
+            | ErrorCode::TokenAlgorithmRefused
+            | ErrorCode::TokenSignatureInvalid
+            | ErrorCode::TokenIssuerWrong
+            | ErrorCode::TokenAudienceWrong
+            | ErrorCode::TokenExpired
+            | ErrorCode::TokenNotYetValid
+            | ErrorCode::TokenNotPodBound => Effect::RefusesToken,
+            // Everything else says something of us, or of the way: what is valid is served on.
+            _ => Effect::CannotAsk,
         }
     }
 }
@@ -62,11 +91,13 @@ impl From<SdkError<AssumeRoleForPodIdentityError>> for ExchangeError {
         let own = error.raw_response().and_then(|response| response.headers().get(CODE_HEADER));
         match own.and_then(|code| code.parse().ok()) {
             // Our own service: its message has cause, fix and code already.
-            Some(code) => Self::Refused { code, exception, message: message.to_owned() },
+            Some(code) => {
+                Self::Refused { code, exception, message: message.to_owned(), by_own_service: true }
+            }
             None => {
                 let code = code(&exception);
                 let message = format!("EKS Auth: {exception}: {message}. {} [{code}]", code.fix());
-                Self::Refused { code, exception, message }
+                Self::Refused { code, exception, message, by_own_service: false }
             }
         }
     }

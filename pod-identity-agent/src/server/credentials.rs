@@ -1,38 +1,43 @@
-//! One request for credentials: the token out of its header, the exchange, the JSON.
+//! One request for credentials: the token out of its header, the broker, the JSON.
+
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::Full;
+use pod_identity_core::cache::Entry;
 use pod_identity_core::error::ErrorCode;
-use pod_identity_core::source::CredentialSource;
 use pod_identity_core::token::BearerToken;
 use pod_identity_runtime::http::json_bytes;
 
 use super::respond::Refusal;
-use crate::exchange::{EksAuth, ExchangeError};
+use crate::broker::{Answer, Broker};
+use crate::exchange::ExchangeError;
 
 pub(super) async fn answer(
-    eks_auth: &EksAuth,
+    broker: &Arc<Broker>,
     headers: &HeaderMap,
+    peer: IpAddr,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let token = bearer_token(headers)?;
-    let issued = eks_auth.exchange(&token).await.inspect_err(|error| {
-        if let ExchangeError::SubjectMismatch { .. } = error {
+    let entry = broker.credentials(&token, peer).await.map_err(|error| {
+        if let ExchangeError::SubjectMismatch { .. } = *error {
             tracing::error!(%error, "EKS Auth answered for another service account; the credentials were thrown away");
         }
+        Refusal::from(&*error)
     })?;
-    tracing::debug!(
-        namespace = %issued.namespace,
-        service_account = %issued.service_account,
-        access_key_id = issued.credentials.access_key_id,
-        "credentials issued"
-    );
-    let json = issued
-        .credentials
-        .to_container_json()
-        .map_err(|error| Refusal::new(ErrorCode::Internal, format!("the credentials' expiry: {error}")))?;
-    Ok(json_bytes(StatusCode::OK, Bytes::copy_from_slice(&json)))
+    Ok(json_bytes(StatusCode::OK, Bytes::from_owner(Cached(entry))))
+}
+
+/// The cached JSON itself: sent without a copy, and overwritten once nobody sends it any more.
+struct Cached(Arc<Entry<Answer>>);
+
+impl AsRef<[u8]> for Cached {
+    fn as_ref(&self) -> &[u8] {
+        self.0.value().json()
+    }
 }
 
 /// SDKs send the token as it is; some other clients put `Bearer ` before it.

@@ -56,10 +56,10 @@ impl Refusal {
     }
 }
 
-impl From<ExchangeError> for Refusal {
-    fn from(error: ExchangeError) -> Self {
+impl From<&ExchangeError> for Refusal {
+    fn from(error: &ExchangeError) -> Self {
         match error {
-            ExchangeError::Refused { code, message, .. } => Self { code, message },
+            ExchangeError::Refused { code, message, .. } => Self { code: *code, message: message.clone() },
             error => Self::new(error.code(), error.to_string()),
         }
     }

@@ -1,10 +1,12 @@
 //! The claims of a Kubernetes service account token (kubernetes `pkg/serviceaccount/claims.go`).
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use serde::{Deserialize, Deserializer};
 
 use super::BearerToken;
 use super::verify::{TokenError, read_part};
-use crate::identity::{Namespace, ServiceAccount};
+use crate::identity::{Pod, WorkloadIdentity};
 
 /// The payload of a token whose signature has been checked. Nothing else of it has.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -65,16 +67,37 @@ pub struct NodeReference {
     pub uid: Option<String>,
 }
 
-/// The namespace and service account that a token claims for itself. Nobody has checked it: it is fit
-/// only to be compared with what was issued for the token by somebody who did.
+impl Claims {
+    /// The identity that the claims speak of, and the end of the token. They must agree with
+    /// themselves; whether they are to be believed is the caller's to know.
+    pub(super) fn identity(self) -> Result<(WorkloadIdentity, SystemTime), TokenError> {
+        let expires_at = UNIX_EPOCH.checked_add(Duration::from_secs(self.exp)).ok_or_else(|| {
+            TokenError::Malformed { part: "payload", reason: "exp is beyond all time".to_owned() }
+        })?;
+        let kubernetes = self.kubernetes.ok_or(TokenError::NotPodBound)?;
+        let pod = kubernetes.pod.ok_or(TokenError::NotPodBound)?;
+        let identity = WorkloadIdentity {
+            issuer: self.iss,
+            namespace: kubernetes.namespace.try_into()?,
+            service_account: kubernetes.serviceaccount.name.try_into()?,
+            service_account_uid: kubernetes.serviceaccount.uid.try_into()?,
+            pod: Pod { name: pod.name.try_into()?, uid: pod.uid.try_into()? },
+        };
+        if self.sub != identity.subject() {
+            return Err(TokenError::SubjectMismatch);
+        }
+        Ok((identity, expires_at))
+    }
+}
+
+/// The identity that a token claims for itself, and its end. Nobody here has checked it: it is to be
+/// believed only once somebody who did, the upstream, has accepted this very token.
 ///
 /// # Errors
-/// [`TokenError`] where the token has no such claim.
-pub fn claimed_subject(token: &BearerToken) -> Result<(Namespace, ServiceAccount), TokenError> {
+/// [`TokenError`] where the token has no such claims, or they contradict each other.
+pub fn claimed_identity(token: &BearerToken) -> Result<(WorkloadIdentity, SystemTime), TokenError> {
     let payload = token.expose().split('.').nth(1).unwrap_or_default();
-    let claims: Claims = read_part("payload", payload)?;
-    let kubernetes = claims.kubernetes.ok_or(TokenError::NotPodBound)?;
-    Ok((kubernetes.namespace.try_into()?, kubernetes.serviceaccount.name.try_into()?))
+    read_part::<Claims>("payload", payload)?.identity()
 }
 
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::keys::accepted;
 use super::{BearerToken, Claims, KeySet};
 use crate::error::{ErrorCode, Quoted};
-use crate::identity::{Node, Pod, WorkloadIdentity};
+use crate::identity::{Node, WorkloadIdentity};
 use crate::json;
 
 /// How far a token may seem to come from the future (`nbf`, `iat`): 60 s, as kube-apiserver allows.
@@ -204,28 +204,16 @@ pub fn verify(
         return Err(TokenError::AudienceWrong { audience: claims.aud, expected: expected.audience.clone() });
     }
     check_times(&claims, now)?;
-    let expires_at = UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp)).ok_or_else(|| {
-        TokenError::Malformed { part: "payload", reason: "exp is beyond all time".to_owned() }
-    })?;
-    let kubernetes = claims.kubernetes.ok_or(TokenError::NotPodBound)?;
-    let pod = kubernetes.pod.ok_or(TokenError::NotPodBound)?;
-    let identity = WorkloadIdentity {
-        issuer: claims.iss,
-        namespace: kubernetes.namespace.try_into()?,
-        service_account: kubernetes.serviceaccount.name.try_into()?,
-        service_account_uid: kubernetes.serviceaccount.uid.try_into()?,
-        pod: Pod { name: pod.name.try_into()?, uid: pod.uid.try_into()? },
-    };
-    if claims.sub != identity.subject() {
-        return Err(TokenError::SubjectMismatch);
-    }
-    let node = match kubernetes.node {
+    let node = claims.kubernetes.as_ref().and_then(|kubernetes| kubernetes.node.clone());
+    let node = match node {
         Some(node) => {
             Some(Node { name: node.name.try_into()?, uid: node.uid.map(TryInto::try_into).transpose()? })
         }
         None => None,
     };
-    Ok(VerifiedToken { identity, node, token_id: claims.jti, expires_at })
+    let token_id = claims.jti.clone();
+    let (identity, expires_at) = claims.identity()?;
+    Ok(VerifiedToken { identity, node, token_id, expires_at })
 }
 
 /// The claims of a token whose signature verifies; issuer, audience, times and binding are the

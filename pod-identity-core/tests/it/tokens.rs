@@ -4,7 +4,7 @@ use aws_lc_rs::signature::KeyPair;
 use pod_identity_core::error::ErrorCode;
 use pod_identity_core::identity::{Node, Pod};
 use pod_identity_core::token::{
-    BearerToken, Expected, KeySet, KeySetError, TokenError, VerifiedToken, claimed_subject, verify,
+    BearerToken, Expected, KeySet, KeySetError, TokenError, VerifiedToken, claimed_identity, verify,
 };
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm, TokenRequest, forgery};
 use proptest::prelude::*;
@@ -89,8 +89,8 @@ fn a_pods_token_is_accepted_under_each_algorithm() {
         assert_eq!(verified.node, request().node);
         assert_eq!(verified.expires_at, at(NOW + 86_400));
         assert!(verified.token_id.is_some());
-        let claimed = claimed_subject(&BearerToken::parse(&token).unwrap()).unwrap();
-        assert_eq!(claimed, (request().namespace, request().service_account));
+        let claimed = claimed_identity(&BearerToken::parse(&token).unwrap()).unwrap();
+        assert_eq!(claimed, (verified.identity, verified.expires_at));
     }
 }
 
