@@ -183,4 +183,16 @@ mod tests {
         let bad = ["--agent-auth", "token", "--agent-service-account", "agent"];
         assert!(matches!(config(&bad), Err(ConfigError::ServiceAccount(_))));
     }
+
+    #[test]
+    fn every_flag_is_in_its_page() {
+        use clap::CommandFactory;
+        let page = include_str!("../../docs/auth.md");
+        let program = Args::command();
+        for command in std::iter::once(&program).chain(program.get_subcommands()) {
+            for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
+                assert!(page.contains(&format!("`--{flag}`")), "docs/auth.md does not name --{flag}");
+            }
+        }
+    }
 }

@@ -96,4 +96,16 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_page_of_error_codes_has_these_statuses() {
+        let page = include_str!("../../../docs/errors.md");
+        for code in ErrorCode::ALL {
+            let heading = format!("\n## {code}\n");
+            let section =
+                page.split_once(&heading).map(|(_, rest)| rest.split("\n## ").next().unwrap_or(rest));
+            let line = format!("\n- Agent: HTTP {}\n", status(*code).as_u16());
+            assert!(section.is_some_and(|section| section.contains(&line)), "docs/errors.md, {code}: {line}");
+        }
+    }
 }

@@ -218,3 +218,24 @@ fn with_request_id(mut response: Response<Full<Bytes>>, request_id: &str) -> Res
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_of_error_codes_has_these_exceptions() {
+        let page = include_str!("../../../docs/errors.md");
+        for code in ErrorCode::ALL {
+            let heading = format!("\n## {code}\n");
+            let section =
+                page.split_once(&heading).map(|(_, rest)| rest.split("\n## ").next().unwrap_or(rest));
+            let (name, status) = exception(*code);
+            let line = format!("\n- Auth service: `{name}`, HTTP {}\n", status.as_u16());
+            let said = |section: &str| {
+                section.contains(&line) || section.contains("\n- Auth service: does not occur\n")
+            };
+            assert!(section.is_some_and(said), "docs/errors.md, {code}: {line}");
+        }
+    }
+}

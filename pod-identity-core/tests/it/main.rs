@@ -2,4 +2,5 @@
 #![allow(clippy::unwrap_used)]
 
 mod arrows;
+mod errors_page;
 mod tokens;

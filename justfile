@@ -1,0 +1,29 @@
+# `just` shows this list. Each line is a plain cargo command too: nothing here needs just.
+
+_default:
+    @just --list --unsorted
+
+# Compile everything.
+check:
+    cargo check --workspace --all-targets --locked
+
+# Every test; SDKs of other languages are installed below target/ on first use.
+test *args:
+    cargo test --workspace --locked {{args}}
+
+# The long tests as well (see CONTRIBUTING.md).
+long:
+    cargo test --workspace --locked -- --include-ignored
+
+fmt:
+    cargo fmt --all
+
+lint:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+doc:
+    RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked
+
+# What has to pass before a change is merged.
+ci:
+    ./.ci/run

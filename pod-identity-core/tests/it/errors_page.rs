@@ -1,0 +1,42 @@
+//! `docs/errors.md` says what the code says: the same codes, in the same order, with the same cause and fix.
+
+use pod_identity_core::error::{Blame, ErrorCode};
+
+const PAGE: &str = include_str!("../../../docs/errors.md");
+
+/// Each heading with the text below it.
+fn sections() -> Vec<(&'static str, &'static str)> {
+    PAGE.split("\n## ").skip(1).map(|section| section.split_once('\n').unwrap_or((section, ""))).collect()
+}
+
+fn whose(blame: Blame) -> &'static str {
+    match blame {
+        Blame::Pod => "the pod, its spec or its client",
+        Blame::Operator => "whoever runs the services, or the roles and associations",
+        Blame::Service => "the agent or the auth service itself",
+        Blame::Aws => "AWS, or the way to it",
+    }
+}
+
+#[test]
+fn the_page_has_a_heading_for_each_code_and_no_other() {
+    let headings: Vec<&str> = sections().into_iter().map(|(heading, _)| heading).collect();
+    let codes: Vec<&str> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(headings, codes);
+}
+
+#[test]
+fn cause_fix_blame_and_retry_are_those_of_the_code() {
+    for (heading, text) in sections() {
+        let code: ErrorCode = heading.parse().unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        for wanted in [
+            code.cause().to_owned(),
+            format!("- Fix: {}", code.fix()),
+            format!("- Whose fault: {}", whose(code.blame())),
+            format!("- Retryable: {}", if code.is_retryable() { "yes" } else { "no" }),
+        ] {
+            assert!(lines.contains(&wanted.as_str()), "{code} lacks the line: {wanted}");
+        }
+    }
+}
