@@ -130,7 +130,7 @@ pub struct ServerArgs {
     /// Taken for AWS's command lines. At most eight renewals are under way at once.
     #[arg(long, value_name = "CALLS", hide = true)]
     max_service_qps: Option<f64>,
-    /// Taken for AWS's command lines: the SDK reads rotated credentials without being told to.
+    /// Taken for AWS's command lines; without effect yet: the SDK reads a shared credentials file once.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide = true)]
     rotate_credentials: Option<bool>,
 }

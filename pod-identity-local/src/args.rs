@@ -138,4 +138,13 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn every_breakage_is_in_the_page() {
+        let page = include_str!("../../docs/local.md");
+        for breakage in Breakage::value_variants().iter().filter_map(ValueEnum::to_possible_value) {
+            let name = breakage.get_name();
+            assert!(page.contains(&format!("\n| `{name}` |")), "docs/local.md does not name --break {name}");
+        }
+    }
 }
