@@ -152,6 +152,12 @@ impl ServerArgs {
                 tracing::warn!(flag, "without effect here: renewals follow the credentials' life");
             }
         }
+        if self.rotate_credentials == Some(true) {
+            tracing::warn!(
+                "--rotate-credentials is without effect: the SDK reads a shared credentials file once; name the \
+                 credentials by credential_process in the profile, which it runs again"
+            );
+        }
         let outbound = Outbound { ca_file: self.ca_file, proxy_from_environment: true };
         let keys = match (self.jwks_url, self.jwks_file) {
             (Some(url), _) => KeyLocation::Url(url),

@@ -111,6 +111,9 @@ error_codes! {
     TokenNotPodBound "token_not_pod_bound" Pod false
         "The token is bound to no pod."
         "Use a token projected into a pod; one of `kubectl create token` needs --bound-object-kind Pod."
+    TokenRefused "token_refused" Pod false
+        "EKS Auth does not accept the token, and does not say why."
+        "Check that the token's audience is pods.eks.amazonaws.com, that it comes from this cluster, and that its pod and service account still exist."
     ClusterUnknown "cluster_unknown" Operator false
         "No cluster of this name is configured."
         "Give the agent the cluster name that the auth service knows, or add the cluster there."
@@ -146,7 +149,7 @@ error_codes! {
         "Check the endpoint, DNS, proxy and firewall between this service and the next one."
     Internal "internal" Service true
         "The service failed in a way it has no name for."
-        "Look at its log for this request id and report it."
+        "Look at its log of this moment, and report what stands there."
 }
 
 impl fmt::Display for ErrorCode {

@@ -22,7 +22,7 @@ pub struct Link {
 /// Why the chain does not hold.
 #[derive(Debug, Clone, Serialize)]
 pub struct Failure {
-    /// The link that broke.
+    /// The link that broke; `start` or `command` where it is none of the chain.
     pub link: &'static str,
     /// The stable code.
     pub code: String,
@@ -45,7 +45,10 @@ impl Failure {
 
     /// Tells people, on standard error.
     pub fn tell(&self) {
-        eprintln!("\nerror[{}]: the {} link does not hold", self.code, self.link);
+        match self.link {
+            "start" | "command" => eprintln!("\nerror[{}]", self.code),
+            link => eprintln!("\nerror[{}]: the {link} link does not hold", self.code),
+        }
         eprintln!("  cause: {}", self.cause);
         eprintln!("  fix:   {}", self.fix);
     }

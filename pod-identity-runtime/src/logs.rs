@@ -15,6 +15,11 @@ const OWN_TARGETS: [&str; 5] = [
     "pod_identity_local",
 ];
 
+/// What libraries may log, at every level. The AWS SDK's trace lines show requests, and a warning of
+/// its metadata client shows a whole answer: both hold secrets.
+const LIBRARIES: &str =
+    "warn,aws_config=error,aws_runtime=error,aws_smithy_runtime=error,aws_smithy_http_client=error";
+
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
@@ -58,15 +63,14 @@ impl FromStr for LogLevel {
 /// Starts logging, once a process. What is logged to one of the `always` targets is written at any
 /// level: audit lines.
 ///
-/// The level is that of this project's own lines, which never hold a secret. Libraries log warnings
-/// only, whatever the level: the AWS SDK's trace lines show requests, and those hold tokens.
+/// The level is that of this project's own lines, which never hold a secret.
 pub fn start(level: LogLevel, format: LogFormat, always: &[&str]) {
     let own = OWN_TARGETS.iter().map(|target| format!("{target}={}", level.0));
     let always = always.iter().map(|target| format!("{target}=info"));
     let filter = own
         .chain(always)
         .filter_map(|directive| directive.parse().ok())
-        .fold(EnvFilter::new("warn"), EnvFilter::add_directive);
+        .fold(EnvFilter::new(LIBRARIES), EnvFilter::add_directive);
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -76,7 +76,8 @@ impl Refusal for ExchangeError {
             | ErrorCode::TokenAudienceWrong
             | ErrorCode::TokenExpired
             | ErrorCode::TokenNotYetValid
-            | ErrorCode::TokenNotPodBound => Effect::RefusesToken,
+            | ErrorCode::TokenNotPodBound
+            | ErrorCode::TokenRefused => Effect::RefusesToken,
             // Everything else says something of us, or of the way: what is valid is served on.
             _ => Effect::CannotAsk,
         }
@@ -108,7 +109,7 @@ fn code(exception: &str) -> ErrorCode {
     match exception {
         "ResourceNotFoundException" => ErrorCode::AssociationNotFound,
         "ExpiredTokenException" => ErrorCode::TokenExpired,
-        "InvalidTokenException" => ErrorCode::TokenMalformed,
+        "InvalidTokenException" => ErrorCode::TokenRefused,
         "AccessDeniedException" => ErrorCode::AccessDenied,
         "InvalidParameterException" | "InvalidRequestException" => ErrorCode::RequestMalformed,
         "ThrottlingException" => ErrorCode::Throttled,

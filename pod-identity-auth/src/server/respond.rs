@@ -52,7 +52,8 @@ fn exception(code: ErrorCode) -> Exception {
         | ErrorCode::TokenIssuerWrong
         | ErrorCode::TokenAudienceWrong
         | ErrorCode::TokenNotYetValid
-        | ErrorCode::TokenNotPodBound => ("InvalidTokenException", StatusCode::BAD_REQUEST),
+        | ErrorCode::TokenNotPodBound
+        | ErrorCode::TokenRefused => ("InvalidTokenException", StatusCode::BAD_REQUEST),
         ErrorCode::RoleTrustRefused | ErrorCode::NodeMismatch | ErrorCode::AccessDenied => {
             ("AccessDeniedException", StatusCode::BAD_REQUEST)
         }

@@ -155,11 +155,16 @@ impl Chain<'_> {
             json!({"associationId": id, "cluster": entry.cluster_name, "roleArn": entry.role_arn,
                    "targetRoleArn": entry.target_role_arn}),
             format!(
-                "{id} of cluster {} gives {}/{} the role {}",
+                "{id} of cluster {} gives {}/{} the role {}{}",
                 entry.cluster_name,
                 entry.namespace,
                 entry.service_account,
-                entry.target_role_arn.as_ref().unwrap_or(&entry.role_arn),
+                entry.role_arn,
+                entry
+                    .target_role_arn
+                    .as_ref()
+                    .map(|target| format!(", and through it {target}"))
+                    .unwrap_or_default(),
             ),
         );
     }
