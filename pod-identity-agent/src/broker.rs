@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use pod_identity_core::cache::{
-    Begin, CacheConfig, CredentialCache, Entry, Expires, Issued, Lead, Waited, Waiter,
-};
+use pod_identity_core::cache::{CacheConfig, CredentialCache, Denied, Entry, Expires, Issued, Lead};
 use pod_identity_core::credentials::SessionCredentials;
 use pod_identity_core::identity::WorkloadIdentity;
 use pod_identity_core::source::CredentialSource;
@@ -21,8 +20,6 @@ use crate::limit::Limits;
 
 /// How long a request is held: what the SDKs wait, and a little less.
 const HELD_FOR: Duration = Duration::from_millis(4500);
-/// How often a request begins again, after its leader was dropped or failed by its own token.
-const ATTEMPTS: usize = 3;
 /// How often the cache is asked what is due.
 const RENEWAL_TICK: Duration = Duration::from_secs(1);
 /// How often what has ended is dropped.
@@ -63,6 +60,8 @@ pub struct Broker {
     cache: Cache,
     eks_auth: EksAuth,
     keys: Option<Arc<IssuerKeys>>,
+    /// The generation of the keys that the cache's tokens were verified with.
+    verified_with: AtomicU64,
     limits: Limits,
 }
 
@@ -70,7 +69,13 @@ impl Broker {
     /// A broker with an empty cache. With `keys` tokens are verified here; without them a token is good
     /// once EKS Auth has accepted it.
     pub fn new(config: CacheConfig, eks_auth: EksAuth, keys: Option<Arc<IssuerKeys>>) -> Self {
-        Self { cache: Cache::new(config), eks_auth, keys, limits: Limits::default() }
+        Self {
+            cache: Cache::new(config),
+            eks_auth,
+            keys,
+            verified_with: AtomicU64::new(0),
+            limits: Limits::default(),
+        }
     }
 
     /// The credentials that a token of that peer leads to.
@@ -88,38 +93,36 @@ impl Broker {
     }
 
     async fn held(self: &Arc<Self>, token: &BearerToken, peer: IpAddr) -> Fetched {
-        for _ in 0..ATTEMPTS {
-            let waiter = match self.begin(token).await? {
-                Begin::Hit(entry) => return Ok(entry),
-                Begin::Refused(error) => return Err(error),
-                Begin::Wait(waiter) => waiter,
-                Begin::Lead(lead, waiter) => self.lead(lead, waiter, peer)?,
-            };
-            match waiter.wait().await {
-                Waited::Value(entry) => return Ok(entry),
-                Waited::Refused(error) => return Err(error),
-                Waited::Again => {}
-            }
+        self.forget_tokens_of_old_keys();
+        let mut denied = self.get(token, peer).await;
+        // A key that is not known may be a new one.
+        if let (Err(Denied::Token(TokenError::KeyUnknown { .. })), Some(keys)) = (&denied, &self.keys) {
+            let _ = keys.fetch_if_due().await; // a failure has been logged
+            denied = self.get(token, peer).await;
         }
-        Err(Arc::new(ExchangeError::Unavailable("the call was given up".to_owned())))
+        denied.map_err(|denied| match denied {
+            Denied::Token(error) => Arc::new(ExchangeError::Token(error)),
+            Denied::Upstream(error) => error,
+            Denied::GivenUp => Arc::new(ExchangeError::Unavailable("the call was given up".to_owned())),
+        })
     }
 
-    async fn begin(
-        &self,
+    async fn get(
+        self: &Arc<Self>,
         token: &BearerToken,
-    ) -> Result<Begin<Identity, Answer, ExchangeError>, ExchangeError> {
-        let mut fetched = false;
-        loop {
-            match self.cache.begin(token, clock::both(), || self.verify(token)) {
-                // A key that is not known may be a new one.
-                Err(TokenError::KeyUnknown { .. }) if !fetched => {
-                    fetched = true;
-                    if let Some(keys) = &self.keys {
-                        let _ = keys.fetch_if_due().await; // it has been logged
-                    }
-                }
-                begun => return Ok(begun?),
-            }
+        peer: IpAddr,
+    ) -> Result<Arc<Entry<Answer>>, Denied<ExchangeError, TokenError>> {
+        self.cache.get(token, clock::both, || self.verify(token), |lead| self.lead(lead, peer)).await
+    }
+
+    /// A token of a key that was withdrawn must not go on being known.
+    fn forget_tokens_of_old_keys(&self) {
+        let Some(keys) = &self.keys else { return };
+        let generation = keys.generation();
+        if self.verified_with.load(Ordering::Acquire) != generation
+            && self.verified_with.swap(generation, Ordering::AcqRel) != generation
+        {
+            self.cache.forget_tokens();
         }
     }
 
@@ -133,13 +136,10 @@ impl Broker {
     }
 
     /// Fetches in a task of its own: whoever hangs up cancels nothing.
-    fn lead(
-        self: &Arc<Self>,
-        lead: Lead<Identity, Answer, ExchangeError>,
-        waiter: Waiter<Answer, ExchangeError>,
-        peer: IpAddr,
-    ) -> Result<Waiter<Answer, ExchangeError>, ExchangeError> {
-        let place = self.limits.place(peer, lead.identity().is_some()).ok_or(ExchangeError::Crowded)?;
+    fn lead(self: &Arc<Self>, lead: Lead<Identity, Answer, ExchangeError>, peer: IpAddr) {
+        let Some(place) = self.limits.place(peer, lead.identity().is_some()) else {
+            return lead.complete(clock::both(), Err(ExchangeError::Crowded));
+        };
         let broker = self.clone();
         tokio::spawn(async move {
             let call = place.call().await;
@@ -147,7 +147,6 @@ impl Broker {
             call.end(answer.as_ref().err());
             lead.complete(clock::both(), answer);
         });
-        Ok(waiter)
     }
 
     async fn fetch(&self, token: &BearerToken) -> Result<Issued<Identity, Answer>, ExchangeError> {

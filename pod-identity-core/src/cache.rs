@@ -62,7 +62,7 @@ mod tokens;
 mod tests;
 
 #[cfg(feature = "verify")]
-pub use by_identity::{Begin, CacheConfig, CredentialCache, Due};
+pub use by_identity::{Begin, CacheConfig, CredentialCache, Denied, Due};
 pub use entry::{Entry, Expires};
 pub use flight::{Waited, Waiter};
 #[cfg(feature = "verify")]

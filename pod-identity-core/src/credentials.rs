@@ -7,6 +7,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::arn::AccountId;
+use crate::cache::Expires;
 
 /// Temporary AWS credentials: they never print, and are overwritten when dropped.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,6 +25,22 @@ pub struct SessionCredentials {
 }
 
 impl SessionCredentials {
+    /// Credentials of a session whose account is not known.
+    pub fn new(
+        access_key_id: impl Into<String>,
+        secret_access_key: impl Into<String>,
+        session_token: impl Into<String>,
+        expires_at: SystemTime,
+    ) -> Self {
+        Self {
+            access_key_id: access_key_id.into(),
+            secret_access_key: Zeroizing::new(secret_access_key.into()),
+            session_token: Zeroizing::new(session_token.into()),
+            expires_at,
+            account: None,
+        }
+    }
+
     /// The answer to an SDK's container credentials provider.
     ///
     /// All five members, `Expiration` in RFC 3339 ending in `Z`: the JavaScript and Rust SDKs refuse
@@ -47,6 +64,12 @@ impl SessionCredentials {
         serde_json::to_writer(&mut *json, &body)
             .map_err(|error| jiff::Error::from_args(format_args!("{error}")))?;
         Ok(json)
+    }
+}
+
+impl Expires for SessionCredentials {
+    fn expires_at(&self) -> SystemTime {
+        self.expires_at
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
@@ -90,6 +91,7 @@ pub struct IssuerKeys {
     config: IssuerConfig,
     getter: Getter,
     current: ArcSwapOption<KeySet>,
+    generation: AtomicU64,
     fetched: Mutex<Option<Instant>>,
 }
 
@@ -100,12 +102,24 @@ impl IssuerKeys {
     /// Where its CA file cannot be read.
     pub fn new(config: IssuerConfig) -> Result<Self, OutboundError> {
         let getter = config.outbound.getter()?;
-        Ok(Self { config, getter, current: ArcSwapOption::empty(), fetched: Mutex::new(None) })
+        Ok(Self {
+            config,
+            getter,
+            current: ArcSwapOption::empty(),
+            generation: AtomicU64::new(0),
+            fetched: Mutex::new(None),
+        })
     }
 
     /// The issuer.
     pub fn issuer(&self) -> &str {
         &self.config.issuer
+    }
+
+    /// Counts the changes of the keys: what was verified under an earlier number may have been verified
+    /// with a key that has been withdrawn since.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// The keys, if any have been had.
@@ -191,6 +205,9 @@ impl IssuerKeys {
             }
         }
         self.current.store(Some(Arc::new(keys)));
+        if changed {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
     }
 
     /// Keeps the keys fresh until the shutdown.

@@ -6,9 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use super::map::ShardedMap;
 use super::tokens::{KnownToken, Tokens};
-use super::{Entry, Expires, Lead, Refusal, Slot, SlotBegin, Waiter};
+use super::{Entry, Expires, Lead, Refusal, Slot, SlotBegin, Waited, Waiter};
 use crate::now::{Expiry, Now};
 use crate::token::{BearerToken, TokenDigest};
+
+/// How often a request begins.
+const ATTEMPTS: usize = 3;
 
 /// The bounds of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,20 @@ pub enum Begin<K: Hash + Eq + Clone, V, E> {
     Wait(Waiter<V, E>),
     /// Fetch, and complete; the waiter is for this request itself.
     Lead(Lead<K, V, E>, Waiter<V, E>),
+}
+
+/// Why [`CredentialCache::get`] gives no credentials.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied<E, R> {
+    /// The token is not good.
+    #[error("{0}")]
+    Token(R),
+    /// The upstream refused; all who waited share its error.
+    #[error("{0}")]
+    Upstream(Arc<E>),
+    /// Leaders were dropped again and again.
+    #[error("the fetch was given up; ask again")]
+    GivenUp,
 }
 
 /// An identity's credentials that should be renewed now.
@@ -117,6 +134,40 @@ where
         let begun = unverified.slot(digest).begin(digest, now, self.0.config.margin);
         drop(unverified);
         Ok(self.begun(begun, token, digest, None))
+    }
+
+    /// What [`begin`](Self::begin) says, carried out: waits where others fetch, hands a lead to `fetch`,
+    /// and begins again where a leader was dropped or failed by its own token, at most twice.
+    ///
+    /// `fetch` must not block: it starts a task that fetches with a deadline and completes the lead, so
+    /// that a request which is dropped cancels nothing.
+    ///
+    /// # Errors
+    /// [`Denied`] says who refused.
+    pub async fn get<R>(
+        &self,
+        token: &BearerToken,
+        now: impl Fn() -> Now,
+        verify: impl Fn() -> Result<Option<(K, SystemTime)>, R>,
+        fetch: impl Fn(Lead<K, V, E>),
+    ) -> Result<Arc<Entry<V>>, Denied<E, R>> {
+        for _ in 0..ATTEMPTS {
+            let waiter = match self.begin(token, now(), &verify).map_err(Denied::Token)? {
+                Begin::Hit(entry) => return Ok(entry),
+                Begin::Refused(error) => return Err(Denied::Upstream(error)),
+                Begin::Wait(waiter) => waiter,
+                Begin::Lead(lead, waiter) => {
+                    fetch(lead);
+                    waiter
+                }
+            };
+            match waiter.wait().await {
+                Waited::Value(entry) => return Ok(entry),
+                Waited::Refused(error) => return Err(Denied::Upstream(error)),
+                Waited::Again => {}
+            }
+        }
+        Err(Denied::GivenUp)
     }
 
     fn begin_known(
