@@ -108,6 +108,16 @@ fn issued(answer: AssumeRoleForPodIdentityOutput) -> Result<Issued, ExchangeErro
     let user = answer.assumed_role_user.ok_or(ExchangeError::Incomplete("assumedRoleUser"))?;
     let expires_at = SystemTime::try_from(credentials.expiration)
         .map_err(|_| ExchangeError::Incomplete("credentials.expiration"))?;
+    let credentials = SessionCredentials {
+        access_key_id: credentials.access_key_id,
+        secret_access_key: Zeroizing::new(credentials.secret_access_key),
+        session_token: Zeroizing::new(credentials.session_token),
+        expires_at,
+        account: user.arn.split(':').nth(4).and_then(|account| account.parse().ok()),
+    };
+    if let Some(member) = credentials.missing_member() {
+        return Err(ExchangeError::Incomplete(member));
+    }
     Ok(Issued {
         namespace: subject
             .namespace
@@ -117,12 +127,6 @@ fn issued(answer: AssumeRoleForPodIdentityOutput) -> Result<Issued, ExchangeErro
             .service_account
             .try_into()
             .map_err(|_| ExchangeError::Incomplete("subject.serviceAccount"))?,
-        credentials: SessionCredentials {
-            access_key_id: credentials.access_key_id,
-            secret_access_key: Zeroizing::new(credentials.secret_access_key),
-            session_token: Zeroizing::new(credentials.session_token),
-            expires_at,
-            account: user.arn.split(':').nth(4).and_then(|account| account.parse().ok()),
-        },
+        credentials,
     })
 }

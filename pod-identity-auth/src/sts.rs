@@ -169,14 +169,18 @@ fn role_session(answer: AssumeRoleOutput) -> Result<RoleSessionCredentials, StsE
     let expires_at =
         SystemTime::try_from(credentials.expiration).map_err(|_| StsError::Incomplete("Expiration"))?;
     let account = user.arn.split(':').nth(4).and_then(|account| account.parse().ok());
+    let credentials = SessionCredentials {
+        access_key_id: credentials.access_key_id,
+        secret_access_key: Zeroizing::new(credentials.secret_access_key),
+        session_token: Zeroizing::new(credentials.session_token),
+        expires_at,
+        account,
+    };
+    if let Some(member) = credentials.missing_member() {
+        return Err(StsError::Incomplete(member));
+    }
     Ok(RoleSessionCredentials {
-        credentials: SessionCredentials {
-            access_key_id: credentials.access_key_id,
-            secret_access_key: Zeroizing::new(credentials.secret_access_key),
-            session_token: Zeroizing::new(credentials.session_token),
-            expires_at,
-            account,
-        },
+        credentials,
         assumed_role_arn: user.arn,
         assumed_role_id: user.assumed_role_id,
     })

@@ -41,6 +41,18 @@ impl SessionCredentials {
         }
     }
 
+    /// A member that is not there, though AWS always gives it. The SDK fills what a server left out
+    /// with empty texts and the year 1970, so that a broken answer looks like a whole one.
+    pub fn missing_member(&self) -> Option<&'static str> {
+        let members = [
+            ("accessKeyId", self.access_key_id.is_empty()),
+            ("secretAccessKey", self.secret_access_key.is_empty()),
+            ("sessionToken", self.session_token.is_empty()),
+            ("expiration", self.expires_at <= SystemTime::UNIX_EPOCH),
+        ];
+        members.into_iter().find(|(_, missing)| *missing).map(|(name, _)| name)
+    }
+
     /// The answer to an SDK's container credentials provider.
     ///
     /// All five members, `Expiration` in RFC 3339 ending in `Z`: the JavaScript and Rust SDKs refuse
