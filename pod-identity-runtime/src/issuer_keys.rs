@@ -267,3 +267,52 @@ fn same_server(one: &str, other: &str) -> bool {
 fn read(path: &PathBuf) -> Result<Vec<u8>, FetchError> {
     std::fs::read(path).map_err(|reason| FetchError::File { path: path.clone(), reason })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An EC key of RFC 7517, appendix A.1, under another id.
+    fn key_set(key_id: &str) -> String {
+        format!(
+            r#"{{"keys":[{{"kty":"EC","crv":"P-256","use":"sig","alg":"ES256","kid":"{key_id}",
+            "x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+            "y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}}]}}"#
+        )
+    }
+
+    fn key_ids(keys: &IssuerKeys) -> Vec<String> {
+        keys.current().unwrap().key_ids().map(str::to_owned).collect()
+    }
+
+    #[tokio::test]
+    async fn old_keys_stay_in_use_while_new_ones_cannot_be_had() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("keys");
+        let config = IssuerConfig {
+            issuer: "https://oidc.pod-identity.test/demo".to_owned(),
+            keys: KeyLocation::File(file.clone()),
+            bearer_token_file: None,
+            outbound: Outbound::default(),
+        };
+        let keys = IssuerKeys::new(config).unwrap();
+        std::fs::write(&file, key_set("old")).unwrap();
+        keys.fetch_if_due().await.unwrap();
+
+        for broken in [None, Some(""), Some("<html>"), Some(r#"{"keys": []}"#)] {
+            match broken {
+                None => std::fs::remove_file(&file).unwrap(),
+                Some(text) => std::fs::write(&file, text).unwrap(),
+            }
+            *keys.fetched.lock().await = None; // as if the interval had passed
+            assert!(keys.fetch_if_due().await.is_err(), "{broken:?}");
+            assert_eq!(key_ids(&keys), ["old"], "{broken:?}");
+        }
+        std::fs::write(&file, key_set("new")).unwrap();
+        keys.fetch_if_due().await.unwrap();
+        assert_eq!(key_ids(&keys), ["old"], "fetched again within the interval");
+        *keys.fetched.lock().await = None;
+        keys.fetch_if_due().await.unwrap();
+        assert_eq!(key_ids(&keys), ["new"]);
+    }
+}

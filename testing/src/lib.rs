@@ -1,3 +1,6 @@
-//! Starts the real parts that tests use.
+//! What the tests of several crates share.
 
-pub mod sdk;
+pub mod sdk; // SDK clients in several languages
+pub mod wire; // HTTP/1.1 to the byte, as well-behaved clients cannot speak it
+pub mod logs; // what the process has logged
+pub mod eventually; // waiting for what has to happen soon

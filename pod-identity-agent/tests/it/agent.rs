@@ -1,0 +1,169 @@
+//! An agent in this process, and an EKS Auth that answers whatever a test wants.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use pod_identity_agent::app::App;
+use pod_identity_agent::config::{AgentAuth, Config, Destination};
+use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
+use pod_identity_local::laptop::{Laptop, Setup, Workload};
+use pod_identity_local::sample::SAMPLE;
+use pod_identity_local::world::World;
+use pod_identity_runtime::clock;
+use pod_identity_runtime::http::answer;
+use pod_identity_runtime::listener::{Handler, Listener};
+use pod_identity_runtime::outbound::Outbound;
+use pod_identity_runtime::shutdown::Shutdown;
+use serde_json::json;
+use testing::wire::{Answer, ask};
+use tokio::sync::Notify;
+
+pub(crate) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// What the EKS Auth of a test does.
+pub(crate) enum Behaviour {
+    /// It never answers; each request is told.
+    Hangs,
+    /// It answers with this status, this error type and this body.
+    Says(u16, &'static str, String),
+    /// It answers once it is let go.
+    Waits,
+}
+
+/// An EKS Auth that does what it is told.
+pub(crate) struct FakeEksAuth {
+    pub(crate) address: SocketAddr,
+    pub(crate) arrived: Arc<Notify>,
+    pub(crate) let_go: Arc<Notify>,
+    pub(crate) authorization: Arc<Mutex<Vec<String>>>,
+}
+
+struct Behaving {
+    behaviour: Behaviour,
+    arrived: Arc<Notify>,
+    let_go: Arc<Notify>,
+    authorization: Arc<Mutex<Vec<String>>>,
+}
+
+impl Handler for Behaving {
+    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+        let sent = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
+        self.authorization.lock().unwrap().extend(sent);
+        self.arrived.notify_one();
+        let (status, kind, body) = match &self.behaviour {
+            Behaviour::Hangs => std::future::pending().await,
+            Behaviour::Says(status, kind, body) => (*status, *kind, body.clone()),
+            Behaviour::Waits => {
+                self.let_go.notified().await;
+                (200, "", granted("default", "app"))
+            }
+        };
+        let mut response = answer(StatusCode::from_u16(status).unwrap(), "application/json", body.into());
+        if !kind.is_empty() {
+            response.headers_mut().insert("x-amzn-errortype", kind.parse().unwrap());
+        }
+        response
+    }
+}
+
+pub(crate) async fn fake_eks_auth(behaviour: Behaviour) -> FakeEksAuth {
+    let listener = Listener::bind(SocketAddr::new(LOOPBACK, 0)).await.unwrap();
+    let address = listener.address().unwrap();
+    let (arrived, let_go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let authorization = Arc::new(Mutex::new(vec![]));
+    let fake = FakeEksAuth {
+        address,
+        arrived: arrived.clone(),
+        let_go: let_go.clone(),
+        authorization: authorization.clone(),
+    };
+    let handler = Behaving { behaviour, arrived, let_go, authorization };
+    tokio::spawn(listener.serve(Arc::new(handler), Shutdown::never()));
+    fake
+}
+
+/// EKS Auth's answer for a service account.
+pub(crate) fn granted(namespace: &str, service_account: &str) -> String {
+    json!({
+        "subject": {"namespace": namespace, "serviceAccount": service_account},
+        "audience": "pods.eks.amazonaws.com",
+        "podIdentityAssociation": {"associationArn": "arn:aws:eks:::a", "associationId": "a-1"},
+        "assumedRoleUser": {
+            "arn": "arn:aws:sts::111122223333:assumed-role/app/eks-laptop-app",
+            "assumeRoleId": "AROA:eks-laptop-app",
+        },
+        "credentials": {
+            "accessKeyId": "ASIAFAKE", "secretAccessKey": "fake-secret", "sessionToken": "fake-session",
+            "expiration": 4_102_444_800_u64,
+        },
+    })
+    .to_string()
+}
+
+/// An agent that asks this EKS Auth with a token of its own, and so needs no AWS configuration.
+pub(crate) async fn agent(eks_auth: SocketAddr, hosts: &[IpAddr]) -> App {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, "agents.own.token").unwrap();
+    let config = Config {
+        cluster: "laptop".parse().unwrap(),
+        listen: hosts.iter().map(|host| SocketAddr::new(*host, 0)).collect(),
+        admin: vec![SocketAddr::new(LOOPBACK, 0)],
+        eks_auth: Destination {
+            endpoint: Some(format!("http://{eks_auth}")),
+            agent_auth: AgentAuth::Token { file: file.into_temp_path().keep().unwrap() },
+            outbound: Outbound::default(),
+            sdk_config: None,
+        },
+    };
+    App::bind(config).await.unwrap()
+}
+
+/// The same, serving on 127.0.0.1.
+pub(crate) async fn serving(eks_auth: SocketAddr) -> SocketAddr {
+    let agent = agent(eks_auth, &[LOOPBACK]).await;
+    let address = agent.addresses()[0];
+    tokio::spawn(agent.run(Shutdown::never()));
+    address
+}
+
+pub(crate) async fn laptop() -> Laptop {
+    Laptop::start(World::from_yaml(SAMPLE).unwrap(), Setup::default()).await.unwrap()
+}
+
+/// Where a laptop's agent serves.
+pub(crate) fn address(laptop: &Laptop) -> SocketAddr {
+    laptop.credentials_url().parse::<http::Uri>().unwrap().authority().unwrap().as_str().parse().unwrap()
+}
+
+pub(crate) fn pod() -> Workload {
+    Workload::new("default".parse().unwrap(), "app".parse().unwrap(), "app-1".parse().unwrap()).unwrap()
+}
+
+/// A token of default/app by an issuer that nobody knows: good enough where EKS Auth is fake.
+pub(crate) fn token() -> String {
+    let issuer = Issuer::new("https://a.test", "http://127.0.0.1:1", KeyAlgorithm::Es256).unwrap();
+    let minute = std::time::Duration::from_secs(60);
+    issuer.mint(&pod().token_request(clock::now(), minute)).unwrap()
+}
+
+pub(crate) async fn credentials(agent: SocketAddr, token: &str) -> Answer {
+    ask(agent, "GET /v1/credentials", &[("Authorization", token)], b"").await.unwrap()
+}
+
+/// What every refusal must have, whichever SDK reads it.
+pub(crate) fn check_refusal(answer: &Answer) -> String {
+    let body = answer.json();
+    let text = |member: &str| body[member].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned();
+    assert_eq!((text("code"), text("message")), (text("Code"), text("Message")));
+    assert_eq!(body.as_object().unwrap().len(), 4, "{body}");
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let code: pod_identity_core::error::ErrorCode = text("code").parse().unwrap();
+    assert_eq!(answer.header("retry-after").is_some(), code.is_retryable(), "{answer:?}");
+    assert!(text("message").ends_with(&format!("[{code}]")), "{body}");
+    text("code")
+}

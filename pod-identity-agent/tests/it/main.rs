@@ -1,0 +1,8 @@
+//! The agent over real sockets: in this process, and as the binary that is shipped.
+#![allow(clippy::unwrap_used)]
+
+mod agent;
+mod binary;
+mod requests;
+mod upstream;
+mod wire;

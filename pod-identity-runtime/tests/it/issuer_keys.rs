@@ -1,0 +1,173 @@
+//! Keys of an issuer: fetched from real servers, sparingly, and from nobody else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pod_identity_core::error::ErrorCode;
+use pod_identity_core::token::{BearerToken, POD_IDENTITY_AUDIENCE, TokenError, VerifiedToken};
+use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
+use pod_identity_local::laptop::Workload;
+use pod_identity_runtime::clock;
+use pod_identity_runtime::issuer_keys::{FetchError, IssuerConfig, IssuerKeys, KeyLocation};
+use pod_identity_runtime::outbound::Outbound;
+use serde_json::json;
+
+use crate::servers::{Authority, Documents};
+
+const ISSUER: &str = "https://oidc.pod-identity.test/demo";
+
+fn issuer() -> Issuer {
+    Issuer::new(ISSUER, "http://127.0.0.1:1/demo", KeyAlgorithm::Es256).unwrap()
+}
+
+fn config(issuer: &str, keys: KeyLocation) -> IssuerConfig {
+    IssuerConfig { issuer: issuer.to_owned(), keys, bearer_token_file: None, outbound: Outbound::default() }
+}
+
+fn keys_at(documents: &Documents) -> KeyLocation {
+    KeyLocation::Url(format!("http://{}/keys", documents.address))
+}
+
+fn pod() -> Workload {
+    Workload::new("shop".parse().unwrap(), "cart".parse().unwrap(), "cart-1".parse().unwrap()).unwrap()
+}
+
+fn token(issuer: &Issuer) -> BearerToken {
+    let request = pod().token_request(clock::now(), Duration::from_secs(600));
+    BearerToken::parse(&issuer.mint(&request).unwrap()).unwrap()
+}
+
+async fn verify(keys: &IssuerKeys, token: &BearerToken) -> Result<VerifiedToken, TokenError> {
+    keys.verify(token, POD_IDENTITY_AUDIENCE, clock::now()).await
+}
+
+#[tokio::test]
+async fn a_flood_of_unknown_key_ids_is_one_fetch() {
+    let (issuer, documents) = (issuer(), Documents::start(None).await);
+    documents.serve("/keys", issuer.jwks());
+    let keys = Arc::new(IssuerKeys::new(config(ISSUER, keys_at(&documents))).unwrap());
+    let mut asking = tokio::task::JoinSet::new();
+    for number in 0..500 {
+        let header = json!({"alg": "ES256", "kid": format!("invented-{number}")}).to_string();
+        let claims = issuer.claims(&pod().token_request(clock::now(), Duration::from_secs(600))).to_string();
+        let token = BearerToken::parse(&issuer.sign(&header, &claims).unwrap()).unwrap();
+        let keys = keys.clone();
+        asking.spawn(async move { verify(&keys, &token).await });
+    }
+    while let Some(result) = asking.join_next().await {
+        let error = result.unwrap().unwrap_err();
+        // Worth a retry: the key may be one that is published by then. Never "invalid".
+        assert_eq!(error.code(), ErrorCode::TokenKeyUnknown);
+        assert!(error.code().is_retryable());
+    }
+    assert_eq!(documents.asked(), 1);
+    assert!(verify(&keys, &token(&issuer)).await.is_ok());
+    assert_eq!(documents.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_new_key_within_the_interval_is_unknown_and_not_invalid() {
+    let (issuer, documents) = (issuer(), Documents::start(None).await);
+    documents.serve("/keys", issuer.jwks());
+    let keys = IssuerKeys::new(config(ISSUER, keys_at(&documents))).unwrap();
+    assert!(verify(&keys, &token(&issuer)).await.is_ok());
+    issuer.rotate(KeyAlgorithm::Es256).unwrap();
+    documents.serve("/keys", issuer.jwks());
+    let error = verify(&keys, &token(&issuer)).await.unwrap_err();
+    assert!(matches!(error, TokenError::KeyUnknown { .. }), "{error}");
+    assert_eq!(documents.asked(), 1);
+}
+
+#[tokio::test]
+async fn while_there_are_no_keys_a_token_is_unknown_and_the_first_fetch_that_works_is_used() {
+    let (issuer, documents) = (issuer(), Documents::start(None).await);
+    let keys = IssuerKeys::new(config(ISSUER, keys_at(&documents))).unwrap();
+    let error = verify(&keys, &token(&issuer)).await.unwrap_err();
+    assert!(matches!(error, TokenError::KeyUnknown { .. }), "{error}");
+    documents.serve("/keys", issuer.jwks());
+    // The next attempt is due after 2 s.
+    testing::eventually::eventually("the keys are fetched", || async {
+        verify(&keys, &token(&issuer)).await.ok()
+    })
+    .await;
+    assert_eq!(documents.asked(), 2);
+}
+
+/// An issuer over TLS, whose discovery document says what the test wants.
+async fn discovered(authority: &Authority) -> (Arc<Documents>, IssuerConfig) {
+    let documents = Documents::start(Some(authority.server_tls())).await;
+    let url = format!("https://{}", documents.address);
+    let mut config = config(&url, KeyLocation::Discovery);
+    config.outbound.ca_file = Some(authority.ca_file());
+    (documents, config)
+}
+
+fn discovery(issuer: &str, jwks_uri: &str) -> String {
+    json!({"issuer": issuer, "jwks_uri": jwks_uri}).to_string()
+}
+
+const DISCOVERY: &str = "/.well-known/openid-configuration";
+
+#[tokio::test]
+async fn a_private_authority_is_trusted_where_it_is_configured_only() {
+    let authority = Authority::new();
+    let (documents, with) = discovered(&authority).await;
+    documents.serve(DISCOVERY, discovery(&with.issuer, &format!("{}/keys", with.issuer)));
+    documents.serve("/keys", issuer().jwks());
+    IssuerKeys::new(with.clone()).unwrap().fetch_if_due().await.unwrap();
+
+    let without = IssuerConfig { outbound: Outbound::default(), ..with };
+    let asked = documents.asked();
+    let error = IssuerKeys::new(without).unwrap().fetch_if_due().await.unwrap_err();
+    assert!(error.to_string().contains("UnknownIssuer"), "{error}");
+    assert_eq!(documents.asked(), asked);
+}
+
+#[tokio::test]
+async fn a_discovery_document_of_another_issuer_is_refused() {
+    let authority = Authority::new();
+    let (documents, config) = discovered(&authority).await;
+    documents.serve("/keys", issuer().jwks());
+    let jwks = format!("{}/keys", config.issuer);
+    for other in [format!("{}/", config.issuer), config.issuer.replace("https", "HTTPS"), String::new()] {
+        documents.serve(DISCOVERY, discovery(&other, &jwks));
+        let keys = IssuerKeys::new(config.clone()).unwrap();
+        let error = keys.fetch_if_due().await.unwrap_err();
+        assert!(matches!(error, FetchError::Discovery { .. }), "{other}: {error}");
+        assert!(keys.current().is_none());
+    }
+    assert!(documents.bearers("/keys").is_empty());
+}
+
+#[tokio::test]
+async fn the_bearer_token_goes_to_the_issuers_own_server_only() {
+    let authority = Authority::new();
+    let (documents, mut config) = discovered(&authority).await;
+    let elsewhere = Documents::start(None).await;
+    let file = authority.directory.path().join("token");
+    std::fs::write(&file, "secret\n").unwrap();
+    config.bearer_token_file = Some(file);
+    for server in [&documents, &elsewhere] {
+        server.serve("/keys", issuer().jwks());
+    }
+    let bearer = Some("Bearer secret".to_owned());
+
+    let jwks = format!("http://{}/keys", elsewhere.address);
+    documents.serve(DISCOVERY, discovery(&config.issuer, &jwks));
+    IssuerKeys::new(config.clone()).unwrap().fetch_if_due().await.unwrap();
+    assert_eq!(documents.bearers(DISCOVERY), [bearer.clone()]);
+    assert_eq!(elsewhere.bearers("/keys"), [None]);
+
+    documents.serve(DISCOVERY, discovery(&config.issuer, &format!("{}/keys", config.issuer)));
+    IssuerKeys::new(config).unwrap().fetch_if_due().await.unwrap();
+    assert_eq!(documents.bearers("/keys"), [bearer]);
+}
+
+#[tokio::test]
+async fn a_jwks_uri_over_http_off_this_machine_is_refused() {
+    let authority = Authority::new();
+    let (documents, config) = discovered(&authority).await;
+    documents.serve(DISCOVERY, discovery(&config.issuer, "http://10.0.0.1/keys"));
+    let error = IssuerKeys::new(config).unwrap().fetch_if_due().await.unwrap_err();
+    assert!(error.to_string().contains("loopback addresses only"), "{error}");
+}

@@ -1,0 +1,8 @@
+//! What every binary does alike, over real sockets.
+#![allow(clippy::unwrap_used)]
+
+mod issuer_keys;
+mod listener;
+mod outbound;
+mod servers;
+mod tls;

@@ -1,0 +1,146 @@
+//! Servers for the tests to ask.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use pod_identity_runtime::http::plain;
+use pod_identity_runtime::listener::{Handler, Listener};
+use pod_identity_runtime::shutdown::Shutdown;
+use pod_identity_runtime::tls::{CertificateFiles, ServerTls};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// A handler that a closure is.
+pub(crate) struct Answering<F>(pub(crate) F);
+
+impl<F, R> Handler for Answering<F>
+where
+    F: Fn(Request<Incoming>) -> R + Send + Sync + 'static,
+    R: Future<Output = Response<Full<Bytes>>> + Send,
+{
+    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+        self.0(request).await
+    }
+}
+
+/// A server of documents that counts who asks for what, and remembers what they send.
+#[derive(Debug)]
+pub(crate) struct Documents {
+    pub(crate) address: SocketAddr,
+    asked: AtomicUsize,
+    served: Mutex<Vec<(String, Response<()>, String)>>,
+    bearers: Mutex<Vec<(String, Option<String>)>>,
+}
+
+impl Documents {
+    pub(crate) async fn start(tls: Option<ServerTls>) -> Arc<Self> {
+        let listener = Listener::bind(LOOPBACK).await.unwrap();
+        let documents = Arc::new(Self {
+            address: listener.address().unwrap(),
+            asked: AtomicUsize::new(0),
+            served: Mutex::default(),
+            bearers: Mutex::default(),
+        });
+        let listener = match tls {
+            Some(tls) => listener.with_tls(tls),
+            None => listener,
+        };
+        let own = documents.clone();
+        let handler = Answering(move |request: Request<Incoming>| {
+            let answer = own.answer(&request);
+            async move { answer }
+        });
+        tokio::spawn(listener.serve(Arc::new(handler), Shutdown::never()));
+        documents
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let path = request.uri().path();
+        let bearer = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
+        self.bearers.lock().unwrap().push((path.to_owned(), bearer));
+        match self.served.lock().unwrap().iter().rev().find(|(place, _, _)| place == path) {
+            Some((_, head, body)) => head.clone().map(|()| Full::from(body.clone())),
+            None => plain(StatusCode::NOT_FOUND, "nothing\n"),
+        }
+    }
+
+    /// Serves a document from now on.
+    pub(crate) fn serve(&self, path: &str, body: impl Into<Vec<u8>>) {
+        let body = String::from_utf8(body.into()).unwrap();
+        self.served.lock().unwrap().push((path.to_owned(), Response::new(()), body));
+    }
+
+    /// Answers with another status from now on, and with a `Location`.
+    pub(crate) fn serve_status(&self, path: &str, status: u16, location: &str) {
+        let head = Response::builder().status(status).header("location", location).body(()).unwrap();
+        self.served.lock().unwrap().push((path.to_owned(), head, String::new()));
+    }
+
+    /// How many requests there were.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// The `Authorization` of each request for a path.
+    pub(crate) fn bearers(&self, path: &str) -> Vec<Option<String>> {
+        let all = self.bearers.lock().unwrap();
+        all.iter().filter(|(place, _)| place == path).map(|(_, bearer)| bearer.clone()).collect()
+    }
+}
+
+/// A private certificate authority, and the files that it makes.
+pub(crate) struct Authority {
+    pub(crate) directory: tempfile::TempDir,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let authority = Self { directory: tempfile::tempdir().unwrap(), issuer };
+        std::fs::write(authority.ca_file(), authority.issuer.pem()).unwrap();
+        authority
+    }
+
+    pub(crate) fn ca_file(&self) -> std::path::PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+
+    pub(crate) fn ca(&self) -> rustls_pki_types::CertificateDer<'static> {
+        self.issuer.der().clone()
+    }
+
+    pub(crate) fn files(&self) -> CertificateFiles {
+        let path = |name: &str| self.directory.path().join(name);
+        CertificateFiles { certificate: path("tls.crt"), key: path("tls.key") }
+    }
+
+    /// A new pair for 127.0.0.1: certificate and key, in PEM.
+    pub(crate) fn pair(&self) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// Writes a new pair into the files.
+    pub(crate) fn write_pair(&self) {
+        let (certificate, key) = self.pair();
+        std::fs::write(self.files().certificate, certificate).unwrap();
+        std::fs::write(self.files().key, key).unwrap();
+    }
+
+    pub(crate) fn server_tls(&self) -> ServerTls {
+        self.write_pair();
+        ServerTls::read(self.files()).unwrap()
+    }
+}
