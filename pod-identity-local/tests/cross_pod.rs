@@ -1,0 +1,173 @@
+//! Never one pod's credentials for another: many pods, forgers among them, all at once, over real
+//! sockets, with what STS remembers of each session as the judge.
+#![allow(clippy::unwrap_used)]
+
+#[path = "cross_pod/forgers.rs"]
+mod forgers;
+#[path = "cross_pod/random.rs"]
+mod random;
+#[path = "cross_pod/town.rs"]
+mod town;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pod_identity_runtime::clock;
+use testing::eventually::eventually;
+use testing::wire::{Answer, Connection};
+
+use forgers::forge;
+use random::Random;
+use town::{Resident, Town};
+
+/// Connections at once.
+const CLIENTS: u64 = 64;
+
+/// What became of the requests, to see that nothing was tested in vain.
+#[derive(Default)]
+struct Tally(Mutex<BTreeMap<String, u64>>);
+
+impl Tally {
+    fn count(&self, kind: &str, answer: &Answer) {
+        let code = answer.json()["code"].as_str().unwrap_or("credentials").to_owned();
+        *self.0.lock().unwrap().entry(format!("{kind}: {code}")).or_default() += 1;
+    }
+
+    fn of(&self, outcome: &str) -> u64 {
+        self.0.lock().unwrap().get(outcome).copied().unwrap_or(0)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_pod_ever_gets_the_credentials_of_another() {
+    run(10_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "five minutes; run it before a release"]
+async fn no_pod_ever_gets_the_credentials_of_another_in_a_long_run() {
+    run(100_000).await;
+}
+
+async fn run(requests: u64) {
+    let seed = std::env::var("CROSS_POD_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed =
+        seed.unwrap_or_else(|| u64::from_le_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap()));
+    println!("CROSS_POD_SEED={seed}");
+    let town = Arc::new(Town::build().await);
+    let tally = Arc::new(Tally::default());
+    let left = Arc::new(AtomicU64::new(requests));
+    let mut clients = tokio::task::JoinSet::new();
+    for client in 0..CLIENTS {
+        let random = Random::seeded(seed.wrapping_add(client));
+        clients.spawn(be_many_pods(town.clone(), tally.clone(), left.clone(), random));
+    }
+    let rotating = tokio::spawn(rotate_keys(town.clone(), tally.clone(), left.clone(), requests));
+    while let Some(client) = clients.join_next().await {
+        client.unwrap();
+    }
+    rotating.await.unwrap();
+
+    println!("{:#?}", tally.0.lock().unwrap());
+    let forged: u64 =
+        tally.0.lock().unwrap().iter().filter(|(k, _)| k.starts_with("forged")).map(|(_, n)| n).sum();
+    // Of ten requests five are forged, one is stale; every key that ever signed was accepted.
+    assert!(tally.of("genuine: credentials") > requests / 5);
+    assert!(forged > requests / 4);
+    assert!(tally.of("expired: token_expired") > requests / 50);
+    for generation in 0..=ROTATIONS {
+        let accepted = tally.of(&format!("key {generation}: credentials"));
+        assert!(accepted > 0, "no token of key {generation} was accepted");
+    }
+}
+
+/// How often each issuer gets a new key.
+const ROTATIONS: u64 = 3;
+
+/// Gives every issuer a new key from time to time, and takes the oldest away.
+async fn rotate_keys(town: Arc<Town>, tally: Arc<Tally>, left: Arc<AtomicU64>, requests: u64) {
+    for generation in 1..=ROTATIONS {
+        let until = requests - requests * generation / (ROTATIONS + 1);
+        while left.load(Ordering::Relaxed) > until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        town.rotate_keys();
+        let pod = &town.pods[0];
+        let accepted = eventually("a token of the new key is accepted", || async {
+            let answer = ask(&town, pod, &town.new_token(pod).text).await;
+            judge(&town, &answer, pod, pod.cluster, "genuine");
+            (answer.status == 200).then_some(answer)
+        });
+        tally.count(&format!("key {generation}"), &accepted.await);
+    }
+}
+
+async fn ask(town: &Town, pod: &Resident, token: &str) -> Answer {
+    let headers = [("Host", "127.0.0.1"), ("Authorization", token)];
+    let mut connection = Connection::open(town.agents[pod.cluster]).await.unwrap();
+    connection.ask("GET /v1/credentials", &headers, b"").await.unwrap()
+}
+
+async fn be_many_pods(town: Arc<Town>, tally: Arc<Tally>, left: Arc<AtomicU64>, mut random: Random) {
+    let mut connections: BTreeMap<usize, Connection> = BTreeMap::new();
+    while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+        let pod = random.one_of(&town.pods).clone();
+        // The pod asks its own cluster's agent, or, one time in sixteen, another's.
+        let agent = if random.one_in(16) { random.below(town.agents.len()) } else { pod.cluster };
+        let (kind, token) = match random.below(10) {
+            0..5 => ("forged", forge(&town, &pod, &mut random)),
+            5 => ("expired", town.expired_token(&pod)),
+            _ => ("genuine", town.token(&pod, &mut random)),
+        };
+        let address = town.agents[agent];
+        // An agent closes a connection that was idle for 5 s: then on a new one.
+        let headers = [("Host", "127.0.0.1"), ("Authorization", token.text.as_str())];
+        let answer = loop {
+            let kept = connections.remove(&agent);
+            let fresh = kept.is_none();
+            let mut connection = match kept {
+                Some(kept) => kept,
+                None => Connection::open(address).await.unwrap(),
+            };
+            match connection.ask("GET /v1/credentials", &headers, b"").await {
+                Ok(answer) => {
+                    connections.insert(agent, connection);
+                    break answer;
+                }
+                Err(error) => assert!(!fresh, "{kind} on a new connection: {error}"),
+            }
+        };
+        let away = agent != pod.cluster;
+        let label = if kind == "genuine" && away { "sent to another cluster's agent" } else { kind };
+        tally.count(label, &answer);
+        if kind == "genuine" && !away {
+            tally.count(&format!("key {}", token.generation), &answer);
+        }
+        judge(&town, &answer, &pod, agent, label);
+    }
+}
+
+/// The rule: credentials only for a genuine token at its own cluster's agent, and then of a session
+/// that names exactly that pod.
+fn judge(town: &Town, answer: &Answer, pod: &Resident, agent: usize, label: &str) {
+    let body = answer.json();
+    let Some(key) = body["AccessKeyId"].as_str() else {
+        assert!(!answer.text().contains("SecretAccessKey"), "{label}: {}", answer.status);
+        let code = body["code"].as_str().unwrap_or_default();
+        if label == "genuine" {
+            // Just rotated keys are learned when the auth service looks; nothing else may fail.
+            assert_eq!(code, "token_key_unknown", "{}", answer.text());
+        }
+        return;
+    };
+    assert_eq!(label, "genuine", "credentials for {pod:?} at agent {agent}");
+    let session = town.laptop.sts().inspect(key).expect("STS knows every session it made");
+    for (tag, expected) in town.tags_of(pod) {
+        assert_eq!(session.tags.value(tag), Some(expected.as_str()), "{tag} of {session:?} for {pod:?}");
+    }
+    assert_eq!(session.role_arn, pod.role, "{pod:?}");
+    let expiration: jiff::Timestamp = body["Expiration"].as_str().unwrap().parse().unwrap();
+    assert!(std::time::SystemTime::from(expiration) > clock::now(), "expired credentials: {expiration}");
+}
