@@ -150,12 +150,14 @@ impl ClusterAssociations {
             if let Err(reason) = association.check(&cluster) {
                 return Err(TableError::Invalid { cluster: name(), namespace, service_account, reason });
             }
-            if !ids.insert(association.id.clone()) {
-                return Err(TableError::DuplicateId { cluster: name(), id: association.id.to_string() });
-            }
+            let id = association.id.clone();
+            // The account before the id: a derived id, which is the same then, tells nobody anything.
             let accounts = index.entry(namespace.clone()).or_default();
             if accounts.insert(service_account.clone(), Arc::new(association)).is_some() {
                 return Err(TableError::DuplicateAssociation { cluster: name(), namespace, service_account });
+            }
+            if !ids.insert(id.clone()) {
+                return Err(TableError::DuplicateId { cluster: name(), id: id.to_string() });
             }
         }
         Ok(Self { cluster: Arc::new(cluster), associations: index })
