@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use pod_identity_core::association::AssociationTable;
 use pod_identity_core::identity::ClusterName;
-use pod_identity_runtime::files;
+use pod_identity_runtime::files::Watched;
 use pod_identity_runtime::issuer_keys::{IssuerConfig, IssuerKeys};
 use pod_identity_runtime::outbound::{Outbound, OutboundError};
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
@@ -65,6 +65,7 @@ pub enum StoreError {
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
+    watched: Watched,
     extra_cluster: Option<ClusterEntry>,
     outbound: Outbound,
     current: ArcSwap<Snapshot>,
@@ -81,7 +82,8 @@ impl Store {
         outbound: Outbound,
     ) -> Result<Self, StoreError> {
         let empty = Snapshot { associations: AssociationTable::default(), issuers: HashMap::new() };
-        let store = Self { path, extra_cluster, outbound, current: ArcSwap::from_pointee(empty) };
+        let watched = Watched::look(vec![path.clone()]);
+        let store = Self { path, watched, extra_cluster, outbound, current: ArcSwap::from_pointee(empty) };
         store.reload()?;
         Ok(store)
     }
@@ -133,12 +135,14 @@ impl Store {
 
     /// Follows the file until the shutdown. A broken file keeps the old associations and says why.
     pub async fn follow(&self, shutdown: Shutdown) {
-        files::watch(vec![self.path.clone()], shutdown, || {
-            if let Err(error) = self.reload() {
-                tracing::error!(%error, "the associations were not replaced; the old ones stay in use");
-            }
-        })
-        .await;
+        let watched = self.watched.clone();
+        watched
+            .follow(shutdown, || {
+                if let Err(error) = self.reload() {
+                    tracing::error!(%error, "the associations were not replaced; the old ones stay in use");
+                }
+            })
+            .await;
     }
 }
 

@@ -9,26 +9,43 @@ use crate::shutdown::Shutdown;
 /// How often files are looked at. A look is a `stat` each.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Calls `changed` after any of the files changed, until the shutdown.
-///
-/// By polling: a mounted ConfigMap or Secret changes by the swap of a symlink two levels up, which
-/// file notifications on the file itself do not see.
-pub async fn watch(paths: Vec<PathBuf>, mut shutdown: Shutdown, mut changed: impl FnMut() + Send) {
-    let look =
-        || paths.iter().map(|path| std::fs::metadata(path).ok().map(|file| fingerprint(&file))).collect();
-    let mut seen: Vec<Option<Fingerprint>> = look();
-    let mut ticks = tokio::time::interval(POLL_INTERVAL);
-    loop {
-        tokio::select! {
-            () = shutdown.asked() => return,
-            _ = ticks.tick() => {}
-        }
-        let now = look();
-        if now != seen {
-            seen = now;
-            changed();
+/// Files as they were at a look. It is taken before they are first read: what changes between
+/// the reading and the following is not missed then.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    paths: Vec<PathBuf>,
+    seen: Vec<Option<Fingerprint>>,
+}
+
+impl Watched {
+    /// Looks at the files for the first time. One that is not there may come later.
+    pub fn look(paths: Vec<PathBuf>) -> Self {
+        let seen = fingerprints(&paths);
+        Self { paths, seen }
+    }
+
+    /// Calls `changed` after any of the files changed, until the shutdown.
+    ///
+    /// By polling: a mounted ConfigMap or Secret changes by the swap of a symlink two levels up,
+    /// which file notifications on the file itself do not see.
+    pub async fn follow(mut self, mut shutdown: Shutdown, mut changed: impl FnMut() + Send) {
+        let mut ticks = tokio::time::interval(POLL_INTERVAL);
+        loop {
+            tokio::select! {
+                () = shutdown.asked() => return,
+                _ = ticks.tick() => {}
+            }
+            let now = fingerprints(&self.paths);
+            if now != self.seen {
+                self.seen = now;
+                changed();
+            }
         }
     }
+}
+
+fn fingerprints(paths: &[PathBuf]) -> Vec<Option<Fingerprint>> {
+    paths.iter().map(|path| std::fs::metadata(path).ok().map(|file| fingerprint(&file))).collect()
 }
 
 /// What tells two states of a file apart without reading it: device, inode, size, time of change.

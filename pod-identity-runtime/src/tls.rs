@@ -8,7 +8,7 @@ use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::files;
+use crate::files::Watched;
 use crate::shutdown::Shutdown;
 
 /// A certificate chain and its key, in PEM files.
@@ -45,6 +45,7 @@ pub enum TlsError {
 #[derive(Debug, Clone)]
 pub struct ServerTls {
     files: CertificateFiles,
+    watched: Watched,
     config: Arc<ArcSwap<ServerConfig>>,
 }
 
@@ -54,15 +55,15 @@ impl ServerTls {
     /// # Errors
     /// [`TlsError`] where they cannot be used.
     pub fn read(files: CertificateFiles) -> Result<Self, TlsError> {
+        let watched = Watched::look(vec![files.certificate.clone(), files.key.clone()]);
         let config = Arc::new(ArcSwap::from_pointee(server_config(&files)?));
-        Ok(Self { files, config })
+        Ok(Self { files, watched, config })
     }
 
     /// Reads the files again whenever they change, until the shutdown. Files that cannot be used,
     /// a half-written pair among them, leave the old certificate in place and are logged.
     pub async fn follow(self, shutdown: Shutdown) {
-        let paths = vec![self.files.certificate.clone(), self.files.key.clone()];
-        files::watch(paths, shutdown, || match server_config(&self.files) {
+        self.watched.follow(shutdown, || match server_config(&self.files) {
             Ok(config) => {
                 self.config.store(Arc::new(config));
                 tracing::info!(certificate = %self.files.certificate.display(), "new TLS certificate in use");

@@ -12,7 +12,7 @@ use http::request::Parts;
 use pod_identity_core::error::ErrorCode;
 use pod_identity_core::identity::{ClusterName, Namespace, Node, ServiceAccount};
 use pod_identity_core::token::{BearerToken, VerifiedToken};
-use pod_identity_runtime::files;
+use pod_identity_runtime::files::Watched;
 use pod_identity_runtime::shutdown::Shutdown;
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -155,6 +155,7 @@ async fn agent_token(
 #[derive(Debug)]
 pub struct AgentKeys {
     path: PathBuf,
+    watched: Watched,
     keys: ArcSwap<HashMap<String, Secret>>,
 }
 
@@ -175,7 +176,8 @@ struct KeyEntry {
 
 impl AgentKeys {
     fn read(path: PathBuf) -> Result<Self, KeysError> {
-        let keys = Self { path, keys: ArcSwap::default() };
+        let watched = Watched::look(vec![path.clone()]);
+        let keys = Self { path, watched, keys: ArcSwap::default() };
         keys.reload()?;
         Ok(keys)
     }
@@ -209,13 +211,15 @@ impl AgentKeys {
 
     /// Follows the file until the shutdown. A broken file keeps the old keys and says why.
     pub async fn follow(&self, shutdown: Shutdown) {
-        files::watch(vec![self.path.clone()], shutdown, || match self.reload() {
-            Ok(()) => tracing::info!(file = %self.path.display(), "new agent keys in use"),
-            Err(error) => {
-                tracing::error!(%error, "the agent keys were not replaced; the old ones stay in use");
-            }
-        })
-        .await;
+        let watched = self.watched.clone();
+        watched
+            .follow(shutdown, || match self.reload() {
+                Ok(()) => tracing::info!(file = %self.path.display(), "new agent keys in use"),
+                Err(error) => {
+                    tracing::error!(%error, "the agent keys were not replaced; the old ones stay in use");
+                }
+            })
+            .await;
     }
 
     fn authenticate(&self, parts: &Parts, body: &[u8], now: SystemTime) -> Result<Caller, SigV4Error> {
