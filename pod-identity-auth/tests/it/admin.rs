@@ -1,0 +1,82 @@
+//! Health, readiness and metrics; and an STS that is away.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use pod_identity_runtime::http::answer;
+use pod_identity_runtime::listener::{Handler, Listener};
+use pod_identity_runtime::shutdown::Shutdown;
+
+use crate::stand::{Plan, code, pod, stand};
+
+#[tokio::test]
+async fn readiness_comes_with_keys_and_sts_and_metrics_count_every_answer() {
+    let stand = stand(Plan::default()).await;
+    assert_eq!(stand.readiness(200).await, "ready\n");
+    assert_eq!(stand.get("/healthz").await.status, 200);
+    stand.ask(&stand.token(&pod("cart"))).await;
+    stand.ask(&stand.token(&pod("nobody"))).await;
+    stand.ask("a.b.c").await;
+    let metrics = stand.get("/metrics").await.text();
+    for line in [
+        r#"pod_identity_http_responses_total{status="200",code="ok"} 1"#,
+        r#"pod_identity_http_responses_total{status="404",code="association_not_found"} 1"#,
+        r#"pod_identity_http_responses_total{status="400",code="token_malformed"} 1"#,
+        "pod_identity_sts_seconds_count 1",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn an_sts_that_is_away_is_worth_a_retry_and_not_ready() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let stand = stand(Plan { sts_url: Some(format!("http://{nobody}")), ..Plan::default() }).await;
+    assert!(stand.readiness(503).await.contains("sts: "));
+    let answer = stand.ask(&stand.token(&pod("cart"))).await;
+    assert_eq!((code(&answer).as_str(), answer.status), ("upstream_unavailable", 503));
+    assert_eq!(answer.header("x-amzn-errortype"), Some("ServiceUnavailableException"));
+    assert_eq!(answer.header("retry-after"), Some("2"));
+    // Nor does the message of a failed call hold what it carried.
+    assert!(!answer.text().contains("broker-secret"));
+}
+
+/// An STS that always says the same.
+struct Always(u16, &'static str);
+
+impl Handler for Always {
+    async fn handle(&self, _: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+        answer(StatusCode::from_u16(self.0).unwrap(), "text/xml", Bytes::from_static(self.1.as_bytes()))
+    }
+}
+
+#[tokio::test]
+async fn what_a_failing_sts_says_is_told_with_the_right_exception() {
+    const THROTTLED: &str = "<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code>\
+        <Message>Rate exceeded</Message></Error></ErrorResponse>";
+    const EXPIRED: &str = "<ErrorResponse><Error><Type>Sender</Type><Code>ExpiredToken</Code>\
+        <Message>The security token included in the request is expired</Message></Error></ErrorResponse>";
+    const EMPTY: &str = "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIA</AccessKeyId>\
+        </Credentials><AssumedRoleUser><Arn>a</Arn><AssumedRoleId>b</AssumedRoleId></AssumedRoleUser>\
+        </AssumeRoleResult></AssumeRoleResponse>";
+    for (status, body, expected, exception, told) in [
+        (400, THROTTLED, "throttled", "ThrottlingException", 429),
+        (403, EXPIRED, "upstream_unavailable", "ServiceUnavailableException", 503),
+        (500, "", "upstream_unavailable", "ServiceUnavailableException", 503),
+        (200, "<html>", "upstream_unavailable", "ServiceUnavailableException", 503),
+        (200, EMPTY, "internal", "InternalServerException", 500),
+    ] {
+        let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
+        let sts_url = Some(format!("http://{}", listener.address().unwrap()));
+        tokio::spawn(listener.serve(Arc::new(Always(status, body)), Shutdown::never()));
+        let stand = stand(Plan { sts_url, ..Plan::default() }).await;
+        let answer = stand.ask(&stand.token(&pod("cart"))).await;
+        assert_eq!((code(&answer).as_str(), answer.status), (expected, told), "{body}: {}", answer.text());
+        assert_eq!(answer.header("x-amzn-errortype"), Some(exception), "{body}");
+        assert_eq!(answer.header("retry-after"), Some("2"), "{body}");
+    }
+}

@@ -1,0 +1,96 @@
+//! The file of associations, changed while the service runs.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use serde_json::Value;
+use testing::eventually::eventually;
+use testing::logs::lines_with;
+
+use crate::stand::{Plan, Stand, code, laptop, pod, stand, stand_beside, write};
+
+fn changed(stand: &Stand, change: impl FnOnce(&mut Vec<Value>)) -> String {
+    let mut file = serde_json::to_value(stand.laptop.associations()).unwrap();
+    change(file["associations"].as_array_mut().unwrap());
+    file.to_string()
+}
+
+async fn becomes(stand: &Stand, service_account: &str, expected: &str) {
+    let token = stand.token(&pod(service_account));
+    eventually(&format!("{service_account} gets {expected}"), || async {
+        (code(&stand.ask(&token).await) == expected).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn associations_are_added_changed_and_removed_without_a_restart() {
+    let stand = stand(Plan::default()).await;
+    becomes(&stand, "newcomer", "association_not_found").await;
+    let add = |all: &mut Vec<Value>| {
+        let mut entry = all[0].clone();
+        entry["serviceAccount"] = "newcomer".into();
+        all.push(entry);
+    };
+    write(&stand.file(), &changed(&stand, add));
+    becomes(&stand, "newcomer", "ok").await;
+    write(
+        &stand.file(),
+        &changed(&stand, |all| all[0]["roleArn"] = "arn:aws:iam::111122223333:role/strict".into()),
+    );
+    becomes(&stand, "cart", "role_trust_refused").await;
+    write(&stand.file(), &changed(&stand, Vec::clear));
+    becomes(&stand, "cart", "association_not_found").await;
+    write(&stand.file(), &changed(&stand, |_| ()));
+    becomes(&stand, "cart", "ok").await;
+}
+
+#[tokio::test]
+async fn a_broken_file_keeps_the_old_associations_and_says_why() {
+    let stand = stand(Plan::default()).await;
+    let name = stand.file().display().to_string();
+    let twice = changed(&stand, |all| all.push(all[0].clone()));
+    let nowhere = changed(&stand, |all| all[0]["clusterName"] = "nowhere".into());
+    for (broken, why) in [
+        ("associations: [", "associations"),
+        ("", "the file is empty"),
+        (twice.as_str(), "shop/cart has two associations"),
+        (nowhere.as_str(), "nowhere"),
+    ] {
+        let said = || lines_with(&["the old ones stay in use", "ERROR", &name, why]);
+        let before = said().len();
+        write(&stand.file(), broken);
+        eventually(why, || async { (said().len() > before).then_some(()) }).await;
+        assert_eq!(code(&stand.ask(&stand.token(&pod("cart"))).await), "ok", "{why}");
+    }
+    std::fs::remove_file(stand.file()).unwrap();
+    eventually("the loss is said", || async { lines_with(&["No such file", &name]).pop() }).await;
+    assert_eq!(code(&stand.ask(&stand.token(&pod("cart"))).await), "ok");
+    write(&stand.file(), &changed(&stand, Vec::clear));
+    becomes(&stand, "cart", "association_not_found").await;
+}
+
+/// What kubelet does for a mounted ConfigMap: a new directory, then the swap of a symlink to it
+/// (kubernetes `atomic_writer.go`).
+fn swap(mount: &Path, version: &str, text: &str) {
+    let directory = mount.join(version);
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(directory.join("associations.yaml"), text).unwrap();
+    symlink(version, mount.join("..data_tmp")).unwrap();
+    std::fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
+}
+
+#[tokio::test]
+async fn a_mounted_config_map_is_followed_through_the_swap_of_its_symlink() {
+    let (mount, laptop) = (tempfile::tempdir().unwrap(), laptop().await);
+    let text = serde_json::to_string(laptop.associations()).unwrap();
+    swap(mount.path(), "..2026_1", &text);
+    let file = mount.path().join("associations.yaml");
+    symlink("..data/associations.yaml", &file).unwrap();
+    let stand = stand_beside(laptop, Plan { associations: Some(file), ..Plan::default() }).await;
+    becomes(&stand, "cart", "ok").await;
+    // Of the same length: nothing but the file itself is another.
+    swap(mount.path(), "..2026_2", &text.replace(r#""cart""#, r#""tarc""#));
+    becomes(&stand, "cart", "association_not_found").await;
+    becomes(&stand, "tarc", "ok").await;
+}

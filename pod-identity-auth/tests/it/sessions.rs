@@ -1,0 +1,101 @@
+//! What is asked of STS, and what the pod's session is in the end.
+
+use pod_identity_auth::config::SessionNaming;
+use pod_identity_runtime::clock;
+use serde_json::json;
+use testing::wire::{Answer, ask};
+
+use crate::stand::{Plan, TAGGED, USER, code, pod, stand};
+
+#[tokio::test]
+async fn a_target_role_gets_the_external_id_of_exactly_this_service_account() {
+    let stand = stand(Plan::default()).await;
+    let session = stand.session(&stand.ask(&stand.token(&pod("far"))).await);
+    assert_eq!(session.role_arn, "arn:aws:iam::444455556666:role/far");
+    assert!(session.chain.iter().any(|link| link.contains("assumed-role/app/")), "{:?}", session.chain);
+    assert_eq!(session.tags.value("kubernetes-service-account"), Some("far"));
+    // Another account of the namespace has another id, and nothing that it sends changes that.
+    let token = stand.token(&pod("thief"));
+    let id = "eu-west-1/111122223333/demo/shop/far";
+    let body =
+        json!({"token": token, "externalId": id, "ExternalId": id, "serviceAccount": "far"}).to_string();
+    let line = "POST /clusters/demo/assume-role-for-pod-identity";
+    let headers = [("x-external-id", id)];
+    let answer = ask(stand.address, line, &headers, body.as_bytes()).await.unwrap();
+    assert_eq!((code(&answer).as_str(), answer.status), ("role_trust_refused", 400));
+}
+
+#[tokio::test]
+async fn an_ordinary_session_has_the_six_tags_and_one_without_tags_has_a_policy() {
+    let stand = stand(Plan::default()).await;
+    let cart = pod("cart");
+    let session = stand.session(&stand.ask(&stand.token(&cart)).await);
+    let tags: Vec<_> = session.tags.iter().collect();
+    assert_eq!(
+        tags,
+        [
+            ("eks-cluster-arn", "arn:aws:eks:eu-west-1:111122223333:cluster/demo"),
+            ("eks-cluster-name", "demo"),
+            ("kubernetes-namespace", "shop"),
+            ("kubernetes-pod-name", "cart-1"),
+            ("kubernetes-pod-uid", cart.pod.uid.as_str()),
+            ("kubernetes-service-account", "cart"),
+        ]
+    );
+    assert_eq!((session.transitive_tag_keys.len(), session.policy), (6, None));
+
+    let session = stand.session(&stand.ask(&stand.token(&pod("plain"))).await);
+    assert!(session.tags.is_empty() && session.transitive_tag_keys.is_empty());
+    assert!(session.policy.unwrap().contains("s3:GetObject"));
+
+    let refused = stand.ask(&stand.token(&pod("strict"))).await;
+    assert_eq!((code(&refused).as_str(), refused.status), ("role_trust_refused", 400));
+    assert!(refused.text().contains("arn:aws:iam::111122223333:role/strict"));
+}
+
+#[tokio::test]
+async fn a_stable_name_stays_through_renewals_and_a_random_one_does_not() {
+    for (naming, same) in [(SessionNaming::Stable, true), (SessionNaming::Random, false)] {
+        let stand = stand(Plan { naming, ..Plan::default() }).await;
+        let pod = pod("cart");
+        let one = stand.session(&stand.ask(&stand.token(&pod)).await).session_name;
+        let two = stand.session(&stand.ask(&stand.token(&pod)).await).session_name;
+        assert_eq!(one == two, same, "{one} {two}");
+        assert!(one.starts_with("eks-demo-cart-1-"), "{one}");
+        assert_eq!(one.ends_with(pod.pod.uid.as_str()), same, "{one}");
+    }
+}
+
+fn lifetime(answer: &Answer) -> u64 {
+    let now = clock::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    answer.json()["credentials"]["expiration"].as_u64().unwrap() - now
+}
+
+#[tokio::test]
+async fn a_session_lasts_as_long_as_the_association_says_unless_it_is_chained() {
+    for (principal, longest) in [(USER, 7200), (crate::stand::BROKER, 3600)] {
+        let stand = stand(Plan { principal, ..Plan::default() }).await;
+        stand.readiness(200).await; // by then STS has said who the service is
+        for (account, seconds) in [("cart", 3600), ("long", longest)] {
+            let answer = stand.ask(&stand.token(&pod(account))).await;
+            assert_eq!(code(&answer), "ok", "{}", answer.text());
+            assert!(
+                (seconds - 30..=seconds).contains(&lifetime(&answer)),
+                "{account}: {}",
+                lifetime(&answer)
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn transitive_tags_of_the_services_own_session_are_named_and_take_it_out_of_traffic() {
+    let stand = stand(Plan { principal: TAGGED, ..Plan::default() }).await;
+    stand.readiness(200).await;
+    let answer = stand.ask(&stand.token(&pod("cart"))).await;
+    assert_eq!((code(&answer).as_str(), answer.status), ("caller_session_has_tags", 400));
+    assert!(answer.text().contains(pod_identity_core::error::ErrorCode::CallerSessionHasTags.fix()));
+    assert!(stand.readiness(503).await.contains("caller_session"));
+    // Liveness does not depend on it: a restart would mend nothing.
+    assert_eq!(stand.get("/healthz").await.status, 200);
+}

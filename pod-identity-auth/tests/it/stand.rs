@@ -1,0 +1,192 @@
+//! An auth service of the test's own, beside a laptop that plays issuer and STS.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use pod_identity_auth::app::App;
+use pod_identity_auth::config::{AgentAuthConfig, Config, SessionNaming};
+use pod_identity_local::issuer::TokenRequest;
+use pod_identity_local::laptop::{AuthPrincipal, Laptop, Setup, Workload, write_private};
+use pod_identity_local::world::World;
+use pod_identity_runtime::clock;
+use pod_identity_runtime::outbound::Outbound;
+use pod_identity_runtime::shutdown::{Ender, Shutdown};
+use pod_identity_runtime::tls::CertificateFiles;
+use serde_json::json;
+use testing::wire::{Answer, ask};
+
+pub(crate) const WORLD: &str = include_str!("world.yaml");
+pub(crate) const BROKER: (&str, &str) = ("ASIABROKER0000000000", "broker-secret-broker-secret");
+pub(crate) const USER: (&str, &str) = ("AKIAUSER000000000000", "user-secret-user-secret");
+pub(crate) const TAGGED: (&str, &str) = ("ASIATAGGED0000000000", "tagged-secret-tagged-secret");
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// What differs from stand to stand.
+pub(crate) struct Plan {
+    pub(crate) principal: (&'static str, &'static str),
+    pub(crate) agent_auth: Option<AgentAuthConfig>,
+    pub(crate) naming: SessionNaming,
+    pub(crate) tls: Option<CertificateFiles>,
+    pub(crate) sts_url: Option<String>,
+    /// Where the associations are, and whether they are written there.
+    pub(crate) associations: Option<PathBuf>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            principal: BROKER,
+            agent_auth: None,
+            naming: SessionNaming::Random,
+            tls: None,
+            sts_url: None,
+            associations: None,
+        }
+    }
+}
+
+pub(crate) struct Stand {
+    pub(crate) laptop: Laptop,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) directory: tempfile::TempDir,
+    _ender: Ender,
+}
+
+pub(crate) fn sdk(endpoint: &str, key: (&str, &str)) -> SdkConfig {
+    let sleep = aws_sdk_sts::config::SharedAsyncSleep::new(Sleep);
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("eu-west-1"))
+        .endpoint_url(endpoint)
+        .http_client(Outbound::default().sdk_client().unwrap())
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
+            key.0, key.1, None, None, "test",
+        )))
+        .sleep_impl(sleep)
+        .build()
+}
+
+#[derive(Debug)]
+struct Sleep;
+
+impl aws_sdk_sts::config::AsyncSleep for Sleep {
+    fn sleep(&self, duration: Duration) -> aws_sdk_sts::config::Sleep {
+        aws_sdk_sts::config::Sleep::new(tokio::time::sleep(duration))
+    }
+}
+
+pub(crate) async fn laptop() -> Laptop {
+    let setup = Setup { principal: AuthPrincipal::IamRole, ..Setup::default() };
+    Laptop::start(World::from_yaml(WORLD).unwrap(), setup).await.unwrap()
+}
+
+pub(crate) async fn stand(plan: Plan) -> Stand {
+    stand_beside(laptop().await, plan).await
+}
+
+pub(crate) async fn stand_beside(laptop: Laptop, plan: Plan) -> Stand {
+    testing::logs::remember();
+    let directory = tempfile::tempdir().unwrap();
+    let associations = plan.associations.unwrap_or_else(|| directory.path().join("associations.yaml"));
+    if !associations.exists() {
+        write_private(&associations, &serde_json::to_string(laptop.associations()).unwrap()).unwrap();
+    }
+    let config = Config {
+        listen: LOOPBACK,
+        admin: Some(LOOPBACK),
+        associations,
+        cluster: None,
+        agent_auth: plan.agent_auth,
+        tls: plan.tls,
+        session_naming: plan.naming,
+        outbound: Outbound::default(),
+    };
+    let sts_url = plan.sts_url.unwrap_or_else(|| laptop.sts_url());
+    let sts = pod_identity_auth::sts::client(&sdk(&sts_url, plan.principal));
+    let app = App::bind(config, sts).await.unwrap();
+    let (ender, shutdown) = Shutdown::manual();
+    let (address, admin) = (app.address().unwrap(), app.admin_address().unwrap());
+    tokio::spawn(app.run(shutdown));
+    Stand { laptop, address, admin, directory, _ender: ender }
+}
+
+pub(crate) fn pod(service_account: &str) -> Workload {
+    let name = format!("{service_account}-1").parse().unwrap();
+    Workload::new("shop".parse().unwrap(), service_account.parse().unwrap(), name).unwrap()
+}
+
+pub(crate) fn request(pod: &Workload) -> TokenRequest {
+    pod.token_request(clock::now(), Duration::from_secs(600))
+}
+
+/// What an agent on a pod's node asks the API server for.
+pub(crate) fn agent_request(pod: &Workload) -> TokenRequest {
+    let mut agent = self::pod("eks-pod-identity-agent");
+    agent.namespace = "kube-system".parse().unwrap();
+    agent.node = pod.node.clone();
+    TokenRequest { audiences: vec!["pod-identity-auth".to_owned()], ..request(&agent) }
+}
+
+pub(crate) fn token_mode() -> Option<AgentAuthConfig> {
+    Some(AgentAuthConfig::token(["kube-system/eks-pod-identity-agent"].into_iter()).unwrap())
+}
+
+impl Stand {
+    pub(crate) fn token(&self, pod: &Workload) -> String {
+        self.laptop.issuer().mint(&request(pod)).unwrap()
+    }
+
+    pub(crate) async fn ask_in(&self, cluster: &str, token: &str, headers: &[(&str, &str)]) -> Answer {
+        let line = format!("POST /clusters/{cluster}/assume-role-for-pod-identity");
+        let body = json!({ "token": token }).to_string();
+        ask(self.address, &line, headers, body.as_bytes()).await.unwrap()
+    }
+
+    pub(crate) async fn ask(&self, token: &str) -> Answer {
+        self.ask_in("demo", token, &[]).await
+    }
+
+    /// What STS knows of the session that an answer holds.
+    pub(crate) fn session(&self, answer: &Answer) -> pod_identity_local::sts::SessionView {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let body = answer.json();
+        self.laptop.sts().inspect(body["credentials"]["accessKeyId"].as_str().unwrap()).unwrap()
+    }
+
+    pub(crate) fn file(&self) -> PathBuf {
+        self.directory.path().join("associations.yaml")
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        ask(self.admin, &format!("GET {path}"), &[], b"").await.unwrap()
+    }
+
+    /// Waits until `/readyz` answers so.
+    pub(crate) async fn readiness(&self, status: u16) -> String {
+        testing::eventually::eventually(&format!("/readyz answers {status}"), || async {
+            let answer = self.get("/readyz").await;
+            (answer.status == status).then(|| answer.text())
+        })
+        .await
+    }
+}
+
+/// The stable code of a refusal, whose two headers and body must agree.
+pub(crate) fn code(answer: &Answer) -> String {
+    let Some(code) = answer.header("x-pod-identity-error") else { return "ok".to_owned() };
+    let body = answer.json();
+    assert_eq!(body["__type"].as_str(), answer.header("x-amzn-errortype"), "{answer:?}");
+    assert!(body["message"].as_str().unwrap().ends_with(&format!("[{code}]")), "{body}");
+    assert!(body["credentials"].is_null());
+    code.to_owned()
+}
+
+/// Puts a text in place whole.
+pub(crate) fn write(path: &Path, text: &str) {
+    write_private(path, text).unwrap();
+}
