@@ -62,7 +62,7 @@ impl App {
         let metrics = HttpMetrics::register(&mut registry);
         let eks_auth = EksAuth::new(config.cluster, config.eks_auth).await?;
         let keys = config.issuer.map(IssuerKeys::new).transpose()?.map(Arc::new);
-        let broker = Arc::new(Broker::new(config.cache, eks_auth, keys.clone()));
+        let broker = Arc::new(Broker::new(config.cache, config.budgets, eks_auth, keys.clone()));
         let listeners = bind_all(&config.listen).await?;
         let mut admin_listeners = Vec::new();
         for address in config.admin {

@@ -10,7 +10,7 @@ use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
 use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::outbound::Outbound;
 
-use crate::config::{AgentAuth, Config, ConfigError, Destination};
+use crate::config::{AgentAuth, Budgets, Config, ConfigError, Destination};
 
 /// The node daemon of EKS Pod Identity.
 #[derive(Debug, Parser)]
@@ -182,6 +182,7 @@ impl ServerArgs {
             admin: std::iter::once(probe).chain(metrics).collect(),
             eks_auth: Destination { endpoint: self.endpoint, agent_auth, outbound, sdk_config: None },
             issuer,
+            budgets: Budgets::default(),
             cache: CacheConfig { capacity: self.max_cache_size.max(1), ..CacheConfig::default() },
         };
         config.check()?;

@@ -16,7 +16,7 @@ use pod_identity_runtime::shutdown::Shutdown;
 use zeroize::Zeroizing;
 
 use crate::exchange::{EksAuth, ExchangeError};
-use crate::limit::Limits;
+use crate::limit::{Budgets, Limits};
 
 /// How long a request is held: what the SDKs wait, and a little less.
 const HELD_FOR: Duration = Duration::from_millis(4500);
@@ -68,13 +68,18 @@ pub struct Broker {
 impl Broker {
     /// A broker with an empty cache. With `keys` tokens are verified here; without them a token is good
     /// once EKS Auth has accepted it.
-    pub fn new(config: CacheConfig, eks_auth: EksAuth, keys: Option<Arc<IssuerKeys>>) -> Self {
+    pub fn new(
+        config: CacheConfig,
+        budgets: Budgets,
+        eks_auth: EksAuth,
+        keys: Option<Arc<IssuerKeys>>,
+    ) -> Self {
         Self {
             cache: Cache::new(config),
             eks_auth,
             keys,
             verified_with: AtomicU64::new(0),
-            limits: Limits::default(),
+            limits: Limits::new(budgets),
         }
     }
 

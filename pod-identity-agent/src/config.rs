@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use crate::limit::{Budgets, Share};
 use aws_config::SdkConfig;
 use pod_identity_core::cache::CacheConfig;
 use pod_identity_core::identity::ClusterName;
@@ -25,6 +26,8 @@ pub struct Config {
     pub issuer: Option<IssuerConfig>,
     /// The bounds of the cache.
     pub cache: CacheConfig,
+    /// The budgets of calls to EKS Auth.
+    pub budgets: Budgets,
 }
 
 /// EKS Auth, and how to prove oneself there.

@@ -15,28 +15,49 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::exchange::ExchangeError;
 
-/// Calls under way, all together.
-const CALLS: usize = 64;
-/// Calls under way for tokens that nobody has accepted.
-const UNACCEPTED_CALLS: usize = 48;
-/// Renewals under way: whoever waits goes before what can wait.
-const RENEWALS: usize = 8;
-/// Credits of a peer, and flights of it that may wait for one.
-const REMOTE: Share = Share { credits: 8, waiting: 256 };
-/// The same for all addresses of this machine together: pods in the host's network.
-const LOCAL: Share = Share { credits: 32, waiting: 1024 };
-/// How long a refused token keeps its credit.
-const HOLD: Duration = Duration::from_secs(2);
+/// The budgets, as numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budgets {
+    /// Calls under way, all together.
+    pub calls: usize,
+    /// Calls under way for tokens that nobody has accepted.
+    pub unaccepted_calls: usize,
+    /// Renewals under way: whoever waits goes before what can wait.
+    pub renewals: usize,
+    /// What each peer has.
+    pub remote: Share,
+    /// What all addresses of this machine have together: pods in the host's network.
+    pub local: Share,
+    /// How long a refused token keeps its credit.
+    pub hold: Duration,
+}
 
-#[derive(Debug, Clone, Copy)]
-struct Share {
-    credits: usize,
-    waiting: usize,
+/// A peer's part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Calls under way for tokens that nobody has accepted.
+    pub credits: usize,
+    /// Calls that may wait for one.
+    pub waiting: usize,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self {
+            calls: 64,
+            unaccepted_calls: 48,
+            renewals: 8,
+            remote: Share { credits: 8, waiting: 256 },
+            local: Share { credits: 32, waiting: 1024 },
+            hold: Duration::from_secs(2),
+        }
+    }
 }
 
 /// All budgets.
 #[derive(Debug)]
 pub(crate) struct Limits {
+    budgets: Budgets,
     calls: Arc<Semaphore>,
     unaccepted: Arc<Semaphore>,
     renewals: Arc<Semaphore>,
@@ -52,6 +73,7 @@ struct Peer {
 /// A place in the queue; dropped, it is free again.
 #[derive(Debug)]
 pub(crate) struct Place {
+    hold: Duration,
     calls: Arc<Semaphore>,
     /// For a token that nobody has accepted.
     unaccepted: Option<(Arc<Semaphore>, Arc<Semaphore>, OwnedSemaphorePermit)>,
@@ -63,30 +85,30 @@ pub(crate) struct Call {
     _permit: Option<OwnedSemaphorePermit>,
     unaccepted: Option<OwnedSemaphorePermit>,
     credit: Option<OwnedSemaphorePermit>,
+    hold: Duration,
     _place: Option<OwnedSemaphorePermit>,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
+impl Limits {
+    pub(crate) fn new(budgets: Budgets) -> Self {
         Self {
-            calls: Arc::new(Semaphore::new(CALLS)),
-            unaccepted: Arc::new(Semaphore::new(UNACCEPTED_CALLS)),
-            renewals: Arc::new(Semaphore::new(RENEWALS)),
+            budgets,
+            calls: Arc::new(Semaphore::new(budgets.calls)),
+            unaccepted: Arc::new(Semaphore::new(budgets.unaccepted_calls)),
+            renewals: Arc::new(Semaphore::new(budgets.renewals)),
             peers: Mutex::default(),
         }
     }
-}
 
-impl Limits {
     /// A place for a call. `None` where too many of that peer wait already.
     pub(crate) fn place(&self, peer: IpAddr, accepted: bool) -> Option<Place> {
-        let calls = self.calls.clone();
+        let (calls, hold) = (self.calls.clone(), self.budgets.hold);
         if accepted {
-            return Some(Place { calls, unaccepted: None });
+            return Some(Place { hold, calls, unaccepted: None });
         }
         let peer = self.peer(peer);
         let place = peer.places.clone().try_acquire_owned().ok()?;
-        Some(Place { calls, unaccepted: Some((peer.credits.clone(), self.unaccepted.clone(), place)) })
+        Some(Place { hold, calls, unaccepted: Some((peer.credits.clone(), self.unaccepted.clone(), place)) })
     }
 
     /// The right to one renewal.
@@ -101,7 +123,8 @@ impl Limits {
 
     fn peer(&self, address: IpAddr) -> Arc<Peer> {
         let local = address.to_canonical().is_loopback();
-        let (key, share) = if local { (None, LOCAL) } else { (Some(address.to_canonical()), REMOTE) };
+        let Budgets { remote, local: of_local, .. } = self.budgets;
+        let (key, share) = if local { (None, of_local) } else { (Some(address.to_canonical()), remote) };
         let peer = || Peer {
             credits: Arc::new(Semaphore::new(share.credits)),
             places: Arc::new(Semaphore::new(share.credits + share.waiting)),
@@ -118,7 +141,7 @@ impl Place {
     /// Waits for the turn: the peer's credit first, so that a peer without one takes nobody's call.
     /// The semaphores are fair and never closed.
     pub(crate) async fn call(self) -> Call {
-        let mut call = Call { _permit: None, unaccepted: None, credit: None, _place: None };
+        let mut call = Call { _permit: None, unaccepted: None, credit: None, hold: self.hold, _place: None };
         if let Some((credits, unaccepted, place)) = self.unaccepted {
             call._place = Some(place);
             call.credit = credits.acquire_owned().await.ok();
@@ -136,7 +159,7 @@ impl Call {
         let refused = error.is_some_and(|error| error.effect() == Effect::RefusesToken);
         if let (true, Some(credit)) = (refused, self.credit) {
             tokio::spawn(async move {
-                tokio::time::sleep(HOLD).await;
+                tokio::time::sleep(self.hold).await;
                 drop(credit);
             });
         }
@@ -156,7 +179,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn junk_of_one_pod_gets_four_calls_a_second_and_delays_no_other() {
-        let limits = Arc::new(Limits::default());
+        let limits = Arc::new(Limits::new(Budgets::default()));
         let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         for _ in 0..264 {
             let (place, calls) = (limits.place(JUNK, false).unwrap(), calls.clone());
@@ -179,7 +202,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn two_hundred_and_fifty_pods_are_served_in_a_third_of_a_second() {
-        let limits = Arc::new(Limits::default());
+        let limits = Arc::new(Limits::new(Budgets::default()));
         let start = tokio::time::Instant::now();
         let pods: Vec<_> = (0..250u8)
             .map(|pod| {

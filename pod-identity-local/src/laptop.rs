@@ -378,6 +378,7 @@ async fn agent(
         },
         issuer: None,
         cache: pod_identity_core::cache::CacheConfig::default(),
+        budgets: pod_identity_agent::config::Budgets::default(),
     };
     Ok(pod_identity_agent::app::App::bind(config).await?)
 }

@@ -110,6 +110,9 @@ pub(crate) async fn agent(eks_auth: SocketAddr, hosts: &[IpAddr]) -> App {
     std::fs::write(&file, "agents.own.token").unwrap();
     let config = Config {
         cluster: "laptop".parse().unwrap(),
+        issuer: None,
+        cache: pod_identity_core::cache::CacheConfig::default(),
+        budgets: pod_identity_agent::config::Budgets::default(),
         listen: hosts.iter().map(|host| SocketAddr::new(*host, 0)).collect(),
         admin: vec![SocketAddr::new(LOOPBACK, 0)],
         eks_auth: Destination {

@@ -82,7 +82,7 @@ async fn every_exception_of_eks_auth_becomes_a_code_that_sdks_treat_rightly() {
     for (upstream, exception, status, code) in [
         (404, "ResourceNotFoundException", 404, "association_not_found"),
         (400, "ExpiredTokenException", 400, "token_expired"),
-        (400, "InvalidTokenException", 400, "token_malformed"),
+        (400, "InvalidTokenException", 400, "token_refused"),
         (400, "AccessDeniedException", 403, "access_denied"),
         (429, "ThrottlingException", 503, "throttled"),
         (503, "ServiceUnavailableException", 503, "upstream_unavailable"),

@@ -118,6 +118,9 @@ async fn through_agent(stand: &Stand, ca_file: Option<std::path::PathBuf>, token
     use pod_identity_agent::config::{AgentAuth, Config, Destination};
     let config = Config {
         cluster: "demo".parse().unwrap(),
+        issuer: None,
+        cache: pod_identity_core::cache::CacheConfig::default(),
+        budgets: pod_identity_agent::config::Budgets::default(),
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
         admin: vec![],
         eks_auth: Destination {

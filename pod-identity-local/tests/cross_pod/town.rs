@@ -9,11 +9,13 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use pod_identity_agent::app::App;
-use pod_identity_agent::config::{AgentAuth, Config, Destination};
+use pod_identity_agent::config::{AgentAuth, Budgets, Config, Destination};
+use pod_identity_core::cache::CacheConfig;
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
 use pod_identity_local::laptop::{Laptop, Setup, Workload, write_private};
 use pod_identity_local::world::World;
 use pod_identity_runtime::clock;
+use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
 use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
 use serde_json::{Value, json};
@@ -132,9 +134,22 @@ impl Town {
         let sdk = agent_sdk(&laptop);
         let (ender, shutdown) = Shutdown::manual();
         let mut agents = Vec::new();
-        for (name, _) in CLUSTERS {
+        for (number, (name, _)) in CLUSTERS.into_iter().enumerate() {
+            let cluster = name.parse().unwrap();
+            // Every other agent verifies tokens itself; the others learn from EKS Auth which are good.
+            let issuer =
+                (number % 2 == 0).then(|| laptop.issuer_of(&cluster).unwrap()).map(|issuer| IssuerConfig {
+                    issuer: issuer.issuer().to_owned(),
+                    keys: KeyLocation::Url(issuer.jwks_uri()),
+                    bearer_token_file: None,
+                    outbound: Outbound::default(),
+                });
             let config = Config {
-                cluster: name.parse().unwrap(),
+                cluster,
+                issuer,
+                cache: CacheConfig::default(),
+                // Here every pod and every forger has the address 127.0.0.1, and with it one credit.
+                budgets: Budgets { hold: Duration::ZERO, ..Budgets::default() },
                 listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
                 admin: vec![],
                 eks_auth: Destination {
