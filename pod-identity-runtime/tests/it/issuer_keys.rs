@@ -155,7 +155,7 @@ async fn the_bearer_token_goes_to_the_issuers_own_server_only() {
     let jwks = format!("http://{}/keys", elsewhere.address);
     documents.serve(DISCOVERY, discovery(&config.issuer, &jwks));
     IssuerKeys::new(config.clone()).unwrap().fetch_if_due().await.unwrap();
-    assert_eq!(documents.bearers(DISCOVERY), [bearer.clone()]);
+    assert_eq!(documents.bearers(DISCOVERY), std::slice::from_ref(&bearer));
     assert_eq!(elsewhere.bearers("/keys"), [None]);
 
     documents.serve(DISCOVERY, discovery(&config.issuer, &format!("{}/keys", config.issuer)));
