@@ -138,7 +138,7 @@ impl Town {
             let cluster = name.parse().unwrap();
             // Every other agent verifies tokens itself; the others learn from EKS Auth which are good.
             let issuer =
-                (number % 2 == 0).then(|| laptop.issuer_of(&cluster).unwrap()).map(|issuer| IssuerConfig {
+                (number % 2 == 1).then(|| laptop.issuer_of(&cluster).unwrap()).map(|issuer| IssuerConfig {
                     issuer: issuer.issuer().to_owned(),
                     keys: KeyLocation::Url(issuer.jwks_uri()),
                     bearer_token_file: None,
