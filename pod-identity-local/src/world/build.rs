@@ -78,6 +78,8 @@ pub(super) fn world(file: File) -> Result<World, WorldError> {
         }
         world.callers.push(caller);
     }
+    // The auth service would refuse it too, but with the name of a file of its own.
+    world.associations.table().map_err(|error| WorldError::at("", error))?;
     Ok(world)
 }
 

@@ -168,6 +168,20 @@ fn a_caller_is_one_thing_with_what_belongs_to_it() {
 }
 
 #[test]
+fn associations_are_checked_as_the_auth_service_checks_them() {
+    let association = |cluster: &str, more: &str| {
+        format!(
+            "clusters: [{{name: demo, issuer: 'https://oidc.pod-identity.test/demo'}}]\nassociations:\n  - \
+             {{clusterName: {cluster}, namespace: a, serviceAccount: b, roleArn: \
+             'arn:aws:iam::111122223333:role/c'{more}}}\n"
+        )
+    };
+    assert!(world(&association("demo", "")).is_ok());
+    refused(&association("other", ""), "", "names the cluster other, which is not declared");
+    refused(&association("demo", ", associationId: b-1"), "", "associations[0]");
+}
+
+#[test]
 fn no_secret_prints() {
     let lines = caller("{service: a.b}")
         .replace("principal", "secretAccessKey: hunter2, sessionToken: swordfish, principal");
