@@ -94,9 +94,8 @@ fn prepare(args: &RunArgs) -> Result<(World, Workload), Failure> {
     let associations = &world.associations;
     let cluster: Option<&ClusterName> =
         args.cluster.as_ref().or_else(|| associations.clusters.first().map(|cluster| &cluster.name));
-    let mut of_cluster =
-        associations.associations.iter().filter(|entry| Some(&entry.cluster_name) == cluster);
-    let first = of_cluster.next();
+    let of_cluster = || associations.associations.iter().filter(|entry| Some(&entry.cluster_name) == cluster);
+    let first = of_cluster().next();
     let namespace = args.namespace.clone().or_else(|| Some(first?.namespace.clone()));
     let service_account = args.service_account.clone().or_else(|| Some(first?.service_account.clone()));
     let (Some(namespace), Some(service_account)) = (namespace, service_account) else {
@@ -107,7 +106,9 @@ fn prepare(args: &RunArgs) -> Result<(World, Workload), Failure> {
             "Add one, or give --namespace and --service-account.",
         ));
     };
-    let role = first.map(|entry| entry.role_arn.clone());
+    let role = of_cluster()
+        .find(|entry| entry.namespace == namespace && entry.service_account == service_account)
+        .map(|entry| entry.role_arn.clone());
     let workload = Workload::new(namespace, service_account, args.pod.clone());
     let workload = workload.map_err(|error| start_failure(&error))?;
     let world = match (args.breakage, role) {
