@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_eksauth::Client;
+use aws_sdk_eksauth::config::retry::RetryConfig;
 use aws_sdk_eksauth::config::timeout::TimeoutConfig;
 use aws_sdk_eksauth::operation::assume_role_for_pod_identity::AssumeRoleForPodIdentityOutput;
 use pod_identity_core::credentials::SessionCredentials;
@@ -23,6 +24,11 @@ use crate::config::{AgentAuth, Destination};
 
 /// How long an exchange may take, all attempts together.
 const FETCH_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The longest pause before the first repetition; it doubles. With the SDK's own second the pauses add
+/// up to three, and Java has waited for one by then, Python for two: their users would read of a
+/// timeout, and not why there are no credentials. The pods' SDKs repeat their calls themselves.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 
 /// EKS Auth, for the pods of one cluster.
 #[derive(Debug)]
@@ -60,7 +66,10 @@ impl EksAuth {
             .connect_timeout(Duration::from_millis(1500))
             .operation_timeout(FETCH_DEADLINE)
             .build();
-        let mut config = aws_sdk_eksauth::config::Builder::from(&sdk_config).timeout_config(timeouts);
+        let retries = sdk_config.retry_config().cloned().unwrap_or_else(RetryConfig::standard);
+        let mut config = aws_sdk_eksauth::config::Builder::from(&sdk_config)
+            .timeout_config(timeouts)
+            .retry_config(retries.with_initial_backoff(FIRST_BACKOFF));
         config.set_endpoint_url(destination.endpoint);
         if let AgentAuth::Token { file } = destination.agent_auth {
             config = config.allow_no_auth().interceptor(AgentToken::new(file));
