@@ -78,6 +78,7 @@ pub struct Laptop {
     inspection_address: SocketAddr,
     auth_address: SocketAddr,
     agent_address: SocketAddr,
+    agent_key: Credentials,
     directory: TempDir,
     ender: Ender,
     tasks: JoinSet<()>,
@@ -142,7 +143,8 @@ impl Laptop {
         let auth_address = auth.address()?;
         tasks.spawn(auth.run(shutdown.clone()));
 
-        let agent = agent(&cluster, auth_address, agent_sdk.config).await?;
+        let AgentSdk { config, key: agent_key } = agent_sdk;
+        let agent = agent(&cluster, auth_address, config).await?;
         let agent_address = agent.addresses()[0];
         tasks.spawn(agent.run(shutdown));
 
@@ -156,6 +158,7 @@ impl Laptop {
             inspection_address,
             auth_address,
             agent_address,
+            agent_key,
             directory,
             ender,
             tasks,
@@ -205,6 +208,11 @@ impl Laptop {
     /// Where EKS Auth is.
     pub fn auth_url(&self) -> String {
         format!("http://{}", self.auth_address)
+    }
+
+    /// The key that the agent signs with there. It prints without its secret.
+    pub fn agent_key(&self) -> &Credentials {
+        &self.agent_key
     }
 
     /// `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
@@ -308,7 +316,7 @@ fn sts(world: World, issuers: &BTreeMap<ClusterName, Arc<Issuer>>, expire_after:
 /// The agent's side: a configuration, and the key that it signs with.
 struct AgentSdk {
     config: SdkConfig,
-    secret: String,
+    key: Credentials,
 }
 
 fn sdk_configs(
@@ -329,9 +337,9 @@ fn sdk_configs(
             ))
     };
     let secret = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-    let agent_key = Credentials::new(AGENT_KEY_ID, &secret, None, None, "pod-identity-local");
+    let key = Credentials::new(AGENT_KEY_ID, secret, None, None, "pod-identity-local");
     let auth = config(principal.clone()).endpoint_url(format!("http://{sts}")).build();
-    Ok((auth, AgentSdk { config: config(agent_key).build(), secret }))
+    Ok((auth, AgentSdk { config: config(key.clone()).build(), key }))
 }
 
 async fn auth(
@@ -346,7 +354,7 @@ async fn auth(
         .map_err(|error| LaptopError::Associations(error.to_string()))?;
     write_private(&file, &yaml)?;
     let keys_file = directory.join("agent-keys.yaml");
-    let keys = json!([{ "accessKeyId": AGENT_KEY_ID, "secretAccessKey": agent.secret }]);
+    let keys = json!([{ "accessKeyId": AGENT_KEY_ID, "secretAccessKey": agent.key.secret_access_key() }]);
     write_private(&keys_file, &keys.to_string())?;
     let config = pod_identity_auth::config::Config {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
