@@ -34,7 +34,11 @@ pub async fn run(args: RunArgs) -> ExitCode {
 }
 
 async fn run_chain(args: &RunArgs, report: &mut Report) -> Result<ExitCode, Failure> {
-    let shutdown = Shutdown::on_signal().map_err(|error| start_failure(&error))?;
+    // A command's signals are the command's: `PodEnvironment::be` sees to them.
+    let shutdown = match args.program.is_empty() {
+        true => Shutdown::on_signal().map_err(|error| start_failure(&error))?,
+        false => Shutdown::never(),
+    };
     let (world, workload) = prepare(args)?;
     if let Some(breakage) = args.breakage {
         report.say(&format!("broken on purpose: {}", breakage.description()));

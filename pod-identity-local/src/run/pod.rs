@@ -10,9 +10,11 @@ use pod_identity_core::error::ErrorCode;
 use pod_identity_runtime::clock;
 use pod_identity_runtime::outbound::chain;
 use pod_identity_runtime::shutdown::Shutdown;
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::RunArgs;
 use crate::laptop::{Laptop, Workload, write_private};
@@ -124,7 +126,7 @@ impl PodEnvironment {
     }
 
     async fn run_command(&self, program: &OsStr, args: &[OsString]) -> ExitCode {
-        match self.command(program).args(args).status().await {
+        match status(self.command(program).args(args)).await {
             Ok(status) => exit_code(status),
             Err(error) => {
                 let name = program.to_string_lossy();
@@ -166,6 +168,26 @@ impl PodEnvironment {
         }
         report.say(&format!("\nSessions and their tags: {}/sessions", laptop.inspection_url()));
         report.say("The token is replaced every 8 minutes. Ctrl-C ends it all.");
+    }
+}
+
+/// Runs a command to its end. Ctrl-C is the command's alone: a terminal sends it to both, and a shell or
+/// an interpreter lives on. SIGTERM is for whoever was started, so it is handed on.
+async fn status(command: &mut Command) -> std::io::Result<ExitStatus> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut child = command.spawn()?;
+    loop {
+        tokio::select! {
+            status = child.wait() => return status,
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {
+                let id = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+                if let Some(Err(error)) = id.map(|id| kill_process(id, Signal::TERM)) {
+                    tracing::error!(%error, "SIGTERM was not handed on to the command");
+                }
+            }
+        }
     }
 }
 

@@ -277,11 +277,28 @@ async fn without_once_it_stays_up_until_a_signal() {
     }
 }
 
-async fn end(mut child: Child, signal: &str) -> Option<i32> {
+#[tokio::test]
+async fn a_command_gets_sigterm_and_keeps_its_own_ctrl_c() {
+    let script = "sleep 60 & trap \"kill $!; exit 9\" TERM; echo ready; wait";
+    let mut child = local(&["run", "--", "sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("stuck").unwrap();
+    assert_eq!(line.as_deref(), Some("ready"));
+    for _ in 0..3 {
+        send(&child, "INT");
+    }
+    assert_eq!(end(child, "TERM").await, Some(9));
+}
+
+fn send(child: &Child, signal: &str) {
     let id = child.id().unwrap().to_string();
     assert!(
         std::process::Command::new("kill").args([&format!("-{signal}"), &id]).status().unwrap().success()
     );
+}
+
+async fn end(mut child: Child, signal: &str) -> Option<i32> {
+    send(&child, signal);
     tokio::time::timeout(PATIENCE, child.wait()).await.expect("the signal does not end it").unwrap().code()
 }
 
