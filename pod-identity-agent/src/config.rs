@@ -73,6 +73,19 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// An agent with the default cache and budgets, without keys and without admin endpoints.
+    pub fn new(cluster: ClusterName, listen: Vec<SocketAddr>, eks_auth: Destination) -> Self {
+        Self {
+            cluster,
+            listen,
+            admin: Vec::new(),
+            eks_auth,
+            issuer: None,
+            cache: CacheConfig::default(),
+            budgets: Budgets::default(),
+        }
+    }
+
     /// Refuses what would not be safe.
     ///
     /// # Errors

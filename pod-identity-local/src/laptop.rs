@@ -374,20 +374,14 @@ async fn agent(
     auth: SocketAddr,
     sdk_config: SdkConfig,
 ) -> Result<pod_identity_agent::app::App, LaptopError> {
-    let config = pod_identity_agent::config::Config {
-        cluster: cluster.clone(),
-        listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
-        admin: vec![],
-        eks_auth: pod_identity_agent::config::Destination {
-            endpoint: Some(format!("http://{auth}")),
-            agent_auth: pod_identity_agent::config::AgentAuth::SigV4,
-            outbound: Outbound::default(),
-            sdk_config: Some(sdk_config),
-        },
-        issuer: None,
-        cache: pod_identity_core::cache::CacheConfig::default(),
-        budgets: pod_identity_agent::config::Budgets::default(),
+    let eks_auth = pod_identity_agent::config::Destination {
+        endpoint: Some(format!("http://{auth}")),
+        agent_auth: pod_identity_agent::config::AgentAuth::SigV4,
+        outbound: Outbound::default(),
+        sdk_config: Some(sdk_config),
     };
+    let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+    let config = pod_identity_agent::config::Config::new(cluster.clone(), listen, eks_auth);
     Ok(pod_identity_agent::app::App::bind(config).await?)
 }
 

@@ -108,19 +108,16 @@ pub(crate) fn granted(namespace: &str, service_account: &str) -> String {
 pub(crate) async fn agent(eks_auth: SocketAddr, hosts: &[IpAddr]) -> App {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, "agents.own.token").unwrap();
+    let eks_auth = Destination {
+        endpoint: Some(format!("http://{eks_auth}")),
+        agent_auth: AgentAuth::Token { file: file.into_temp_path().keep().unwrap() },
+        outbound: Outbound::default(),
+        sdk_config: None,
+    };
+    let listen = hosts.iter().map(|host| SocketAddr::new(*host, 0)).collect();
     let config = Config {
-        cluster: "laptop".parse().unwrap(),
-        issuer: None,
-        cache: pod_identity_core::cache::CacheConfig::default(),
-        budgets: pod_identity_agent::config::Budgets::default(),
-        listen: hosts.iter().map(|host| SocketAddr::new(*host, 0)).collect(),
         admin: vec![SocketAddr::new(LOOPBACK, 0)],
-        eks_auth: Destination {
-            endpoint: Some(format!("http://{eks_auth}")),
-            agent_auth: AgentAuth::Token { file: file.into_temp_path().keep().unwrap() },
-            outbound: Outbound::default(),
-            sdk_config: None,
-        },
+        ..Config::new("laptop".parse().unwrap(), listen, eks_auth)
     };
     App::bind(config).await.unwrap()
 }

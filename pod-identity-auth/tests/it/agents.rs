@@ -116,20 +116,14 @@ fn certificates(directory: &std::path::Path) -> (std::path::PathBuf, Certificate
 /// Our own agent in front of a stand; gives what a pod is answered.
 async fn through_agent(stand: &Stand, ca_file: Option<std::path::PathBuf>, token: &str) -> wire::Answer {
     use pod_identity_agent::config::{AgentAuth, Config, Destination};
-    let config = Config {
-        cluster: "demo".parse().unwrap(),
-        issuer: None,
-        cache: pod_identity_core::cache::CacheConfig::default(),
-        budgets: pod_identity_agent::config::Budgets::default(),
-        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
-        admin: vec![],
-        eks_auth: Destination {
-            endpoint: Some(format!("https://{}", stand.address)),
-            agent_auth: AgentAuth::Token { file: stand.directory.path().join("agent-token") },
-            outbound: Outbound { ca_file, ..Outbound::default() },
-            sdk_config: None,
-        },
+    let eks_auth = Destination {
+        endpoint: Some(format!("https://{}", stand.address)),
+        agent_auth: AgentAuth::Token { file: stand.directory.path().join("agent-token") },
+        outbound: Outbound { ca_file, ..Outbound::default() },
+        sdk_config: None,
     };
+    let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+    let config = Config::new("demo".parse().unwrap(), listen, eks_auth);
     let agent = pod_identity_agent::app::App::bind(config).await.unwrap();
     let address = agent.addresses()[0];
     tokio::spawn(agent.run(Shutdown::never()));

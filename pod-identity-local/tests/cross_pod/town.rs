@@ -10,7 +10,6 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use pod_identity_agent::app::App;
 use pod_identity_agent::config::{AgentAuth, Budgets, Config, Destination};
-use pod_identity_core::cache::CacheConfig;
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
 use pod_identity_local::laptop::{Laptop, Setup, Workload, write_private};
 use pod_identity_local::world::World;
@@ -144,20 +143,18 @@ impl Town {
                     bearer_token_file: None,
                     outbound: Outbound::default(),
                 });
+            let eks_auth = Destination {
+                endpoint: Some(laptop.auth_url()),
+                agent_auth: AgentAuth::SigV4,
+                outbound: Outbound::default(),
+                sdk_config: Some(sdk.clone()),
+            };
+            let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
             let config = Config {
-                cluster,
                 issuer,
-                cache: CacheConfig::default(),
                 // Here every pod and every forger has the address 127.0.0.1, and with it one credit.
                 budgets: Budgets { hold: Duration::ZERO, ..Budgets::default() },
-                listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
-                admin: vec![],
-                eks_auth: Destination {
-                    endpoint: Some(laptop.auth_url()),
-                    agent_auth: AgentAuth::SigV4,
-                    outbound: Outbound::default(),
-                    sdk_config: Some(sdk.clone()),
-                },
+                ..Config::new(cluster, listen, eks_auth)
             };
             let agent = App::bind(config).await.unwrap();
             agents.push(agent.addresses()[0]);

@@ -150,17 +150,14 @@ fn agent_without_auth(pod: &OnePod) -> Config {
             aws_smithy_async::rt::sleep::TokioSleep::new(),
         ))
         .build();
-    Config {
-        cluster: pod.laptop.cluster().clone(),
-        listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
-        admin: vec![],
-        eks_auth: Destination {
-            endpoint: Some(format!("http://{}", free_address())),
-            agent_auth: AgentAuth::SigV4,
-            outbound,
-            sdk_config: Some(sdk_config),
-        },
-    }
+    let eks_auth = Destination {
+        endpoint: Some(format!("http://{}", free_address())),
+        agent_auth: AgentAuth::SigV4,
+        outbound,
+        sdk_config: Some(sdk_config),
+    };
+    let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+    Config::new(pod.laptop.cluster().clone(), listen, eks_auth)
 }
 
 /// An address that nobody listens on.
