@@ -15,6 +15,7 @@ use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_sdk_sts::Client;
 use aws_sdk_sts::config::IdentityCache;
+use aws_sdk_sts::config::retry::RetryConfig;
 use aws_sdk_sts::operation::assume_role::AssumeRoleOutput;
 use aws_sdk_sts::types::Tag;
 use pod_identity_core::association::Association;
@@ -58,6 +59,10 @@ pub async fn client_from_environment(outbound: &Outbound) -> Result<Client, StsS
     Ok(client(&config))
 }
 
+/// The longest pause before the first repetition; it doubles. The SDK's own second would be as long as
+/// some pods wait in all.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+
 /// A client that gives up before the agent that waits for it does (10 s).
 pub fn client(config: &SdkConfig) -> Client {
     let timeouts = aws_sdk_sts::config::timeout::TimeoutConfig::builder()
@@ -65,7 +70,11 @@ pub fn client(config: &SdkConfig) -> Client {
         .operation_attempt_timeout(Duration::from_secs(4))
         .operation_timeout(Duration::from_secs(9))
         .build();
-    Client::from_conf(aws_sdk_sts::config::Builder::from(config).timeout_config(timeouts).build())
+    let retries = config.retry_config().cloned().unwrap_or_else(RetryConfig::standard);
+    let config = aws_sdk_sts::config::Builder::from(config)
+        .timeout_config(timeouts)
+        .retry_config(retries.with_initial_backoff(FIRST_BACKOFF));
+    Client::from_conf(config.build())
 }
 
 /// Why there is no STS client.

@@ -24,6 +24,13 @@ use tokio::sync::Notify;
 
 pub(crate) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
+impl FakeEksAuth {
+    /// How often it has been called.
+    pub(crate) fn calls(&self) -> usize {
+        self.authorization.lock().unwrap().len()
+    }
+}
+
 /// What the EKS Auth of a test does.
 pub(crate) enum Behaviour {
     /// It never answers; each request is told.
@@ -32,6 +39,8 @@ pub(crate) enum Behaviour {
     Says(u16, &'static str, String),
     /// It answers once it is let go.
     Waits,
+    /// The same, and it answers like `Says`.
+    WaitsAndSays(u16, &'static str, String),
 }
 
 /// An EKS Auth that does what it is told.
@@ -60,6 +69,10 @@ impl Handler for Behaving {
             Behaviour::Waits => {
                 self.let_go.notified().await;
                 (200, "", granted("default", "app"))
+            }
+            Behaviour::WaitsAndSays(status, kind, body) => {
+                self.let_go.notified().await;
+                (*status, *kind, body.clone())
             }
         };
         let mut response = answer(StatusCode::from_u16(status).unwrap(), "application/json", body.into());
@@ -106,6 +119,11 @@ pub(crate) fn granted(namespace: &str, service_account: &str) -> String {
 
 /// An agent that asks this EKS Auth with a token of its own, and so needs no AWS configuration.
 pub(crate) async fn agent(eks_auth: SocketAddr, hosts: &[IpAddr]) -> App {
+    App::bind(config(eks_auth, hosts)).await.unwrap()
+}
+
+/// The configuration of such an agent.
+pub(crate) fn config(eks_auth: SocketAddr, hosts: &[IpAddr]) -> Config {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, "agents.own.token").unwrap();
     let eks_auth = Destination {
@@ -115,11 +133,10 @@ pub(crate) async fn agent(eks_auth: SocketAddr, hosts: &[IpAddr]) -> App {
         sdk_config: None,
     };
     let listen = hosts.iter().map(|host| SocketAddr::new(*host, 0)).collect();
-    let config = Config {
+    Config {
         admin: vec![SocketAddr::new(LOOPBACK, 0)],
         ..Config::new("laptop".parse().unwrap(), listen, eks_auth)
-    };
-    App::bind(config).await.unwrap()
+    }
 }
 
 /// The same, serving on 127.0.0.1.

@@ -3,6 +3,7 @@
 
 mod agent;
 mod binary;
+mod herd;
 mod requests;
 mod upstream;
 mod wire;
