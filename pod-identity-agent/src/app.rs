@@ -1,5 +1,6 @@
 //! The whole daemon, wired top-down.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -42,7 +43,7 @@ pub enum StartError {
     Issuer(#[from] OutboundError),
     /// No address can be bound.
     #[error(
-        "no address to serve credentials on: {0}. Add the address to this node (ip address add 169.254.170.23/32 \
+        "cannot serve credentials on {0}. Add the address to this node (ip address add 169.254.170.23/32 \
          dev lo), free its port, or name others with --bind-hosts"
     )]
     NoAddress(String),
@@ -61,7 +62,7 @@ impl App {
         let mut registry = Registry::default();
         let metrics = HttpMetrics::register(&mut registry);
         let eks_auth = EksAuth::new(config.cluster, config.eks_auth).await?;
-        let keys = config.issuer.map(IssuerKeys::new).transpose()?.map(Arc::new);
+        let keys = config.issuer.map(IssuerKeys::new).transpose()?;
         let broker = Arc::new(Broker::new(config.cache, config.budgets, eks_auth, keys.clone()));
         let listeners = bind_all(&config.listen).await?;
         let mut admin_listeners = Vec::new();
@@ -114,6 +115,10 @@ async fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<Listener>, StartError>
     for address in addresses {
         match Listener::bind(*address).await {
             Ok(listener) => listeners.push(listener),
+            // Somebody else there would be sent the pods' tokens: that must not go by with a warning.
+            Err(error) if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied) => {
+                return Err(StartError::NoAddress(error.to_string()));
+            }
             Err(error) => failures.push(error.to_string()),
         }
     }

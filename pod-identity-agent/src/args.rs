@@ -1,6 +1,7 @@
 //! The command line: that of AWS's agent, and what ours has beside it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -11,6 +12,9 @@ use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::outbound::Outbound;
 
 use crate::config::{AgentAuth, Budgets, Config, ConfigError, Destination};
+
+/// Where the agent's own token is projected, unless told otherwise.
+const AGENT_TOKEN_FILE: &str = "/var/run/secrets/pod-identity-auth/serviceaccount/token";
 
 /// The node daemon of EKS Pod Identity.
 #[derive(Debug, Parser)]
@@ -95,12 +99,9 @@ pub struct ServerArgs {
     agent_auth: String,
 
     /// With token: the file of the agent's token (audience pod-identity-auth), read at each call.
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "/var/run/secrets/pod-identity-auth/serviceaccount/token"
-    )]
-    agent_token_file: PathBuf,
+    /// Without it: /var/run/secrets/pod-identity-auth/serviceaccount/token.
+    #[arg(long, value_name = "FILE")]
+    agent_token_file: Option<PathBuf>,
 
     /// Certificates to trust for EKS Auth beside the system's (PEM).
     #[arg(long, value_name = "FILE", env = "AWS_CA_BUNDLE")]
@@ -120,8 +121,8 @@ pub struct ServerArgs {
     jwks_file: Option<PathBuf>,
 
     /// The most identities whose credentials are kept; beyond, those asked for longest ago go.
-    #[arg(long, value_name = "ENTRIES", default_value_t = 2000)]
-    max_cache_size: usize,
+    #[arg(long, value_name = "ENTRIES", default_value = "2000")]
+    max_cache_size: NonZeroUsize,
 
     /// Taken for AWS's command lines. Credentials are renewed at about half of their life, which for
     /// those of six hours is AWS's three.
@@ -171,7 +172,10 @@ impl ServerArgs {
             outbound: outbound.clone(),
         });
         let agent_auth = match self.agent_auth.as_str() {
-            "token" => AgentAuth::Token { file: self.agent_token_file },
+            "token" => {
+                AgentAuth::Token { file: self.agent_token_file.unwrap_or_else(|| AGENT_TOKEN_FILE.into()) }
+            }
+            _ if self.agent_token_file.is_some() => return Err(ConfigError::TokenFileWithoutToken),
             _ => AgentAuth::SigV4,
         };
         let probe = SocketAddr::from(([127, 0, 0, 1], self.probe_port));
@@ -183,7 +187,7 @@ impl ServerArgs {
             eks_auth: Destination { endpoint: self.endpoint, agent_auth, outbound, sdk_config: None },
             issuer,
             budgets: Budgets::default(),
-            cache: CacheConfig { capacity: self.max_cache_size.max(1), ..CacheConfig::default() },
+            cache: CacheConfig { capacity: self.max_cache_size.get(), ..CacheConfig::default() },
         };
         config.check()?;
         Ok(config)

@@ -101,7 +101,9 @@ impl Broker {
         self.forget_tokens_of_old_keys();
         let mut denied = self.get(token, peer).await;
         // A key that is not known may be a new one.
-        if let (Err(Denied::Token(TokenError::KeyUnknown { .. })), Some(keys)) = (&denied, &self.keys) {
+        if let (Err(Denied::Token(TokenError::KeyUnknown { .. } | TokenError::KeysMissing)), Some(keys)) =
+            (&denied, &self.keys)
+        {
             let _ = keys.fetch_if_due().await; // a failure has been logged
             denied = self.get(token, peer).await;
         }

@@ -64,6 +64,9 @@ pub enum ConfigError {
     /// Keys that anybody on the way could swap verify nothing.
     #[error("the issuer's keys: {0}")]
     Issuer(OutboundError),
+    /// A file that nothing reads.
+    #[error("--agent-token-file belongs to --agent-auth token")]
+    TokenFileWithoutToken,
     /// AWS takes no such tokens.
     #[error("--agent-auth token is for pod-identity-auth: give its URL with --endpoint")]
     TokenWithoutEndpoint,

@@ -79,8 +79,8 @@ impl EksAuth {
 }
 
 async fn environment(destination: &Destination) -> Result<SdkConfig, EksAuthSetupError> {
-    let loader =
-        aws_config::defaults(BehaviorVersion::latest()).http_client(destination.outbound.sdk_client()?);
+    let loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(destination.outbound.toward(destination.endpoint.as_deref()).sdk_client()?);
     let loader = match destination.agent_auth {
         AgentAuth::SigV4 => loader,
         // A region is part of every SDK configuration, though no signature depends on it here.

@@ -122,9 +122,9 @@ impl Limits {
     }
 
     fn peer(&self, address: IpAddr) -> Arc<Peer> {
-        let local = address.to_canonical().is_loopback();
-        let Budgets { remote, local: of_local, .. } = self.budgets;
-        let (key, share) = if local { (None, of_local) } else { (Some(address.to_canonical()), remote) };
+        let address = address.to_canonical();
+        let Budgets { remote, local, .. } = self.budgets;
+        let (key, share) = if is_local(address) { (None, local) } else { (Some(address), remote) };
         let peer = || Peer {
             credits: Arc::new(Semaphore::new(share.credits)),
             places: Arc::new(Semaphore::new(share.credits + share.waiting)),
@@ -135,6 +135,12 @@ impl Limits {
     fn lock(&self) -> MutexGuard<'_, HashMap<Option<IpAddr>, Arc<Peer>>> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether an address is this machine's: a hostNetwork pod's request may come from any of them. Only
+/// such an address can be bound, and binding it sends nothing.
+fn is_local(address: IpAddr) -> bool {
+    address.is_loopback() || std::net::UdpSocket::bind((address, 0)).is_ok()
 }
 
 impl Place {

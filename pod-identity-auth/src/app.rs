@@ -62,7 +62,7 @@ impl App {
         readiness.pending(STS_CONDITION, "STS has not said yet who this service is");
         let metrics = HttpMetrics::register(&mut registry);
         let sts = Arc::new(Sts::new(sts, &mut registry));
-        let agent_auth = config.agent_auth.map(AgentAuth::new).transpose()?;
+        let agent_auth = config.agent_auth.map(AgentAuth::new).transpose()?.map(Arc::new);
         if agent_auth.is_none() {
             tracing::warn!("no --agent-auth: every program on this machine may exchange tokens");
         }
@@ -113,8 +113,8 @@ impl App {
         });
         tasks.spawn(watch_keys(store.clone(), readiness, shutdown.clone()));
         tasks.spawn({
-            let shutdown = shutdown.clone();
-            async move { store.follow(shutdown).await }
+            let (sts, shutdown) = (server.sts.clone(), shutdown.clone());
+            async move { store.follow(shutdown, |snapshot| sts.warn_of_long_sessions(snapshot)).await }
         });
         if let Some(tls) = self.tls {
             tasks.spawn(tls.follow(shutdown.clone()));
@@ -122,7 +122,7 @@ impl App {
         tasks.spawn({
             let (server, shutdown) = (server.clone(), shutdown.clone());
             async move {
-                if let Some(AgentAuth::SigV4(keys)) = &server.agent_auth {
+                if let Some(AgentAuth::SigV4(keys)) = server.agent_auth.as_deref() {
                     keys.follow(shutdown).await;
                 }
             }

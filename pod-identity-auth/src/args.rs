@@ -76,7 +76,8 @@ pub struct Args {
     agent_keys_file: Option<PathBuf>,
 
     /// With token: a service account that agents run under. May be given more than once.
-    #[arg(long, value_name = "NAMESPACE/NAME", default_value = "kube-system/eks-pod-identity-agent")]
+    /// Without it: kube-system/eks-pod-identity-agent.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
     agent_service_account: Vec<String>,
 
     /// The TLS certificate chain (PEM); read again when it changes.
@@ -111,11 +112,15 @@ impl Args {
     /// # Errors
     /// [`ConfigError`] where they contradict each other, or where serving so would not be safe.
     pub fn config(self) -> Result<Config, ConfigError> {
+        let default = vec!["kube-system/eks-pod-identity-agent".to_owned()];
+        let given = &self.agent_service_account;
+        let service_accounts = if given.is_empty() { &default } else { given };
         let agent_auth = match (self.agent_auth.as_deref(), self.agent_keys_file) {
             (Some("token"), None) => {
-                Some(AgentAuthConfig::token(self.agent_service_account.iter().map(String::as_str))?)
+                Some(AgentAuthConfig::token(service_accounts.iter().map(String::as_str))?)
             }
             (Some("token"), Some(_)) => return Err(ConfigError::KeysWithToken),
+            _ if !self.agent_service_account.is_empty() => return Err(ConfigError::AccountsWithoutToken),
             (_, Some(keys_file)) => Some(AgentAuthConfig::SigV4 { keys_file }),
             (Some(_), None) => return Err(ConfigError::SigV4WithoutKeys),
             (None, None) => None,
@@ -180,6 +185,8 @@ mod tests {
         assert!(matches!(config(&["--agent-auth", "sigv4"]), Err(ConfigError::SigV4WithoutKeys)));
         let both = ["--agent-auth", "token", "--agent-keys-file", "k"];
         assert!(matches!(config(&both), Err(ConfigError::KeysWithToken)));
+        let accounts = ["--agent-service-account", "a/b"];
+        assert!(matches!(config(&accounts), Err(ConfigError::AccountsWithoutToken)));
         let bad = ["--agent-auth", "token", "--agent-service-account", "agent"];
         assert!(matches!(config(&bad), Err(ConfigError::ServiceAccount(_))));
     }

@@ -83,6 +83,9 @@ pub enum ConfigError {
     /// One way at a time.
     #[error("--agent-keys-file belongs to --agent-auth sigv4, not to token")]
     KeysWithToken,
+    /// A list that nothing is compared with.
+    #[error("--agent-service-account belongs to --agent-auth token")]
+    AccountsWithoutToken,
     /// Not `namespace/name`.
     #[error("--agent-service-account {0:?} is not NAMESPACE/NAME")]
     ServiceAccount(String),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
@@ -19,7 +19,7 @@ use pod_identity_core::error::ErrorCode;
 use pod_identity_core::identity::ClusterName;
 use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::clock;
-use pod_identity_runtime::http::read_body;
+use pod_identity_runtime::http::{plain, read_body};
 use pod_identity_runtime::listener::Handler;
 use pod_identity_runtime::metrics::HttpMetrics;
 
@@ -34,15 +34,15 @@ const MAX_BODY: usize = 32 * 1024;
 /// The readiness condition that our own role session lets us set session tags.
 const CALLER_TAGS_CONDITION: &str = "caller_session";
 
-/// The service behind the listener.
-#[derive(Debug)]
+/// The service behind the listener. A clone is the same service.
+#[derive(Debug, Clone)]
 pub struct Server {
     /// Clusters, keys, associations.
     pub store: Arc<Store>,
     /// STS.
     pub sts: Arc<Sts>,
     /// How agents prove themselves; `None` lets everybody who reaches the listener call.
-    pub agent_auth: Option<AgentAuth>,
+    pub agent_auth: Option<Arc<AgentAuth>>,
     /// How sessions are named.
     pub naming: SessionNaming,
     /// Counts and times of answers.
@@ -53,6 +53,18 @@ pub struct Server {
 
 impl Handler for Server {
     async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+        // A task of its own: a caller that hangs up must not leave an issuance without its audit line.
+        let server = self.clone();
+        let answered = tokio::spawn(async move { server.respond(request).await });
+        answered.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a request was not answered");
+            plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n")
+        })
+    }
+}
+
+impl Server {
+    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let started = clock::monotonic();
         let mut record =
             AuditRecord { request_id: uuid::Uuid::new_v4().to_string(), ..AuditRecord::default() };
@@ -68,9 +80,7 @@ impl Handler for Server {
         self.metrics.count(response.status().as_u16(), code, started.elapsed());
         response
     }
-}
 
-impl Server {
     async fn answer(
         &self,
         parts: &Parts,
@@ -93,13 +103,13 @@ impl Server {
 
     /// Our own session's transitive tags stand in the way of every pod's: then this replica should
     /// get no traffic. The first session that succeeds takes it back.
-    fn judge_own_session(&self, result: &Result<RoleSessionCredentials, crate::sts::StsError>) {
+    fn judge_own_session(&self, tagged: bool, result: &Result<RoleSessionCredentials, crate::sts::StsError>) {
         match result {
             Err(error) if error.code() == ErrorCode::CallerSessionHasTags => {
                 self.readiness.unmet(CALLER_TAGS_CONDITION, ErrorCode::CallerSessionHasTags.cause());
             }
-            Ok(_) => self.readiness.met(CALLER_TAGS_CONDITION),
-            Err(_) => {}
+            Ok(_) if tagged => self.readiness.met(CALLER_TAGS_CONDITION),
+            _ => {}
         }
     }
 }

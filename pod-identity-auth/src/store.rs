@@ -134,11 +134,13 @@ impl Store {
     }
 
     /// Follows the file until the shutdown. A broken file keeps the old associations and says why.
-    pub async fn follow(&self, shutdown: Shutdown) {
+    /// `replaced` is shown each new snapshot.
+    pub async fn follow(&self, shutdown: Shutdown, replaced: impl Fn(&Snapshot) + Send + Sync) {
         let watched = self.watched.clone();
         watched
-            .follow(shutdown, || {
-                if let Err(error) = self.reload() {
+            .follow(shutdown, || match self.reload() {
+                Ok(()) => replaced(&self.snapshot()),
+                Err(error) => {
                     tracing::error!(%error, "the associations were not replaced; the old ones stay in use");
                 }
             })
@@ -148,7 +150,7 @@ impl Store {
 
 impl Issuer {
     fn follow(config: IssuerConfig) -> Result<Self, OutboundError> {
-        let keys = Arc::new(IssuerKeys::new(config.clone())?);
+        let keys = IssuerKeys::new(config.clone())?;
         let (following, shutdown) = Shutdown::manual();
         tokio::spawn(keys.clone().follow(shutdown));
         Ok(Self { config, keys, _following: following })

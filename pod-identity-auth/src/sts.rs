@@ -51,8 +51,9 @@ pub struct Sts {
 /// # Errors
 /// Where the CA file cannot be read, or no region is configured.
 pub async fn client_from_environment(outbound: &Outbound) -> Result<Client, StsSetupError> {
-    let config =
-        aws_config::defaults(BehaviorVersion::latest()).http_client(outbound.sdk_client()?).load().await;
+    let endpoint = std::env::var("AWS_ENDPOINT_URL_STS").ok();
+    let http_client = outbound.toward(endpoint.as_deref()).sdk_client()?;
+    let config = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client).load().await;
     if config.region().is_none() {
         return Err(StsSetupError::NoRegion);
     }

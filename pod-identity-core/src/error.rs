@@ -7,6 +7,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+/// The header in which the auth service gives its code to our agent; AWS's ignores it.
+pub const CODE_HEADER: &str = "x-pod-identity-error";
+
 /// Who has to act for the error to go away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
@@ -135,6 +138,9 @@ error_codes! {
     NodeMismatch "node_mismatch" Operator false
         "The pod's token belongs to another node than the agent that presents it, or one of the two names no node."
         "An agent may ask for the pods of its own node only; node claims need Kubernetes 1.30 or newer on the API server."
+    OwnCredentials "own_credentials" Operator true
+        "The service has no credentials of its own, or they are not accepted."
+        "Give the agent its token (--agent-token-file) or AWS credentials, and the auth service AWS credentials that STS accepts; the message says what is missing."
     AccessDenied "access_denied" Operator false
         "EKS Auth denies access."
         "Allow the node's role eks-auth:AssumeRoleForPodIdentity, and let the associated role's trust policy name pods.eks.amazonaws.com."
@@ -164,10 +170,8 @@ impl fmt::Display for ErrorCode {
 pub struct UnknownErrorCode;
 
 /// A text from outside, fit to stand in a message: quoted, escaped, at most 80 characters.
-#[cfg(feature = "verify")]
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
-#[cfg(feature = "verify")]
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.char_indices().nth(80) {
@@ -190,7 +194,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "verify")]
     fn a_text_from_outside_is_cut_and_escaped() {
         assert_eq!(Quoted("a\nb").to_string(), r#""a\nb""#);
         assert!(Quoted(&"é".repeat(500)).to_string().len() < 200);

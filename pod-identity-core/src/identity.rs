@@ -7,9 +7,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Quoted;
+
 /// A name that breaks the rules of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a valid {kind}: {rule}")]
+#[error("{} is not a valid {kind}: {rule}", Quoted(.text))]
 pub struct InvalidName {
     text: String,
     kind: &'static str,

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use crate::error::Quoted;
 use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 
 /// Why a text was not read.
@@ -15,7 +16,7 @@ pub enum JsonError {
     #[error("{0}")]
     Invalid(String),
     /// An object has the same key twice.
-    #[error("the key {0:?} stands twice in one object")]
+    #[error("the key {} stands twice in one object", Quoted(.0))]
     DuplicateKey(String),
 }
 
@@ -30,7 +31,16 @@ pub fn from_slice<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonError> {
     if let Some(key) = duplicate {
         return Err(JsonError::DuplicateKey(key));
     }
-    scanned.and_then(|()| serde_json::from_slice(json)).map_err(|error| JsonError::Invalid(error.to_string()))
+    scanned.and_then(|()| serde_json::from_slice(json)).map_err(|error| JsonError::Invalid(describe(&error)))
+}
+
+/// What is wrong and where, without the value that is: it may be a secret in the wrong place.
+fn describe(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    if error.is_data() && !text.starts_with("missing field") {
+        return format!("a value of the wrong type at line {} column {}", error.line(), error.column());
+    }
+    text
 }
 
 /// Walks a value, keeps nothing, and stops at the first repeated key.
@@ -108,6 +118,20 @@ mod tests {
             );
         }
         assert!(from_slice::<serde_json::Value>(br#"{"a":{"a":1},"b":{"a":1}}"#).is_ok());
+    }
+
+    #[test]
+    fn an_error_does_not_hold_the_value_that_is_wrong() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Token {
+            #[allow(dead_code)]
+            token: String,
+        }
+        for json in [r#""secret""#, r#"{"token": ["secret"]}"#, r#"["secret"]"#] {
+            let error = from_slice::<Token>(json.as_bytes()).unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+        assert!(from_slice::<Token>(b"{}").unwrap_err().to_string().contains("token"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
+use bytes::Bytes;
 use pod_identity_core::token::{
     BearerToken, Expected, KeySet, KeySetError, TokenError, VerifiedToken, verify,
 };
@@ -23,6 +24,8 @@ pub const REFETCH_INTERVAL: Duration = Duration::from_secs(30);
 const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
 /// The least time between two fetches while there are no keys at all.
 const FIRST_RETRY_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a fetch may take, with all that it reads.
+const FETCH_DEADLINE: Duration = Duration::from_secs(10);
 /// The largest discovery document or key set that is read.
 const MAX_DOCUMENT: usize = 256 * 1024;
 
@@ -76,6 +79,12 @@ pub enum FetchError {
     /// The key set is of no use.
     #[error(transparent)]
     KeySet(#[from] KeySetError),
+    /// The issuer began to answer and did not end.
+    #[error("the issuer did not answer whole within {} s", FETCH_DEADLINE.as_secs())]
+    TooSlow,
+    /// The program is ending.
+    #[error("the fetch was given up")]
+    GivenUp,
 }
 
 #[derive(Deserialize)]
@@ -91,6 +100,8 @@ pub struct IssuerKeys {
     config: IssuerConfig,
     getter: Getter,
     current: ArcSwapOption<KeySet>,
+    /// The document that the keys came from.
+    document: ArcSwapOption<Bytes>,
     generation: AtomicU64,
     fetched: Mutex<Option<Instant>>,
 }
@@ -100,15 +111,16 @@ impl IssuerKeys {
     ///
     /// # Errors
     /// Where its CA file cannot be read.
-    pub fn new(config: IssuerConfig) -> Result<Self, OutboundError> {
+    pub fn new(config: IssuerConfig) -> Result<Arc<Self>, OutboundError> {
         let getter = config.outbound.getter()?;
-        Ok(Self {
+        Ok(Arc::new(Self {
             config,
             getter,
             current: ArcSwapOption::empty(),
+            document: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
             fetched: Mutex::new(None),
-        })
+        }))
     }
 
     /// The issuer.
@@ -134,14 +146,14 @@ impl IssuerKeys {
     /// # Errors
     /// [`TokenError`], see [`verify`].
     pub async fn verify(
-        &self,
+        self: &Arc<Self>,
         token: &BearerToken,
         audience: &str,
         now: SystemTime,
     ) -> Result<VerifiedToken, TokenError> {
         let known = self.current();
         let first = self.verify_now(token, audience, now);
-        let Err(TokenError::KeyUnknown { .. }) = first else { return first };
+        let Err(TokenError::KeyUnknown { .. } | TokenError::KeysMissing) = first else { return first };
         // A failed fetch has been logged; the keys that are there decide.
         let _ = self.fetch_if_due().await;
         match self.current() {
@@ -165,27 +177,35 @@ impl IssuerKeys {
         let expected = Expected { issuer: self.config.issuer.clone(), audience: audience.to_owned() };
         match self.current() {
             Some(keys) => verify(token, &keys, &expected, now),
-            None => Err(TokenError::KeyUnknown { key_id: String::new() }),
+            None => Err(TokenError::KeysMissing),
         }
     }
 
     /// Fetches the keys, unless they were fetched within [`REFETCH_INTERVAL`] (or within 2 s, where
-    /// that failed and there are none). Whoever comes meanwhile waits for the same fetch.
+    /// that failed and there are none); says whether it did. Whoever comes meanwhile waits for the same
+    /// fetch. It is a task of its own: a client that hangs up neither ends it nor makes another one due.
     ///
     /// # Errors
     /// [`FetchError`] where they could not be had; the old ones stay in use.
-    pub async fn fetch_if_due(&self) -> Result<(), FetchError> {
+    pub async fn fetch_if_due(self: &Arc<Self>) -> Result<bool, FetchError> {
+        let keys = self.clone();
+        let fetching = tokio::spawn(async move { keys.fetch_in_turn().await });
+        fetching.await.unwrap_or(Err(FetchError::GivenUp))
+    }
+
+    async fn fetch_in_turn(&self) -> Result<bool, FetchError> {
         let mut fetched = self.fetched.lock().await;
         let interval = if self.current.load().is_some() { REFETCH_INTERVAL } else { FIRST_RETRY_INTERVAL };
         if fetched.is_some_and(|at| at.elapsed() < interval) {
-            return Ok(());
+            return Ok(false);
         }
-        let result = self.fetch().await;
+        let result =
+            tokio::time::timeout(FETCH_DEADLINE, self.fetch()).await.unwrap_or(Err(FetchError::TooSlow));
         *fetched = Some(clock::monotonic());
         match result {
-            Ok(keys) => {
-                self.take(keys);
-                Ok(())
+            Ok((keys, document)) => {
+                self.take(keys, document);
+                Ok(true)
             }
             Err(error) => {
                 tracing::error!(issuer = self.config.issuer, %error, "the issuer's keys could not be fetched");
@@ -194,10 +214,10 @@ impl IssuerKeys {
         }
     }
 
-    fn take(&self, keys: KeySet) {
+    /// By the document, not by the keys' ids: another key may come under an old id.
+    fn take(&self, keys: KeySet, document: Bytes) {
         let ids: Vec<&str> = keys.key_ids().collect();
-        let before = self.current();
-        let changed = before.is_none_or(|before| !before.key_ids().eq(ids.iter().copied()));
+        let changed = self.document.load().as_deref() != Some(&document);
         if changed {
             tracing::info!(issuer = self.config.issuer, keys = ?ids, "the issuer's keys are in use");
             for (key, reason) in keys.unusable() {
@@ -205,6 +225,7 @@ impl IssuerKeys {
             }
         }
         self.current.store(Some(Arc::new(keys)));
+        self.document.store(Some(Arc::new(document)));
         if changed {
             self.generation.fetch_add(1, Ordering::Release);
         }
@@ -214,9 +235,10 @@ impl IssuerKeys {
     pub async fn follow(self: Arc<Self>, mut shutdown: Shutdown) {
         loop {
             let pause = match self.fetch_if_due().await {
-                Ok(()) => REFRESH_INTERVAL,
-                Err(_) if self.current.load().is_some() => REFETCH_INTERVAL,
-                Err(_) => FIRST_RETRY_INTERVAL,
+                Ok(true) => REFRESH_INTERVAL,
+                // Somebody else fetched, or it failed: what came of it shows soon.
+                _ if self.current.load().is_some() => REFETCH_INTERVAL,
+                _ => FIRST_RETRY_INTERVAL,
             };
             tokio::select! {
                 () = shutdown.asked() => return,
@@ -225,7 +247,7 @@ impl IssuerKeys {
         }
     }
 
-    async fn fetch(&self) -> Result<KeySet, FetchError> {
+    async fn fetch(&self) -> Result<(KeySet, Bytes), FetchError> {
         let bearer = match &self.config.bearer_token_file {
             Some(path) => Some(read(path)?),
             None => None,
@@ -241,7 +263,7 @@ impl IssuerKeys {
                 self.getter.get(&url, bearer, MAX_DOCUMENT).await?
             }
         };
-        Ok(KeySet::from_jwks(&jwks)?)
+        Ok((KeySet::from_jwks(&jwks)?, jwks))
     }
 
     async fn discover(&self, bearer: Option<&str>) -> Result<String, FetchError> {

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -83,7 +84,18 @@ impl Outbound {
             .connect_timeout(Duration::from_secs(3))
             .read_timeout(Duration::from_secs(5))
             .build();
-        Ok(Getter(connector(self.tls()?, self.proxy(), settings)))
+        let direct = connector(self.tls()?, ProxyConfig::disabled(), settings.clone());
+        Ok(Getter { proxied: connector(self.tls()?, self.proxy(), settings), direct })
+    }
+
+    /// The same for calls to that URL: one of this machine is never asked through a proxy, which may
+    /// be on another one.
+    #[must_use]
+    pub fn toward(&self, url: Option<&str>) -> Self {
+        let local = url
+            .and_then(|url| url.parse::<http::Uri>().ok())
+            .is_some_and(|url| url.host().is_some_and(is_loopback));
+        Self { proxy_from_environment: self.proxy_from_environment && !local, ..self.clone() }
     }
 
     fn tls(&self) -> Result<TlsContext, OutboundError> {
@@ -152,7 +164,10 @@ pub fn is_loopback(host: &str) -> bool {
 
 /// A client for plain GET requests.
 #[derive(Debug)]
-pub struct Getter(Connector);
+pub struct Getter {
+    proxied: Connector,
+    direct: Connector,
+}
 
 impl Getter {
     /// Asks for a document of at most `limit` bytes, with a bearer token where given.
@@ -178,7 +193,8 @@ impl Getter {
         authorization: Option<&str>,
         limit: usize,
     ) -> Result<(u16, Bytes), OutboundError> {
-        check_url(url)?;
+        let local = check_url(url)?.host().is_some_and(is_loopback);
+        let connector = if local { &self.direct } else { &self.proxied };
         let failed = |reason: String| OutboundError::Transport { url: url.to_owned(), reason };
         let mut request = HttpRequest::new(SdkBody::empty());
         request.set_uri(url).map_err(|error| failed(error.to_string()))?;
@@ -187,7 +203,7 @@ impl Getter {
             let inserted = request.headers_mut().try_insert("authorization", authorization.to_owned());
             inserted.map_err(|_| failed("the token cannot stand in a header".to_owned()))?;
         }
-        let response = self.0.call(request).await.map_err(|error| failed(chain(&error)))?;
+        let response = connector.call(request).await.map_err(|error| failed(chain(&error)))?;
         let status = response.status().as_u16();
         let body = Limited::new(response.into_body(), limit).collect().await;
         let body = body.map_err(|error| failed(error.to_string()))?;
@@ -207,4 +223,17 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Whether a call of the SDK failed for want of credentials, and the last word on why.
+pub fn missing_credentials(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    let mut found = None;
+    while let Some(error) = cause {
+        if error.is::<CredentialsError>() {
+            found = Some(chain(error));
+        }
+        cause = error.source();
+    }
+    found
 }

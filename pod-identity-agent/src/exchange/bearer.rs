@@ -15,16 +15,38 @@ pub(super) struct AgentToken {
 
 impl AgentToken {
     pub(super) fn new(file: PathBuf) -> Self {
-        Self { file }
+        let token = Self { file };
+        if let Err(error) = token.read() {
+            tracing::warn!("no credentials can be fetched as long as the agent lacks {error}");
+        }
+        token
     }
 
-    fn read(&self) -> Result<BearerToken, BoxError> {
-        let text = std::fs::read_to_string(&self.file)
-            .map_err(|error| format!("the agent's token {}: {error}", self.file.display()))?;
-        let token = BearerToken::parse(text.trim_end())
-            .map_err(|error| format!("the agent's token {}: {error}", self.file.display()))?;
-        Ok(token)
+    fn read(&self) -> Result<BearerToken, NoAgentToken> {
+        let wrong = |reason: String| NoAgentToken { file: self.file.clone(), reason };
+        let text = std::fs::read_to_string(&self.file).map_err(|error| wrong(error.to_string()))?;
+        BearerToken::parse(text.trim_end()).map_err(|error| wrong(error.to_string()))
     }
+}
+
+/// The agent's own token cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("its token {}: {reason}", .file.display())]
+struct NoAgentToken {
+    file: PathBuf,
+    reason: String,
+}
+
+/// Whether a call failed because the agent's own token could not be had, and why.
+pub(super) fn missing_token(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<NoAgentToken>() {
+            return Some(error.to_string());
+        }
+        cause = error.source();
+    }
+    None
 }
 
 impl Intercept for AgentToken {

@@ -1,14 +1,12 @@
 //! What a refusal by EKS Auth means.
 
+use super::bearer;
 use aws_sdk_eksauth::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_eksauth::operation::assume_role_for_pod_identity::AssumeRoleForPodIdentityError;
 use pod_identity_core::cache::{Effect, Refusal};
-use pod_identity_core::error::ErrorCode;
+use pod_identity_core::error::{CODE_HEADER, ErrorCode};
 use pod_identity_core::token::TokenError;
-use pod_identity_runtime::outbound::chain;
-
-/// The header in which pod-identity-auth says its stable code.
-const CODE_HEADER: &str = "x-pod-identity-error";
+use pod_identity_runtime::outbound::{chain, missing_credentials};
 
 /// Why a token was not exchanged.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +26,9 @@ pub enum ExchangeError {
     /// EKS Auth could not be asked, or did not answer.
     #[error("EKS Auth could not be asked: {0}")]
     Unavailable(String),
+    /// The agent has nothing to prove itself with.
+    #[error("the agent cannot prove itself to EKS Auth: {0}")]
+    NoCredentials(String),
     /// Too many tokens of this peer wait to be judged.
     #[error("too many tokens of this address wait for EKS Auth's judgement")]
     Crowded,
@@ -53,6 +54,7 @@ impl ExchangeError {
         match self {
             Self::Refused { code, .. } => *code,
             Self::Unavailable(_) => ErrorCode::UpstreamUnavailable,
+            Self::NoCredentials(_) => ErrorCode::OwnCredentials,
             Self::Crowded => ErrorCode::Throttled,
             Self::Incomplete(_) => ErrorCode::Internal,
             Self::Token(error) => error.code(),
@@ -77,6 +79,8 @@ impl Refusal for ExchangeError {
             | ErrorCode::TokenExpired
             | ErrorCode::TokenNotYetValid
             | ErrorCode::TokenNotPodBound
+            // Worth a retry, but not at once, and not at others' cost.
+            | ErrorCode::TokenKeyUnknown
             | ErrorCode::TokenRefused => Effect::RefusesToken,
             // Everything else says something of us, or of the way: what is valid is served on.
             _ => Effect::CannotAsk,
@@ -86,7 +90,10 @@ impl Refusal for ExchangeError {
 
 impl From<SdkError<AssumeRoleForPodIdentityError>> for ExchangeError {
     fn from(error: SdkError<AssumeRoleForPodIdentityError>) -> Self {
-        let Some(refusal) = error.as_service_error() else { return Self::Unavailable(chain(&error)) };
+        let Some(refusal) = error.as_service_error() else {
+            let missing = missing_credentials(&error).or_else(|| bearer::missing_token(&error));
+            return missing.map_or_else(|| Self::Unavailable(chain(&error)), Self::NoCredentials);
+        };
         let exception = refusal.code().unwrap_or("an unnamed error").to_owned();
         let message = refusal.message().unwrap_or("(no message)");
         let own = error.raw_response().and_then(|response| response.headers().get(CODE_HEADER));

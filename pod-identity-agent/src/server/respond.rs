@@ -22,7 +22,7 @@ pub(super) struct Refusal {
 impl Refusal {
     /// A refusal of the agent's own: the fix is added to the message.
     pub(super) fn new(code: ErrorCode, message: impl AsRef<str>) -> Self {
-        Self { code, message: format!("{}. {} [{code}]", message.as_ref(), code.fix()) }
+        Self { code, message: format!("{}. {} [{code}]", message.as_ref().trim_end_matches('.'), code.fix()) }
     }
 
     /// A pod that sends nonsense must not fill the log; everything else an operator should see.

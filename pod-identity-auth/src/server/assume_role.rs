@@ -51,7 +51,7 @@ impl Server {
         let name = SessionName::for_pod(&cluster.name, &identity.pod, &unique);
         let plan = SessionPlan::new(cluster, association, identity, name);
         let result = self.sts.assume(&plan).await;
-        self.judge_own_session(&result);
+        self.judge_own_session(!plan.role.tags.is_empty(), &result);
         let session = result?;
         let answer = Answer::new(cluster, association, &session)?;
         Ok((answer, session))
@@ -66,7 +66,10 @@ impl Server {
     ) -> Result<VerifiedToken, Refusal> {
         let request: AssumeRoleForPodIdentity =
             pod_identity_core::json::from_slice(body).map_err(|error| {
-                Refusal::new(ErrorCode::RequestMalformed, format!("the request's body: {error}"))
+                Refusal::new(
+                    ErrorCode::RequestMalformed,
+                    format!("the request's body is no object with a token: {error}"),
+                )
             })?;
         let token = BearerToken::parse(&request.token)?;
         let keys = snapshot.keys(cluster).ok_or_else(|| {

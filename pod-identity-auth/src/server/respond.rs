@@ -5,7 +5,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use pod_identity_core::association::{Association, LookupError};
 use pod_identity_core::cluster::Cluster;
-use pod_identity_core::error::ErrorCode;
+use pod_identity_core::error::{CODE_HEADER, ErrorCode};
 use pod_identity_core::token::{InvalidBearerToken, POD_IDENTITY_AUDIENCE, TokenError};
 use pod_identity_runtime::http::{BodyError, json};
 use serde::Serialize;
@@ -13,8 +13,6 @@ use serde::Serialize;
 use crate::sigv4::SigV4Error;
 use crate::sts::{RoleSessionCredentials, StsError};
 
-/// The header that carries the stable error code to our own agent; AWS's ignores it.
-const CODE_HEADER: &str = "x-pod-identity-error";
 /// When to ask again, in seconds, where asking again can help.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 
@@ -62,7 +60,7 @@ fn exception(code: ErrorCode) -> Exception {
         }
         ErrorCode::CallerRefused => ("UnrecognizedClientException", StatusCode::FORBIDDEN),
         ErrorCode::Throttled => ("ThrottlingException", StatusCode::TOO_MANY_REQUESTS),
-        ErrorCode::TokenKeyUnknown | ErrorCode::UpstreamUnavailable => {
+        ErrorCode::TokenKeyUnknown | ErrorCode::UpstreamUnavailable | ErrorCode::OwnCredentials => {
             ("ServiceUnavailableException", StatusCode::SERVICE_UNAVAILABLE)
         }
         ErrorCode::AuthorizationMissing
@@ -202,7 +200,8 @@ pub(super) fn refusal(refusal: &Refusal, request_id: &str) -> Response<Full<Byte
         message: String,
     }
     let (kind, status) = refusal.exception;
-    let message = format!("{}. {} [{}]", refusal.message, refusal.code.fix(), refusal.code);
+    let message =
+        format!("{}. {} [{}]", refusal.message.trim_end_matches('.'), refusal.code.fix(), refusal.code);
     let mut response = with_request_id(json(status, &Body { kind, message }), request_id);
     let headers = response.headers_mut();
     headers.insert("x-amzn-errortype", HeaderValue::from_static(kind));

@@ -42,10 +42,8 @@ impl Sts {
                     let caller = CallerIdentity { arn };
                     let role_session = caller.is_role_session();
                     tracing::info!(arn = caller.arn, role_session, "the principal that assumes the roles");
-                    if role_session {
-                        warn_of_long_sessions(&snapshot);
-                    }
                     self.caller.store(Some(Arc::new(caller)));
+                    self.warn_of_long_sessions(&snapshot);
                     return readiness.met(STS_CONDITION);
                 }
                 Err(error) => readiness.unmet(STS_CONDITION, chain(&error)),
@@ -56,17 +54,21 @@ impl Sts {
             }
         }
     }
-}
 
-fn warn_of_long_sessions(snapshot: &Snapshot) {
-    for (cluster, association) in snapshot.associations.iter() {
-        if association.duration.is_some_and(|duration| duration > Association::DEFAULT_DURATION) {
-            tracing::warn!(
-                cluster = %cluster.name,
-                association = %association.id,
-                "durationSeconds is cut to 3600: this service's principal is itself a role session, and \
-                 chained sessions last an hour at most"
-            );
+    /// Warns of each association whose sessions will be shorter than it asks for.
+    pub fn warn_of_long_sessions(&self, snapshot: &Snapshot) {
+        if !self.caller().is_some_and(|caller| caller.is_role_session()) {
+            return;
+        }
+        for (cluster, association) in snapshot.associations.iter() {
+            if association.duration.is_some_and(|duration| duration > Association::DEFAULT_DURATION) {
+                tracing::warn!(
+                    cluster = %cluster.name,
+                    association = %association.id,
+                    "durationSeconds is cut to 3600: this service's principal is itself a role session, and \
+                     chained sessions last an hour at most"
+                );
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use aws_sdk_sts::error::{BuildError, ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use pod_identity_core::arn::RoleArn;
 use pod_identity_core::error::ErrorCode;
-use pod_identity_runtime::outbound::chain;
+use pod_identity_runtime::outbound::{chain, missing_credentials};
 
 /// Why STS gave no session.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +29,9 @@ pub enum StsError {
         /// Why.
         reason: String,
     },
+    /// There are no credentials to ask STS with.
+    #[error("the auth service has no AWS credentials: {0}")]
+    NoCredentials(String),
     /// STS's answer lacks a member that it always has.
     #[error("the answer of STS lacks {0}")]
     Incomplete(&'static str),
@@ -43,6 +46,7 @@ impl StsError {
         match self {
             Self::Refused { code, .. } => *code,
             Self::Unavailable { .. } => ErrorCode::UpstreamUnavailable,
+            Self::NoCredentials(_) => ErrorCode::OwnCredentials,
             Self::Incomplete(_) | Self::Unbuildable(_) => ErrorCode::Internal,
         }
     }
@@ -54,7 +58,10 @@ impl StsError {
     pub(super) fn assume_role(role: &RoleArn, error: &SdkError<AssumeRoleError>) -> Self {
         let role = role.clone();
         let Some(refusal) = error.as_service_error() else {
-            return Self::Unavailable { role, reason: chain(error) };
+            return match missing_credentials(error) {
+                Some(reason) => Self::NoCredentials(reason),
+                None => Self::Unavailable { role, reason: chain(error) },
+            };
         };
         let sts_code = refusal.code().unwrap_or("unknown").to_owned();
         let message = refusal.message().unwrap_or("(no message)").to_owned();
@@ -84,6 +91,13 @@ fn code(sts_code: &str, message: &str) -> Option<ErrorCode> {
         | "MalformedPolicyDocumentException"
         | "PackedPolicyTooLarge"
         | "PackedPolicyTooLargeException" => Some(ErrorCode::SessionRefused),
+        // Our own credentials are not what STS takes for good.
+        "SignatureDoesNotMatch"
+        | "InvalidClientTokenId"
+        | "ExpiredToken"
+        | "ExpiredTokenException"
+        | "UnrecognizedClientException"
+        | "MissingAuthenticationToken" => Some(ErrorCode::OwnCredentials),
         _ => None,
     }
 }
@@ -104,8 +118,8 @@ mod tests {
             ),
             ("InvalidParameterValue", "Duplicate tag keys", Some(ErrorCode::SessionRefused)),
             ("Throttling", "", Some(ErrorCode::Throttled)),
-            ("ExpiredToken", "", None),
-            ("InvalidClientTokenId", "", None),
+            ("ExpiredToken", "", Some(ErrorCode::OwnCredentials)),
+            ("InvalidClientTokenId", "", Some(ErrorCode::OwnCredentials)),
             ("InternalFailure", "", None),
         ] {
             assert_eq!(code(sts_code, message), meaning, "{sts_code} {message}");

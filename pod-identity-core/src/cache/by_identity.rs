@@ -181,7 +181,7 @@ where
             return Begin::Refused(refusal);
         }
         let slot = self.slot(&known.identity, now);
-        self.keep_newest(&slot, token, known.expiry);
+        self.keep_newest(&slot, token, digest, known.expiry);
         let begun = slot.begin(digest, now, self.0.config.margin);
         self.begun(begun, token, digest, Some(known.identity.clone()))
     }
@@ -203,9 +203,15 @@ where
         }
     }
 
-    pub(super) fn keep_newest(&self, slot: &Slot<V, E>, token: &BearerToken, expiry: Expiry) {
+    pub(super) fn keep_newest(
+        &self,
+        slot: &Slot<V, E>,
+        token: &BearerToken,
+        digest: TokenDigest,
+        expiry: Expiry,
+    ) {
         if self.0.config.renews {
-            slot.keep_newest(token, expiry);
+            slot.keep_newest(token, digest, expiry);
         }
     }
 

@@ -18,16 +18,18 @@ pub struct Entry<V> {
     expiry: Expiry,
     lifetime: Duration,
     renew_at: Duration,
+    /// When its fetch began, by the monotonic clock.
+    begun: Duration,
 }
 
 impl<V: Expires> Entry<V> {
-    /// An entry of a value that was fetched now. It is due for renewal at 45 to 55 % of its life:
+    /// An entry of a value whose fetch began at `begun` and ended now. It is due for renewal at 45 to 55 % of its life:
     /// SDKs fetch again when 5 to 15 minutes are left, Java's when 60 are, and should then find more.
-    pub fn new(value: V, now: Now) -> Self {
+    pub(super) fn new(value: V, begun: Duration, now: Now) -> Self {
         let expiry = Expiry::at(value.expires_at(), now);
         let lifetime = expiry.left(now);
         let renew_at = now.monotonic.saturating_add(lifetime.mul_f64(0.45 + 0.1 * random_fraction()));
-        Self { value, expiry, lifetime, renew_at }
+        Self { value, expiry, lifetime, renew_at, begun }
     }
 }
 
@@ -45,6 +47,11 @@ impl<V> Entry<V> {
     /// How long it lasted when it was fetched.
     pub(super) fn lifetime(&self) -> Duration {
         self.lifetime
+    }
+
+    /// When its fetch began, by the monotonic clock.
+    pub(super) fn begun(&self) -> Duration {
+        self.begun
     }
 
     /// Whether it should be renewed.

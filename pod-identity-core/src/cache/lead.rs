@@ -78,9 +78,9 @@ where
                 let generation = tokens.generation();
                 let known = KnownToken::new(issued.identity, issued.token_expires_at, now);
                 let slot = cache.slot(&known.identity, now);
-                cache.keep_newest(&slot, &token, known.expiry);
+                cache.keep_newest(&slot, &token, digest, known.expiry);
                 // The entry, then the way to it, then those who wait.
-                let entry = slot.publish(Arc::new(Entry::new(issued.value, now)));
+                let entry = slot.publish(Arc::new(Entry::new(issued.value, lead.begun(), now)));
                 tokens.remember(digest, known, generation);
                 ending(tokens, unverified, &digest, || lead.land(entry));
             }

@@ -28,8 +28,16 @@ pub struct Slot<V, E> {
     entry: ArcSwapOption<Entry<V>>,
     /// The last time it was asked for, in milliseconds of the monotonic clock.
     asked: AtomicU64,
-    newest: ArcSwapOption<(BearerToken, Expiry)>,
+    newest: ArcSwapOption<NewestToken>,
     state: Mutex<State<V, E>>,
+}
+
+/// The token of an identity that holds longest.
+#[derive(Debug)]
+struct NewestToken {
+    token: BearerToken,
+    digest: TokenDigest,
+    expiry: Expiry,
 }
 
 #[derive(Debug)]
@@ -61,6 +69,7 @@ pub enum SlotBegin<V, E> {
 #[derive(Debug)]
 pub struct SlotLead<V, E> {
     slot: Arc<Slot<V, E>>,
+    begun: Duration,
     landing: watch::Sender<Landing<V, E>>,
 }
 
@@ -109,14 +118,18 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         {
             return SlotBegin::Refused(error.clone());
         }
-        let (lead, landing) = self.lead(&mut state);
+        let (lead, landing) = self.lead(&mut state, now);
         SlotBegin::Lead(lead, Waiter { landing, token })
     }
 
-    fn lead(self: &Arc<Self>, state: &mut State<V, E>) -> (SlotLead<V, E>, watch::Receiver<Landing<V, E>>) {
+    fn lead(
+        self: &Arc<Self>,
+        state: &mut State<V, E>,
+        now: Now,
+    ) -> (SlotLead<V, E>, watch::Receiver<Landing<V, E>>) {
         let (sender, receiver) = watch::channel(None);
         state.flight = Some(receiver.clone());
-        (SlotLead { slot: self.clone(), landing: sender }, receiver)
+        (SlotLead { slot: self.clone(), begun: now.monotonic, landing: sender }, receiver)
     }
 
     /// The right to renew the entry ahead of its end, where that is due, with the token to do it with.
@@ -128,33 +141,34 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         let entry = self.read(now, margin).filter(|entry| entry.is_due(now))?;
         let wanted = now.monotonic.saturating_sub(self.last_asked()) <= entry.lifetime() + GRACE;
         let newest = self.newest.load_full()?;
-        if !wanted || newest.1.is_over(now, Duration::ZERO) {
+        if !wanted || newest.expiry.is_over(now, Duration::ZERO) {
             return None;
         }
         let mut state = self.lock();
         if state.flight.is_some() || now.monotonic < state.pause {
             return None;
         }
-        let (lead, _) = self.lead(&mut state);
-        Some((newest.0.clone(), lead))
+        let (lead, _) = self.lead(&mut state, now);
+        Some((newest.token.clone(), lead))
     }
 
     /// Keeps a token for renewals, if it holds longer than the one that is kept.
-    pub fn keep_newest(&self, token: &BearerToken, expiry: Expiry) {
-        let newer = |kept: &Option<Arc<(BearerToken, Expiry)>>| {
-            kept.as_ref().is_none_or(|kept| kept.1.wall() < expiry.wall())
+    pub fn keep_newest(&self, token: &BearerToken, digest: TokenDigest, expiry: Expiry) {
+        let newer = |kept: &Option<Arc<NewestToken>>| {
+            kept.as_ref().is_none_or(|kept| kept.expiry.wall() < expiry.wall())
         };
         if newer(&self.newest.load()) {
-            let token = Arc::new((token.clone(), expiry));
+            let token = Arc::new(NewestToken { token: token.clone(), digest, expiry });
             self.newest.rcu(|kept| if newer(kept) { Some(token.clone()) } else { kept.clone() });
         }
     }
 
-    /// Takes an entry in, unless the one that is there ends later; gives the one that is there then.
+    /// Takes an entry in, unless the one that is there was fetched by a flight that began later; gives
+    /// the one that is there then. What ends earlier counts too: an association may have become shorter.
     pub(super) fn publish(&self, entry: Arc<Entry<V>>) -> Arc<Entry<V>> {
         let mut state = self.lock();
         (state.failures, state.pause, state.refusal, state.doubted_since) = (0, Duration::ZERO, None, None);
-        let kept = self.entry.load_full().filter(|kept| kept.expiry().wall() > entry.expiry().wall());
+        let kept = self.entry.load_full().filter(|kept| kept.begun() > entry.begun());
         if let Some(kept) = kept {
             return kept;
         }
@@ -162,7 +176,7 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         entry
     }
 
-    fn fail(&self, error: &Arc<E>, now: Now) {
+    fn fail(&self, error: &Arc<E>, token: TokenDigest, now: Now) {
         let mut state = self.lock();
         let pause = FIRST_PAUSE.saturating_mul(1 << state.failures.min(5)).min(LONGEST_PAUSE);
         let pause = pause.mul_f64(0.75 + 0.5 * random_fraction());
@@ -175,7 +189,8 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
             effect => effect,
         };
         if effect == Effect::RefusesToken {
-            return;
+            // Nothing is renewed with it again, unless it is all that the pod comes with.
+            self.newest.rcu(|kept| kept.clone().filter(|kept| kept.digest != token));
         }
         state.failures += 1;
         state.pause = now.monotonic + pause;
@@ -221,11 +236,16 @@ impl<V: Expires, E: Refusal> SlotLead<V, E> {
     pub fn complete(self, now: Now, token: TokenDigest, answer: Result<V, E>) {
         match answer {
             Ok(value) => {
-                let entry = self.slot.publish(Arc::new(Entry::new(value, now)));
+                let entry = self.slot.publish(Arc::new(Entry::new(value, self.begun, now)));
                 self.land(entry);
             }
             Err(error) => self.fail(&Arc::new(error), token, now),
         }
+    }
+
+    /// When the fetch began, by the monotonic clock.
+    pub(super) fn begun(&self) -> Duration {
+        self.begun
     }
 
     /// Gives those who wait an entry that has been published.
@@ -235,7 +255,7 @@ impl<V: Expires, E: Refusal> SlotLead<V, E> {
 
     /// Gives those who wait an error; one about the token only those who came with it.
     pub(super) fn fail(self, error: &Arc<E>, token: TokenDigest, now: Now) {
-        self.slot.fail(error, now);
+        self.slot.fail(error, token, now);
         let of_token = (error.effect() == Effect::RefusesToken).then_some(token);
         let failure = Failure { error: error.clone(), of_token };
         self.landing.send_replace(Some(Err(Arc::new(failure))));

@@ -246,13 +246,43 @@ fn renewal_comes_at_about_half_of_life_and_stops_with_the_interest() {
 }
 
 #[test]
-fn a_later_expiry_is_not_replaced_by_an_earlier_one() {
-    let (cache, now) = (cache(10), now(1000));
-    let slow = lead(by_acceptance(&cache, &token(1), now));
-    lead(by_keys(&cache, &token(2), 7, now)).complete(now, Ok(issued(7, now, 7200)));
-    slow.complete(now, Ok(issued(7, now, 3600)));
-    let Begin::Hit(entry) = by_keys(&cache, &token(2), 7, now) else { panic!() };
-    assert_eq!(entry.value().expires_at, now.wall + Duration::from_secs(7200));
+fn a_slow_flight_does_not_replace_what_a_later_one_brought() {
+    let (cache, at) = (cache(10), now(1000));
+    let slow = lead(by_acceptance(&cache, &token(1), at));
+    let later = now(1001);
+    lead(by_keys(&cache, &token(2), 7, later)).complete(later, Ok(issued(7, later, 3600)));
+    slow.complete(now(1002), Ok(issued(7, later, 7200)));
+    let Begin::Hit(entry) = by_keys(&cache, &token(2), 7, later) else { panic!() };
+    assert_eq!(entry.value().expires_at, later.wall + Duration::from_secs(3600));
+}
+
+#[test]
+fn a_renewal_that_is_shorter_than_what_it_renews_is_taken_and_not_repeated() {
+    let (cache, at) = (cache(10), now(0));
+    lead(by_keys(&cache, &token(1), 7, at)).complete(at, Ok(issued(7, at, 6 * 3600)));
+    let mut calls = 0;
+    for second in 0..6 * 3600 {
+        for due in cache.due(now(second)) {
+            calls += 1;
+            due.lead.complete(now(second), Ok(issued(7, now(second), 3600)));
+        }
+        by_keys(&cache, &token(1), 7, now(second));
+    }
+    assert!((4..=8).contains(&calls), "{calls} calls in six hours");
+}
+
+#[test]
+fn a_token_that_is_refused_at_renewal_is_not_tried_every_second() {
+    let (cache, at) = (cache(10), now(0));
+    lead(by_keys(&cache, &token(1), 7, at)).complete(at, Ok(issued(7, at, 6 * 3600)));
+    let mut calls = 0;
+    for second in 0..6 * 3600 - 20 {
+        for due in cache.due(now(second)) {
+            calls += 1;
+            due.lead.complete(now(second), Err(Refused(Effect::RefusesToken)));
+        }
+    }
+    assert_eq!(calls, 1, "the pod has not come with another token");
 }
 
 #[test]

@@ -89,6 +89,9 @@ pub enum TokenError {
         /// The header's `kid`.
         key_id: String,
     },
+    /// None of the issuer's keys could be had yet.
+    #[error("the issuer's keys could not be fetched yet")]
+    KeysMissing,
     /// The issuer publishes the key, but it cannot be used.
     #[error("the token's key {} cannot be used: {reason}", Quoted(.key_id))]
     KeyUnusable {
@@ -164,7 +167,7 @@ impl TokenError {
             Self::AlgorithmRefused { .. } | Self::AlgorithmNotOfKey { .. } | Self::KeyUnusable { .. } => {
                 ErrorCode::TokenAlgorithmRefused
             }
-            Self::KeyUnknown { .. } => ErrorCode::TokenKeyUnknown,
+            Self::KeyUnknown { .. } | Self::KeysMissing => ErrorCode::TokenKeyUnknown,
             Self::SignatureInvalid => ErrorCode::TokenSignatureInvalid,
             Self::IssuerWrong { .. } => ErrorCode::TokenIssuerWrong,
             Self::AudienceWrong { .. } => ErrorCode::TokenAudienceWrong,

@@ -37,7 +37,7 @@ fn token(issuer: &Issuer) -> BearerToken {
     BearerToken::parse(&issuer.mint(&request).unwrap()).unwrap()
 }
 
-async fn verify(keys: &IssuerKeys, token: &BearerToken) -> Result<VerifiedToken, TokenError> {
+async fn verify(keys: &Arc<IssuerKeys>, token: &BearerToken) -> Result<VerifiedToken, TokenError> {
     keys.verify(token, POD_IDENTITY_AUDIENCE, clock::now()).await
 }
 
@@ -45,7 +45,7 @@ async fn verify(keys: &IssuerKeys, token: &BearerToken) -> Result<VerifiedToken,
 async fn a_flood_of_unknown_key_ids_is_one_fetch() {
     let (issuer, documents) = (issuer(), Documents::start(None).await);
     documents.serve("/keys", issuer.jwks());
-    let keys = Arc::new(IssuerKeys::new(config(ISSUER, keys_at(&documents))).unwrap());
+    let keys = IssuerKeys::new(config(ISSUER, keys_at(&documents))).unwrap();
     let mut asking = tokio::task::JoinSet::new();
     for number in 0..500 {
         let header = json!({"alg": "ES256", "kid": format!("invented-{number}")}).to_string();

@@ -49,7 +49,8 @@ enum Key {
     Token(u32),
 }
 
-type Flight = (Key, u32, Lead<u8, Credentials, Refused>);
+/// The key, the token's number, the lead, and when it began.
+type Flight = (Key, u32, Lead<u8, Credentials, Refused>, Duration);
 
 /// What a naive implementation keeps: one map for each thing, and no cleverness.
 struct Model {
@@ -58,7 +59,8 @@ struct Model {
     serial: u64,
     /// token → (identity, end by the wall, end by the monotonic clock)
     known: HashMap<u32, (u8, SystemTime, Duration)>,
-    entries: HashMap<u8, (Credentials, Duration)>,
+    /// identity → (credentials, end by the monotonic clock, begin of the fetch)
+    entries: HashMap<u8, (Credentials, Duration, Duration)>,
     flights: Vec<Flight>,
     /// Those who wait, by the serial of the flight's key at that time.
     waiting: Vec<(Key, u32, Waiter<Credentials, Refused>)>,
@@ -71,7 +73,7 @@ fn identity_of(token: u32) -> u8 {
 
 impl Model {
     fn entry(&self, identity: u8) -> Option<&Credentials> {
-        let (credentials, until) = self.entries.get(&identity)?;
+        let (credentials, until, _) = self.entries.get(&identity)?;
         let live = self.now.wall + MARGIN < credentials.expires_at && self.now.monotonic + MARGIN < *until;
         live.then_some(credentials)
     }
@@ -111,7 +113,7 @@ impl Model {
                 assert!(!in_flight, "a second leader of {key:?}");
                 assert!(self.entry_of(key).is_none(), "a fetch for what is there");
                 assert_eq!(lead.token(), &token(number));
-                self.flights.push((key, number, lead));
+                self.flights.push((key, number, lead, self.now.monotonic));
                 self.waiting.push((key, number, waiter));
             }
             // How long is a matter of chance; that there was a reason, the caller checks by effect.
@@ -134,16 +136,16 @@ impl Model {
         (!self.flights.is_empty()).then(|| self.flights.remove(flight.index(self.flights.len())))
     }
 
-    fn complete(&mut self, (key, number, lead): Flight, lifetime: u64) {
+    fn complete(&mut self, (key, number, lead, begun): Flight, lifetime: u64) {
         let identity = identity_of(number);
         self.serial += 1;
         let expires_at = self.now.wall + Duration::from_secs(lifetime);
         let value = Credentials { identity, serial: self.serial, expires_at };
         let token_expires_at = self.now.wall + Duration::from_secs(3000);
         lead.complete(self.now, Ok(Issued { identity, token_expires_at, value: value.clone() }));
-        let later = self.entries.get(&identity).is_some_and(|(kept, _)| kept.expires_at > expires_at);
+        let later = self.entries.get(&identity).is_some_and(|(.., of_kept)| *of_kept > begun);
         if !later {
-            self.entries.insert(identity, (value, self.now.monotonic + Duration::from_secs(lifetime)));
+            self.entries.insert(identity, (value, self.now.monotonic + Duration::from_secs(lifetime), begun));
         }
         self.known
             .insert(number, (identity, token_expires_at, self.now.monotonic + Duration::from_secs(3000)));
@@ -153,7 +155,7 @@ impl Model {
         });
     }
 
-    fn fail(&mut self, (key, number, lead): Flight, effect: Effect) {
+    fn fail(&mut self, (key, number, lead, _): Flight, effect: Effect) {
         let before = self.entry(identity_of(number)).cloned();
         lead.complete(self.now, Err(Refused(effect)));
         if let (Key::Identity(identity), Effect::RefusesIdentity) = (key, effect) {
@@ -197,7 +199,7 @@ impl Model {
                 }
             }
             Step::Drop { flight } => {
-                if let Some((key, _, lead)) = self.take(flight) {
+                if let Some((key, _, lead, _)) = self.take(flight) {
                     drop(lead);
                     self.landed(key, |waited, _| {
                         assert!(matches!(waited, Some(Waited::Again)), "{waited:?}");
@@ -211,7 +213,7 @@ impl Model {
                     assert!(self.entry(due.identity).is_some(), "a renewal of nothing");
                     let number = (0..12).find(|number| token(*number) == *due.lead.token()).unwrap();
                     assert_eq!(identity_of(number), due.identity, "a renewal with another pod's token");
-                    self.flights.push((key, number, due.lead));
+                    self.flights.push((key, number, due.lead, self.now.monotonic));
                 }
             }
             Step::Clock { wall, monotonic } => {
