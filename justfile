@@ -7,13 +7,17 @@ _default:
 check:
     cargo check --workspace --all-targets --locked
 
-# Every test; SDKs of other languages are installed below target/ on first use.
+# Every test but the long one; SDKs of other languages are installed below target/ on first use.
 test *args:
     cargo test --workspace --locked {{args}}
 
-# The long tests as well (see CONTRIBUTING.md).
+# Every test, the long one as well (see CONTRIBUTING.md).
 long:
     cargo test --workspace --locked -- --include-ignored
+
+# 100,000 requests of many pods, forgers among them: about five minutes.
+cross-pod:
+    cargo test --release --locked -p pod-identity-local --test cross_pod -- --ignored
 
 fmt:
     cargo fmt --all

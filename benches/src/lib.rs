@@ -1,1 +1,1 @@
-//! Measurements, each a ratio in one run. The first ones come with the credential cache.
+//! For measurements, each a ratio in one run. Nothing is measured yet.

@@ -1,4 +1,7 @@
 //! `docs/errors.md` says what the code says: the same codes, in the same order, with the same cause and fix.
+//! And `SECURITY.md` names tests that exist.
+
+use std::path::Path;
 
 use pod_identity_core::error::{Blame, ErrorCode};
 
@@ -38,5 +41,17 @@ fn cause_fix_blame_and_retry_are_those_of_the_code() {
         ] {
             assert!(lines.contains(&wanted.as_str()), "{code} lacks the line: {wanted}");
         }
+    }
+}
+
+/// A path that has been moved or removed is no test.
+#[test]
+fn every_rust_file_that_the_security_page_names_exists() {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let spans = include_str!("../../../SECURITY.md").split('`').skip(1).step_by(2);
+    let files: Vec<&str> = spans.filter(|span| span.ends_with(".rs")).collect();
+    assert!(!files.is_empty());
+    for file in files {
+        assert!(workspace.join(file).is_file(), "SECURITY.md names {file}, which does not exist");
     }
 }
