@@ -135,12 +135,12 @@ error_codes! {
     CallerRefused "caller_refused" Operator false
         "The service does not accept its caller: signature, key or token of the agent."
         "Give agent and auth service the same --agent-auth, and keys or an allowed service account that match."
-    NodeMismatch "node_mismatch" Operator false
-        "The pod's token belongs to another node than the agent that presents it, or one of the two names no node."
-        "An agent may ask for the pods of its own node only; node claims need Kubernetes 1.30 or newer on the API server."
     OwnCredentials "own_credentials" Operator true
         "The service has no credentials of its own, or they are not accepted."
         "Give the agent its token (--agent-token-file) or AWS credentials, and the auth service AWS credentials that STS accepts; the message says what is missing."
+    NodeMismatch "node_mismatch" Operator false
+        "The pod's token belongs to another node than the agent that presents it, or one of the two names no node."
+        "An agent may ask for the pods of its own node only; node claims need Kubernetes 1.30 or newer on the API server."
     AccessDenied "access_denied" Operator false
         "EKS Auth denies access."
         "Allow the node's role eks-auth:AssumeRoleForPodIdentity, and let the associated role's trust policy name pods.eks.amazonaws.com."

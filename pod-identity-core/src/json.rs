@@ -127,7 +127,7 @@ mod tests {
             #[allow(dead_code)]
             token: String,
         }
-        for json in [r#""secret""#, r#"{"token": ["secret"]}"#, r#"["secret"]"#] {
+        for json in [r#""secret""#, r#"{"token": ["secret"]}"#, r#"[["secret"]]"#] {
             let error = from_slice::<Token>(json.as_bytes()).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }

@@ -137,7 +137,7 @@ async fn https_goes_through_the_proxy_of_the_environment_unless_excepted() {
 #[tokio::test]
 async fn it_does_not_start_where_it_could_serve_nobody_or_would_send_tokens_in_the_clear() {
     for (flags, named) in [
-        (&["--bind-hosts", "192.0.2.77"][..], "no address to serve credentials on"),
+        (&["--bind-hosts", "192.0.2.77"][..], "cannot serve credentials on"),
         (&["--endpoint", "http://10.0.0.1"], "http is for loopback addresses only"),
         (&["--agent-auth", "token"], "give its URL with --endpoint"),
     ] {

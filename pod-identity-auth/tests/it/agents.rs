@@ -156,7 +156,7 @@ async fn agent_and_auth_service_work_over_tls_of_a_private_authority_with_the_ag
     assert_eq!((answer.status, answer.json()["code"].as_str()), (503, Some("upstream_unavailable")));
     std::fs::remove_file(file).unwrap();
     let answer = through_agent(&stand, Some(ca), &stand.token(&pod)).await;
-    assert_eq!((answer.status, answer.json()["code"].as_str()), (503, Some("upstream_unavailable")));
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (503, Some("own_credentials")));
 }
 
 #[tokio::test]
