@@ -66,6 +66,7 @@ async fn what_a_failing_sts_says_is_told_with_the_right_exception() {
     for (status, body, expected, exception, told) in [
         (400, THROTTLED, "throttled", "ThrottlingException", 429),
         (403, EXPIRED, "own_credentials", "ServiceUnavailableException", 503),
+        (503, "", "upstream_unavailable", "ServiceUnavailableException", 503),
         (500, "", "upstream_unavailable", "ServiceUnavailableException", 503),
         (200, "<html>", "upstream_unavailable", "ServiceUnavailableException", 503),
         (200, EMPTY, "internal", "InternalServerException", 500),
