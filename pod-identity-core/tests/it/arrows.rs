@@ -41,6 +41,20 @@ fn dependencies_point_the_way_that_the_architecture_says() {
 }
 
 #[test]
+fn core_has_no_more_of_tokio_than_its_channels() {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--all-features", "--target", "all", "--edges", "normal,features"])
+        .args(["--prefix", "none", "--package", "pod-identity-core", "--invert", "tokio"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let tree = String::from_utf8(output.stdout).unwrap();
+    let features: BTreeSet<&str> =
+        tree.lines().filter_map(|line| line.strip_prefix("tokio feature \"")?.split('"').next()).collect();
+    assert_eq!(features, BTreeSet::from(["sync"]), "{tree}");
+}
+
+#[test]
 fn there_is_one_cryptography_library_and_one_tls_stack() {
     for member in ["pod-identity-agent", "pod-identity-auth", "pod-identity-local"] {
         forbid(member, &["ring", "openssl", "native-tls", "dashmap"]);
