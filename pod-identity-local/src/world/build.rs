@@ -80,6 +80,16 @@ pub(super) fn world(file: File) -> Result<World, WorldError> {
     }
     // The auth service would refuse it too, but with the name of a file of its own.
     world.associations.table().map_err(|error| WorldError::at("", error))?;
+    for (index, entry) in world.associations.associations.iter().enumerate() {
+        let roles = [("roleArn", Some(&entry.role_arn)), ("targetRoleArn", entry.target_role_arn.as_ref())];
+        for (member, role) in roles {
+            let Some(role) = role.filter(|role| world.role(role).is_none()) else { continue };
+            return Err(WorldError::at(
+                format!("associations[{index}].{member}"),
+                format!("{role} is not among roles: declare it there, or correct the association"),
+            ));
+        }
+    }
     Ok(world)
 }
 

@@ -170,8 +170,9 @@ fn a_caller_is_one_thing_with_what_belongs_to_it() {
 #[test]
 fn associations_are_checked_as_the_auth_service_checks_them() {
     let association = |cluster: &str, more: &str| {
+        let roles = roles(&[role("c", "")]);
         format!(
-            "clusters: [{{name: demo, issuer: 'https://oidc.pod-identity.test/demo'}}]\nassociations:\n  - \
+            "{roles}clusters: [{{name: demo, issuer: 'https://oidc.pod-identity.test/demo', region: a, accountId: '111122223333'}}]\nassociations:\n  - \
              {{clusterName: {cluster}, namespace: a, serviceAccount: b, roleArn: \
              'arn:aws:iam::111122223333:role/c'{more}}}\n"
         )
@@ -179,6 +180,12 @@ fn associations_are_checked_as_the_auth_service_checks_them() {
     assert!(world(&association("demo", "")).is_ok());
     refused(&association("other", ""), "", "names the cluster other, which is not declared");
     refused(&association("demo", ", associationId: b-1"), "", "associations[0]");
+    let other = association("demo", "").replace("role/c'}\n", "role/d'}\n");
+    refused(&other, "associations[0].roleArn", "111122223333:role/d is not among roles: declare it");
+    for account in ["111122223333", "777777777777"] {
+        let target = association("demo", &format!(", targetRoleArn: 'arn:aws:iam::{account}:role/d'"));
+        refused(&target, "associations[0].targetRoleArn", "role/d is not among roles");
+    }
 }
 
 #[test]
