@@ -10,9 +10,8 @@ mod random;
 mod town;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use pod_identity_runtime::clock;
 use testing::eventually::eventually;
@@ -20,7 +19,8 @@ use testing::wire::{Answer, Connection};
 
 use forgers::forge;
 use random::Random;
-use town::{Resident, Town};
+use tokio::sync::watch;
+use town::{Resident, SESSION, Town};
 
 /// Connections at once.
 const CLIENTS: u64 = 64;
@@ -58,7 +58,7 @@ async fn run(requests: u64) {
     println!("CROSS_POD_SEED={seed}");
     let town = Arc::new(Town::build().await);
     let tally = Arc::new(Tally::default());
-    let left = Arc::new(AtomicU64::new(requests));
+    let left = Arc::new(Left { requests: watch::Sender::new(requests), until: clock::monotonic() + RENEWAL });
     let mut clients = tokio::task::JoinSet::new();
     for client in 0..CLIENTS {
         let random = Random::seeded(seed.wrapping_add(client));
@@ -69,6 +69,7 @@ async fn run(requests: u64) {
         client.unwrap();
     }
     rotating.await.unwrap();
+    assert_sessions_were_replaced(&town);
 
     println!("{:#?}", tally.0.lock().unwrap());
     let forged: u64 =
@@ -83,16 +84,50 @@ async fn run(requests: u64) {
     }
 }
 
+/// Until when requests go on at least, that the first sessions end among them.
+const RENEWAL: Duration = SESSION.saturating_add(Duration::from_secs(2));
+
+/// The requests that are left, and until when there are more all the same.
+struct Left {
+    requests: watch::Sender<u64>,
+    until: Instant,
+}
+
+impl Left {
+    fn take(&self) -> bool {
+        let mut taken = false;
+        self.requests.send_if_modified(|left| {
+            taken = *left > 0;
+            *left = left.saturating_sub(1);
+            taken
+        });
+        taken || clock::monotonic() < self.until
+    }
+}
+
+/// Pods whose first session ended went on with another: a session of theirs is over, one is not.
+fn assert_sessions_were_replaced(town: &Town) {
+    let now = clock::now();
+    let mut sessions: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for session in town.laptop.sts().sessions() {
+        let pod = session.tags.value("kubernetes-pod-uid").unwrap().to_owned();
+        let expiration: jiff::Timestamp = session.expiration.parse().unwrap();
+        let (over, live) = sessions.entry(pod).or_default();
+        *(if SystemTime::from(expiration) <= now { over } else { live }) += 1;
+    }
+    let replaced = sessions.values().filter(|(over, live)| *over > 0 && *live > 0).count();
+    println!("{} pods had sessions, {replaced} of them ended and new ones", sessions.len());
+    assert!(replaced > town.pods.len() / 2, "{replaced} of {} pods: {sessions:?}", town.pods.len());
+}
+
 /// How often each issuer gets a new key.
 const ROTATIONS: u64 = 3;
 
 /// Gives every issuer a new key from time to time, and takes the oldest away.
-async fn rotate_keys(town: Arc<Town>, tally: Arc<Tally>, left: Arc<AtomicU64>, requests: u64) {
+async fn rotate_keys(town: Arc<Town>, tally: Arc<Tally>, left: Arc<Left>, requests: u64) {
     for generation in 1..=ROTATIONS {
         let until = requests - requests * generation / (ROTATIONS + 1);
-        while left.load(Ordering::Relaxed) > until {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        left.requests.subscribe().wait_for(|left| *left <= until).await.unwrap();
         town.rotate_keys();
         let pod = &town.pods[0];
         let accepted = eventually("a token of the new key is accepted", || async {
@@ -110,9 +145,9 @@ async fn ask(town: &Town, pod: &Resident, token: &str) -> Answer {
     connection.ask("GET /v1/credentials", &headers, b"").await.unwrap()
 }
 
-async fn be_many_pods(town: Arc<Town>, tally: Arc<Tally>, left: Arc<AtomicU64>, mut random: Random) {
+async fn be_many_pods(town: Arc<Town>, tally: Arc<Tally>, left: Arc<Left>, mut random: Random) {
     let mut connections: BTreeMap<usize, Connection> = BTreeMap::new();
-    while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+    while left.take() {
         let pod = random.one_of(&town.pods).clone();
         // The pod asks its own cluster's agent, or, one time in sixteen, another's.
         let agent = if random.one_in(16) { random.below(town.agents.len()) } else { pod.cluster };

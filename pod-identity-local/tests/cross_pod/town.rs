@@ -29,6 +29,8 @@ const CLUSTERS: [(&str, &str); 3] = [
 ];
 const NAMESPACES: [&str; 3] = ["shop", "bank", "kube-system"];
 const ACCOUNTS: [&str; 3] = ["cart", "default", "shop"];
+/// An agent serves a session until 15 s before its end: each of these for two seconds.
+pub(crate) const SESSION: Duration = Duration::from_secs(17);
 const LIFETIME: Duration = Duration::from_secs(600);
 
 /// A pod, and where it lives.
@@ -128,7 +130,7 @@ fn agent_sdk(laptop: &Laptop) -> SdkConfig {
 
 impl Town {
     pub(crate) async fn build() -> Self {
-        let setup = Setup { expire_after: Some(Duration::from_secs(20)), ..Setup::default() };
+        let setup = Setup { expire_after: Some(SESSION), ..Setup::default() };
         let laptop = Laptop::start(world(), setup).await.unwrap();
         let sdk = agent_sdk(&laptop);
         let (ender, shutdown) = Shutdown::manual();
