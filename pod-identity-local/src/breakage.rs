@@ -1,5 +1,6 @@
 //! Ways to break the path in one place, each a fault that people meet on real clusters.
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use clap::ValueEnum;
@@ -25,6 +26,16 @@ pub enum Breakage {
     TrustNamesOtherAccount,
 }
 
+impl fmt::Display for Breakage {
+    /// Its name, as `--break` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.to_possible_value() {
+            Some(value) => f.write_str(value.get_name()),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Breakage {
     /// What was done, for people.
     pub fn description(self) -> &'static str {
@@ -38,6 +49,11 @@ impl Breakage {
             Self::NoAssociation => "the associations were taken away",
             Self::TrustNamesOtherAccount => "the role's trust policy names a role of account 999988887777",
         }
+    }
+
+    /// Whether it changes the role's trust policy.
+    pub fn changes_trust(self) -> bool {
+        matches!(self, Self::NoTagSession | Self::WrongNamespace | Self::TrustNamesOtherAccount)
     }
 
     /// Breaks a world file that has been read as JSON. `role` is the one that the pod would get, and

@@ -21,7 +21,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use pod_identity_auth::config::{AgentAuthConfig, SessionNaming};
-use pod_identity_auth::store::AssociationFile;
+use pod_identity_auth::store::{AssociationFile, ClusterEntry};
 use pod_identity_core::identity::ClusterName;
 use pod_identity_core::token::KeySet;
 use pod_identity_core::trust::Caller;
@@ -71,6 +71,7 @@ pub struct Setup {
 pub struct Laptop {
     cluster: ClusterName,
     region: String,
+    principal: Caller,
     issuers: BTreeMap<ClusterName, Arc<Issuer>>,
     associations: AssociationFile,
     sts: Arc<Sts>,
@@ -123,8 +124,12 @@ impl Laptop {
         let (ender, shutdown) = Shutdown::manual();
         let mut tasks = JoinSet::new();
         let mut associations = world.associations.clone();
-        let (cluster, region) = chosen_cluster(&associations, setup.cluster.as_ref())?;
-        let principal = principal(&world, setup.principal)?;
+        let (cluster, region) = {
+            let chosen = chosen_cluster(&associations, setup.cluster.as_ref())?;
+            (chosen.name.clone(), chosen.region.clone().unwrap_or_else(|| "us-east-1".to_owned()))
+        };
+        let known = known_caller(&world, setup.principal)?;
+        let principal = known.caller.clone();
 
         let issuer_listener = loopback().await?;
         let issuers = issuers(&mut associations, issuer_listener.address()?, setup.algorithm)?;
@@ -132,7 +137,7 @@ impl Laptop {
 
         let sts_listener = loopback().await?;
         let sts_address = sts_listener.address()?;
-        let (auth_sdk, agent_sdk) = sdk_configs(&region, sts_address, &principal)?;
+        let (auth_sdk, agent_sdk) = sdk_configs(&region, sts_address, &credentials(known))?;
         let sts = Arc::new(sts(world, &issuers, setup.expire_after));
         serve(&mut tasks, sts_listener, StsEndpoint(sts.clone()), &shutdown);
         let inspection = loopback().await?;
@@ -151,6 +156,7 @@ impl Laptop {
         Ok(Self {
             cluster,
             region,
+            principal,
             issuers,
             associations,
             sts,
@@ -173,6 +179,11 @@ impl Laptop {
     /// The region of that cluster, for SDKs.
     pub fn region(&self) -> &str {
         &self.region
+    }
+
+    /// As whom the auth service asks STS: a service, or a role by its ARN.
+    pub fn principal(&self) -> String {
+        self.principal.principal_arn().unwrap_or_else(|| self.principal.to_string())
     }
 
     /// The issuer of that cluster.
@@ -247,42 +258,47 @@ fn serve(tasks: &mut JoinSet<()>, listener: Listener, handler: impl Handler, shu
     tasks.spawn(listener.serve(Arc::new(handler), shutdown.clone()));
 }
 
-fn chosen_cluster(
-    file: &AssociationFile,
+/// The cluster of that name, or the file's first.
+pub(crate) fn chosen_cluster<'a>(
+    file: &'a AssociationFile,
     wanted: Option<&ClusterName>,
-) -> Result<(ClusterName, String), LaptopError> {
+) -> Result<&'a ClusterEntry, LaptopError> {
     let found = match wanted {
         Some(name) => file.clusters.iter().find(|cluster| cluster.name == *name),
         None => file.clusters.first(),
     };
-    let cluster = found.ok_or_else(|| {
+    found.ok_or_else(|| {
+        let names: Vec<&str> = file.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
         LaptopError::Cluster(match wanted {
-            Some(name) => format!("the file declares no cluster {name}"),
-            None => "the file declares no cluster (clusters: - name: ...)".to_owned(),
+            Some(name) if !names.is_empty() => {
+                format!("the file declares no cluster {name} (it has: {})", names.join(", "))
+            }
+            _ => "the file declares no cluster (clusters: - name: ...)".to_owned(),
         })
-    })?;
-    let region = cluster.region.clone().unwrap_or_else(|| "us-east-1".to_owned());
-    Ok((cluster.name.clone(), region))
+    })
 }
 
-fn principal(world: &World, wanted: AuthPrincipal) -> Result<Credentials, LaptopError> {
+fn known_caller(world: &World, wanted: AuthPrincipal) -> Result<&KnownCaller, LaptopError> {
     let fits = |known: &&KnownCaller| match (wanted, &known.caller) {
         (AuthPrincipal::EksService, Caller::Service { name }) => name == "pods.eks.amazonaws.com",
         (AuthPrincipal::IamRole, Caller::Session { .. }) => true,
         _ => false,
     };
-    let known = world.callers().find(fits).ok_or(LaptopError::NoPrincipal(match wanted {
+    world.callers().find(fits).ok_or(LaptopError::NoPrincipal(match wanted {
         AuthPrincipal::EksService => "the service pods.eks.amazonaws.com",
         AuthPrincipal::IamRole => "an IAM role",
-    }))?;
+    }))
+}
+
+fn credentials(known: &KnownCaller) -> Credentials {
     let session_token = known.session_token.as_ref().map(|token| token.expose().to_owned());
-    Ok(Credentials::new(
+    Credentials::new(
         &known.access_key_id,
         known.secret_access_key.expose(),
         session_token,
         None,
         "pod-identity-local",
-    ))
+    )
 }
 
 /// One issuer for each cluster. Their key sets are served here, whatever issuer the tokens name.

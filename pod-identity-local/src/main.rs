@@ -13,10 +13,7 @@ async fn main() -> ExitCode {
     logs::start(args.log_level, logs::LogFormat::Text, &[]);
     match args.command {
         Command::Run(options) => run::run(options).await,
-        Command::Sample => {
-            print!("{}", sample::SAMPLE);
-            ExitCode::SUCCESS
-        }
+        Command::Sample => sample::print(),
         Command::CallAsPod => run::call_as_pod().await,
     }
 }

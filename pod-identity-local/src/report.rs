@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use pod_identity_core::error::ErrorCode;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::args::Output;
@@ -26,21 +26,29 @@ pub struct Failure {
     pub link: &'static str,
     /// The stable code.
     pub code: String,
-    /// What went wrong.
-    pub cause: String,
+    /// What went wrong: a line for each who tells it.
+    #[serde(serialize_with = "in_one_line")]
+    pub cause: Vec<String>,
     /// How to mend it.
     pub fix: String,
+    /// The status to exit with.
+    #[serde(skip)]
+    pub status: u8,
+}
+
+fn in_one_line<S: Serializer>(lines: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&lines.join(" "))
 }
 
 impl Failure {
     /// A failure with one of the project's codes.
     pub fn new(link: &'static str, code: ErrorCode, cause: impl Into<String>) -> Self {
-        Self { link, code: code.to_string(), cause: cause.into(), fix: code.fix().to_owned() }
+        Self::local(link, code.as_str(), cause, code.fix())
     }
 
     /// A failure of the laptop program itself, which has its own codes.
     pub fn local(link: &'static str, code: &str, cause: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { link, code: code.to_owned(), cause: cause.into(), fix: fix.into() }
+        Self { link, code: code.to_owned(), cause: vec![cause.into()], fix: fix.into(), status: 1 }
     }
 
     /// Tells people, on standard error.
@@ -49,7 +57,7 @@ impl Failure {
             "start" | "command" => eprintln!("\nerror[{}]", self.code),
             link => eprintln!("\nerror[{}]: the {link} link does not hold", self.code),
         }
-        eprintln!("  cause: {}", self.cause);
+        eprintln!("  cause: {}", self.cause.join("\n         "));
         eprintln!("  fix:   {}", self.fix);
     }
 }
@@ -59,13 +67,14 @@ impl Failure {
 pub struct Report {
     output: Output,
     to_stderr: bool,
+    principal: Option<String>,
     links: Vec<Link>,
 }
 
 impl Report {
     /// A report in that form; on standard error where standard output is a command's.
     pub fn new(output: Output, to_stderr: bool) -> Self {
-        Self { output, to_stderr, links: Vec::new() }
+        Self { output, to_stderr, principal: None, links: Vec::new() }
     }
 
     /// Says something beside the chain; programs do not read it.
@@ -75,28 +84,58 @@ impl Report {
         }
     }
 
-    /// Shows a link that held.
-    pub fn link(&mut self, link: &'static str, facts: Value, checked: impl Into<String>) {
-        let link = Link { link, checked: checked.into(), facts };
-        self.say(&format!("ok  {:<12} {}", link.link, link.checked));
-        self.links.push(link);
+    /// Remembers as whom the auth service acts: a service, or a role by its ARN.
+    pub fn acts_as(&mut self, principal: String) {
+        self.principal = Some(principal);
     }
 
-    /// Shows the end: for programs, everything in one object.
-    pub fn end(&self, failure: Option<&Failure>, environment: &[(String, String)]) {
+    /// Shows a link that held.
+    pub fn link(&mut self, link: &'static str, facts: Value, checked: impl Into<String>) {
+        self.link_with_parts(link, facts, checked, &[]);
+    }
+
+    /// Shows a link that held and has parts, which people get on lines of their own.
+    pub fn link_with_parts(
+        &mut self,
+        link: &'static str,
+        facts: Value,
+        checked: impl Into<String>,
+        parts: &[String],
+    ) {
+        let mut checked = checked.into();
+        let below: String = parts.iter().map(|part| format!("\n{:17}{part}", "")).collect();
+        self.say(&format!("ok  {link:<12} {checked}{below}"));
+        if !parts.is_empty() {
+            checked = format!("{checked} {}", parts.join(", "));
+        }
+        self.links.push(Link { link, checked, facts });
+    }
+
+    /// Shows that every link held, and what can be used from now on.
+    pub fn hold(&self, environment: &[(String, String)], inspection_url: &str) {
+        self.end(None, environment, Some(inspection_url));
+    }
+
+    /// Shows the link that does not hold.
+    pub fn fail(&self, failure: &Failure) {
+        self.end(Some(failure), &[], None);
+        failure.tell();
+    }
+
+    /// For programs, everything in one object.
+    fn end(&self, failure: Option<&Failure>, environment: &[(String, String)], inspection_url: Option<&str>) {
         if self.output == Output::Json {
             let environment: Value =
                 environment.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
             let all = serde_json::json!({
                 "ok": failure.is_none(),
+                "principal": self.principal,
                 "chain": self.links,
                 "error": failure,
                 "environment": environment,
+                "inspectionUrl": inspection_url,
             });
             self.write(&format!("{all:#}"));
-        }
-        if let Some(failure) = failure {
-            failure.tell();
         }
     }
 

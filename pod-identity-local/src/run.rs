@@ -1,14 +1,17 @@
 //! `run`: start everything, show each link of the chain, then be the pod.
 
 mod chain;
+mod fix;
 mod pod;
+mod program;
 
 pub use pod::call_as_pod;
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use pod_identity_auth::store::AssociationEntry;
 use pod_identity_core::arn::RoleArn;
-use pod_identity_core::identity::ClusterName;
 use pod_identity_runtime::shutdown::Shutdown;
 use serde_json::{Value, json};
 
@@ -16,7 +19,7 @@ use self::chain::Chain;
 use self::pod::PodEnvironment;
 use crate::args::RunArgs;
 use crate::breakage::Breakage;
-use crate::laptop::{AuthPrincipal, Laptop, Setup, Workload};
+use crate::laptop::{AuthPrincipal, Laptop, Setup, Workload, chosen_cluster};
 use crate::report::{Failure, Report};
 use crate::sample::SAMPLE;
 use crate::world::World;
@@ -27,8 +30,8 @@ pub async fn run(args: RunArgs) -> ExitCode {
     match run_chain(&args, &mut report).await {
         Ok(code) => code,
         Err(failure) => {
-            report.end(Some(&failure), &[]);
-            ExitCode::FAILURE
+            report.fail(&failure);
+            ExitCode::from(failure.status)
         }
     }
 }
@@ -59,6 +62,7 @@ async fn run_chain(args: &RunArgs, report: &mut Report) -> Result<ExitCode, Fail
         ..Setup::default()
     };
     let laptop = Laptop::start(world, setup).await.map_err(|error| start_failure(&error))?;
+    report.acts_as(laptop.principal());
     let pod = PodEnvironment::new(&laptop).map_err(|error| start_failure(&error))?;
 
     Chain { laptop: &laptop, workload: &workload, breakage: args.breakage, pod: &pod }.walk(report).await?;
@@ -89,16 +93,16 @@ fn prepare(args: &RunArgs) -> Result<(World, Workload), Failure> {
         None => ("the built-in file".to_owned(), SAMPLE.to_owned()),
         Some(path) => {
             let text = std::fs::read_to_string(path)
-                .map_err(|error| file_failure(&path.display().to_string(), &error))?;
+                .map_err(|error| unreadable(&path.display().to_string(), &error))?;
             (path.display().to_string(), text)
         }
     };
     // The text as it is first: what is wrong with it should be told with the user's own lines.
     let world = World::from_yaml(&text).map_err(|error| file_failure(&name, &error))?;
     let associations = &world.associations;
-    let cluster: Option<&ClusterName> =
-        args.cluster.as_ref().or_else(|| associations.clusters.first().map(|cluster| &cluster.name));
-    let of_cluster = || associations.associations.iter().filter(|entry| Some(&entry.cluster_name) == cluster);
+    let cluster =
+        &chosen_cluster(associations, args.cluster.as_ref()).map_err(|error| start_failure(&error))?.name;
+    let of_cluster = || associations.associations.iter().filter(|entry| entry.cluster_name == *cluster);
     let first = of_cluster().next();
     let namespace = args.namespace.clone().or_else(|| Some(first?.namespace.clone()));
     let service_account = args.service_account.clone().or_else(|| Some(first?.service_account.clone()));
@@ -110,17 +114,48 @@ fn prepare(args: &RunArgs) -> Result<(World, Workload), Failure> {
             "Add one, or give --namespace and --service-account.",
         ));
     };
-    let role = of_cluster()
+    let association = of_cluster()
         .find(|entry| entry.namespace == namespace && entry.service_account == service_account)
-        .map(|entry| entry.role_arn.clone());
+        .cloned();
     let workload = Workload::new(namespace, service_account, args.pod.clone());
     let workload = workload.map_err(|error| start_failure(&error))?;
-    let world = match (args.breakage, role) {
-        (Some(breakage), Some(role)) => broken(&text, breakage, &role, principal(args), &world)
+    if let Some(breakage) = args.breakage {
+        refuse_without_effect(breakage, &workload, association.as_ref())?;
+    }
+    let world = match (args.breakage, association) {
+        (Some(breakage), Some(entry)) => broken(&text, breakage, &entry.role_arn, principal(args), &world)
             .map_err(|error| file_failure(&name, error.as_ref()))?,
         _ => world,
     };
     Ok((world, workload))
+}
+
+/// A run that was to be broken and is not would teach the wrong thing.
+fn refuse_without_effect(
+    breakage: Breakage,
+    pod: &Workload,
+    association: Option<&AssociationEntry>,
+) -> Result<(), Failure> {
+    let (cause, fix) = match association {
+        None if breakage.changes_trust() || breakage == Breakage::NoAssociation => (
+            format!(
+                "--break {breakage} would change nothing: service account {} in namespace {} has no association \
+                 in the file",
+                pod.service_account, pod.namespace
+            ),
+            "Choose a pod that has an association, with --cluster, --namespace and --service-account.",
+        ),
+        Some(entry) if breakage == Breakage::NoTagSession && entry.disable_session_tags => (
+            format!(
+                "--break {breakage} would change nothing: the association of service account {} in namespace {} \
+                 has disableSessionTags, so sts:TagSession is not asked for",
+                pod.service_account, pod.namespace
+            ),
+            "Choose a pod whose association has session tags, or --break trust-names-other-account.",
+        ),
+        _ => return Ok(()),
+    };
+    Err(Failure::local("start", "break_without_effect", cause, fix))
 }
 
 fn broken(
@@ -140,6 +175,18 @@ fn broken(
     };
     breakage.apply_to_file(&mut file, role, &principal);
     Ok(World::from_yaml(&file.to_string())?)
+}
+
+fn unreadable(name: &str, error: &std::io::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::InvalidData => file_failure(name, error),
+        _ => Failure::local(
+            "start",
+            "file_invalid",
+            format!("{name}: {error}"),
+            "Check the path and its permissions.",
+        ),
+    }
 }
 
 fn file_failure(name: &str, error: &dyn std::error::Error) -> Failure {

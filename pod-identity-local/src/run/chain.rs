@@ -7,6 +7,7 @@ use pod_identity_runtime::outbound::Outbound;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::fix;
 use super::pod::{PodEnvironment, TOKEN_LIFETIME};
 use crate::breakage::Breakage;
 use crate::laptop::{Laptop, Workload};
@@ -106,16 +107,16 @@ impl Chain<'_> {
         let code = code.parse().unwrap_or(ErrorCode::Internal);
         // The message for pods ends with the fix and the code; here both stand apart.
         let ending = format!(". {} [{code}]", code.fix());
-        let mut cause = message.strip_suffix(&ending).unwrap_or(message).to_owned();
+        let cause = message.strip_suffix(&ending).unwrap_or(message);
+        let mut failure = Failure::new(broken_link(code), code, cause);
+        let sts = self.laptop.sts();
         if code == ErrorCode::RoleTrustRefused
-            && let Some(denial) = self.laptop.sts().last_denial()
+            && let Some(denial) = sts.last_denial()
         {
-            cause = format!(
-                "{cause}\n         (STS does not say why; the local one does: {})",
-                denial.explanation
-            );
+            failure.cause.push(format!("(STS does not say why; the local one does: {})", denial.explanation));
+            failure.fix = fix::of(&denial, sts.world()).unwrap_or(failure.fix);
         }
-        Failure::new(broken_link(code), code, cause)
+        failure
     }
 
     fn tell_token(&self, report: &mut Report) {
@@ -172,19 +173,26 @@ impl Chain<'_> {
 
 fn tell_session(report: &mut Report, session: &SessionView) {
     let tagged = if session.tags.is_empty() { "" } else { " and sts:TagSession" };
-    report.link(
+    let used = format!("sts:AssumeRole{tagged}");
+    let callers = &session.chain;
+    let mut lines = callers.iter().enumerate().map(|(index, caller)| match index {
+        0 => format!("the role's trust policy allows {caller} {used}"),
+        _ => format!("and the target role's allows {caller} {used}"),
+    });
+    let first = lines.next().unwrap_or_default();
+    report.link_with_parts(
         "trust",
         json!({"roleArn": session.role_arn, "chain": session.chain}),
-        format!("the role's trust policy allows {} sts:AssumeRole{tagged}", session.chain.join(", then ")),
+        first,
+        &lines.collect::<Vec<_>>(),
     );
-    let tags: String =
-        session.tags.iter().map(|(key, value)| format!("\n{:17}{key} = {value}", "")).collect();
-    let tags = if tags.is_empty() { ", without tags".to_owned() } else { format!(", with the tags{tags}") };
-    report.link(
+    let tags: Vec<String> = session.tags.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+    report.link_with_parts(
         "session",
         json!({"arn": session.assumed_role_arn, "tags": session.tags,
                "transitiveTagKeys": session.transitive_tag_keys}),
-        format!("{}{tags}", session.session_name),
+        format!("{}, with{} tags", session.session_name, if tags.is_empty() { "out" } else { " the" }),
+        &tags,
     );
 }
 

@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::program;
 use crate::args::RunArgs;
 use crate::laptop::{Laptop, Workload, write_private};
 use crate::report::{Failure, Report};
@@ -58,8 +59,7 @@ impl PodEnvironment {
         // Behind a proxy the laptop's own addresses must not go there.
         for name in ["NO_PROXY", "no_proxy"] {
             let others = std::env::var(name).unwrap_or_default();
-            let separator = if others.is_empty() { "" } else { "," };
-            variables.push(variable(name, format!("{others}{separator}127.0.0.1,localhost")));
+            variables.push(variable(name, with_loopback(&others)));
         }
         Ok(Self { token_file, variables })
     }
@@ -95,7 +95,9 @@ impl PodEnvironment {
         mut shutdown: Shutdown,
     ) -> Result<ExitCode, Failure> {
         if let Some((program, rest)) = args.program.split_first() {
-            report.end(None, &self.variables);
+            // An object that says `ok` must not stand before a command that there is not.
+            program::look_up(program).map_err(|error| not_started(program, &error))?;
+            report.hold(&self.variables, &laptop.inspection_url());
             return Ok(self.run_command(program, rest).await);
         }
         let arn = self.call().await?;
@@ -104,7 +106,7 @@ impl PodEnvironment {
             json!({"arn": arn}),
             format!("an app with nothing but a pod's variables calls sts:GetCallerIdentity: {arn}"),
         );
-        report.end(None, &self.variables);
+        report.hold(&self.variables, &laptop.inspection_url());
         report.say(&format!("\n{arn}"));
         if !args.once {
             self.invite(laptop, report);
@@ -129,17 +131,9 @@ impl PodEnvironment {
         match status(self.command(program).args(args)).await {
             Ok(status) => exit_code(status),
             Err(error) => {
-                let name = program.to_string_lossy();
-                // The statuses of POSIX shells.
-                let (code, cause, status) = match error.kind() {
-                    std::io::ErrorKind::NotFound => {
-                        ("command_not_found", format!("there is no program {name:?} on the PATH"), 127)
-                    }
-                    _ => ("command_not_started", format!("{name:?}: {error}"), 126),
-                };
-                Failure::local("command", code, cause, "Install it, or give another command after `--`.")
-                    .tell();
-                ExitCode::from(status)
+                let failure = not_started(program, &error);
+                failure.tell();
+                ExitCode::from(failure.status)
             }
         }
     }
@@ -162,13 +156,45 @@ impl PodEnvironment {
     fn invite(&self, laptop: &Laptop, report: &Report) {
         report.say("\nTo be this pod in another shell, paste:\n");
         report.say("  unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE \\");
-        report.say("    AWS_ROLE_ARN AWS_WEB_IDENTITY_TOKEN_FILE AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
+        report.say("    AWS_DEFAULT_PROFILE AWS_ROLE_ARN AWS_WEB_IDENTITY_TOKEN_FILE \\");
+        report.say("    AWS_CONTAINER_CREDENTIALS_RELATIVE_URI AWS_ENDPOINT_URL AWS_CA_BUNDLE");
         for (name, value) in &self.variables {
             report.say(&format!("  export {name}='{}'", value.replace('\'', r"'\''")));
         }
         report.say(&format!("\nSessions and their tags: {}/sessions", laptop.inspection_url()));
         report.say("The token is replaced every 8 minutes. Ctrl-C ends it all.");
     }
+}
+
+/// The hosts that no proxy serves, and the laptop's own among them.
+fn with_loopback(hosts: &str) -> String {
+    let mut all: Vec<&str> = hosts.split(',').map(str::trim).filter(|host| !host.is_empty()).collect();
+    for own in ["127.0.0.1", "localhost"] {
+        if !all.contains(&own) {
+            all.push(own);
+        }
+    }
+    all.join(",")
+}
+
+/// Why a command does not run, with the statuses of POSIX shells.
+fn not_started(program: &OsStr, error: &std::io::Error) -> Failure {
+    let name = program.to_string_lossy();
+    let (code, cause, fix, status) = match error.kind() {
+        std::io::ErrorKind::NotFound => (
+            "command_not_found",
+            format!("there is no program {name:?} on the PATH"),
+            "Install it, or give another command after `--`.",
+            127,
+        ),
+        _ => (
+            "command_not_started",
+            format!("{name:?}: {error}"),
+            "Make it executable, or give another command after `--`.",
+            126,
+        ),
+    };
+    Failure { status, ..Failure::local("command", code, cause, fix) }
 }
 
 /// Runs a command to its end. Ctrl-C is the command's alone: a terminal sends it to both, and a shell or

@@ -50,9 +50,13 @@ async fn run_once_prints_every_link_and_the_arn() {
 
 #[tokio::test]
 async fn json_is_one_object_with_the_chain_and_the_environment() {
-    for args in
-        [&["run", "--once", "--output", "json"][..], &["run", "--once", "--self-managed", "--output=json"]]
-    {
+    for (args, principal) in [
+        (&["run", "--once", "--output", "json"][..], "pods.eks.amazonaws.com"),
+        (
+            &["run", "--once", "--self-managed", "--output=json"],
+            "arn:aws:iam::111122223333:role/pod-identity-auth",
+        ),
+    ] {
         let run = ran(local(args)).await;
         assert_eq!(run.code, Some(0), "{run:#?}");
         let all: Value = serde_json::from_str(&run.stdout).unwrap();
@@ -61,6 +65,12 @@ async fn json_is_one_object_with_the_chain_and_the_environment() {
         assert_eq!(links, ["token", "association", "trust", "session", "credentials", "call"]);
         let environment = all["environment"].as_object().unwrap();
         assert_eq!(environment["AWS_REGION"], "eu-west-1");
+        assert_eq!(all["principal"], principal);
+        assert!(all["inspectionUrl"].as_str().unwrap().starts_with("http://127.0.0.1:"), "{run:#?}");
+        for link in all["chain"].as_array().unwrap() {
+            let checked = link["checked"].as_str().unwrap();
+            assert!(!checked.contains('\n') && !checked.contains("  "), "{checked:?}");
+        }
         let url = environment["AWS_CONTAINER_CREDENTIALS_FULL_URI"].as_str().unwrap();
         assert!(url.starts_with("http://127.0.0.1:") && url.ends_with("/v1/credentials"), "{url}");
         let secrets = ["SecretAccessKey", "secretAccessKey", "essionToken", "SECRET", "eyJ"];
@@ -80,7 +90,17 @@ async fn json_tells_a_failure_too() {
     assert!(all["error"]["fix"].as_str().unwrap().contains("Create an association"));
     let links: Vec<&Value> = all["chain"].as_array().unwrap().iter().map(|link| &link["link"]).collect();
     assert_eq!(links, ["token"]);
-    assert_eq!(all["environment"], json!({}));
+    assert_eq!((&all["environment"], &all["inspectionUrl"]), (&json!({}), &Value::Null));
+}
+
+#[tokio::test]
+async fn json_is_not_ok_before_a_command_that_cannot_be_run() {
+    for (program, code) in [("no-such-program", "command_not_found"), ("/", "command_not_started")] {
+        let run = ran(local(&["run", "--output", "json", "--", program])).await;
+        let object = run.stderr.split("\nerror[").next().unwrap();
+        let all: Value = serde_json::from_str(object).unwrap();
+        assert_eq!((&all["ok"], &all["error"]["code"]), (&json!(false), &json!(code)), "{run:#?}");
+    }
 }
 
 /// What the caller of the tests below has set, beside `HOME` and `PATH`.
@@ -119,6 +139,14 @@ async fn a_command_has_the_pods_aws_variables_and_none_of_its_callers() {
         assert_eq!(seen[name], std::env::var(name).unwrap(), "{name}");
     }
     assert_eq!((seen["TEAM"], seen["NO_PROXY"]), ("kept", "example.test,127.0.0.1,localhost"));
+    for (before, after) in [
+        ("127.0.0.1,localhost", "127.0.0.1,localhost"),
+        ("localhost, example.test", "localhost,example.test,127.0.0.1"),
+    ] {
+        let mut command = local(&["run", "--", "sh", "-c", "echo $no_proxy"]);
+        command.env("no_proxy", before);
+        assert_eq!(ran(command).await.stdout.trim(), after);
+    }
     // The chain stands beside a command's output, not in it.
     assert!(run.stderr.contains("ok  credentials"), "{run:#?}");
 }
@@ -149,7 +177,8 @@ async fn a_command_that_cannot_be_run_is_named() {
     ] {
         let run = ran(local(&["run", "--", program])).await;
         assert_eq!((run.code, &*run.stdout), (Some(code), ""), "{run:#?}");
-        for words in [words, "cause:", "fix:", "error[command_not_"] {
+        let fix = if code == 127 { "fix:   Install it, or" } else { "fix:   Make it executable, or" };
+        for words in [words, "cause:", fix, "error[command_not_"] {
             assert!(run.stderr.contains(words), "{words}: {run:#?}");
         }
     }
@@ -188,6 +217,115 @@ async fn everything_that_can_be_broken_is_told_with_code_cause_and_fix() {
 }
 
 #[tokio::test]
+async fn the_fix_of_a_trust_refusal_is_of_that_refusal() {
+    for (breakage, fixes) in [
+        (
+            "no-tag-session",
+            ["Add sts:TagSession to the Action of statement 1 of the role's trust policy."; 2],
+        ),
+        (
+            "wrong-namespace",
+            ["Make the condition aws:RequestTag/kubernetes-namespace of statement 1 accept \"default\", or run the \
+              pod where it holds."; 2],
+        ),
+        (
+            "trust-names-other-account",
+            [
+                "Let a statement of the role's trust policy name pods.eks.amazonaws.com as Principal.",
+                "Let a statement of the role's trust policy name \
+                 arn:aws:iam::111122223333:role/pod-identity-auth as Principal.",
+            ],
+        ),
+        ("expired-token", ["Read the token file again before each request"; 2]),
+        ("wrong-audience", ["Project the token with audience pods.eks.amazonaws.com and no other."; 2]),
+        ("no-association", ["Create an association for this cluster, namespace and service account."; 2]),
+    ] {
+        for (mode, fix) in [&["--once"][..], &["--once", "--self-managed"]].into_iter().zip(fixes) {
+            let run = ran(local(&[&["run", "--break", breakage], mode].concat())).await;
+            assert!(run.stderr.contains(&format!("\n  fix:   {fix}")), "{breakage} {mode:?}: {run:#?}");
+        }
+    }
+    let of_app = "Service: pods.eks.amazonaws.com}";
+    let auth = "Principal: {AWS: \"arn:aws:iam::111122223333:role/pod-identity-auth\"}";
+    let service = format!("Effect: Allow\n          Principal: {{{of_app}");
+    let without_permissions = SAMPLE.split("    permissions:").next().unwrap().to_owned()
+        + "\n# For IRSA"
+        + SAMPLE.split("\n# For IRSA").nth(1).unwrap();
+    for (text, mode, fix) in [
+        (
+            SAMPLE.replace(&service, &service.replace("Allow", "Deny")),
+            &["--once"][..],
+            "Take statement 1 out of the role's trust policy, or narrow it: it denies sts:AssumeRole.",
+        ),
+        (
+            without_permissions.replace(auth, "Principal: {AWS: \"111122223333\"}"),
+            &["--once", "--self-managed"],
+            "Let an identity policy of arn:aws:iam::111122223333:role/pod-identity-auth allow sts:AssumeRole on \
+             arn:aws:iam::111122223333:role/app.",
+        ),
+    ] {
+        let file = written(&text);
+        let run = ran(local(&[&["run", "-f", file.path().to_str().unwrap()], mode].concat())).await;
+        assert!(run.stderr.contains(&format!("\n  fix:   {fix}")), "{run:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_breakage_that_would_change_nothing_is_refused() {
+    let untagged = written(&format!("{SAMPLE}    disableSessionTags: true\n"));
+    let untagged = ["-f", untagged.path().to_str().unwrap()];
+    let nobody = ["--service-account", "nobody"];
+    for (breakage, pod, words) in [
+        ("no-tag-session", nobody, "service account nobody in namespace default has no association"),
+        ("wrong-namespace", nobody, "has no association"),
+        ("trust-names-other-account", nobody, "has no association"),
+        ("no-association", nobody, "has no association"),
+        ("no-tag-session", untagged, "has disableSessionTags"),
+    ] {
+        let run = ran(local(&[&["run", "--once", "--break", breakage], &pod[..]].concat())).await;
+        assert_eq!((run.code, &*run.stdout), (Some(1), ""), "{run:#?}");
+        let cause = format!("cause: --break {breakage} would change nothing: ");
+        for words in ["error[break_without_effect]", &*cause, words, "fix:   Choose a pod "] {
+            assert!(run.stderr.contains(words), "{breakage}: no {words:?} in {run:#?}");
+        }
+    }
+    for (breakage, pod, code) in [
+        ("expired-token", nobody, "token_expired"),
+        ("wrong-audience", nobody, "token_audience_wrong"),
+        ("wrong-namespace", untagged, "role_trust_refused"),
+        ("trust-names-other-account", untagged, "role_trust_refused"),
+    ] {
+        let run = ran(local(&[&["run", "--once", "--break", breakage], &pod[..]].concat())).await;
+        assert_eq!(run.code, Some(1), "{breakage}: {run:#?}");
+        assert!(run.stderr.contains(&format!("error[{code}]")), "{breakage}: {run:#?}");
+    }
+}
+
+#[tokio::test]
+async fn each_role_of_a_chain_has_its_line_of_trust() {
+    let target = "  - arn: arn:aws:iam::111122223333:role/target\n    trust: {Statement: {Effect: Allow, Principal: \
+                  {AWS: \"arn:aws:iam::111122223333:role/app\"}, Action: \"sts:*\"}}\nassociations:";
+    let chained = SAMPLE
+        .replace("\nroles:\n", "\nroles:\n@")
+        .replace('@', target.strip_suffix("associations:").unwrap());
+    let file = written(&format!("{chained}    targetRoleArn: arn:aws:iam::111122223333:role/target\n"));
+    let run = ran(local(&["run", "--once", "-f", file.path().to_str().unwrap()])).await;
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    let mut lines = run.stdout.lines().skip_while(|line| !line.starts_with("ok  trust"));
+    let words = "the role's trust policy allows pods.eks.amazonaws.com sts:AssumeRole and sts:TagSession";
+    assert!(lines.next().unwrap().ends_with(words), "{run:#?}");
+    let words = "and the target role's allows arn:aws:sts::111122223333:assumed-role/app/eks-laptop-app-1-";
+    assert!(lines.next().unwrap().trim_start().starts_with(words), "{run:#?}");
+}
+
+#[tokio::test]
+async fn a_cluster_that_the_file_has_not_is_told_with_those_that_it_has() {
+    let run = ran(local(&["run", "--once", "--cluster", "foo"])).await;
+    assert_eq!((run.code, &*run.stdout), (Some(1), ""), "{run:#?}");
+    assert!(run.stderr.contains("cause: the file declares no cluster foo (it has: laptop)"), "{run:#?}");
+}
+
+#[tokio::test]
 async fn what_is_broken_is_the_pod_that_runs_not_the_files_first() {
     let second = SAMPLE.replace("role/app\n    trust:", "role/second\n    trust:").replace(
         "associations:\n",
@@ -216,6 +354,12 @@ fn written(text: &str) -> tempfile::NamedTempFile {
 async fn the_sample_is_a_file_to_start_from() {
     let sample = ran(local(&["sample"])).await;
     assert_eq!((sample.code, &*sample.stdout), (Some(0), SAMPLE));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut unread = local(&["sample"]);
+    unread.stdout(writer).stderr(Stdio::piped());
+    let ended = unread.spawn().unwrap().wait_with_output().await.unwrap();
+    assert_eq!((ended.status.code(), &*ended.stderr), (Some(0), &b""[..]));
     let renamed = written(&sample.stdout.replace("laptop", "mine"));
     let run = ran(local(&["run", "--once", "-f", renamed.path().to_str().unwrap()])).await;
     assert_eq!(run.code, Some(0), "{run:#?}");
@@ -235,6 +379,11 @@ async fn a_broken_file_is_told_with_its_name_the_place_and_the_fix() {
         ),
         ("roleArn: arn:aws:iam", "rolArn: arn:aws:iam", "rolArn"),
         ("- clusterName: laptop", "- clusterName: other", "other"),
+        (
+            "roleArn: arn:aws:iam::111122223333:role/app",
+            "roleArn: arn:aws:iam::111122223333:role/ap",
+            "associations[0].roleArn",
+        ),
         ("accounts: [", "accounts: [[", "line "),
     ] {
         let text = SAMPLE.replacen(from, to, 1);
@@ -250,6 +399,7 @@ async fn a_broken_file_is_told_with_its_name_the_place_and_the_fix() {
     let run = ran(local(&["run", "--once", "-f", "/no/such/file"])).await;
     assert_eq!(run.code, Some(1));
     assert!(run.stderr.contains("/no/such/file: No such file"), "{run:#?}");
+    assert!(run.stderr.contains("fix:   Check the path and its permissions."), "{run:#?}");
 }
 
 #[tokio::test]
@@ -257,16 +407,22 @@ async fn without_once_it_stays_up_until_a_signal() {
     for signal in ["INT", "TERM"] {
         let mut child = local(&["run"]).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut sessions = String::new();
+        let (mut sessions, mut unset) = (String::new(), String::new());
         loop {
             let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("stuck").unwrap();
             let line = line.expect("it ended by itself");
+            if line.contains("AWS_") && !line.contains('=') {
+                unset.push_str(&line);
+            }
             if let Some(url) = line.strip_prefix("Sessions and their tags: ") {
                 sessions = url.to_owned();
             }
             if line.contains("Ctrl-C ends it all") {
                 break;
             }
+        }
+        for name in ["AWS_ENDPOINT_URL", "AWS_CA_BUNDLE", "AWS_DEFAULT_PROFILE", "AWS_PROFILE"] {
+            assert!(unset.split_whitespace().any(|word| word == name), "{name}: {unset}");
         }
         let getter = Outbound::default().getter().unwrap();
         let page = getter.get(&sessions, None, 1024 * 1024).await.unwrap();

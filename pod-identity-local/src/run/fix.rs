@@ -1,0 +1,107 @@
+//! What mends a trust policy that refuses, from what the local STS knows of the refusal.
+
+use pod_identity_core::trust::{Denial, Miss, Reason, Verdict};
+
+use crate::sts::DenialView;
+use crate::world::World;
+
+/// The mend of that very refusal; `None` where only the general one is known.
+pub(super) fn of(view: &DenialView, world: &World) -> Option<String> {
+    let Some(denial) = &view.denial else {
+        return (view.code == "role_unknown")
+            .then(|| format!("Add {} to roles, or correct the association's roleArn.", view.role_arn));
+    };
+    let caller = principal(&denial.caller, world);
+    let (action, role) = (denial.action, &denial.role);
+    let denies = |verdict: &Verdict, whose: &str| {
+        format!("Take {} out of {whose}, or narrow it: it denies {action}.", verdict.statement)
+    };
+    match &denial.reason {
+        Reason::TrustExplicitDeny(verdict) => Some(denies(verdict, "the role's trust policy")),
+        Reason::IdentityExplicitDeny(verdict) => {
+            Some(denies(verdict, &format!("the identity policies of {caller}")))
+        }
+        Reason::SessionExplicitDeny(verdict) => {
+            Some(denies(verdict, &format!("the session policy of {}", denial.caller)))
+        }
+        Reason::TrustNoStatement(None) => {
+            Some(format!("Add a statement to the role's trust policy that allows {action} to {caller}."))
+        }
+        Reason::TrustNoStatement(Some(nearest)) => trust(denial, nearest, &caller),
+        Reason::IdentityPolicyMissing(_) => {
+            Some(format!("Let an identity policy of {caller} allow {action} on {role}."))
+        }
+        Reason::SessionPolicyMissing(_) => {
+            Some(format!("Let the session policy of {} allow {action} on {role}.", denial.caller))
+        }
+        _ => None,
+    }
+}
+
+fn trust(denial: &Denial, nearest: &Verdict, caller: &str) -> Option<String> {
+    // What a statement for somebody else asks is not what this caller lacks.
+    if nearest.misses.iter().any(|miss| matches!(miss, Miss::Principal { .. })) {
+        return Some(format!("Let a statement of the role's trust policy name {caller} as Principal."));
+    }
+    let fixes: Option<Vec<String>> =
+        nearest.misses.iter().map(|miss| missed(denial, &nearest.statement.to_string(), miss)).collect();
+    fixes.map(|fixes| fixes.join(" "))
+}
+
+fn missed(denial: &Denial, statement: &str, miss: &Miss) -> Option<String> {
+    let action = denial.action;
+    match miss {
+        // A `NotAction`, which is told with these words, would not be mended by an addition.
+        Miss::Action { wanted, .. } if wanted.iter().any(|text| text.starts_with("all but ")) => {
+            Some(format!(
+                "Let {statement} of the role's trust policy allow {action}: its NotAction leaves it out."
+            ))
+        }
+        Miss::Action { .. } => {
+            Some(format!("Add {action} to the Action of {statement} of the role's trust policy."))
+        }
+        Miss::Condition { key, operator, actual, .. } => {
+            let accepted = match actual {
+                Some(_) if operator == "Null" => "a request that has it".to_owned(),
+                Some(values) => {
+                    values.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(" and ")
+                }
+                None => "a request without it".to_owned(),
+            };
+            Some(format!(
+                "Make the condition {key} of {statement} accept {accepted}, or run the pod where it holds."
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// The caller as a policy names it: of a session its role, where the file has it.
+fn principal(caller: &str, world: &World) -> String {
+    let of_session = |role: &&crate::world::Role| caller.starts_with(&role.arn.session(""));
+    world.roles().find(of_session).map_or_else(|| caller.to_owned(), |role| role.arn.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::SAMPLE;
+
+    #[test]
+    fn a_role_that_is_not_there_is_to_be_declared() {
+        let view = |code| DenialView {
+            request_id: String::new(),
+            time: String::new(),
+            code,
+            action: "sts:AssumeRole",
+            role_arn: "arn:aws:iam::111122223333:role/none".to_owned(),
+            caller: "pods.eks.amazonaws.com".to_owned(),
+            explanation: String::new(),
+            denial: None,
+        };
+        let world = World::from_yaml(SAMPLE).unwrap();
+        let fix = "Add arn:aws:iam::111122223333:role/none to roles, or correct the association's roleArn.";
+        assert_eq!(of(&view("role_unknown"), &world).as_deref(), Some(fix));
+        assert_eq!(of(&view("another"), &world), None);
+    }
+}
