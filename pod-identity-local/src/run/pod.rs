@@ -54,6 +54,8 @@ impl PodEnvironment {
             variable("AWS_ENDPOINT_URL_STS", laptop.sts_url()),
             variable("AWS_CONFIG_FILE", path(&empty)),
             variable("AWS_SHARED_CREDENTIALS_FILE", path(&empty)),
+            // boto3 reads this one too, and before it asks an agent.
+            variable("BOTO_CONFIG", path(&empty)),
             variable("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
         ];
         // Behind a proxy the laptop's own addresses must not go there.

@@ -13,4 +13,3 @@ mod leaks; // no log holds a secret
 mod refresh; // credentials end while an app runs
 mod sdk; // an app fetches and calls
 mod sts; // the local STS
-mod upstream; // EKS Auth while STS does not do its work
