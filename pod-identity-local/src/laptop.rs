@@ -3,43 +3,36 @@
 //! Auth service and agent are the production ones, through the same entry points that their binaries
 //! use; what AWS and the API server would be is played by [`crate::sts`] and [`crate::issuer`].
 
+mod parts;
 mod handlers;
+mod private_file;
 mod workload;
 
+pub(crate) use parts::chosen_cluster;
+pub use private_file::write_private;
 pub use workload::Workload;
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
-use pod_identity_auth::config::{AgentAuthConfig, SessionNaming};
-use pod_identity_auth::store::{AssociationFile, ClusterEntry};
+use pod_identity_auth::config::SessionNaming;
+use pod_identity_auth::store::AssociationFile;
 use pod_identity_core::identity::ClusterName;
-use pod_identity_core::token::KeySet;
 use pod_identity_core::trust::Caller;
 use pod_identity_runtime::listener::{Handler, Listener};
-use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
-use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use self::handlers::{Inspection, IssuerDocuments, StsEndpoint};
+use self::parts::{AgentSdk, agent, auth, credentials, issuers, known_caller, sdk_configs, sts};
 use crate::issuer::{Issuer, KeyAlgorithm};
 use crate::sts::Sts;
-use crate::world::{KnownCaller, World};
-
-/// The access key id with which the agent signs for the auth service; its secret is made up anew by
-/// each process.
-const AGENT_KEY_ID: &str = "AKIALOCALAGENT000001";
+use crate::world::World;
 
 /// As whom the auth service asks STS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -256,158 +249,4 @@ async fn loopback() -> std::io::Result<Listener> {
 
 fn serve(tasks: &mut JoinSet<()>, listener: Listener, handler: impl Handler, shutdown: &Shutdown) {
     tasks.spawn(listener.serve(Arc::new(handler), shutdown.clone()));
-}
-
-/// The cluster of that name, or the file's first.
-pub(crate) fn chosen_cluster<'a>(
-    file: &'a AssociationFile,
-    wanted: Option<&ClusterName>,
-) -> Result<&'a ClusterEntry, LaptopError> {
-    let found = match wanted {
-        Some(name) => file.clusters.iter().find(|cluster| cluster.name == *name),
-        None => file.clusters.first(),
-    };
-    found.ok_or_else(|| {
-        let names: Vec<&str> = file.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
-        LaptopError::Cluster(match wanted {
-            Some(name) if !names.is_empty() => {
-                format!("the file declares no cluster {name} (it has: {})", names.join(", "))
-            }
-            _ => "the file declares no cluster (clusters: - name: ...)".to_owned(),
-        })
-    })
-}
-
-fn known_caller(world: &World, wanted: AuthPrincipal) -> Result<&KnownCaller, LaptopError> {
-    let fits = |known: &&KnownCaller| match (wanted, &known.caller) {
-        (AuthPrincipal::EksService, Caller::Service { name }) => name == "pods.eks.amazonaws.com",
-        (AuthPrincipal::IamRole, Caller::Session { .. }) => true,
-        _ => false,
-    };
-    world.callers().find(fits).ok_or(LaptopError::NoPrincipal(match wanted {
-        AuthPrincipal::EksService => "the service pods.eks.amazonaws.com",
-        AuthPrincipal::IamRole => "an IAM role",
-    }))
-}
-
-fn credentials(known: &KnownCaller) -> Credentials {
-    let session_token = known.session_token.as_ref().map(|token| token.expose().to_owned());
-    Credentials::new(
-        &known.access_key_id,
-        known.secret_access_key.expose(),
-        session_token,
-        None,
-        "pod-identity-local",
-    )
-}
-
-/// One issuer for each cluster. Their key sets are served here, whatever issuer the tokens name.
-fn issuers(
-    file: &mut AssociationFile,
-    address: SocketAddr,
-    algorithm: KeyAlgorithm,
-) -> Result<BTreeMap<ClusterName, Arc<Issuer>>, LaptopError> {
-    let mut issuers = BTreeMap::new();
-    for cluster in &mut file.clusters {
-        let issuer = Issuer::new(&cluster.issuer, &format!("http://{address}/{}", cluster.name), algorithm)?;
-        cluster.jwks_url = Some(issuer.jwks_uri());
-        (cluster.jwks_file, cluster.ca_file, cluster.bearer_token_file) = (None, None, None);
-        issuers.insert(cluster.name.clone(), Arc::new(issuer));
-    }
-    Ok(issuers)
-}
-
-fn sts(world: World, issuers: &BTreeMap<ClusterName, Arc<Issuer>>, expire_after: Option<Duration>) -> Sts {
-    let issuers: Vec<Arc<Issuer>> = issuers.values().cloned().collect();
-    let sts = Sts::new(world).issuer_keys(move |url| {
-        let issuer = issuers.iter().find(|issuer| issuer.issuer() == url)?;
-        KeySet::from_jwks(&issuer.jwks()).ok().map(Arc::new)
-    });
-    match expire_after {
-        Some(limit) => sts.expire_after(limit),
-        None => sts,
-    }
-}
-
-/// The agent's side: a configuration, and the key that it signs with.
-struct AgentSdk {
-    config: SdkConfig,
-    key: Credentials,
-}
-
-fn sdk_configs(
-    region: &str,
-    sts: SocketAddr,
-    principal: &Credentials,
-) -> Result<(SdkConfig, AgentSdk), LaptopError> {
-    let outbound = Outbound::default();
-    let client = outbound.sdk_client()?;
-    let config = |credentials: Credentials| {
-        SdkConfig::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(region.to_owned()))
-            .http_client(client.clone())
-            .credentials_provider(SharedCredentialsProvider::new(credentials))
-            .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(
-                aws_smithy_async::rt::sleep::TokioSleep::new(),
-            ))
-    };
-    let secret = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-    let key = Credentials::new(AGENT_KEY_ID, secret, None, None, "pod-identity-local");
-    let auth = config(principal.clone()).endpoint_url(format!("http://{sts}")).build();
-    Ok((auth, AgentSdk { config: config(key.clone()).build(), key }))
-}
-
-async fn auth(
-    directory: &Path,
-    associations: &AssociationFile,
-    session_naming: SessionNaming,
-    agent: &AgentSdk,
-    sdk: &SdkConfig,
-) -> Result<pod_identity_auth::app::App, LaptopError> {
-    let file = directory.join(ASSOCIATIONS);
-    let yaml = serde_saphyr::to_string(associations)
-        .map_err(|error| LaptopError::Associations(error.to_string()))?;
-    write_private(&file, &yaml)?;
-    let keys_file = directory.join("agent-keys.yaml");
-    let keys = json!([{ "accessKeyId": AGENT_KEY_ID, "secretAccessKey": agent.key.secret_access_key() }]);
-    write_private(&keys_file, &keys.to_string())?;
-    let config = pod_identity_auth::config::Config {
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        admin: None,
-        associations: file,
-        cluster: None,
-        agent_auth: Some(AgentAuthConfig::SigV4 { keys_file }),
-        tls: None,
-        session_naming,
-        outbound: Outbound::default(),
-    };
-    Ok(pod_identity_auth::app::App::bind(config, pod_identity_auth::sts::client(sdk)).await?)
-}
-
-async fn agent(
-    cluster: &ClusterName,
-    auth: SocketAddr,
-    sdk_config: SdkConfig,
-) -> Result<pod_identity_agent::app::App, LaptopError> {
-    let eks_auth = pod_identity_agent::config::Destination {
-        endpoint: Some(format!("http://{auth}")),
-        agent_auth: pod_identity_agent::config::AgentAuth::SigV4,
-        outbound: Outbound::default(),
-        sdk_config: Some(sdk_config),
-    };
-    let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-    let config = pod_identity_agent::config::Config::new(cluster.clone(), listen, eks_auth);
-    Ok(pod_identity_agent::app::App::bind(config).await?)
-}
-
-/// Writes a file that only its owner may read, and puts it in place whole.
-///
-/// # Errors
-/// Where it cannot be written.
-pub fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(text.as_bytes())?;
-    std::fs::rename(new, path)
 }
