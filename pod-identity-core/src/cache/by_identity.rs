@@ -10,8 +10,9 @@ use super::{Entry, Expires, Lead, Refusal, Slot, SlotBegin, Waited, Waiter};
 use crate::now::{Expiry, Now};
 use crate::token::{BearerToken, TokenDigest};
 
-/// How often a request begins.
-const ATTEMPTS: usize = 3;
+/// How often a request begins. Each beginning that fails takes one bad token of the identity out of the
+/// way for a moment, so there may be as many as a pod has stale tokens around a rotation of keys.
+const ATTEMPTS: usize = 8;
 
 /// The bounds of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +138,7 @@ where
     }
 
     /// What [`begin`](Self::begin) says, carried out: waits where others fetch, hands a lead to `fetch`,
-    /// and begins again where a leader was dropped or failed by its own token, at most twice.
+    /// and begins again where a leader was dropped or failed by its own token, at most seven times.
     ///
     /// `fetch` must not block: it starts a task that fetches with a deadline and completes the lead, so
     /// that a request which is dropped cancels nothing.

@@ -32,7 +32,7 @@ pub enum Waited<V, E> {
     /// The upstream refused.
     Refused(Arc<E>),
     /// Nothing that holds for this request: the leader was dropped, or the refusal was about another
-    /// token. Begin again, at most twice.
+    /// token. Begin again, a few times.
     Again,
 }
 
