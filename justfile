@@ -15,9 +15,9 @@ test *args:
 long:
     cargo test --workspace --locked -- --include-ignored
 
-# 100,000 requests of many pods, forgers among them: about five minutes.
+# 100,000 requests of many pods, forgers among them: about two minutes.
 cross-pod:
-    cargo test --release --locked -p pod-identity-local --test cross_pod -- --ignored
+    cargo test --locked -p pod-identity-local --test cross_pod -- --ignored
 
 fmt:
     cargo fmt --all

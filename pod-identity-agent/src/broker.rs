@@ -198,14 +198,4 @@ impl Broker {
             }
         }
     }
-
-    /// How many identities are cached.
-    pub fn len(&self) -> usize {
-        self.cache.len()
-    }
-
-    /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.cache.is_empty()
-    }
 }

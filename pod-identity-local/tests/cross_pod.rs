@@ -46,7 +46,7 @@ async fn no_pod_ever_gets_the_credentials_of_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "five minutes; run it before a release"]
+#[ignore = "two minutes; run it before a release"]
 async fn no_pod_ever_gets_the_credentials_of_another_in_a_long_run() {
     run(100_000).await;
 }
