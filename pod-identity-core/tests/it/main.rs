@@ -1,6 +1,7 @@
-//! Tokens of a real issuer, real keys, real signatures: one is accepted, every other kind is refused.
+//! What the crate does as others see it, and what its documents and dependencies say of it.
 #![allow(clippy::unwrap_used)]
 
 mod arrows;
 mod errors_page;
+mod minting;
 mod tokens;

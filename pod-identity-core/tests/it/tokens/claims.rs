@@ -1,0 +1,100 @@
+//! What a signed token has to say, and when.
+
+use pod_identity_core::error::ErrorCode;
+use pod_identity_core::identity::Node;
+use pod_identity_core::token::TokenError;
+use serde_json::json;
+
+use super::{AUDIENCE, ISSUER, NOW, at, check, check_with, claims, key_set, saying, without};
+use crate::minting::Key;
+
+#[test]
+fn an_audience_may_be_a_string() {
+    let key = Key::p256("a");
+    assert!(check(&key, &saying(&key, |claims| claims["aud"] = json!(AUDIENCE))).is_ok());
+}
+
+#[test]
+fn issuer_and_audience_must_be_exact() {
+    let key = Key::p256("a");
+    for other in [
+        format!("{ISSUER}/"),
+        "https://oidc.pod-identity.test".to_owned(),
+        ISSUER.to_uppercase(),
+        String::new(),
+    ] {
+        let token = saying(&key, |claims| claims["iss"] = json!(other));
+        assert!(matches!(check(&key, &token), Err(TokenError::IssuerWrong { .. })), "{other}");
+    }
+    for other in
+        [json!([]), json!("sts.amazonaws.com"), json!([AUDIENCE, "vault"]), json!([AUDIENCE, AUDIENCE])]
+    {
+        let token = saying(&key, |claims| claims["aud"] = other.clone());
+        assert!(matches!(check(&key, &token), Err(TokenError::AudienceWrong { .. })), "{other}");
+    }
+}
+
+#[test]
+fn times_are_kept_to_the_second() {
+    let key = Key::p256("a");
+    let keys = key_set(&[&key]);
+    let check_at = |token: &str, seconds| check_with(&keys, token, at(seconds));
+    let token = key.sign(&key.header(), &claims());
+    assert!(check_at(&token, NOW + 86_399).is_ok());
+    assert_eq!(check_at(&token, NOW + 86_400), Err(TokenError::Expired { ago: 0, exp: NOW + 86_400 }));
+    assert_eq!(check_at(&token, NOW + 86_430), Err(TokenError::Expired { ago: 30, exp: NOW + 86_400 }));
+    // The leeway for a clock that is behind the API server's: one minute.
+    assert!(check_at(&token, NOW - 60).is_ok());
+    assert_eq!(check_at(&token, NOW - 61), Err(TokenError::NotYetValid { ahead: 61, nbf: NOW }));
+    let without_nbf = saying(&key, |claims| without(claims, "nbf"));
+    assert!(check_at(&without_nbf, NOW - 60).is_ok());
+    assert_eq!(check_at(&without_nbf, NOW - 61), Err(TokenError::IssuedInFuture { ahead: 61, iat: NOW }));
+    let endless = saying(&key, |claims| claims["exp"] = json!(u64::MAX));
+    assert_eq!(check(&key, &endless).unwrap_err().code(), ErrorCode::TokenMalformed);
+}
+
+#[test]
+fn a_claim_that_is_missing_or_of_another_type_is_refused() {
+    let key = Key::p256("a");
+    for claim in ["iss", "sub", "aud", "exp", "iat"] {
+        for token in [
+            saying(&key, |claims| without(claims, claim)),
+            saying(&key, |claims| claims[claim] = json!({"a": 1})),
+        ] {
+            assert!(
+                matches!(check(&key, &token), Err(TokenError::Malformed { part: "payload", .. })),
+                "{claim}"
+            );
+        }
+    }
+    let fraction = saying(&key, |claims| claims["exp"] = json!(1.5e12));
+    assert!(matches!(check(&key, &fraction), Err(TokenError::Malformed { .. })));
+}
+
+#[test]
+fn a_token_must_be_bound_to_a_pod_and_agree_with_itself() {
+    let key = Key::p256("a");
+    let unbound = saying(&key, |claims| without(&mut claims["kubernetes.io"], "pod"));
+    assert_eq!(check(&key, &unbound), Err(TokenError::NotPodBound));
+    let plain = saying(&key, |claims| without(claims, "kubernetes.io"));
+    assert_eq!(check(&key, &plain), Err(TokenError::NotPodBound));
+
+    let other = saying(&key, |claims| claims["sub"] = json!("system:serviceaccount:kube-system:cart"));
+    assert_eq!(check(&key, &other), Err(TokenError::SubjectMismatch));
+    let other = saying(&key, |claims| claims["kubernetes.io"]["namespace"] = json!("kube-system"));
+    assert_eq!(check(&key, &other), Err(TokenError::SubjectMismatch));
+    let impossible = saying(&key, |claims| claims["kubernetes.io"]["namespace"] = json!("shop:cart"));
+    assert!(matches!(check(&key, &impossible), Err(TokenError::InvalidName(_))));
+}
+
+#[test]
+fn a_node_may_be_missing_or_have_no_uid_but_not_an_impossible_name() {
+    let key = Key::p256("a");
+    let homeless = saying(&key, |claims| without(&mut claims["kubernetes.io"], "node"));
+    assert_eq!(check(&key, &homeless).unwrap().node, None);
+    let gone = saying(&key, |claims| without(&mut claims["kubernetes.io"]["node"], "uid"));
+    let node = Node { name: "node-1".parse().unwrap(), uid: None };
+    assert_eq!(check(&key, &gone).unwrap().node, Some(node));
+    let impossible = saying(&key, |claims| claims["kubernetes.io"]["node"]["name"] = json!("a/b"));
+    assert!(matches!(check(&key, &impossible), Err(TokenError::InvalidName(_))));
+}
