@@ -1,0 +1,113 @@
+//! Whom the statements of a trust policy let in.
+
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn the_trust_policy_that_eks_documents_lets_its_service_assume_and_tag() {
+    let documented = trust(&json!([{
+        "Sid": "AllowEksAuthToAssumeRoleForPodIdentity",
+        "Effect": "Allow",
+        "Principal": {"Service": "pods.eks.amazonaws.com"},
+        "Action": ["sts:AssumeRole", "sts:TagSession"]
+    }]));
+    documented.allows(&eks(), &TAGGED);
+    let other = Caller::Service { name: "ec2.amazonaws.com".into() };
+    let denial = documented.denies(&other, &TAGGED, "trust_no_statement");
+    assert_eq!(denial.statement().unwrap().misses[0].code(), "principal");
+    documented.denies(&session(BROKER), &TAGGED, "trust_no_statement");
+    documented.denies(&eks(), &[Action::SetSourceIdentity], "trust_no_statement");
+}
+
+#[test]
+fn a_target_role_asks_for_its_tags_and_for_its_first_role() {
+    let target = trust(&json!({
+        "Effect": "Allow",
+        "Principal": {"AWS": "arn:aws:iam::444455556666:root"},
+        "Action": ["sts:AssumeRole", "sts:TagSession"],
+        "Condition": {
+            "StringEquals": {
+                "aws:RequestTag/eks-cluster-arn": "arn:aws:eks:eu-west-1:444455556666:cluster/prod",
+                "aws:RequestTag/kubernetes-namespace": ["shop", "billing"]
+            },
+            "ArnEquals": {"aws:PrincipalARN": FOREIGN}
+        }
+    }))
+    .identity(&json!({"Effect": "Allow", "Action": ["sts:AssumeRole", "sts:TagSession"], "Resource": ROLE}))
+    .with("aws:RequestTag/eks-cluster-arn", &["arn:aws:eks:eu-west-1:444455556666:cluster/prod"]);
+    let shop = target.clone().with("aws:requesttag/KUBERNETES-namespace", &["shop"]);
+    shop.allows(&session(FOREIGN), &TAGGED);
+    shop.denies(&session("arn:aws:iam::444455556666:role/other"), &TAGGED, "trust_no_statement");
+    let denial = target.denies(&session(FOREIGN), &TAGGED, "trust_no_statement");
+    assert_eq!(
+        denial.statement().unwrap().misses,
+        [Miss::Condition {
+            key: "aws:RequestTag/kubernetes-namespace".into(),
+            operator: "StringEquals".into(),
+            wanted: vec!["shop".into(), "billing".into()],
+            actual: None,
+        }]
+    );
+    assert_eq!(
+        denial.to_string(),
+        "arn:aws:sts::444455556666:assumed-role/broker/auth may not use sts:AssumeRole on \
+         arn:aws:iam::111122223333:role/app: no statement of the role's trust policy allows it; statement 1 \
+         comes nearest, but StringEquals wants aws:RequestTag/kubernetes-namespace to match \"shop\" or \
+         \"billing\" and the request has none"
+    );
+}
+
+#[test]
+fn an_external_id_must_be_the_wanted_one() {
+    let with_id = || conditional(&json!({"StringEquals": {"sts:ExternalId": "eu-west-1/1/prod/shop/web"}}));
+    with_id().with("sts:ExternalId", &["eu-west-1/1/prod/shop/web"]).allows(&eks(), &[Action::AssumeRole]);
+    with_id().with("sts:ExternalId", &["other"]).denies(&eks(), &[Action::AssumeRole], "trust_no_statement");
+    with_id().denies(&eks(), &[Action::AssumeRole], "trust_no_statement");
+}
+
+#[test]
+fn a_web_identity_is_held_to_its_subject_and_audience() {
+    let subject = |operator: &str, wanted: &str| {
+        let mut statement = allow(&json!({"Federated": PROVIDER}), &json!("sts:AssumeRoleWithWebIdentity"));
+        statement["Condition"] = json!({"StringEquals": {format!("{ISSUER}:aud"): "sts.amazonaws.com"}});
+        statement["Condition"][operator][format!("{ISSUER}:sub")] = json!(wanted);
+        trust(&statement)
+            .with("oidc.eks.eu-west-1.amazonaws.com/id/abc:SUB", &["system:serviceaccount:shop:web"])
+            .with("oidc.eks.eu-west-1.amazonaws.com/id/ABC:aud", &["sts.amazonaws.com"])
+    };
+    let actions = [Action::AssumeRoleWithWebIdentity];
+    subject("StringEquals", "system:serviceaccount:shop:web").allows(&web(), &actions);
+    subject("StringLike", "system:serviceaccount:shop:*").allows(&web(), &actions);
+    for (operator, wanted) in [
+        ("StringEquals", "system:serviceaccount:shop:*"),
+        ("StringEquals", "system:serviceaccount:shop:Web"),
+        ("StringLike", "system:serviceaccount:bill*:*"),
+    ] {
+        subject(operator, wanted).denies(&web(), &actions, "trust_no_statement");
+    }
+    let elsewhere = Caller::WebIdentity { provider: PROVIDER.replace("1111", "9999") };
+    subject("StringLike", "*").denies(&elsewhere, &actions, "trust_no_statement");
+}
+
+#[test]
+fn not_action_turns_the_actions_round() {
+    let all_but_tags = trust(&json!({
+        "Effect": "Allow", "Principal": {"AWS": BROKER}, "NotAction": ["sts:Tag*", "STS:setsourceidentity"]
+    }));
+    all_but_tags.allows(&session(BROKER), &[Action::AssumeRole]);
+    all_but_tags.denies(&session(BROKER), &TAGGED, "trust_no_statement");
+    all_but_tags.denies(&session(BROKER), &[Action::SetSourceIdentity], "trust_no_statement");
+}
+
+#[test]
+fn the_nearest_statement_is_the_one_about_this_caller() {
+    let statements = json!([
+        allow(&json!({"Service": "pods.eks.amazonaws.com"}), &json!(["sts:AssumeRole", "sts:TagSession"])),
+        allow(&json!({"AWS": BROKER}), &json!("sts:AssumeRole")),
+    ]);
+    let denial = trust(&statements).denies(&session(BROKER), &TAGGED, "trust_no_statement");
+    let nearest = denial.statement().unwrap();
+    assert_eq!((nearest.statement.index, nearest.misses[0].code()), (1, "action"));
+    assert_eq!(denial.action, Action::TagSession);
+}
