@@ -28,6 +28,10 @@ lint:
 doc:
     RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked
 
+# Accept a change of the core's public API: writes pod-identity-core/public-api.txt.
+public-api:
+    UPDATE_PUBLIC_API=1 cargo test --locked -p pod-identity-core --test public_api
+
 # What has to pass before a change is merged.
 ci:
     ./.ci/run

@@ -1,0 +1,112 @@
+//! The public API, as `public-api.txt` lists it: a change of it is seen in review, and is on purpose.
+//!
+//! `UPDATE_PUBLIC_API=1 cargo test -p pod-identity-core --test public_api` writes the list anew.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The version of rustdoc's JSON that the library `public-api` reads, in the version that the workspace
+/// names (its dependency rustdoc-types). Rust 1.95 writes it.
+const FORMAT: u64 = 57;
+
+/// Whose items may stand in the core's signatures: whoever embeds the core has to do with them too. No
+/// HTTP library, no Kubernetes client and no AWS SDK is among them.
+const KNOWN: [&str; 7] = ["alloc", "core", "jiff", "pod_identity_core", "serde_core", "std", "zeroize"];
+
+fn list() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("public-api.txt")
+}
+
+/// The core's documentation as JSON, with all features; it is unstable, and says its version itself.
+fn rustdoc_json() -> PathBuf {
+    let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]));
+    let documented = Command::new(env!("CARGO"))
+        .args(["rustdoc", "--locked", "--quiet", "--lib", "--all-features", "--package", "pod-identity-core"])
+        .args(["--", "-Z", "unstable-options", "--output-format", "json", "--cap-lints", "allow"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("RUSTDOC", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/public_api/rustdoc"))
+        .env("RUSTDOC_OF_TOOLCHAIN", Path::new(sysroot.trim()).join("bin/rustdoc"))
+        .env_remove("RUSTDOCFLAGS")
+        .output()
+        .unwrap();
+    assert!(documented.status.success(), "{}", String::from_utf8_lossy(&documented.stderr));
+    // Beside this test's own directory for files: below the target directory.
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("../doc/pod_identity_core.json")
+}
+
+fn output(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Every public item on a line. Left out is what no line of ours decides: what is implemented for all
+/// types, the auto traits, and the functions of an implemented trait.
+fn public_items(json: PathBuf) -> String {
+    let api = public_api::Builder::from_rustdoc_json(json)
+        .omit_blanket_impls(true)
+        .omit_auto_trait_impls(true)
+        .build()
+        .unwrap();
+    let mut list = String::new();
+    let mut of_trait = false;
+    for item in api.items() {
+        let line = item.to_string();
+        if line.starts_with("impl") {
+            of_trait = line.contains(" for ");
+        } else if !line.starts_with("pub fn ") && !line.starts_with("pub type ") {
+            of_trait = false;
+        }
+        // That a type may stand in a pattern (StructuralPartialEq) comes with PartialEq.
+        if !(of_trait && line.starts_with("pub fn ") || line.contains("StructuralPartialEq")) {
+            list.push_str(&line);
+            list.push('\n');
+        }
+    }
+    list
+}
+
+/// The crates that the paths of a list begin with.
+fn crates(list: &str) -> BTreeSet<&str> {
+    let paths = list.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
+    let roots = paths.filter_map(|path| path.split_once("::")).map(|(root, _)| root);
+    // Type parameters and `Self` are not crates.
+    roots.filter(|root| root.starts_with(|c: char| c.is_lowercase())).collect()
+}
+
+#[test]
+fn the_public_api_is_the_one_that_is_listed_and_has_no_other_librarys_types() {
+    let json = rustdoc_json();
+    let read: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    if read["format_version"] != FORMAT {
+        let reason = format!(
+            "THE PUBLIC API IS NOT CHECKED: rustdoc of this toolchain writes format {}, the library \
+             public-api reads {FORMAT}. Use Rust 1.95, or change the library's version in the root \
+             Cargo.toml and FORMAT here.",
+            read["format_version"]
+        );
+        assert!(std::env::var_os("CI").is_none(), "{reason}");
+        println!("{reason}");
+        return;
+    }
+    let actual = public_items(json);
+    let known = BTreeSet::from(KNOWN);
+    let foreign: Vec<_> = crates(&actual).into_iter().filter(|name| !known.contains(name)).collect();
+    assert!(foreign.is_empty(), "the public API has items of {foreign:?}");
+    if std::env::var_os("UPDATE_PUBLIC_API").is_some() {
+        std::fs::write(list(), &actual).unwrap();
+    }
+    let listed = std::fs::read_to_string(list()).unwrap();
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
+    let (actual, listed) = (lines(&actual), lines(&listed));
+    let gone: Vec<_> = listed.difference(&actual).collect();
+    let new: Vec<_> = actual.difference(&listed).collect();
+    assert!(
+        gone.is_empty() && new.is_empty(),
+        "the public API has changed.\ngone: {gone:#?}\nnew: {new:#?}\nIf that is meant: \
+         UPDATE_PUBLIC_API=1 cargo test -p pod-identity-core --test public_api"
+    );
+}
