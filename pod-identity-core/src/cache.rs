@@ -10,6 +10,9 @@
 //!       ─► Lead     fetch, and complete; then wait like the others
 //! ```
 //!
+//! [`SessionCache`] is the map alone, for whoever verifies each token before it asks; it also says how
+//! long what it holds is fresh.
+//!
 //! No credentials are read before the token is known to be good: `begin` looks a token up by its
 //! digest, and one that it does not know goes through `verify` first. Verified by keys, the token leads
 //! straight to its identity's credentials; where there are no keys, the upstream's acceptance of that
@@ -49,24 +52,25 @@
 
 mod entry;
 mod flight;
+mod map;
+mod sessions;
 mod slot;
 #[cfg(feature = "verify")]
 mod by_identity;
 #[cfg(feature = "verify")]
 mod lead;
 #[cfg(feature = "verify")]
-mod map;
-#[cfg(feature = "verify")]
 mod tokens;
 #[cfg(all(test, feature = "verify"))]
 mod tests;
 
 #[cfg(feature = "verify")]
-pub use by_identity::{Begin, CacheConfig, CredentialCache, Denied, Due};
-pub use entry::{Entry, Expires};
-pub use flight::{Waited, Waiter};
+pub use by_identity::{Begin, CacheConfig, CredentialCache, Due};
+pub use entry::{Entry, Expires, Serving};
+pub use flight::{Denied, Waited, Waiter};
 #[cfg(feature = "verify")]
 pub use lead::{Issued, Lead};
+pub use sessions::{Origin, Served, SessionCache, SessionCacheConfig};
 pub use slot::{Slot, SlotBegin, SlotLead};
 
 /// What an upstream's refusal means for what is cached.

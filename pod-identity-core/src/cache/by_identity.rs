@@ -1,12 +1,14 @@
-//! The map: identities with their credentials, and the tokens that lead to them.
+//! Identities with their credentials, and the tokens that lead to them.
 
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::map::ShardedMap;
 use super::tokens::{KnownToken, Tokens};
-use super::{Entry, Expires, Lead, Refusal, Slot, SlotBegin, Waited, Waiter};
+use super::{
+    Denied, Entry, Expires, Lead, Refusal, Serving, SessionCache, SessionCacheConfig, Slot, SlotBegin,
+    Waited, Waiter,
+};
 use crate::now::{Expiry, Now};
 use crate::token::{BearerToken, TokenDigest};
 
@@ -58,20 +60,6 @@ pub enum Begin<K: Hash + Eq + Clone, V, E> {
     Lead(Lead<K, V, E>, Waiter<V, E>),
 }
 
-/// Why [`CredentialCache::get`] gives no credentials.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Denied<E, R> {
-    /// The token is not good.
-    #[error("{0}")]
-    Token(R),
-    /// The upstream refused; all who waited share its error.
-    #[error("{0}")]
-    Upstream(Arc<E>),
-    /// Leaders were dropped again and again.
-    #[error("the fetch was given up; ask again")]
-    GivenUp,
-}
-
 /// An identity's credentials that should be renewed now.
 #[derive(Debug)]
 pub struct Due<K: Hash + Eq + Clone, V, E> {
@@ -84,7 +72,7 @@ pub struct Due<K: Hash + Eq + Clone, V, E> {
 struct Inner<K, V, E> {
     config: CacheConfig,
     tokens: Tokens<K, V, E>,
-    slots: ShardedMap<K, Slot<V, E>>,
+    sessions: SessionCache<K, V, E>,
 }
 
 impl<K, V, E> CredentialCache<K, V, E>
@@ -95,8 +83,9 @@ where
 {
     /// An empty cache.
     pub fn new(config: CacheConfig) -> Self {
-        let inner = Inner { config, tokens: Tokens::default(), slots: ShardedMap::default() };
-        Self(Arc::new(inner))
+        let serving = Serving::until_end(config.margin);
+        let sessions = SessionCache::new(SessionCacheConfig { capacity: config.capacity, serving });
+        Self(Arc::new(Inner { config, tokens: Tokens::default(), sessions }))
     }
 
     /// What a request with that token is to do.
@@ -132,7 +121,7 @@ where
             drop(unverified);
             return Ok(self.begin_known(token, digest, &known, now));
         }
-        let begun = unverified.slot(digest).begin(digest, now, self.0.config.margin);
+        let begun = unverified.slot(digest).begin(Some(digest), now, self.serving());
         drop(unverified);
         Ok(self.begun(begun, token, digest, None))
     }
@@ -163,7 +152,7 @@ where
                 }
             };
             match waiter.wait().await {
-                Waited::Value(entry) => return Ok(entry),
+                Waited::Value(entry) | Waited::Stale(entry) => return Ok(entry),
                 Waited::Refused(error) => return Err(Denied::Upstream(error)),
                 Waited::Again => {}
             }
@@ -183,7 +172,7 @@ where
         }
         let slot = self.slot(&known.identity, now);
         self.keep_newest(&slot, token, digest, known.expiry);
-        let begun = slot.begin(digest, now, self.0.config.margin);
+        let begun = slot.begin(Some(digest), now, self.serving());
         self.begun(begun, token, digest, Some(known.identity.clone()))
     }
 
@@ -195,13 +184,17 @@ where
         identity: Option<K>,
     ) -> Begin<K, V, E> {
         match begun {
-            SlotBegin::Hit(entry) => Begin::Hit(entry),
+            SlotBegin::Hit(entry) | SlotBegin::Stale(entry) => Begin::Hit(entry),
             SlotBegin::Refused(error) => Begin::Refused(error),
             SlotBegin::Wait(waiter) => Begin::Wait(waiter),
             SlotBegin::Lead(lead, waiter) => {
                 Begin::Lead(Lead::new(self.clone(), lead, token.clone(), digest, identity), waiter)
             }
         }
+    }
+
+    fn serving(&self) -> Serving {
+        self.0.sessions.config().serving
     }
 
     pub(super) fn keep_newest(
@@ -221,30 +214,7 @@ where
     }
 
     pub(super) fn slot(&self, identity: &K, now: Now) -> Arc<Slot<V, E>> {
-        if let Some(slot) = self.0.slots.get(identity) {
-            return slot;
-        }
-        if self.0.slots.len() >= self.0.config.capacity {
-            self.evict();
-        }
-        self.0.slots.get_or_insert_with(identity, || Slot::asked_at(now))
-    }
-
-    /// Makes room: the sixteenth part that was asked for longest ago goes, so that looking for it costs
-    /// little per request. What is being fetched stays.
-    fn evict(&self) {
-        let mut idle: Vec<(Duration, K)> = Vec::new();
-        self.0.slots.for_each(|identity, slot| {
-            if !slot.is_in_flight() {
-                idle.push((slot.last_asked(), identity.clone()));
-            }
-        });
-        idle.sort_by_key(|(asked, _)| *asked);
-        let room = (self.0.config.capacity / 16).max(1);
-        let excess = self.0.slots.len().saturating_sub(self.0.config.capacity) + room;
-        for (_, identity) in idle.into_iter().take(excess) {
-            self.0.slots.remove(&identity);
-        }
+        self.0.sessions.slot(identity, now)
     }
 
     /// The identities whose credentials should be renewed now: past about half of their life, asked for
@@ -252,7 +222,7 @@ where
     /// token still holds, and that nobody is fetching. Whoever gets a [`Due`] fetches and completes it, at a pace of its own.
     pub fn due(&self, now: Now) -> Vec<Due<K, V, E>> {
         let mut due = Vec::new();
-        self.0.slots.for_each(|identity, slot| {
+        self.0.sessions.for_each(|identity, slot| {
             if let Some((token, lead)) = slot.begin_renewal(now, self.0.config.margin) {
                 let digest = TokenDigest::of(&token);
                 let lead = Lead::new(self.clone(), lead, token, digest, Some(identity.clone()));
@@ -264,7 +234,7 @@ where
 
     /// Drops an identity's credentials: whoever asks next fetches.
     pub fn forget(&self, identity: &K) {
-        self.0.slots.remove(identity);
+        self.0.sessions.forget(identity);
     }
 
     /// Forgets every token that was verified: the keys have changed. Credentials stay, and each token
@@ -276,25 +246,17 @@ where
     /// Drops what has ended: tokens, refusals, and credentials that nobody fetches anew.
     pub fn sweep(&self, now: Now) {
         self.0.tokens.sweep(now);
-        let mut ended = Vec::new();
-        self.0.slots.for_each(|identity, slot| {
-            if slot.is_idle(now, self.0.config.margin) {
-                ended.push(identity.clone());
-            }
-        });
-        for identity in ended {
-            self.0.slots.remove(&identity);
-        }
+        self.0.sessions.sweep(now);
     }
 
     #[cfg(test)]
-    pub(super) fn slots(&self) -> &ShardedMap<K, Slot<V, E>> {
-        &self.0.slots
+    pub(super) fn slots(&self) -> &super::map::ShardedMap<K, Slot<V, E>> {
+        self.0.sessions.slots()
     }
 
     /// How many identities there are.
     pub fn len(&self) -> usize {
-        self.0.slots.len()
+        self.0.sessions.len()
     }
 
     /// Whether there is none.

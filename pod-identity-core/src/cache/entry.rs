@@ -11,6 +11,24 @@ pub trait Expires: Send + Sync + 'static {
     fn expires_at(&self) -> SystemTime;
 }
 
+/// Which entries are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Serving {
+    /// How long before its end an entry is no longer served: it leaves whoever gets it the time for a
+    /// request.
+    pub margin: Duration,
+    /// How much of its life, in percent, an entry is fresh: served without asking the upstream. A stale
+    /// one is served when the upstream cannot be asked (`stale-if-error` of RFC 5861).
+    pub fresh_percent: u8,
+}
+
+impl Serving {
+    /// Entries are fresh until their margin.
+    pub fn until_end(margin: Duration) -> Self {
+        Self { margin, fresh_percent: 100 }
+    }
+}
+
 /// A value with its end and the time of its renewal: immutable, replaced as a whole.
 #[derive(Debug)]
 pub struct Entry<V> {
@@ -42,6 +60,13 @@ impl<V> Entry<V> {
     /// Its end.
     pub fn expiry(&self) -> Expiry {
         self.expiry
+    }
+
+    /// Whether it is served without asking the upstream.
+    pub(super) fn is_fresh(&self, now: Now, serving: Serving) -> bool {
+        let stale_for = u32::from(100_u8.saturating_sub(serving.fresh_percent));
+        let left = self.expiry.left(now);
+        left > serving.margin && left * 100 >= self.lifetime * stale_for
     }
 
     /// How long it lasted when it was fetched.

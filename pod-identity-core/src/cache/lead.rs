@@ -92,7 +92,7 @@ where
                     let memory = REFUSAL_MEMORY.mul_f64(1.0 + random_fraction());
                     tokens.refuse(digest, error.clone(), now.monotonic + memory);
                 }
-                ending(tokens, unverified, &digest, || lead.fail(&error, digest, now));
+                ending(tokens, unverified, &digest, || lead.fail(&error, now));
             }
         }
     }

@@ -114,6 +114,12 @@ impl<K: Hash + Eq + Clone, T> ShardedMap<K, T> {
     }
 }
 
+impl<K, T> std::fmt::Debug for ShardedMap<K, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ShardedMap").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
 impl<K, T> Shard<K, T> {
     /// One writer at a time; readers go on with the old part until the new one is stored.
     fn write<R>(

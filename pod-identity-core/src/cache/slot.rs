@@ -8,8 +8,8 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
 use super::entry::random_fraction;
-use super::flight::{Failure, Landing};
-use super::{Effect, Entry, Expires, Refusal, Waiter};
+use super::flight::Landing;
+use super::{Effect, Entry, Expires, Refusal, Serving, Waiter};
 use crate::now::{Expiry, Now};
 use crate::token::{BearerToken, TokenDigest};
 
@@ -22,7 +22,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const DOUBT: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Credentials of one identity. The agent's map is full of them, a provider has a single one.
+/// Credentials of one identity. A [`SessionCache`](super::SessionCache) is full of them, a provider
+/// has a single one.
 #[derive(Debug)]
 pub struct Slot<V, E> {
     entry: ArcSwapOption<Entry<V>>,
@@ -42,10 +43,10 @@ struct NewestToken {
 
 #[derive(Debug)]
 struct State<V, E> {
-    flight: Option<watch::Receiver<Landing<V, E>>>,
+    flight: Option<watch::Receiver<Option<Landing<V, E>>>>,
     /// What the upstream said of the identity, and until when it is not asked again.
     refusal: Option<(Arc<E>, Duration)>,
-    /// Failed fetches in a row, and until when no renewal is tried.
+    /// Failed fetches in a row, and until when none is tried while there are credentials.
     failures: u32,
     pause: Duration,
     /// Since when the upstream has been saying that the identity has no role.
@@ -57,6 +58,8 @@ struct State<V, E> {
 pub enum SlotBegin<V, E> {
     /// Serve these.
     Hit(Arc<Entry<V>>),
+    /// Serve these: they are stale, but a moment ago the upstream could not be asked.
+    Stale(Arc<Entry<V>>),
     /// Serve this: it was said a moment ago.
     Refused(Arc<E>),
     /// Wait with whoever is fetching.
@@ -70,7 +73,10 @@ pub enum SlotBegin<V, E> {
 pub struct SlotLead<V, E> {
     slot: Arc<Slot<V, E>>,
     begun: Duration,
-    landing: watch::Sender<Landing<V, E>>,
+    /// What it was begun with.
+    token: Option<TokenDigest>,
+    margin: Duration,
+    landing: watch::Sender<Option<Landing<V, E>>>,
 }
 
 impl<V: Expires, E: Refusal> Default for Slot<V, E> {
@@ -87,7 +93,6 @@ impl<V: Expires, E: Refusal> Default for Slot<V, E> {
 }
 
 impl<V: Expires, E: Refusal> Slot<V, E> {
-    #[cfg(feature = "verify")]
     pub(super) fn asked_at(now: Now) -> Self {
         let slot = Self::default();
         slot.touch(now);
@@ -99,15 +104,24 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         self.entry.load_full().filter(|entry| !entry.expiry().is_over(now, margin))
     }
 
-    /// What a request is to do; `token` is the one it came with.
-    pub fn begin(self: &Arc<Self>, token: TokenDigest, now: Now, margin: Duration) -> SlotBegin<V, E> {
+    fn fresh(&self, now: Now, serving: Serving) -> Option<Arc<Entry<V>>> {
+        self.entry.load_full().filter(|entry| entry.is_fresh(now, serving))
+    }
+
+    /// What a request is to do; `token` is the one it came with, where the upstream will judge tokens.
+    pub fn begin(
+        self: &Arc<Self>,
+        token: Option<TokenDigest>,
+        now: Now,
+        serving: Serving,
+    ) -> SlotBegin<V, E> {
         self.touch(now);
-        if let Some(entry) = self.read(now, margin) {
+        if let Some(entry) = self.fresh(now, serving) {
             return SlotBegin::Hit(entry);
         }
         let mut state = self.lock();
         // Once more under the lock: a flight publishes its entry before it ends.
-        if let Some(entry) = self.read(now, margin) {
+        if let Some(entry) = self.fresh(now, serving) {
             return SlotBegin::Hit(entry);
         }
         if let Some(landing) = &state.flight {
@@ -118,18 +132,26 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         {
             return SlotBegin::Refused(error.clone());
         }
-        let (lead, landing) = self.lead(&mut state, now);
+        if now.monotonic < state.pause
+            && let Some(entry) = self.read(now, serving.margin)
+        {
+            return SlotBegin::Stale(entry);
+        }
+        let lead = self.lead(&mut state, token, now, serving.margin);
+        let landing = lead.landing.subscribe();
         SlotBegin::Lead(lead, Waiter { landing, token })
     }
 
     fn lead(
         self: &Arc<Self>,
         state: &mut State<V, E>,
+        token: Option<TokenDigest>,
         now: Now,
-    ) -> (SlotLead<V, E>, watch::Receiver<Landing<V, E>>) {
-        let (sender, receiver) = watch::channel(None);
-        state.flight = Some(receiver.clone());
-        (SlotLead { slot: self.clone(), begun: now.monotonic, landing: sender }, receiver)
+        margin: Duration,
+    ) -> SlotLead<V, E> {
+        let (landing, receiver) = watch::channel(None);
+        state.flight = Some(receiver);
+        SlotLead { slot: self.clone(), begun: now.monotonic, token, margin, landing }
     }
 
     /// The right to renew the entry ahead of its end, where that is due, with the token to do it with.
@@ -148,7 +170,7 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         if state.flight.is_some() || now.monotonic < state.pause {
             return None;
         }
-        let (lead, _) = self.lead(&mut state, now);
+        let lead = self.lead(&mut state, Some(newest.digest), now, margin);
         Some((newest.token.clone(), lead))
     }
 
@@ -176,7 +198,8 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         entry
     }
 
-    fn fail(&self, error: &Arc<E>, token: TokenDigest, now: Now) {
+    /// Takes a failure in; gives its effect.
+    fn fail(&self, error: &Arc<E>, token: Option<TokenDigest>, now: Now) -> Effect {
         let mut state = self.lock();
         let pause = FIRST_PAUSE.saturating_mul(1 << state.failures.min(5)).min(LONGEST_PAUSE);
         let pause = pause.mul_f64(0.75 + 0.5 * random_fraction());
@@ -190,7 +213,7 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         };
         if effect == Effect::RefusesToken {
             // Nothing is renewed with it again, unless it is all that the pod comes with.
-            self.newest.rcu(|kept| kept.clone().filter(|kept| kept.digest != token));
+            self.newest.rcu(|kept| kept.clone().filter(|kept| Some(kept.digest) != token));
         }
         state.failures += 1;
         state.pause = now.monotonic + pause;
@@ -198,6 +221,7 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
             self.entry.store(None);
             state.refusal = Some((error.clone(), state.pause));
         }
+        effect
     }
 
     fn touch(&self, now: Now) {
@@ -212,13 +236,11 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         Duration::from_millis(self.asked.load(Ordering::Relaxed))
     }
 
-    #[cfg(feature = "verify")]
     pub(super) fn is_in_flight(&self) -> bool {
         self.lock().flight.is_some()
     }
 
     /// Whether there is nothing in it worth keeping.
-    #[cfg(feature = "verify")]
     pub(super) fn is_idle(&self, now: Now, margin: Duration) -> bool {
         let state = self.lock();
         let refused = state.refusal.as_ref().is_some_and(|(_, until)| now.monotonic < *until + LONGEST_PAUSE);
@@ -233,13 +255,13 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
 impl<V: Expires, E: Refusal> SlotLead<V, E> {
     /// Ends the flight of a slot that stands alone: the entry first, then those who wait, then the
     /// flight itself, so that there is no moment in which somebody could begin another.
-    pub fn complete(self, now: Now, token: TokenDigest, answer: Result<V, E>) {
+    pub fn complete(self, now: Now, answer: Result<V, E>) {
         match answer {
             Ok(value) => {
                 let entry = self.slot.publish(Arc::new(Entry::new(value, self.begun, now)));
                 self.land(entry);
             }
-            Err(error) => self.fail(&Arc::new(error), token, now),
+            Err(error) => self.fail(&Arc::new(error), now),
         }
     }
 
@@ -250,15 +272,20 @@ impl<V: Expires, E: Refusal> SlotLead<V, E> {
 
     /// Gives those who wait an entry that has been published.
     pub(super) fn land(self, entry: Arc<Entry<V>>) {
-        self.landing.send_replace(Some(Ok(entry)));
+        self.landing.send_replace(Some(Landing::Value(entry)));
     }
 
-    /// Gives those who wait an error; one about the token only those who came with it.
-    pub(super) fn fail(self, error: &Arc<E>, token: TokenDigest, now: Now) {
-        self.slot.fail(error, token, now);
-        let of_token = (error.effect() == Effect::RefusesToken).then_some(token);
-        let failure = Failure { error: error.clone(), of_token };
-        self.landing.send_replace(Some(Err(Arc::new(failure))));
+    /// Gives those who wait an error; one about the token only those who came with it. Where the upstream
+    /// could not be asked, what was there before is better than an error.
+    pub(super) fn fail(self, error: &Arc<E>, now: Now) {
+        let effect = self.slot.fail(error, self.token, now);
+        let stale = self.slot.read(now, self.margin).filter(|_| effect == Effect::CannotAsk);
+        let of_token = self.token.filter(|_| effect == Effect::RefusesToken);
+        let landing = match stale {
+            Some(entry) => Landing::Stale(entry),
+            None => Landing::Failure { error: error.clone(), of_token },
+        };
+        self.landing.send_replace(Some(landing));
     }
 }
 

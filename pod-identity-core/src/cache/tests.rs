@@ -9,6 +9,7 @@ use crate::now::Now;
 use crate::token::{BearerToken, TokenDigest};
 
 mod model;
+mod sessions;
 mod threads;
 
 /// Credentials that say who made them, for whom and until when.

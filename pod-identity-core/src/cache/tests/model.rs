@@ -171,6 +171,11 @@ impl Model {
         }
         self.landed(key, |waited, token| match waited {
             Some(Waited::Refused(_)) => assert!(effect != Effect::RefusesToken || token == number),
+            // The wall clock was set back meanwhile: what is there holds again.
+            Some(Waited::Stale(entry)) => {
+                assert!(matches!(effect, Effect::CannotAsk | Effect::DoubtsIdentity));
+                assert_eq!(Some(entry.value()), before.as_ref());
+            }
             Some(Waited::Again) => assert!(effect == Effect::RefusesToken && token != number),
             other => panic!("{other:?} after a refusal"),
         });

@@ -1,0 +1,182 @@
+//! The map: sessions by key, each in its slot.
+
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::map::ShardedMap;
+use super::{Denied, Entry, Expires, Refusal, Serving, Slot, SlotBegin, SlotLead, Waited};
+use crate::now::Now;
+
+/// How often a request begins whose leader was dropped: often enough for a leader that panics, and
+/// not for ever.
+const ATTEMPTS: usize = 3;
+
+/// The bounds of a [`SessionCache`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionCacheConfig {
+    /// The most sessions that are kept. Beyond, those asked for longest ago go.
+    pub capacity: usize,
+    /// Which of them are served.
+    pub serving: Serving,
+}
+
+/// Sessions by key: read without a lock, fetched once for everybody who waits.
+///
+/// It knows no tokens. Whoever asks it has to know already that the one who asks may have what the key
+/// stands for: [`CredentialCache`](super::CredentialCache) does by the tokens that it knows, an auth
+/// service by verifying each token first. What decides about a session's content belongs into the key:
+/// a changed association under the same key would be answered with what was issued before.
+#[derive(Debug)]
+pub struct SessionCache<K, V, E> {
+    config: SessionCacheConfig,
+    slots: ShardedMap<K, Slot<V, E>>,
+}
+
+/// Where a session that is served comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// Fetched for this request.
+    Fetched,
+    /// Fetched for another request, which this one waited with.
+    Shared,
+    /// Fetched before, and still fresh.
+    Cached,
+    /// Fetched before; the upstream cannot be asked for a newer one.
+    Stale,
+}
+
+/// A session to serve.
+#[derive(Debug)]
+pub struct Served<V> {
+    /// The session.
+    pub entry: Arc<Entry<V>>,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+impl<K, V, E> SessionCache<K, V, E>
+where
+    K: Hash + Eq + Clone,
+    V: Expires,
+    E: Refusal,
+{
+    /// An empty cache.
+    pub fn new(config: SessionCacheConfig) -> Self {
+        Self { config, slots: ShardedMap::default() }
+    }
+
+    /// What a request for that key is to do.
+    pub fn begin(&self, key: &K, now: Now) -> SlotBegin<V, E> {
+        self.slot(key, now).begin(None, now, self.config.serving)
+    }
+
+    /// What [`begin`](Self::begin) says, carried out: waits where others fetch, hands a lead to `fetch`,
+    /// and begins again where a leader was dropped, at most twice.
+    ///
+    /// `fetch` must not block: it starts a task that fetches with a deadline and completes the lead, so
+    /// that a request which is dropped cancels nothing.
+    ///
+    /// # Errors
+    /// [`Denied`] says who refused.
+    pub async fn get(
+        &self,
+        key: &K,
+        now: impl Fn() -> Now,
+        fetch: impl Fn(SlotLead<V, E>),
+    ) -> Result<Served<V>, Denied<E>> {
+        for _ in 0..ATTEMPTS {
+            let (waiter, origin) = match self.begin(key, now()) {
+                SlotBegin::Hit(entry) => return Ok(Served { entry, origin: Origin::Cached }),
+                SlotBegin::Stale(entry) => return Ok(Served { entry, origin: Origin::Stale }),
+                SlotBegin::Refused(error) => return Err(Denied::Upstream(error)),
+                SlotBegin::Wait(waiter) => (waiter, Origin::Shared),
+                SlotBegin::Lead(lead, waiter) => {
+                    fetch(lead);
+                    (waiter, Origin::Fetched)
+                }
+            };
+            match waiter.wait().await {
+                Waited::Value(entry) => return Ok(Served { entry, origin }),
+                Waited::Stale(entry) => return Ok(Served { entry, origin: Origin::Stale }),
+                Waited::Refused(error) => return Err(Denied::Upstream(error)),
+                Waited::Again => {}
+            }
+        }
+        Err(Denied::GivenUp)
+    }
+
+    pub(super) fn config(&self) -> &SessionCacheConfig {
+        &self.config
+    }
+
+    pub(super) fn slot(&self, key: &K, now: Now) -> Arc<Slot<V, E>> {
+        if let Some(slot) = self.slots.get(key) {
+            return slot;
+        }
+        if self.slots.len() >= self.config.capacity {
+            self.evict();
+        }
+        self.slots.get_or_insert_with(key, || Slot::asked_at(now))
+    }
+
+    pub(super) fn for_each(&self, visit: impl FnMut(&K, &Arc<Slot<V, E>>)) {
+        self.slots.for_each(visit);
+    }
+
+    /// Makes room: the sixteenth part that was asked for longest ago goes, so that looking for it costs
+    /// little per request. What is being fetched stays.
+    fn evict(&self) {
+        let mut idle: Vec<(Duration, K)> = Vec::new();
+        self.slots.for_each(|key, slot| {
+            if !slot.is_in_flight() {
+                idle.push((slot.last_asked(), key.clone()));
+            }
+        });
+        idle.sort_by_key(|(asked, _)| *asked);
+        let room = (self.config.capacity / 16).max(1);
+        let excess = self.slots.len().saturating_sub(self.config.capacity) + room;
+        for (_, key) in idle.into_iter().take(excess) {
+            self.slots.remove(&key);
+        }
+    }
+
+    /// Drops a session: whoever asks next fetches. One that is being fetched goes to those who wait for
+    /// it and is not kept.
+    pub fn forget(&self, key: &K) {
+        self.slots.remove(key);
+    }
+
+    /// Drops the sessions whose key is not to be kept, as [`forget`](Self::forget) does.
+    pub fn retain(&self, keep: impl Fn(&K) -> bool) {
+        self.slots.retain(|key, _| keep(key));
+    }
+
+    /// Drops what has ended and nobody fetches anew.
+    pub fn sweep(&self, now: Now) {
+        let mut ended = Vec::new();
+        self.slots.for_each(|key, slot| {
+            if slot.is_idle(now, self.config.serving.margin) {
+                ended.push(key.clone());
+            }
+        });
+        for key in ended {
+            self.slots.remove(&key);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn slots(&self) -> &ShardedMap<K, Slot<V, E>> {
+        &self.slots
+    }
+
+    /// How many sessions there are.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
