@@ -85,7 +85,7 @@ where
     pub fn new(config: CacheConfig) -> Self {
         let serving = Serving::until_end(config.margin);
         let sessions = SessionCache::new(SessionCacheConfig { capacity: config.capacity, serving });
-        Self(Arc::new(Inner { config, tokens: Tokens::default(), sessions }))
+        Self(Arc::new(Inner { config, tokens: Tokens::for_about(config.capacity), sessions }))
     }
 
     /// What a request with that token is to do.
@@ -102,17 +102,22 @@ where
         verify: impl FnOnce() -> Result<Option<(K, SystemTime)>, R>,
     ) -> Result<Begin<K, V, E>, R> {
         let (tokens, digest) = (&self.0.tokens, TokenDigest::of(token));
+        if let Some(entry) = tokens.hit(&digest, now, self.serving(), self.0.config.renews) {
+            return Ok(Begin::Hit(entry));
+        }
+        // Before it is known: a refused token is known no longer.
+        if let Some(refusal) = tokens.refusal(&digest, now) {
+            return Ok(Begin::Refused(refusal));
+        }
         if let Some(known) = tokens.known(&digest, now) {
             return Ok(self.begin_known(token, digest, &known, now));
         }
         let generation = tokens.generation();
         if let Some((identity, expires_at)) = verify()? {
-            let known = KnownToken::new(identity, expires_at, now);
+            let slot = self.slot(&identity, now);
+            let known = KnownToken { identity, expiry: Expiry::at(expires_at, now), slot };
             let known = tokens.remember(digest, known, generation);
             return Ok(self.begin_known(token, digest, &known, now));
-        }
-        if let Some(refusal) = tokens.refusal(&digest, now) {
-            return Ok(Begin::Refused(refusal));
         }
         // Looked up again under the lock, and once: with two look-ups, an acceptance between them made
         // a second leader.
@@ -164,16 +169,15 @@ where
         &self,
         token: &BearerToken,
         digest: TokenDigest,
-        known: &KnownToken<K>,
+        known: &Arc<KnownToken<K, V, E>>,
         now: Now,
     ) -> Begin<K, V, E> {
-        if let Some(refusal) = self.0.tokens.refusal(&digest, now) {
-            return Begin::Refused(refusal);
+        let keep = |slot: &Slot<V, E>| self.keep_newest(slot, token, digest, known.expiry);
+        let (begun, slot) = self.0.sessions.begin_in_slot(&known.identity, Some(digest), now, keep);
+        if !Arc::ptr_eq(&slot, &known.slot) {
+            self.0.tokens.lead_to(digest, known, slot);
         }
-        let slot = self.slot(&known.identity, now);
-        self.keep_newest(&slot, token, digest, known.expiry);
-        let begun = slot.begin(Some(digest), now, self.serving());
-        self.begun(begun, token, digest, Some(known.identity.clone()))
+        self.begun(begun, token, digest, Some(&known.identity))
     }
 
     fn begun(
@@ -181,14 +185,15 @@ where
         begun: SlotBegin<V, E>,
         token: &BearerToken,
         digest: TokenDigest,
-        identity: Option<K>,
+        identity: Option<&K>,
     ) -> Begin<K, V, E> {
         match begun {
             SlotBegin::Hit(entry) | SlotBegin::Stale(entry) => Begin::Hit(entry),
             SlotBegin::Refused(error) => Begin::Refused(error),
             SlotBegin::Wait(waiter) => Begin::Wait(waiter),
             SlotBegin::Lead(lead, waiter) => {
-                Begin::Lead(Lead::new(self.clone(), lead, token.clone(), digest, identity), waiter)
+                let lead = Lead::new(self.clone(), lead, token.clone(), digest, identity.cloned());
+                Begin::Lead(lead, waiter)
             }
         }
     }
@@ -232,7 +237,8 @@ where
         due
     }
 
-    /// Drops an identity's credentials: whoever asks next fetches.
+    /// Drops an identity's credentials: whoever asks next fetches. What is being fetched with a known token
+    /// goes to those who wait for it and is not kept.
     pub fn forget(&self, identity: &K) {
         self.0.sessions.forget(identity);
     }

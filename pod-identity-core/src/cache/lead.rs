@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::entry::random_fraction;
 use super::tokens::{KnownToken, Tokens};
 use super::{CredentialCache, Effect, Entry, Expires, Refusal, SlotLead};
-use crate::now::Now;
+use crate::now::{Expiry, Now};
 use crate::token::{BearerToken, TokenDigest};
 
 /// How long a refusal of a token is remembered, at least; at most twice that.
@@ -76,11 +76,14 @@ where
                     return; // dropping the lead tells those who wait
                 }
                 let generation = tokens.generation();
-                let known = KnownToken::new(issued.identity, issued.token_expires_at, now);
-                let slot = cache.slot(&known.identity, now);
-                cache.keep_newest(&slot, &token, digest, known.expiry);
+                // Its own slot, which may have been taken out of the map: then nothing is kept. That of a
+                // token that has just been judged is the identity's.
+                let slot = if unverified { cache.slot(&issued.identity, now) } else { lead.slot().clone() };
+                let expiry = Expiry::at(issued.token_expires_at, now);
+                cache.keep_newest(&slot, &token, digest, expiry);
                 // The entry, then the way to it, then those who wait.
                 let entry = slot.publish(Arc::new(Entry::new(issued.value, lead.begun(), now)));
+                let known = KnownToken { identity: issued.identity, expiry, slot };
                 tokens.remember(digest, known, generation);
                 ending(tokens, unverified, &digest, || lead.land(entry));
             }

@@ -7,8 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
-/// Parts. A write copies one of them: of 2,000 identities about 30, of 100,000 about 1,600.
-const SHARDS: usize = 64;
+/// How many pairs a part has when the map is full. A write copies a part, so this is what a write costs;
+/// among 100,000 identities in 64 parts it was some 1,600 pairs and 50 times the time
+/// (`cargo run --release -p benches -- rotation`).
+const PAIRS_OF_A_SHARD: usize = 32;
+/// The fewest and the most parts: an empty one takes about a hundred bytes.
+const FEWEST_SHARDS: usize = 16;
+const MOST_SHARDS: usize = 8192;
 
 pub(super) struct ShardedMap<K, T> {
     hasher: RandomState,
@@ -21,20 +26,27 @@ struct Shard<K, T> {
     writing: Mutex<()>,
 }
 
-impl<K, T> Default for ShardedMap<K, T> {
-    fn default() -> Self {
-        let shard = || Shard { map: ArcSwap::from_pointee(HashMap::new()), writing: Mutex::new(()) };
-        Self {
-            hasher: RandomState::new(),
-            shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
-            len: AtomicUsize::new(0),
-        }
-    }
-}
-
 impl<K: Hash + Eq + Clone, T> ShardedMap<K, T> {
+    /// An empty map in which writes are fast up to about so many pairs.
+    pub(super) fn for_about(pairs: usize) -> Self {
+        // A power of two: which part a key is in is a mask and not a division.
+        let shards = (pairs / PAIRS_OF_A_SHARD).clamp(FEWEST_SHARDS, MOST_SHARDS).next_power_of_two();
+        let hasher = RandomState::new();
+        let shard = || Shard {
+            map: ArcSwap::from_pointee(HashMap::with_hasher(hasher.clone())),
+            writing: Mutex::new(()),
+        };
+        let shards = std::iter::repeat_with(shard).take(shards).collect();
+        Self { hasher, shards, len: AtomicUsize::new(0) }
+    }
+
     pub(super) fn get(&self, key: &K) -> Option<Arc<T>> {
-        self.shard(key).map.load().get(key).cloned()
+        self.read(key, Arc::clone)
+    }
+
+    /// Looks at what is there, without counting a reference to it.
+    pub(super) fn read<R>(&self, key: &K, look: impl FnOnce(&Arc<T>) -> R) -> Option<R> {
+        self.shard(key).map.load().get(key).map(look)
     }
 
     /// What is there; or `make`'s, if nothing is.
@@ -58,15 +70,31 @@ impl<K: Hash + Eq + Clone, T> ShardedMap<K, T> {
         });
     }
 
-    pub(super) fn remove(&self, key: &K) {
+    /// Puts a value in another's place, if that is what is there.
+    pub(super) fn replace(&self, key: &K, old: &Arc<T>, new: Arc<T>) {
         self.write(key, |map| {
-            if !map.contains_key(key) {
+            if !map.get(key).is_some_and(|there| Arc::ptr_eq(there, old)) {
                 return (None, ());
             }
             let mut copy = map.clone();
-            copy.remove(key);
+            copy.insert(key.clone(), new);
             (Some(copy), ())
         });
+    }
+
+    pub(super) fn remove(&self, key: &K) -> Option<Arc<T>> {
+        self.remove_if(key, |_| true)
+    }
+
+    pub(super) fn remove_if(&self, key: &K, wanted: impl FnOnce(&Arc<T>) -> bool) -> Option<Arc<T>> {
+        self.write(key, |map| {
+            if !map.get(key).is_some_and(wanted) {
+                return (None, None);
+            }
+            let mut copy = map.clone();
+            let removed = copy.remove(key);
+            (Some(copy), removed)
+        })
     }
 
     pub(super) fn clear(&self) {
@@ -76,11 +104,9 @@ impl<K: Hash + Eq + Clone, T> ShardedMap<K, T> {
     pub(super) fn retain(&self, keep: impl Fn(&K, &T) -> bool) {
         for shard in &self.shards {
             shard.write(&self.len, |map| {
-                let kept: HashMap<K, Arc<T>> = map
-                    .iter()
-                    .filter(|(key, value)| keep(key, value))
-                    .map(|(k, v)| (k.clone(), v.clone()))
-                    .collect();
+                let mut kept = HashMap::with_hasher(map.hasher().clone());
+                let pairs = map.iter().filter(|(key, value)| keep(key, value));
+                kept.extend(pairs.map(|(key, value)| (key.clone(), value.clone())));
                 ((kept.len() != map.len()).then_some(kept), ())
             });
         }
@@ -100,8 +126,10 @@ impl<K: Hash + Eq + Clone, T> ShardedMap<K, T> {
     }
 
     fn shard(&self, key: &K) -> &Shard<K, T> {
+        // By other bits than those by which a part's own map goes: with the same ones, all keys of a part
+        // would fall into a few of its places.
         #[allow(clippy::cast_possible_truncation)]
-        let index = self.hasher.hash_one(key) as usize % SHARDS;
+        let index = self.hasher.hash_one(key).rotate_left(32) as usize & (self.shards.len() - 1);
         &self.shards[index]
     }
 

@@ -2,11 +2,11 @@
 
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::map::ShardedMap;
 use super::{Denied, Entry, Expires, Refusal, Serving, Slot, SlotBegin, SlotLead, Waited};
 use crate::now::Now;
+use crate::token::TokenDigest;
 
 /// How often a request begins whose leader was dropped: often enough for a leader that panics, and
 /// not for ever.
@@ -63,12 +63,32 @@ where
 {
     /// An empty cache.
     pub fn new(config: SessionCacheConfig) -> Self {
-        Self { config, slots: ShardedMap::default() }
+        Self { config, slots: ShardedMap::for_about(config.capacity) }
     }
 
     /// What a request for that key is to do.
     pub fn begin(&self, key: &K, now: Now) -> SlotBegin<V, E> {
-        self.slot(key, now).begin(None, now, self.config.serving)
+        self.begin_in_slot(key, None, now, |_| ()).0
+    }
+
+    /// The same for a request that came with a token; and the slot, which `prepare` has seen before.
+    pub(super) fn begin_in_slot(
+        &self,
+        key: &K,
+        token: Option<TokenDigest>,
+        now: Now,
+        prepare: impl Fn(&Slot<V, E>),
+    ) -> (SlotBegin<V, E>, Arc<Slot<V, E>>) {
+        loop {
+            let slot = self.slot(key, now);
+            prepare(&slot);
+            if let Some(begun) = slot.begin_in_map(token, now, self.config.serving) {
+                return (begun, slot);
+            }
+            // Retired between the look-up and now. Whoever did that is about to take it out of the map:
+            // not to wait for them, it is done here.
+            self.slots.remove_if(key, |there| Arc::ptr_eq(there, &slot));
+        }
     }
 
     /// What [`begin`](Self::begin) says, carried out: waits where others fetch, hands a lead to `fetch`,
@@ -127,42 +147,45 @@ where
     /// Makes room: the sixteenth part that was asked for longest ago goes, so that looking for it costs
     /// little per request. What is being fetched stays.
     fn evict(&self) {
-        let mut idle: Vec<(Duration, K)> = Vec::new();
+        let mut idle = Vec::new();
         self.slots.for_each(|key, slot| {
             if !slot.is_in_flight() {
-                idle.push((slot.last_asked(), key.clone()));
+                idle.push((slot.last_asked(), key.clone(), slot.clone()));
             }
         });
-        idle.sort_by_key(|(asked, _)| *asked);
+        idle.sort_by_key(|(asked, ..)| *asked);
         let room = (self.config.capacity / 16).max(1);
         let excess = self.slots.len().saturating_sub(self.config.capacity) + room;
-        for (_, key) in idle.into_iter().take(excess) {
-            self.slots.remove(&key);
+        for (_, key, slot) in idle.into_iter().take(excess) {
+            // Somebody may have begun to fetch since.
+            if slot.retire_unless_in_flight() {
+                self.slots.remove_if(&key, |there| Arc::ptr_eq(there, &slot));
+            }
         }
     }
 
     /// Drops a session: whoever asks next fetches. One that is being fetched goes to those who wait for
     /// it and is not kept.
     pub fn forget(&self, key: &K) {
-        self.slots.remove(key);
+        if let Some(slot) = self.slots.remove(key) {
+            slot.retire();
+        }
     }
 
     /// Drops the sessions whose key is not to be kept, as [`forget`](Self::forget) does.
     pub fn retain(&self, keep: impl Fn(&K) -> bool) {
-        self.slots.retain(|key, _| keep(key));
+        self.slots.retain(|key, slot| {
+            let keep = keep(key);
+            if !keep {
+                slot.retire();
+            }
+            keep
+        });
     }
 
     /// Drops what has ended and nobody fetches anew.
     pub fn sweep(&self, now: Now) {
-        let mut ended = Vec::new();
-        self.slots.for_each(|key, slot| {
-            if slot.is_idle(now, self.config.serving.margin) {
-                ended.push(key.clone());
-            }
-        });
-        for key in ended {
-            self.slots.remove(&key);
-        }
+        self.slots.retain(|_, slot| !slot.retire_if_idle(now, self.config.serving.margin));
     }
 
     #[cfg(test)]

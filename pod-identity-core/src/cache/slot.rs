@@ -26,9 +26,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// has a single one.
 #[derive(Debug)]
 pub struct Slot<V, E> {
+    /// Written under the lock of the state.
     entry: ArcSwapOption<Entry<V>>,
     /// The last time it was asked for, in milliseconds of the monotonic clock.
     asked: AtomicU64,
+    /// Written under the lock of the state.
     newest: ArcSwapOption<NewestToken>,
     state: Mutex<State<V, E>>,
 }
@@ -51,6 +53,8 @@ struct State<V, E> {
     pause: Duration,
     /// Since when the upstream has been saying that the identity has no role.
     doubted_since: Option<Duration>,
+    /// Taken out of its map: nothing is kept in it any more.
+    retired: bool,
 }
 
 /// What a request is to do.
@@ -81,8 +85,14 @@ pub struct SlotLead<V, E> {
 
 impl<V: Expires, E: Refusal> Default for Slot<V, E> {
     fn default() -> Self {
-        let state =
-            State { flight: None, refusal: None, failures: 0, pause: Duration::ZERO, doubted_since: None };
+        let state = State {
+            flight: None,
+            refusal: None,
+            failures: 0,
+            pause: Duration::ZERO,
+            doubted_since: None,
+            retired: false,
+        };
         Self {
             entry: ArcSwapOption::empty(),
             asked: AtomicU64::new(0),
@@ -108,6 +118,18 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         self.entry.load_full().filter(|entry| entry.is_fresh(now, serving))
     }
 
+    /// What there is to serve without a lock; the slot counts as asked for.
+    pub(super) fn hit(&self, now: Now, serving: Serving) -> Option<Arc<Entry<V>>> {
+        self.touch(now);
+        self.fresh(now, serving)
+    }
+
+    /// Whether there is a token to renew with.
+    #[cfg(feature = "verify")]
+    pub(super) fn keeps_token(&self) -> bool {
+        self.newest.load().is_some()
+    }
+
     /// What a request is to do; `token` is the one it came with, where the upstream will judge tokens.
     pub fn begin(
         self: &Arc<Self>,
@@ -115,11 +137,36 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         now: Now,
         serving: Serving,
     ) -> SlotBegin<V, E> {
-        self.touch(now);
-        if let Some(entry) = self.fresh(now, serving) {
+        if let Some(entry) = self.hit(now, serving) {
             return SlotBegin::Hit(entry);
         }
+        self.begin_under(&mut self.lock(), token, now, serving)
+    }
+
+    /// The same for a slot of a map: `None` where it was taken out.
+    pub(super) fn begin_in_map(
+        self: &Arc<Self>,
+        token: Option<TokenDigest>,
+        now: Now,
+        serving: Serving,
+    ) -> Option<SlotBegin<V, E>> {
+        if let Some(entry) = self.hit(now, serving) {
+            return Some(SlotBegin::Hit(entry));
+        }
         let mut state = self.lock();
+        if state.retired {
+            return None;
+        }
+        Some(self.begin_under(&mut state, token, now, serving))
+    }
+
+    fn begin_under(
+        self: &Arc<Self>,
+        state: &mut State<V, E>,
+        token: Option<TokenDigest>,
+        now: Now,
+        serving: Serving,
+    ) -> SlotBegin<V, E> {
         // Once more under the lock: a flight publishes its entry before it ends.
         if let Some(entry) = self.fresh(now, serving) {
             return SlotBegin::Hit(entry);
@@ -137,7 +184,7 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         {
             return SlotBegin::Stale(entry);
         }
-        let lead = self.lead(&mut state, token, now, serving.margin);
+        let lead = self.lead(state, token, now, serving.margin);
         let landing = lead.landing.subscribe();
         SlotBegin::Lead(lead, Waiter { landing, token })
     }
@@ -167,7 +214,7 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
             return None;
         }
         let mut state = self.lock();
-        if state.flight.is_some() || now.monotonic < state.pause {
+        if state.retired || state.flight.is_some() || now.monotonic < state.pause {
             return None;
         }
         let lead = self.lead(&mut state, Some(newest.digest), now, margin);
@@ -180,13 +227,16 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
             kept.as_ref().is_none_or(|kept| kept.expiry.wall() < expiry.wall())
         };
         if newer(&self.newest.load()) {
-            let token = Arc::new(NewestToken { token: token.clone(), digest, expiry });
-            self.newest.rcu(|kept| if newer(kept) { Some(token.clone()) } else { kept.clone() });
+            let state = self.lock();
+            if !state.retired && newer(&self.newest.load()) {
+                self.newest.store(Some(Arc::new(NewestToken { token: token.clone(), digest, expiry })));
+            }
         }
     }
 
     /// Takes an entry in, unless the one that is there was fetched by a flight that began later; gives
     /// the one that is there then. What ends earlier counts too: an association may have become shorter.
+    /// A slot that was taken out of its map keeps nothing: those who know it must not be served from it.
     pub(super) fn publish(&self, entry: Arc<Entry<V>>) -> Arc<Entry<V>> {
         let mut state = self.lock();
         (state.failures, state.pause, state.refusal, state.doubted_since) = (0, Duration::ZERO, None, None);
@@ -194,7 +244,9 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         if let Some(kept) = kept {
             return kept;
         }
-        self.entry.store(Some(entry.clone()));
+        if !state.retired {
+            self.entry.store(Some(entry.clone()));
+        }
         entry
     }
 
@@ -213,7 +265,9 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         };
         if effect == Effect::RefusesToken {
             // Nothing is renewed with it again, unless it is all that the pod comes with.
-            self.newest.rcu(|kept| kept.clone().filter(|kept| Some(kept.digest) != token));
+            if self.newest.load().as_ref().is_some_and(|kept| Some(kept.digest) == token) {
+                self.newest.store(None);
+            }
         }
         state.failures += 1;
         state.pause = now.monotonic + pause;
@@ -240,11 +294,37 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         self.lock().flight.is_some()
     }
 
-    /// Whether there is nothing in it worth keeping.
-    pub(super) fn is_idle(&self, now: Now, margin: Duration) -> bool {
-        let state = self.lock();
+    /// Empties a slot for ever: it is, or is about to be, no longer in its map. Known tokens may lead to
+    /// it for as long as they hold; they find nothing here. A flight goes on for those who wait.
+    pub(super) fn retire(&self) {
+        self.retire_under(&mut self.lock());
+    }
+
+    /// The same, unless it is being fetched; says whether it did.
+    pub(super) fn retire_unless_in_flight(&self) -> bool {
+        let mut state = self.lock();
+        let retires = state.flight.is_none();
+        if retires {
+            self.retire_under(&mut state);
+        }
+        retires
+    }
+
+    /// The same, if there is nothing in it worth keeping; says whether it did.
+    pub(super) fn retire_if_idle(&self, now: Now, margin: Duration) -> bool {
+        let mut state = self.lock();
         let refused = state.refusal.as_ref().is_some_and(|(_, until)| now.monotonic < *until + LONGEST_PAUSE);
-        state.flight.is_none() && !refused && self.read(now, margin).is_none()
+        let retires = state.flight.is_none() && !refused && self.read(now, margin).is_none();
+        if retires {
+            self.retire_under(&mut state);
+        }
+        retires
+    }
+
+    fn retire_under(&self, state: &mut State<V, E>) {
+        state.retired = true;
+        self.entry.store(None);
+        self.newest.store(None);
     }
 
     fn lock(&self) -> MutexGuard<'_, State<V, E>> {
@@ -268,6 +348,12 @@ impl<V: Expires, E: Refusal> SlotLead<V, E> {
     /// When the fetch began, by the monotonic clock.
     pub(super) fn begun(&self) -> Duration {
         self.begun
+    }
+
+    /// What is fetched for.
+    #[cfg(feature = "verify")]
+    pub(super) fn slot(&self) -> &Arc<Slot<V, E>> {
+        &self.slot
     }
 
     /// Gives those who wait an entry that has been published.

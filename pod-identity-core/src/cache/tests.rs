@@ -320,3 +320,86 @@ fn a_flood_of_bad_tokens_leaves_nothing_behind() {
     cache.sweep(now(1003));
     assert_eq!(cache.tokens().sizes(), (0, 0, 0));
 }
+
+#[test]
+fn a_forgotten_identity_is_served_to_no_token_that_knew_the_way() {
+    let (cache, at) = (cache(10), now(1000));
+    for number in [1, 2] {
+        match by_keys(&cache, &token(number), 7, at) {
+            Begin::Lead(lead, _) => lead.complete(at, Ok(issued(7, at, 3600))),
+            begun => assert!(matches!(begun, Begin::Hit(_)), "{begun:?}"),
+        }
+    }
+    cache.forget(&7);
+    let leader = lead(by_keys(&cache, &token(1), 7, at));
+    assert!(matches!(by_keys(&cache, &token(2), 7, at), Begin::Wait(_)), "both wait for one flight");
+    leader.complete(at, Ok(issued(7, at, 7200)));
+    for number in [1, 2] {
+        let Begin::Hit(entry) = by_keys(&cache, &token(number), 7, at) else { panic!("token {number}") };
+        assert_eq!(entry.value().expires_at, at.wall + Duration::from_secs(7200), "token {number}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_being_fetched_when_it_was_forgotten_goes_to_those_who_wait_and_is_not_kept() {
+    let (cache, at) = (cache(10), now(1000));
+    let (before, waiter) = match by_keys(&cache, &token(1), 7, at) {
+        Begin::Lead(lead, waiter) => (lead, waiter),
+        other => panic!("{other:?}"),
+    };
+    cache.forget(&7);
+    let after = lead(by_keys(&cache, &token(1), 7, at));
+    before.complete(at, Ok(issued(7, at, 3600)));
+    assert!(matches!(waiter.wait().await, Waited::Value(_)));
+    assert!(matches!(by_keys(&cache, &token(1), 7, at), Begin::Wait(_)), "the flight after it goes on");
+    after.complete(at, Ok(issued(7, at, 7200)));
+    let Begin::Hit(entry) = by_keys(&cache, &token(1), 7, at) else { panic!() };
+    assert_eq!(entry.value().expires_at, at.wall + Duration::from_secs(7200));
+}
+
+#[test]
+fn a_token_whose_identity_was_evicted_leads_to_its_new_credentials() {
+    let cache = cache(1);
+    let hit =
+        |number: u32, identity: u8, second: u64| match by_keys(&cache, &token(number), identity, now(second))
+        {
+            Begin::Hit(entry) => assert_eq!(entry.value().identity, identity),
+            Begin::Lead(lead, _) => lead.complete(now(second), Ok(issued(identity, now(second), 3600))),
+            other => panic!("{other:?}"),
+        };
+    for second in 1000..1010 {
+        hit(1, 1, second);
+        hit(2, 2, second); // there is room for one
+    }
+    assert_eq!(cache.len(), 1);
+    assert!(matches!(by_keys(&cache, &token(2), 2, now(1010)), Begin::Hit(_)));
+}
+
+#[test]
+fn a_token_that_the_upstream_refuses_is_judged_anew_and_not_known_any_more() {
+    let (cache, at) = (cache(10), now(1000));
+    lead(by_acceptance(&cache, &token(1), at)).complete(at, Ok(issued(7, at, 3600)));
+    let due = now(3000);
+    let [renewal] = cache.due(due).try_into().unwrap();
+    renewal.lead.complete(due, Err(Refused(Effect::RefusesToken)));
+    assert!(matches!(by_acceptance(&cache, &token(1), due), Begin::Refused(_)));
+    // The credentials are there, but nobody has accepted this token any more.
+    assert_eq!(lead(by_acceptance(&cache, &token(1), now(3003))).identity(), None);
+}
+
+#[test]
+fn a_hit_keeps_the_one_token_that_is_left_for_renewals() {
+    let (cache, at) = (cache(10), now(0));
+    let mut answer = issued(7, at, 3600);
+    answer.token_expires_at = now(50_000).wall;
+    lead(by_acceptance(&cache, &token(1), at)).complete(at, Ok(answer));
+    assert!(matches!(by_keys(&cache, &token(2), 7, at), Begin::Hit(_)));
+    // The newest is refused at the renewal; the other one is what the pod comes with.
+    let [renewal] = cache.due(now(2000)).try_into().unwrap();
+    assert_eq!(renewal.lead.token(), &token(2));
+    renewal.lead.complete(now(2000), Err(Refused(Effect::RefusesToken)));
+    assert!(cache.due(now(2010)).is_empty(), "there is no token to renew with");
+    assert!(matches!(by_acceptance(&cache, &token(1), now(2010)), Begin::Hit(_)));
+    let [renewal] = cache.due(now(2010)).try_into().unwrap();
+    assert_eq!(renewal.lead.token(), &token(1));
+}

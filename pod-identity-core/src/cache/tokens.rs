@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::map::ShardedMap;
-use super::{Expires, Refusal, Slot};
+use super::{Entry, Expires, Refusal, Serving, Slot};
 use crate::now::{Expiry, Now};
 use crate::token::TokenDigest;
 
@@ -15,39 +15,58 @@ use crate::token::TokenDigest;
 /// flood of them must not cost memory.
 const MAX_REFUSED: usize = 4096;
 
-/// A token that was verified, or that the upstream accepted.
-pub(super) struct KnownToken<K> {
+/// A token that was verified, or that the upstream accepted: whose it is, and the way to the credentials.
+pub(super) struct KnownToken<K, V, E> {
     pub(super) identity: K,
     pub(super) expiry: Expiry,
+    /// The identity's slot, so that a hit looks for nothing more. One that was taken out of the map is
+    /// empty for ever, and whoever finds it so looks for the identity's.
+    pub(super) slot: Arc<Slot<V, E>>,
 }
 
-impl<K> KnownToken<K> {
-    pub(super) fn new(identity: K, expires_at: SystemTime, now: Now) -> Self {
-        Self { identity, expiry: Expiry::at(expires_at, now) }
+impl<K, V: Expires, E: Refusal> KnownToken<K, V, E> {
+    /// What it leads to without a lock. `renews`: for renewals a token has to be kept, and where none is,
+    /// this is no hit but a reason to keep this one.
+    fn hit(&self, now: Now, serving: Serving, renews: bool) -> Option<Arc<Entry<V>>> {
+        if self.expiry.is_over(now, Duration::ZERO) || (renews && !self.slot.keeps_token()) {
+            return None;
+        }
+        self.slot.hit(now, serving)
     }
 }
 
 pub(super) struct Tokens<K, V, E> {
-    known: ShardedMap<TokenDigest, KnownToken<K>>,
+    known: ShardedMap<TokenDigest, KnownToken<K, V, E>>,
     /// Counts how often all were forgotten: what was verified before that is not remembered after it.
     generation: AtomicU64,
     refused: Mutex<HashMap<TokenDigest, (Arc<E>, Duration)>>,
     unverified: Mutex<HashMap<TokenDigest, Arc<Slot<V, E>>>>,
 }
 
-impl<K, V, E> Default for Tokens<K, V, E> {
-    fn default() -> Self {
+impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Tokens<K, V, E> {
+    /// No tokens yet, of about so many identities.
+    pub(super) fn for_about(identities: usize) -> Self {
         Self {
-            known: ShardedMap::default(),
+            known: ShardedMap::for_about(identities),
             generation: AtomicU64::new(0),
             refused: Mutex::default(),
             unverified: Mutex::default(),
         }
     }
-}
 
-impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Tokens<K, V, E> {
-    pub(super) fn known(&self, token: &TokenDigest, now: Now) -> Option<Arc<KnownToken<K>>> {
+    /// The credentials that a known token leads to: no lock is taken, and one reference counted, that to
+    /// the entry.
+    pub(super) fn hit(
+        &self,
+        token: &TokenDigest,
+        now: Now,
+        serving: Serving,
+        renews: bool,
+    ) -> Option<Arc<Entry<V>>> {
+        self.known.read(token, |known| known.hit(now, serving, renews)).flatten()
+    }
+
+    pub(super) fn known(&self, token: &TokenDigest, now: Now) -> Option<Arc<KnownToken<K, V, E>>> {
         self.known.get(token).filter(|known| !known.expiry.is_over(now, Duration::ZERO))
     }
 
@@ -59,15 +78,21 @@ impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Tokens<K, V, E> {
     pub(super) fn remember(
         &self,
         token: TokenDigest,
-        known: KnownToken<K>,
+        known: KnownToken<K, V, E>,
         generation: u64,
-    ) -> Arc<KnownToken<K>> {
+    ) -> Arc<KnownToken<K, V, E>> {
         let known = Arc::new(known);
         self.known.insert(&token, known.clone());
         if self.generation() != generation {
             self.known.remove(&token);
         }
         known
+    }
+
+    /// Leads a known token to its identity's new slot; unless it has been forgotten meanwhile.
+    pub(super) fn lead_to(&self, token: TokenDigest, old: &Arc<KnownToken<K, V, E>>, slot: Arc<Slot<V, E>>) {
+        let known = KnownToken { identity: old.identity.clone(), expiry: old.expiry, slot };
+        self.known.replace(&token, old, Arc::new(known));
     }
 
     pub(super) fn forget(&self) {
@@ -80,11 +105,16 @@ impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Tokens<K, V, E> {
         refused.get(token).filter(|(_, until)| now.monotonic < *until).map(|(error, _)| error.clone())
     }
 
+    /// Remembers a refusal for a while. A token that was refused is not known any more: so hits need not
+    /// ask for refusals, and after that while it is judged anew.
     pub(super) fn refuse(&self, token: TokenDigest, error: Arc<E>, until: Duration) {
-        let mut refused = lock(&self.refused);
-        if refused.len() < MAX_REFUSED || refused.contains_key(&token) {
-            refused.insert(token, (error, until));
+        {
+            let mut refused = lock(&self.refused);
+            if refused.len() < MAX_REFUSED || refused.contains_key(&token) {
+                refused.insert(token, (error, until));
+            }
         }
+        self.known.remove(&token);
     }
 
     /// The flights of tokens that nobody has judged yet.

@@ -47,6 +47,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 enum Key {
     Identity(u8),
     Token(u32),
+    /// An identity's that was forgotten while it was being fetched; with a number of its own.
+    Forgotten(u64),
 }
 
 /// The key, the token's number, the lead, and when it began.
@@ -91,7 +93,10 @@ impl Model {
             assert!(!known, "a known token was verified again");
             Ok::<_, ()>(keys.then_some((identity, token_end)))
         });
-        if !known && keys {
+        // A refused token is not asked about, let alone known.
+        let refused = matches!(begun, Ok(Begin::Refused(_))) && self.refused_tokens(number);
+        assert!(!known || !refused, "a refused token is known");
+        if !known && keys && !refused {
             self.known.insert(number, (identity, token_end, self.now.monotonic + Duration::from_secs(3000)));
         }
         let key = if self.knows(number) { Key::Identity(identity) } else { Key::Token(number) };
@@ -124,7 +129,7 @@ impl Model {
     fn entry_of(&self, key: Key) -> Option<&Credentials> {
         match key {
             Key::Identity(identity) => self.entry(identity),
-            Key::Token(_) => None,
+            Key::Token(_) | Key::Forgotten(_) => None,
         }
     }
 
@@ -144,7 +149,7 @@ impl Model {
         let token_expires_at = self.now.wall + Duration::from_secs(3000);
         lead.complete(self.now, Ok(Issued { identity, token_expires_at, value: value.clone() }));
         let later = self.entries.get(&identity).is_some_and(|(.., of_kept)| *of_kept > begun);
-        if !later {
+        if !later && !matches!(key, Key::Forgotten(_)) {
             self.entries.insert(identity, (value, self.now.monotonic + Duration::from_secs(lifetime), begun));
         }
         self.known
@@ -160,6 +165,10 @@ impl Model {
         lead.complete(self.now, Err(Refused(effect)));
         if let (Key::Identity(identity), Effect::RefusesIdentity) = (key, effect) {
             self.entries.remove(&identity);
+        }
+        // A token that was refused has to be judged anew.
+        if effect == Effect::RefusesToken || (matches!(key, Key::Token(_)) && effect != Effect::CannotAsk) {
+            self.known.remove(&number);
         }
         if effect == Effect::DoubtsIdentity && before.is_some() {
             // Whether it was dropped depends on how long it has been doubted: the cache is asked.
@@ -235,15 +244,22 @@ impl Model {
                 self.cache.forget_tokens();
                 self.known.clear();
             }
-            // While it is being fetched, forgetting would let a second leader in by design.
-            Step::Forget { identity }
-                if !self.flights.iter().any(|(of, ..)| *of == Key::Identity(identity)) =>
-            {
-                self.cache.forget(&identity);
-                self.entries.remove(&identity);
-            }
-            Step::Forget { .. } => {}
+            Step::Forget { identity } => self.forget(identity),
             Step::Sweep => self.sweep(),
+        }
+    }
+
+    /// Forgetting lets a new leader in beside one that is fetching; what that one brings is not kept.
+    fn forget(&mut self, identity: u8) {
+        self.cache.forget(&identity);
+        self.entries.remove(&identity);
+        self.serial += 1;
+        let gone = Key::Forgotten(self.serial);
+        let keys = self.flights.iter_mut().map(|(key, ..)| key);
+        for key in keys.chain(self.waiting.iter_mut().map(|(key, ..)| key)) {
+            if *key == Key::Identity(identity) {
+                *key = gone;
+            }
         }
     }
 

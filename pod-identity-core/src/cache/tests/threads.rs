@@ -71,3 +71,51 @@ fn identities_do_not_mix_under_writes_evictions_and_sweeps() {
     });
     assert!(cache.len() <= 48 + 4);
 }
+
+/// Whoever forgets an identity may rely on it: what was fetched before is served to nobody after, whatever
+/// token leads there and whatever is being completed, evicted and swept meanwhile.
+#[test]
+fn nothing_from_before_a_forget_is_served_after_it() {
+    let cache = cache(6);
+    let forgotten: [std::sync::atomic::AtomicU64; 8] = Default::default();
+    let serial = std::sync::atomic::AtomicU64::new(1);
+    std::thread::scope(|scope| {
+        for thread in 0..3u32 {
+            let (cache, forgotten, serial) = (&cache, &forgotten, &serial);
+            scope.spawn(move || {
+                for step in 0..20_000u32 {
+                    let number = step.wrapping_mul(2_654_435_761).wrapping_add(thread) % 16;
+                    let identity = u8::try_from(number % 8).unwrap();
+                    let at = now(1000 + u64::from(step / 1000));
+                    // Read before the request: what is served must be newer.
+                    let least = forgotten[usize::from(identity)].load(Ordering::SeqCst);
+                    match by_keys(cache, &token(number), identity, at) {
+                        Begin::Hit(entry) => {
+                            assert_eq!(entry.value().identity, identity);
+                            assert!(entry.value().serial > least, "{} after {least}", entry.value().serial);
+                        }
+                        Begin::Lead(lead, _) => {
+                            let mut answer = issued(identity, at, 600);
+                            answer.value.serial = serial.fetch_add(1, Ordering::SeqCst);
+                            lead.complete(at, Ok(answer));
+                        }
+                        _ => {}
+                    }
+                }
+            });
+        }
+        let (cache, forgotten, serial) = (&cache, &forgotten, &serial);
+        scope.spawn(move || {
+            for step in 0..4_000u32 {
+                let identity = u8::try_from(step % 8).unwrap();
+                // Whatever has a serial by now was begun before the forget.
+                let last = serial.load(Ordering::SeqCst) - 1;
+                cache.forget(&identity);
+                forgotten[usize::from(identity)].store(last, Ordering::SeqCst);
+                if step % 100 == 0 {
+                    cache.sweep(now(1000));
+                }
+            }
+        });
+    });
+}

@@ -1,0 +1,222 @@
+//! Instructions of the hot path, counted by valgrind and compared with the numbers that are recorded.
+//!
+//! ```text
+//! cargo run --release -p benches --no-default-features --bin counts               compares
+//! cargo run --release -p benches --no-default-features --bin counts -- --write    records
+//! ```
+//!
+//! Times differ from run to run, instructions hardly: a change that costs the hot path something shows
+//! here before it shows anywhere else. Cryptography is left out, because the library chooses its code by
+//! the processor: of a hit the token's digest is taken off, of a verification the bare signature.
+//!
+//! A call's instructions are those of a run with 2 n calls less those of a run with n, divided by n. So
+//! what a program does at its start and at its end does not count, and no symbols are needed.
+
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use benches::associations::Table;
+use benches::identities::{begin, cache, fetched, now, token};
+use benches::signed::{Algorithm, Error, ISSUER, NOW, SignedToken};
+use pod_identity_core::token::{BearerToken, Expected, KeySet, POD_IDENTITY_AUDIENCE, TokenDigest, verify};
+
+/// How far a count may be from the recorded one, in hundredths of it. What moves it without any change:
+/// the C library's allocator, and the seeds of hash maps.
+const MARGIN: f64 = 3.0;
+
+/// What is counted: a name, how often it is called, the calls, and those that are taken off.
+const COUNTS: [(&str, u32, &str, Option<&str>); 5] = [
+    ("a hit, without the token's digest", 20_000, "hit", Some("digest")),
+    ("a bearer token read", 20_000, "bearer", None),
+    ("RS256 verified, without the signature", 200, "verify-rs256", Some("signature-rs256")),
+    ("ES256 verified, without the signature", 200, "verify-es256", Some("signature-es256")),
+    ("an association looked up among 1,000", 20_000, "lookup", None),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments[..] {
+        [] => compare(),
+        ["--write"] => record(),
+        ["calls", name, times, directory] => times
+            .parse()
+            .map_err(Error::from)
+            .and_then(|times| calls(name, times, directory.as_ref()))
+            .map(|()| true),
+        _ => Err("usage: counts [--write]".into()),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("counts: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Compares, and says whether all is within the margin.
+fn compare() -> Result<bool, Error> {
+    let recorded = std::fs::read_to_string(recorded_file())?;
+    let line = |name: &str| recorded.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    let (then, today) = (line("compiler").unwrap_or("none"), compiler()?);
+    let mut within = true;
+    for (name, count) in count_all()? {
+        let old: f64 =
+            line(name).ok_or_else(|| format!("no count of {name:?} is recorded: {RECORD}"))?.parse()?;
+        let off = (count / old - 1.0) * 100.0;
+        let verdict = if off.abs() <= MARGIN { "" } else { "   NOT WITHIN THE MARGIN" };
+        within &= verdict.is_empty();
+        println!("{name}: {old:.0} recorded, {count:.0} now, {off:+.1} %{verdict}");
+    }
+    if within {
+        return Ok(true);
+    }
+    if then != today {
+        println!(
+            "\nNOT JUDGED: the recorded counts are of {then}, these of {today}.\nAnother compiler writes other \
+             code. With the recorded one this would fail; to record these: {RECORD}"
+        );
+        return Ok(true);
+    }
+    println!("\nMore than {MARGIN} % off. If that is meant, record it, and say why in the commit: {RECORD}");
+    Ok(false)
+}
+
+const RECORD: &str = "cargo run --release -p benches --no-default-features --bin counts -- --write";
+
+fn record() -> Result<bool, Error> {
+    let mut text = format!(
+        "Instructions of the hot path, see benches/src/counts.rs. Written by:\n{RECORD}\n\ncompiler: {}\n",
+        compiler()?
+    );
+    for (name, count) in count_all()? {
+        writeln!(text, "{name}: {count:.0}")?;
+    }
+    std::fs::write(recorded_file(), &text)?;
+    print!("{text}");
+    Ok(true)
+}
+
+fn recorded_file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("counts.txt")
+}
+
+/// The compiler and the machine that it writes for.
+fn compiler() -> Result<String, Error> {
+    let output =
+        Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())).arg("-vV").output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let line = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("unknown");
+    Ok(format!("rustc {} for {}", line("release: "), line("host: ")))
+}
+
+fn count_all() -> Result<Vec<(&'static str, f64)>, Error> {
+    // Keys and signatures are made once, outside valgrind: how long that takes is a matter of chance.
+    let directory = std::env::temp_dir().join(format!("pod-identity-counts-{}", std::process::id()));
+    std::fs::create_dir_all(&directory)?;
+    let counted = write_tokens(&directory).and_then(|()| {
+        let one = |(name, times, calls, less): (&'static str, _, _, Option<_>)| {
+            let less = less.map_or(Ok(0.0), |less| instructions(less, times, &directory))?;
+            Ok((name, instructions(calls, times, &directory)? - less))
+        };
+        COUNTS.into_iter().map(one).collect()
+    });
+    std::fs::remove_dir_all(&directory)?;
+    counted
+}
+
+/// The instructions of one call.
+fn instructions(calls: &str, times: u32, directory: &Path) -> Result<f64, Error> {
+    let (once, twice) = (collected(calls, times, directory)?, collected(calls, 2 * times, directory)?);
+    Ok((twice - once) / f64::from(times))
+}
+
+/// The instructions of a run.
+fn collected(calls: &str, times: u32, directory: &Path) -> Result<f64, Error> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(std::env::current_exe()?)
+        .args(["calls", calls, &times.to_string()])
+        .arg(directory)
+        .output()
+        .map_err(|error| format!("valgrind cannot be run: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        return Err(format!("{calls}: {said}").into());
+    }
+    let count =
+        said.lines().find_map(|line| line.split_once("Collected :")).ok_or("valgrind counted nothing")?;
+    Ok(count.1.trim().parse()?)
+}
+
+fn write_tokens(directory: &Path) -> Result<(), Error> {
+    for (name, algorithm) in [("rs256", Algorithm::Rs256), ("es256", Algorithm::Es256)] {
+        let signed = SignedToken::new(algorithm)?;
+        std::fs::write(directory.join(format!("{name}.token")), signed.token)?;
+        std::fs::write(directory.join(format!("{name}.jwks")), signed.jwks)?;
+    }
+    Ok(())
+}
+
+fn signed(name: &str, directory: &Path) -> Result<SignedToken, Error> {
+    Ok(SignedToken {
+        token: std::fs::read_to_string(directory.join(format!("{name}.token")))?,
+        jwks: std::fs::read(directory.join(format!("{name}.jwks")))?,
+    })
+}
+
+/// What runs under valgrind.
+fn calls(name: &str, times: u32, directory: &Path) -> Result<(), Error> {
+    const IDENTITIES: u32 = 250;
+    let tokens = || (0..IDENTITIES).map(|number| token(number, 0)).collect::<Result<Vec<_>, _>>();
+    match name {
+        "hit" => {
+            let (tokens, cache) = (tokens()?, cache(2000, true));
+            for (number, token) in (0..).zip(&tokens) {
+                fetched(&cache, token, number, now(), Duration::from_secs(3600))?;
+            }
+            repeat(times, |number| {
+                begin(&cache, &tokens[(number % IDENTITIES) as usize], now(), None).is_some()
+            })
+        }
+        "digest" => {
+            let tokens = tokens()?;
+            repeat(times, |number| {
+                black_box(TokenDigest::of(&tokens[(number % IDENTITIES) as usize]));
+                true
+            })
+        }
+        "bearer" => {
+            let token = signed("rs256", directory)?.token;
+            repeat(times, |_| BearerToken::parse(black_box(&token)).is_ok())
+        }
+        "lookup" => {
+            let table = Table::new(1000)?;
+            let keys = table.keys(1000);
+            repeat(times, |number| table.has(&keys[(number % 1000) as usize]))
+        }
+        _ => match name.split_once('-') {
+            Some(("signature", algorithm)) => {
+                let bare = signed(algorithm, directory)?.bare()?;
+                repeat(times, |_| black_box(&bare).verifies())
+            }
+            Some(("verify", algorithm)) => {
+                let signed = signed(algorithm, directory)?;
+                let (keys, token) = (KeySet::from_jwks(&signed.jwks)?, BearerToken::parse(&signed.token)?);
+                let expected =
+                    Expected { issuer: ISSUER.to_owned(), audience: POD_IDENTITY_AUDIENCE.to_owned() };
+                repeat(times, |_| verify(black_box(&token), &keys, &expected, NOW).is_ok())
+            }
+            _ => Err(format!("nothing is called {name}").into()),
+        },
+    }
+}
+
+fn repeat(times: u32, mut call: impl FnMut(u32) -> bool) -> Result<(), Error> {
+    if (0..times).all(|number| call(number)) { Ok(()) } else { Err("a call failed".into()) }
+}

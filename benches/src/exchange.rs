@@ -1,0 +1,147 @@
+//! An exchange at the auth service, the time at STS left out, against one verified signature: of all
+//! that the service does itself, no more should be felt than the cryptography.
+
+mod sts;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use benches::signed::{Algorithm, SignedToken};
+use pod_identity_auth::app::App;
+use pod_identity_auth::config::{Config, SessionNaming};
+use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
+use pod_identity_runtime::outbound::Outbound;
+use pod_identity_runtime::shutdown::Shutdown;
+use serde_json::json;
+use testing::wire::{Connection, ask};
+
+use crate::Outcome;
+use crate::measure::{Pairs, aim, nanoseconds, pin};
+use crate::pods::{ISSUER, pod, token};
+use crate::served::{Served, serve};
+
+const ROUNDS: usize = 41;
+const EXCHANGES: u32 = 50;
+/// The aim, from the project's design.
+const RATIO: f64 = 1.5;
+
+pub(crate) fn run() -> Outcome {
+    let issuer = Issuer::new(ISSUER, "http://127.0.0.1:1", KeyAlgorithm::Rs256)?;
+    let auth = auth(&issuer, (ROUNDS + 1) * EXCHANGES as usize)?;
+    let bare = SignedToken::new(Algorithm::Rs256)?.bare()?;
+    pin(0);
+    let client = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (address, admin) = (auth.addresses[0], auth.addresses[1]);
+    client.block_on(ready(admin))?;
+
+    let mut failed = None;
+    let mut number = 0;
+    let mut whole = Vec::new();
+    let mut exchange = || {
+        let round = || -> Result<f64, Box<dyn std::error::Error>> {
+            // Each of another pod: nothing that was kept can help.
+            let bodies: Vec<String> = (number..number + EXCHANGES as usize)
+                .map(|number| Ok(json!({"token": token(&issuer, &pod(number)?)?}).to_string()))
+                .collect::<Result<_, Box<dyn std::error::Error>>>()?;
+            number += EXCHANGES as usize;
+            let (before, cpu) = (client.block_on(seconds(admin))?, auth.cpu()?);
+            client.block_on(exchanges(address, &bodies))?;
+            whole.push((auth.cpu()? - cpu).as_secs_f64() * 1e6 / f64::from(EXCHANGES));
+            let after = client.block_on(seconds(admin))?;
+            let without_sts = (after.0 - before.0) - (after.1 - before.1);
+            Ok(without_sts * 1e6 / f64::from(EXCHANGES))
+        };
+        round().unwrap_or_else(|error| {
+            failed = Some(error.to_string());
+            f64::NAN
+        })
+    };
+    let verification = || nanoseconds(400, |_| assert!(std::hint::black_box(&bare).verifies())) / 1e3;
+    let pairs = Pairs::in_turn(ROUNDS, &mut exchange, verification);
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    pairs.print("an exchange", "without STS", "one RS256 signature", "µs");
+    println!(
+        "  with the SDK's call of STS, HTTP and all, the service's CPU is {:.0} µs",
+        crate::measure::Figures::of(whole).median()
+    );
+    aim("an exchange without STS to a signature", pairs.ratio(), RATIO);
+    Ok(())
+}
+
+/// The whole service on one thread, with an STS that answers at once.
+fn auth(issuer: &Issuer, pods: usize) -> Result<Served, Box<dyn std::error::Error>> {
+    let directory = tempfile::tempdir()?.keep();
+    std::fs::write(directory.join("jwks"), issuer.jwks())?;
+    let associations = directory.join("associations.yaml");
+    std::fs::write(&associations, association_file(&directory, pods)?)?;
+    serve(move || async move {
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let config = Config {
+            listen: loopback,
+            admin: Some(loopback),
+            associations,
+            cluster: None,
+            agent_auth: None,
+            tls: None,
+            session_naming: SessionNaming::Random,
+            outbound: Outbound::default(),
+        };
+        let app = App::bind(config, sts::client()).await?;
+        let addresses = vec![app.address()?, app.admin_address().ok_or("no admin address")?];
+        tokio::spawn(app.run(Shutdown::never()));
+        Ok(addresses)
+    })
+}
+
+fn association_file(directory: &Path, pods: usize) -> Result<String, Box<dyn std::error::Error>> {
+    let association = |number| -> Result<_, Box<dyn std::error::Error>> {
+        let pod = pod(number)?;
+        Ok(json!({
+            "clusterName": "bench", "namespace": pod.namespace, "serviceAccount": pod.service_account,
+            "roleArn": "arn:aws:iam::111122223333:role/app",
+        }))
+    };
+    let associations = (0..pods).map(association).collect::<Result<Vec<_>, _>>()?;
+    let cluster = json!({
+        "name": "bench", "issuer": ISSUER, "region": "eu-west-1", "accountId": "111122223333",
+        "jwksFile": directory.join("jwks"),
+    });
+    Ok(json!({"clusters": [cluster], "associations": associations}).to_string())
+}
+
+async fn ready(admin: SocketAddr) -> Outcome {
+    for _ in 0..200 {
+        if ask(admin, "GET /readyz", &[], b"").await?.status == 200 {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Err("the auth service did not become ready".into())
+}
+
+async fn exchanges(address: SocketAddr, bodies: &[String]) -> Outcome {
+    let mut connection = Connection::open(address).await?;
+    let (host, line) = (address.to_string(), "POST /clusters/bench/assume-role-for-pod-identity");
+    for body in bodies {
+        let length = body.len().to_string();
+        let headers = [("Host", host.as_str()), ("Content-Length", &length)];
+        let answer = connection.ask(line, &headers, body.as_bytes()).await?;
+        if answer.status != 200 {
+            return Err(answer.text().into());
+        }
+    }
+    Ok(())
+}
+
+/// What the service's own metrics say: seconds in all answers, and seconds of them at STS.
+async fn seconds(admin: SocketAddr) -> Result<(f64, f64), Box<dyn std::error::Error>> {
+    let metrics = ask(admin, "GET /metrics", &[], b"").await?.text();
+    let sum = |name: &str| -> Result<f64, Box<dyn std::error::Error>> {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("_sum "));
+        Ok(line.ok_or_else(|| format!("no metric {name}"))?.parse()?)
+    };
+    Ok((sum("pod_identity_http_response_seconds")?, sum("pod_identity_sts_seconds")?))
+}

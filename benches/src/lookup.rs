@@ -1,0 +1,39 @@
+//! An association found among few and among many.
+
+use std::hint::black_box;
+
+use benches::associations::Table;
+use pod_identity_core::identity::{Namespace, ServiceAccount};
+
+use crate::Outcome;
+use crate::measure::{Pairs, aim, nanoseconds};
+
+const SIZES: [u32; 5] = [10, 100, 1_000, 10_000, 100_000];
+const ROUNDS: usize = 101;
+const TIMES: u32 = 20_000;
+/// The service accounts that are busy at a time.
+const BUSY: u32 = 10;
+/// The aim, from the project's design: the most to the fewest.
+const RATIO: f64 = 1.2;
+
+pub(crate) fn run() -> Outcome {
+    for (which, busy) in [("the same ten asked for", true), ("all asked for, in no order", false)] {
+        let few = Table::new(SIZES[0])?;
+        let mut last = f64::NAN;
+        for size in SIZES {
+            let many = Table::new(size)?;
+            let keys = |table: &Table| table.keys(if busy { BUSY } else { table.size().min(TIMES) });
+            let (of_many, of_few) = (keys(&many), keys(&few));
+            let pairs = Pairs::in_turn(ROUNDS, || lookups(&many, &of_many), || lookups(&few, &of_few));
+            pairs.print(&format!("{which}, among {size}"), "look-up", "among 10", "ns");
+            last = pairs.ratio();
+        }
+        aim("a look-up among 100,000 to one among 10", last, RATIO);
+    }
+    Ok(())
+}
+
+fn lookups(table: &Table, keys: &[(Namespace, ServiceAccount)]) -> f64 {
+    let mut keys = keys.iter().cycle();
+    nanoseconds(TIMES, |_| assert!(keys.next().is_some_and(|key| table.has(black_box(key)))))
+}

@@ -1,0 +1,60 @@
+//! Measurements, each a ratio in one run: `cargo run --release -p benches -- NAME ...`.
+//!
+//! Machines are noisy and unlike, so no figure stands alone: what is measured and what it is compared
+//! with take turns in one process, and what counts is the median of their ratios.
+
+mod exchange;
+mod get;
+mod herd;
+mod lookup;
+mod map;
+mod measure;
+mod pods;
+mod rotation;
+mod served;
+mod upstream;
+mod verify;
+
+use std::process::ExitCode;
+
+/// What a measurement comes to.
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// The measurements: a name, what it compares, and the function.
+const BENCHES: [(&str, &str, fn() -> Outcome); 7] = [
+    ("get", "a cached GET at the agent against a bare hyper server with the same answer", get::run),
+    ("cache", "a hit in the cache, alone and beside a writer, against a map behind a mutex", map::run),
+    ("rotation", "100,000 identities whose tokens all rotate: time and memory of each", rotation::run),
+    ("verify", "a token verified against the same signature verified by the bare library", verify::run),
+    ("lookup", "an association looked up among 10 … 100,000", lookup::run),
+    ("exchange", "an exchange at the auth service without STS against one verified signature", exchange::run),
+    ("herd", "64 first requests: how long after the one upstream answer all have theirs", herd::run),
+];
+
+fn main() -> ExitCode {
+    if cfg!(debug_assertions) {
+        eprintln!("this is a debug build: its figures say nothing. Add --release.");
+        return ExitCode::FAILURE;
+    }
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let known = |name: &String| BENCHES.iter().any(|(known, ..)| known == name);
+    if wanted.is_empty() || !wanted.iter().all(|name| name == "all" || known(name)) {
+        eprintln!("usage: benches NAME ...\n\n  all");
+        for (name, what, _) in BENCHES {
+            eprintln!("  {name:<10} {what}");
+        }
+        return ExitCode::FAILURE;
+    }
+    let all = wanted.iter().any(|name| name == "all");
+    for (name, what, run) in BENCHES {
+        if !all && !wanted.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        println!("\n{name}: {what}");
+        if let Err(error) = run() {
+            eprintln!("{name}: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,132 @@
+//! A hit in the cache, alone and beside a writer on another processor, against the naive way: a map
+//! behind a mutex.
+
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use pod_identity_core::now::Now;
+use pod_identity_core::token::{BearerToken, TokenDigest};
+
+use crate::Outcome;
+use crate::measure::{Figures, Pairs, nanoseconds, pin};
+use benches::identities::{Cache, Value, begin, cache, fetched, now, token};
+
+/// Identities: a large node's pods.
+const IDENTITIES: u32 = 250;
+const ROUNDS: usize = 61;
+const TIMES: u32 = 20_000;
+/// How long credentials last here.
+const LIFETIME: Duration = Duration::from_secs(3600);
+
+pub(crate) fn run() -> Outcome {
+    pin(0);
+    let tokens = (0..IDENTITIES).map(|number| token(number, 0)).collect::<Result<Vec<_>, _>>()?;
+    let (ours, naive) = (Ours::new(&tokens)?, Naive::new(&tokens));
+    let digest = || nanoseconds(TIMES, |number| drop(black_box(TokenDigest::of(pick(&tokens, number)))));
+    let read_ours = || nanoseconds(TIMES, |number| assert!(ours.read(pick(&tokens, number))));
+    let read_naive = || nanoseconds(TIMES, |number| assert!(naive.read(pick(&tokens, number))));
+
+    Pairs::in_turn(ROUNDS, read_ours, digest).print("a hit", "cache", "the token's digest alone", "ns");
+    Pairs::in_turn(ROUNDS, read_ours, read_naive).print("a hit, digest and all", "cache", "mutex", "ns");
+    let (mut puts, mut naive_puts) = (Vec::new(), Vec::new());
+    let pairs = Pairs::in_turn(
+        ROUNDS,
+        || beside(&mut puts, || ours.write(&tokens), read_ours),
+        || beside(&mut naive_puts, || naive.write(&tokens), read_naive),
+    );
+    pairs.print("a hit beside a writer", "cache", "mutex", "ns");
+    println!(
+        "  a put beside a reader: cache {:.3} µs, mutex {:.3} µs",
+        Figures::of(puts).median() / 1e3,
+        Figures::of(naive_puts).median() / 1e3
+    );
+    Ok(())
+}
+
+fn pick(tokens: &[BearerToken], number: u32) -> &BearerToken {
+    &tokens[number as usize % tokens.len()]
+}
+
+/// Reads while a thread on another processor writes all identities anew, again and again. Keeps the
+/// nanoseconds of each put.
+fn beside(puts: &mut Vec<f64>, write: impl Fn() + Sync, read: impl Fn() -> f64) -> f64 {
+    let (started, ended) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            pin(1);
+            let mut took = Vec::new();
+            while !ended.load(Ordering::Relaxed) {
+                took.push(nanoseconds(1, |_| write()) / f64::from(IDENTITIES));
+                started.store(true, Ordering::Relaxed);
+            }
+            took
+        });
+        while !started.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        let took = read();
+        ended.store(true, Ordering::Relaxed);
+        puts.extend(writer.join().unwrap_or_default());
+        took
+    })
+}
+
+struct Ours {
+    cache: Cache,
+    /// How often all have been written anew.
+    written: AtomicU32,
+}
+
+impl Ours {
+    fn new(tokens: &[BearerToken]) -> Result<Self, Box<dyn std::error::Error>> {
+        let ours = Self { cache: cache(2000, true), written: AtomicU32::new(0) };
+        for (number, token) in (0..).zip(tokens) {
+            fetched(&ours.cache, token, number, now(), LIFETIME)?;
+        }
+        Ok(ours)
+    }
+
+    fn read(&self, token: &BearerToken) -> bool {
+        // A known token: nobody is asked whose it is.
+        begin(&self.cache, token, now(), None).is_some()
+    }
+
+    /// New credentials for all, as renewals bring them: each at a time when the ones before have ended.
+    /// Readers live before that and find them good.
+    fn write(&self, tokens: &[BearerToken]) {
+        let later = (LIFETIME + LIFETIME) * (self.written.fetch_add(1, Ordering::Relaxed) + 1);
+        let now = Now { wall: now().wall + later, monotonic: now().monotonic + later };
+        for (number, token) in (0..).zip(tokens) {
+            if let Err(error) = fetched(&self.cache, token, number, now, LIFETIME) {
+                eprintln!("not written: {error}");
+            }
+        }
+    }
+}
+
+struct Naive(Mutex<HashMap<TokenDigest, Arc<Value>>>);
+
+impl Naive {
+    fn new(tokens: &[BearerToken]) -> Self {
+        let naive = Self(Mutex::default());
+        naive.write(tokens);
+        naive
+    }
+
+    fn read(&self, token: &BearerToken) -> bool {
+        let digest = TokenDigest::of(token);
+        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
+        found.is_some_and(|value| value.is_good(now()))
+    }
+
+    fn write(&self, tokens: &[BearerToken]) {
+        for token in tokens {
+            let digest = TokenDigest::of(token);
+            let value = Arc::new(Value::new(now(), LIFETIME));
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, value);
+        }
+    }
+}

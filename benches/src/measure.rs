@@ -1,0 +1,117 @@
+//! Two things in turn, their medians, and the median of their ratios.
+
+use std::time::Duration;
+
+use pod_identity_runtime::clock;
+
+/// The figures of some rounds, one for each.
+pub(crate) struct Figures(Vec<f64>);
+
+impl Figures {
+    pub(crate) fn of(figures: impl IntoIterator<Item = f64>) -> Self {
+        let mut figures: Vec<f64> = figures.into_iter().collect();
+        figures.sort_by(f64::total_cmp);
+        Self(figures)
+    }
+
+    pub(crate) fn median(&self) -> f64 {
+        self.quantile(0.5)
+    }
+
+    /// The figure below which that part of all figures is.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    pub(crate) fn quantile(&self, part: f64) -> f64 {
+        let last = self.0.len().saturating_sub(1);
+        self.0.get((last as f64 * part).round() as usize).copied().unwrap_or(f64::NAN)
+    }
+}
+
+/// What two things took, round by round.
+pub(crate) struct Pairs(pub(crate) Vec<(f64, f64)>);
+
+impl Pairs {
+    /// Lets both have their turns: one round each that does not count, then as many as are said. Who
+    /// goes first changes from round to round, so that no one always finds the machine as the other
+    /// left it.
+    pub(crate) fn in_turn(
+        rounds: usize,
+        mut one: impl FnMut() -> f64,
+        mut other: impl FnMut() -> f64,
+    ) -> Self {
+        (one(), other());
+        let round = |number: usize| {
+            if number % 2 == 0 {
+                let first = one();
+                (first, other())
+            } else {
+                let first = other();
+                (one(), first)
+            }
+        };
+        Self((0..rounds).map(round).collect())
+    }
+
+    /// The median of the ratios: the first to the second.
+    pub(crate) fn ratio(&self) -> f64 {
+        self.ratios().median()
+    }
+
+    fn ratios(&self) -> Figures {
+        Figures::of(self.0.iter().map(|(one, other)| one / other))
+    }
+
+    /// One line: both medians, in `unit`, and the ratio with its quartiles.
+    pub(crate) fn print(&self, what: &str, one: &str, other: &str, unit: &str) {
+        let median = |of: fn(&(f64, f64)) -> f64| Figures::of(self.0.iter().map(of)).median();
+        let ratios = self.ratios();
+        println!(
+            "  {what}: {one} {:.3} {unit}, {other} {:.3} {unit}, ratio {:.3} (half of the rounds: {:.3} to {:.3})",
+            median(|pair| pair.0),
+            median(|pair| pair.1),
+            ratios.median(),
+            ratios.quantile(0.25),
+            ratios.quantile(0.75),
+        );
+    }
+}
+
+/// Says whether an aim is met. A measurement judges nothing by its exit status: machines differ.
+pub(crate) fn aim(what: &str, figure: f64, at_most: f64) {
+    let verdict = if figure <= at_most { "met" } else { "MISSED" };
+    println!("  aim: {what} at most {at_most}: {verdict} ({figure:.3})");
+}
+
+/// Nanoseconds for each of `times` calls.
+pub(crate) fn nanoseconds(times: u32, mut call: impl FnMut(u32)) -> f64 {
+    let started = clock::monotonic();
+    for number in 0..times {
+        call(number);
+    }
+    each(started.elapsed(), times)
+}
+
+/// Nanoseconds for each of `times`.
+pub(crate) fn each(took: Duration, times: u32) -> f64 {
+    took.as_secs_f64() * 1e9 / f64::from(times)
+}
+
+/// Keeps the calling thread on one processor, where the system can: servers and their load must not
+/// move about. Where there is one processor only, nothing is pinned.
+pub(crate) fn pin(processor: usize) {
+    #[cfg(target_os = "linux")]
+    if std::thread::available_parallelism().is_ok_and(|there| there.get() > processor) {
+        let mut set = rustix::thread::CpuSet::new();
+        set.set(processor);
+        if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+            eprintln!("not pinned to processor {processor}: {error}");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = processor;
+}
+
+/// The CPU time that the calling thread has had.
+pub(crate) fn thread_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}

@@ -1,0 +1,113 @@
+//! An EKS Auth that grants what a token of ours asks for, and counts.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use pod_identity_agent::config::{AgentAuth, Config, Destination};
+use pod_identity_core::token::{BearerToken, claimed_identity};
+use pod_identity_runtime::clock;
+use pod_identity_runtime::http::{json_bytes, plain, read_body};
+use pod_identity_runtime::listener::{Handler, Listener};
+use pod_identity_runtime::outbound::Outbound;
+use pod_identity_runtime::shutdown::Shutdown;
+use serde_json::{Value, json};
+
+/// How long a session token of AWS is, about.
+const SESSION_TOKEN_LENGTH: usize = 1000;
+
+/// The fake, and what it has seen.
+#[derive(Default)]
+pub(crate) struct Upstream {
+    calls: AtomicUsize,
+    /// How long each answer takes.
+    pause: Duration,
+    answered: Mutex<Option<Instant>>,
+}
+
+impl Upstream {
+    pub(crate) fn after(pause: Duration) -> Self {
+        Self { pause, ..Self::default() }
+    }
+
+    /// How many calls there have been.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    /// When it answered last.
+    pub(crate) fn answered(&self) -> Option<Instant> {
+        *self.answered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves on a free port of 127.0.0.1.
+    pub(crate) async fn serve(self: Arc<Self>) -> std::io::Result<SocketAddr> {
+        let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+        let address = listener.address()?;
+        tokio::spawn(listener.serve(self, Shutdown::never()));
+        Ok(address)
+    }
+}
+
+impl Handler for Upstream {
+    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let operation = request.method() == Method::POST
+            && request.uri().path() == "/clusters/bench/assume-role-for-pod-identity";
+        let body = read_body(request.into_body(), 32 * 1024).await.unwrap_or_default();
+        let granted = granted(&body).filter(|_| operation);
+        tokio::time::sleep(self.pause).await;
+        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock::monotonic());
+        match granted {
+            Some(answer) => json_bytes(StatusCode::OK, answer.into()),
+            None => plain(StatusCode::BAD_REQUEST, "not the one operation with a pod's token\n"),
+        }
+    }
+}
+
+/// The answer for the service account that a token names.
+fn granted(body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let token = BearerToken::parse(body["token"].as_str()?).ok()?;
+    let (identity, _) = claimed_identity(&token).ok()?;
+    let answer = json!({
+        "subject": {"namespace": identity.namespace, "serviceAccount": identity.service_account},
+        "audience": "pods.eks.amazonaws.com",
+        "podIdentityAssociation": {
+            "associationArn": "arn:aws:eks:eu-west-1:111122223333:podidentityassociation/bench/a-1",
+            "associationId": "a-1",
+        },
+        "assumedRoleUser": {
+            "arn": "arn:aws:sts::111122223333:assumed-role/app/eks-bench-app",
+            "assumeRoleId": "AROAEXAMPLEEXAMPLE123:eks-bench-app",
+        },
+        "credentials": {
+            "accessKeyId": "ASIAEXAMPLEEXAMPLE12",
+            "secretAccessKey": "s".repeat(40),
+            "sessionToken": "t".repeat(SESSION_TOKEN_LENGTH),
+            "expiration": 4_102_444_800_u64, // in the year 2100
+        },
+    });
+    Some(answer.to_string())
+}
+
+/// An agent's configuration that asks there, with a token of its own in that file.
+pub(crate) fn agent_config(
+    upstream: SocketAddr,
+    listen: Vec<SocketAddr>,
+    token_file: &std::path::Path,
+) -> Result<Config, Box<dyn std::error::Error>> {
+    std::fs::write(token_file, "agents.own.token")?;
+    let eks_auth = Destination {
+        endpoint: Some(format!("http://{upstream}")),
+        agent_auth: AgentAuth::Token { file: token_file.to_owned() },
+        outbound: Outbound::default(),
+        sdk_config: None,
+    };
+    Ok(Config::new("bench".parse()?, listen, eks_auth))
+}
