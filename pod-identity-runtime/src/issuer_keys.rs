@@ -1,20 +1,22 @@
 //! The public keys of a cluster's issuer: fetched, kept, fetched again when they rotate.
 
+mod documents;
+
+pub use documents::FetchError;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use pod_identity_core::token::{
-    BearerToken, Expected, KeySet, KeySetError, TokenError, VerifiedToken, verify,
-};
-use serde::Deserialize;
+use pod_identity_core::token::{BearerToken, Expected, KeySet, TokenError, VerifiedToken, verify};
 use tokio::sync::Mutex;
 
-use crate::clock;
-use crate::outbound::{Getter, Outbound, OutboundError};
+use self::documents::{Documents, Origin};
+use crate::clock::Clock;
+use crate::outbound::{Outbound, OutboundError};
 use crate::shutdown::Shutdown;
 
 /// The least time between two fetches, whoever asks: unknown key ids, which anybody can invent,
@@ -26,8 +28,6 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
 const FIRST_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a fetch may take, with all that it reads.
 const FETCH_DEADLINE: Duration = Duration::from_secs(10);
-/// The largest discovery document or key set that is read.
-const MAX_DOCUMENT: usize = 256 * 1024;
 
 /// Where an issuer's keys are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,56 +54,26 @@ pub struct IssuerConfig {
     pub outbound: Outbound,
 }
 
-/// Why keys could not be fetched.
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    /// The document was not reached.
-    #[error(transparent)]
-    Outbound(#[from] OutboundError),
-    /// A file was not read.
-    #[error("{}: {reason}", .path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: std::io::Error,
-    },
-    /// The discovery document is of no use.
-    #[error("the discovery document of {issuer}: {reason}")]
-    Discovery {
-        /// The issuer.
-        issuer: String,
-        /// Why.
-        reason: String,
-    },
-    /// The key set is of no use.
-    #[error(transparent)]
-    KeySet(#[from] KeySetError),
-    /// The issuer began to answer and did not end.
-    #[error("the issuer did not answer whole within {} s", FETCH_DEADLINE.as_secs())]
-    TooSlow,
-    /// The program is ending.
-    #[error("the fetch was given up")]
-    GivenUp,
-}
-
-#[derive(Deserialize)]
-struct DiscoveryDocument {
-    issuer: String,
-    jwks_uri: String,
-}
-
 /// An issuer and the newest of its keys that could be had. While the issuer is away the old ones
 /// stay in use.
 #[derive(Debug)]
 pub struct IssuerKeys {
-    config: IssuerConfig,
-    getter: Getter,
+    documents: Documents,
+    clock: Clock,
     current: ArcSwapOption<KeySet>,
     /// The document that the keys came from.
     document: ArcSwapOption<Bytes>,
     generation: AtomicU64,
-    fetched: Mutex<Option<Instant>>,
+    fetched: Mutex<Fetched>,
+}
+
+/// The last attempt to fetch.
+#[derive(Debug, Default)]
+struct Fetched {
+    /// When, by the monotonic clock.
+    at: Option<Duration>,
+    /// Why it failed, if it did.
+    failure: Option<String>,
 }
 
 impl IssuerKeys {
@@ -112,20 +82,42 @@ impl IssuerKeys {
     /// # Errors
     /// Where its CA file cannot be read.
     pub fn new(config: IssuerConfig) -> Result<Arc<Self>, OutboundError> {
-        let getter = config.outbound.getter()?;
+        Self::with_clock(config, Clock::default())
+    }
+
+    /// The same, by another clock than the system's.
+    ///
+    /// # Errors
+    /// Where its CA file cannot be read.
+    pub fn with_clock(config: IssuerConfig, clock: Clock) -> Result<Arc<Self>, OutboundError> {
+        Self::of(config, Origin::Configured, clock)
+    }
+
+    /// An issuer that nobody configured, named by a token that somebody who may judge has accepted. Its
+    /// keys are had by discovery, over https only at both documents, without a bearer token, and never
+    /// more often than every [`REFETCH_INTERVAL`]. That they cannot be had is a warning, said once.
+    ///
+    /// # Errors
+    /// Where the issuer is no https URL, or the CA file cannot be read.
+    pub fn learned(issuer: String, outbound: Outbound, clock: Clock) -> Result<Arc<Self>, OutboundError> {
+        let config = IssuerConfig { issuer, keys: KeyLocation::Discovery, bearer_token_file: None, outbound };
+        Self::of(config, Origin::Learned, clock)
+    }
+
+    fn of(config: IssuerConfig, origin: Origin, clock: Clock) -> Result<Arc<Self>, OutboundError> {
         Ok(Arc::new(Self {
-            config,
-            getter,
+            documents: Documents::new(config, origin)?,
+            clock,
             current: ArcSwapOption::empty(),
             document: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
-            fetched: Mutex::new(None),
+            fetched: Mutex::default(),
         }))
     }
 
     /// The issuer.
     pub fn issuer(&self) -> &str {
-        &self.config.issuer
+        self.documents.issuer()
     }
 
     /// Counts the changes of the keys: what was verified under an earlier number may have been verified
@@ -174,7 +166,7 @@ impl IssuerKeys {
         audience: &str,
         now: SystemTime,
     ) -> Result<VerifiedToken, TokenError> {
-        let expected = Expected { issuer: self.config.issuer.clone(), audience: audience.to_owned() };
+        let expected = Expected { issuer: self.issuer().to_owned(), audience: audience.to_owned() };
         match self.current() {
             Some(keys) => verify(token, &keys, &expected, now),
             None => Err(TokenError::KeysMissing),
@@ -182,7 +174,7 @@ impl IssuerKeys {
     }
 
     /// Fetches the keys, unless they were fetched within [`REFETCH_INTERVAL`] (or within 2 s, where
-    /// that failed and there are none); says whether it did. Whoever comes meanwhile waits for the same
+    /// that failed and there are none of a configured issuer); says whether it did. Whoever comes meanwhile waits for the same
     /// fetch. It is a task of its own: a client that hangs up neither ends it nor makes another one due.
     ///
     /// # Errors
@@ -195,22 +187,47 @@ impl IssuerKeys {
 
     async fn fetch_in_turn(&self) -> Result<bool, FetchError> {
         let mut fetched = self.fetched.lock().await;
-        let interval = if self.current.load().is_some() { REFETCH_INTERVAL } else { FIRST_RETRY_INTERVAL };
-        if fetched.is_some_and(|at| at.elapsed() < interval) {
+        let now = self.clock.now().monotonic;
+        if fetched.at.is_some_and(|at| now.saturating_sub(at) < self.retry_interval()) {
             return Ok(false);
         }
-        let result =
-            tokio::time::timeout(FETCH_DEADLINE, self.fetch()).await.unwrap_or(Err(FetchError::TooSlow));
-        *fetched = Some(clock::monotonic());
+        let result = tokio::time::timeout(FETCH_DEADLINE, self.documents.fetch())
+            .await
+            .unwrap_or(Err(FetchError::TooSlow));
+        fetched.at = Some(self.clock.now().monotonic);
         match result {
             Ok((keys, document)) => {
+                fetched.failure = None;
                 self.take(keys, document);
                 Ok(true)
             }
             Err(error) => {
-                tracing::error!(issuer = self.config.issuer, %error, "the issuer's keys could not be fetched");
+                let failure = fetched.failure.replace(error.to_string());
+                self.log_failure(&error, failure.as_deref());
                 Err(error)
             }
+        }
+    }
+
+    /// The least time between two fetches.
+    fn retry_interval(&self) -> Duration {
+        match self.documents.origin() {
+            Origin::Configured if self.current.load().is_none() => FIRST_RETRY_INTERVAL,
+            _ => REFETCH_INTERVAL,
+        }
+    }
+
+    fn log_failure(&self, error: &FetchError, before: Option<&str>) {
+        let issuer = self.documents.issuer();
+        match self.documents.origin() {
+            Origin::Configured => {
+                tracing::error!(issuer, %error, "the issuer's keys could not be fetched");
+            }
+            // Whoever cannot be reached today will mostly not be reached tomorrow: said once is enough.
+            Origin::Learned if before != Some(&error.to_string()) => {
+                tracing::warn!(issuer, %error, "the keys of the issuer of accepted tokens could not be fetched");
+            }
+            Origin::Learned => {}
         }
     }
 
@@ -219,9 +236,14 @@ impl IssuerKeys {
         let ids: Vec<&str> = keys.key_ids().collect();
         let changed = self.document.load().as_deref() != Some(&document);
         if changed {
-            tracing::info!(issuer = self.config.issuer, keys = ?ids, "the issuer's keys are in use");
+            tracing::info!(issuer = self.documents.issuer(), keys = ?ids, "the issuer's keys are in use");
             for (key, reason) in keys.unusable() {
-                tracing::warn!(issuer = self.config.issuer, key, reason, "a published key cannot be used");
+                tracing::warn!(
+                    issuer = self.documents.issuer(),
+                    key,
+                    reason,
+                    "a published key cannot be used"
+                );
             }
         }
         self.current.store(Some(Arc::new(keys)));
@@ -234,60 +256,23 @@ impl IssuerKeys {
     /// Keeps the keys fresh until the shutdown.
     pub async fn follow(self: Arc<Self>, mut shutdown: Shutdown) {
         loop {
-            let pause = match self.fetch_if_due().await {
-                Ok(true) => REFRESH_INTERVAL,
-                // Somebody else fetched, or it failed: what came of it shows soon.
-                _ if self.current.load().is_some() => REFETCH_INTERVAL,
-                _ => FIRST_RETRY_INTERVAL,
-            };
+            let pause = self.refresh().await;
             tokio::select! {
                 () = shutdown.asked() => return,
-                () = tokio::time::sleep(pause) => {}
+                () = self.clock.sleep(pause) => {}
             }
         }
     }
 
-    async fn fetch(&self) -> Result<(KeySet, Bytes), FetchError> {
-        let bearer = match &self.config.bearer_token_file {
-            Some(path) => Some(read(path)?),
-            None => None,
-        };
-        let bearer = bearer.as_deref().and_then(|token| std::str::from_utf8(token).ok()).map(str::trim);
-        let jwks = match &self.config.keys {
-            KeyLocation::File(path) => read(path)?.into(),
-            KeyLocation::Url(url) => self.getter.get(url, bearer, MAX_DOCUMENT).await?,
-            KeyLocation::Discovery => {
-                let url = self.discover(bearer).await?;
-                // The token is for the issuer's own server, not for whatever its document names.
-                let bearer = bearer.filter(|_| same_server(&url, &self.config.issuer));
-                self.getter.get(&url, bearer, MAX_DOCUMENT).await?
-            }
-        };
-        Ok((KeySet::from_jwks(&jwks)?, jwks))
-    }
-
-    async fn discover(&self, bearer: Option<&str>) -> Result<String, FetchError> {
-        let issuer = &self.config.issuer;
-        let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
-        let document = self.getter.get(&url, bearer, MAX_DOCUMENT).await?;
-        let wrong = |reason| FetchError::Discovery { issuer: issuer.clone(), reason };
-        let document: DiscoveryDocument =
-            pod_identity_core::json::from_slice(&document).map_err(|error| wrong(error.to_string()))?;
-        // OpenID Connect Discovery 1.0 §4.3: the two must be identical.
-        if document.issuer != *issuer {
-            return Err(wrong(format!("it is one of the issuer {:?}", document.issuer)));
+    /// One step of [`follow`](Self::follow), for whoever has something to do between two of them: fetches
+    /// the keys if they may be fetched, and says how long to wait until the next step.
+    pub async fn refresh(self: &Arc<Self>) -> Duration {
+        match self.fetch_if_due().await {
+            Ok(true) => REFRESH_INTERVAL,
+            // Somebody else fetched, or it failed: what came of it shows soon.
+            _ => self.retry_interval(),
         }
-        Ok(document.jwks_uri)
     }
-}
-
-fn same_server(one: &str, other: &str) -> bool {
-    let server = |url: &str| url.parse::<http::Uri>().ok().and_then(|uri| uri.authority().cloned());
-    server(one).is_some() && server(one) == server(other)
-}
-
-fn read(path: &PathBuf) -> Result<Vec<u8>, FetchError> {
-    std::fs::read(path).map_err(|reason| FetchError::File { path: path.clone(), reason })
 }
 
 #[cfg(test)]
@@ -317,7 +302,8 @@ mod tests {
             bearer_token_file: None,
             outbound: Outbound::default(),
         };
-        let keys = IssuerKeys::new(config).unwrap();
+        let (hand, clock) = Clock::by_hand(SystemTime::UNIX_EPOCH);
+        let keys = IssuerKeys::with_clock(config, clock).unwrap();
         std::fs::write(&file, key_set("old")).unwrap();
         keys.fetch_if_due().await.unwrap();
 
@@ -326,14 +312,14 @@ mod tests {
                 None => std::fs::remove_file(&file).unwrap(),
                 Some(text) => std::fs::write(&file, text).unwrap(),
             }
-            *keys.fetched.lock().await = None; // as if the interval had passed
+            hand.advance(REFETCH_INTERVAL);
             assert!(keys.fetch_if_due().await.is_err(), "{broken:?}");
             assert_eq!(key_ids(&keys), ["old"], "{broken:?}");
         }
         std::fs::write(&file, key_set("new")).unwrap();
         keys.fetch_if_due().await.unwrap();
         assert_eq!(key_ids(&keys), ["old"], "fetched again within the interval");
-        *keys.fetched.lock().await = None;
+        hand.advance(REFETCH_INTERVAL);
         keys.fetch_if_due().await.unwrap();
         assert_eq!(key_ids(&keys), ["new"]);
     }
