@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pod_identity_runtime::admin::{Admin, Readiness};
-use pod_identity_runtime::issuer_keys::IssuerKeys;
 use pod_identity_runtime::listener::Listener;
 use pod_identity_runtime::metrics::HttpMetrics;
 use pod_identity_runtime::outbound::OutboundError;
@@ -14,8 +13,10 @@ use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 
 use crate::broker::Broker;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, TokenKeys};
 use crate::exchange::{EksAuth, EksAuthSetupError};
+use crate::judge::Judge;
+use crate::readiness::KEYS_CONDITION;
 use crate::server::Server;
 
 /// The daemon, bound to its addresses but not serving yet.
@@ -26,7 +27,8 @@ pub struct App {
     admin: Arc<Admin>,
     server: Arc<Server>,
     broker: Arc<Broker>,
-    keys: Option<Arc<IssuerKeys>>,
+    judge: Judge,
+    readiness: Readiness,
 }
 
 /// Why the daemon does not start.
@@ -62,8 +64,20 @@ impl App {
         let mut registry = Registry::default();
         let metrics = HttpMetrics::register(&mut registry);
         let eks_auth = EksAuth::new(config.cluster, config.eks_auth).await?;
-        let keys = config.issuer.map(IssuerKeys::new).transpose()?;
-        let broker = Arc::new(Broker::new(config.cache, config.budgets, eks_auth, keys.clone()));
+        let readiness = Readiness::default();
+        if let TokenKeys::Configured(issuer) = &config.keys {
+            readiness.pending(KEYS_CONDITION, &format!("no keys yet of the issuer {}", issuer.issuer));
+        }
+        let judge = Judge::new(config.keys, config.clock.clone())?;
+        judge.register(&mut registry);
+        let broker = Arc::new(Broker::new(
+            config.cache,
+            config.budgets,
+            eks_auth,
+            judge.clone(),
+            readiness.clone(),
+            config.clock,
+        ));
         let listeners = bind_all(&config.listen).await?;
         let mut admin_listeners = Vec::new();
         for address in config.admin {
@@ -71,9 +85,9 @@ impl App {
         }
         let addresses =
             listeners.iter().filter_map(|listener| listener.address().ok()).map(|a| a.ip()).collect();
-        let admin = Arc::new(Admin::new(Readiness::default(), registry));
+        let admin = Arc::new(Admin::new(readiness.clone(), registry));
         let server = Arc::new(Server { broker: broker.clone(), addresses, metrics });
-        Ok(Self { listeners, admin_listeners, admin, server, broker, keys })
+        Ok(Self { listeners, admin_listeners, admin, server, broker, judge, readiness })
     }
 
     /// The addresses that credentials are served on.
@@ -91,9 +105,7 @@ impl App {
         tracing::info!(addresses = ?self.addresses(), "serving credentials");
         let mut background = JoinSet::new();
         background.spawn(self.broker.renew(shutdown.clone()));
-        if let Some(keys) = self.keys {
-            background.spawn(keys.follow(shutdown.clone()));
-        }
+        background.spawn(self.judge.follow(self.readiness, shutdown.clone()));
         for listener in self.admin_listeners {
             // Health and metrics answer until the last request is done.
             background.spawn(listener.serve(self.admin.clone(), Shutdown::never()));

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use pod_identity_core::cache::CacheConfig;
 use pod_identity_core::identity::ClusterName;
+use pod_identity_runtime::clock::Clock;
 use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
 use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::outbound::Outbound;
 
-use crate::config::{AgentAuth, Budgets, Config, ConfigError, Destination};
+use crate::config::{AgentAuth, Budgets, Config, ConfigError, Destination, TokenKeys};
 
 /// Where the agent's own token is projected, unless told otherwise.
 const AGENT_TOKEN_FILE: &str = "/var/run/secrets/pod-identity-auth/serviceaccount/token";
@@ -108,7 +109,7 @@ pub struct ServerArgs {
     ca_file: Option<PathBuf>,
 
     /// The cluster's token issuer (the API server's --service-account-issuer). With it tokens are
-    /// verified here; without it a token is good once EKS Auth has accepted it.
+    /// verified here, and refused where they do not verify; without it see --learn-keys.
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
 
@@ -119,6 +120,12 @@ pub struct ServerArgs {
     /// A file with the issuer's public keys.
     #[arg(long, value_name = "FILE", requires = "issuer")]
     jwks_file: Option<PathBuf>,
+
+    /// Without --issuer: whether the keys of the issuer of the first token that EKS Auth accepts are
+    /// fetched over https, so that a token which kubelet has replaced needs no call. false: each token
+    /// has to be accepted by EKS Auth.
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]
+    learn_keys: bool,
 
     /// The most identities whose credentials are kept; beyond, those asked for longest ago go.
     #[arg(long, value_name = "ENTRIES", default_value = "2000")]
@@ -160,17 +167,21 @@ impl ServerArgs {
             );
         }
         let outbound = Outbound { ca_file: self.ca_file, proxy_from_environment: true };
-        let keys = match (self.jwks_url, self.jwks_file) {
+        let location = match (self.jwks_url, self.jwks_file) {
             (Some(url), _) => KeyLocation::Url(url),
             (None, Some(file)) => KeyLocation::File(file),
             (None, None) => KeyLocation::Discovery,
         };
-        let issuer = self.issuer.map(|issuer| IssuerConfig {
-            issuer,
-            keys,
-            bearer_token_file: None,
-            outbound: outbound.clone(),
-        });
+        let keys = match self.issuer {
+            Some(issuer) => TokenKeys::Configured(IssuerConfig {
+                issuer,
+                keys: location,
+                bearer_token_file: None,
+                outbound: outbound.clone(),
+            }),
+            None if self.learn_keys => TokenKeys::Learned(outbound.clone()),
+            None => TokenKeys::None,
+        };
         let agent_auth = match self.agent_auth.as_str() {
             "token" => {
                 AgentAuth::Token { file: self.agent_token_file.unwrap_or_else(|| AGENT_TOKEN_FILE.into()) }
@@ -185,9 +196,10 @@ impl ServerArgs {
             listen: self.bind_hosts.iter().map(|host| SocketAddr::new(*host, self.port)).collect(),
             admin: std::iter::once(probe).chain(metrics).collect(),
             eks_auth: Destination { endpoint: self.endpoint, agent_auth, outbound, sdk_config: None },
-            issuer,
+            keys,
             budgets: Budgets::default(),
             cache: CacheConfig { capacity: self.max_cache_size.get(), ..CacheConfig::default() },
+            clock: Clock::default(),
         };
         config.check()?;
         Ok(config)
@@ -219,6 +231,20 @@ mod tests {
     #[test]
     fn metrics_stay_on_loopback_unless_a_port_is_asked_for() {
         assert_eq!(config(&[]).unwrap().admin, ["127.0.0.1:2703".parse().unwrap()]);
+    }
+
+    #[test]
+    fn keys_are_learned_unless_they_are_configured_or_it_is_turned_off() {
+        for (flags, keys) in [
+            (&[][..], "Learned("),
+            (&["--learn-keys", "true"], "Learned("),
+            (&["--learn-keys=false"], "None"),
+            (&["--issuer", "https://a.test"], "Configured("),
+            (&["--issuer", "https://a.test", "--learn-keys=true"], "Configured("),
+        ] {
+            let config = config(flags).unwrap();
+            assert!(format!("{:?}", config.keys).starts_with(keys), "{flags:?}: {:?}", config.keys);
+        }
     }
 
     #[test]

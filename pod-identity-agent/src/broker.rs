@@ -2,21 +2,22 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use pod_identity_core::cache::{CacheConfig, CredentialCache, Denied, Entry, Expires, Issued, Lead};
 use pod_identity_core::credentials::SessionCredentials;
 use pod_identity_core::identity::WorkloadIdentity;
-use pod_identity_core::source::CredentialSource;
-use pod_identity_core::token::{BearerToken, POD_IDENTITY_AUDIENCE, TokenError, claimed_identity};
-use pod_identity_runtime::clock;
-use pod_identity_runtime::issuer_keys::IssuerKeys;
+use pod_identity_core::source::{self, CredentialSource};
+use pod_identity_core::token::{BearerToken, TokenError, claimed_identity};
+use pod_identity_runtime::admin::Readiness;
+use pod_identity_runtime::clock::Clock;
 use pod_identity_runtime::shutdown::Shutdown;
 use zeroize::Zeroizing;
 
 use crate::exchange::{EksAuth, ExchangeError};
+use crate::judge::Judge;
 use crate::limit::{Budgets, Limits};
+use crate::readiness;
 
 /// How long a request is held: what the SDKs wait, and a little less.
 const HELD_FOR: Duration = Duration::from_millis(4500);
@@ -56,31 +57,26 @@ type Fetched = Result<Arc<Entry<Answer>>, Arc<ExchangeError>>;
 
 /// The cache, and what fills it.
 #[derive(Debug)]
-pub struct Broker {
+pub struct Broker<S = EksAuth> {
     cache: Cache,
-    eks_auth: EksAuth,
-    keys: Option<Arc<IssuerKeys>>,
-    /// The generation of the keys that the cache's tokens were verified with.
-    verified_with: AtomicU64,
+    source: S,
+    judge: Judge,
     limits: Limits,
+    readiness: Readiness,
+    clock: Clock,
 }
 
-impl Broker {
-    /// A broker with an empty cache. With `keys` tokens are verified here; without them a token is good
-    /// once EKS Auth has accepted it.
+impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
+    /// A broker with an empty cache, which asks that source.
     pub fn new(
         config: CacheConfig,
         budgets: Budgets,
-        eks_auth: EksAuth,
-        keys: Option<Arc<IssuerKeys>>,
+        source: S,
+        judge: Judge,
+        readiness: Readiness,
+        clock: Clock,
     ) -> Self {
-        Self {
-            cache: Cache::new(config),
-            eks_auth,
-            keys,
-            verified_with: AtomicU64::new(0),
-            limits: Limits::new(budgets),
-        }
+        Self { cache: Cache::new(config), source, judge, limits: Limits::new(budgets), readiness, clock }
     }
 
     /// The credentials that a token of that peer leads to.
@@ -98,13 +94,13 @@ impl Broker {
     }
 
     async fn held(self: &Arc<Self>, token: &BearerToken, peer: IpAddr) -> Fetched {
-        self.forget_tokens_of_old_keys();
+        if self.judge.keys_have_changed() {
+            self.cache.forget_tokens();
+        }
         let mut denied = self.get(token, peer).await;
-        // A key that is not known may be a new one.
-        if let (Err(Denied::Token(TokenError::KeyUnknown { .. } | TokenError::KeysMissing)), Some(keys)) =
-            (&denied, &self.keys)
+        if let Err(Denied::Token(refusal)) = &denied
+            && self.judge.judges_again(refusal).await
         {
-            let _ = keys.fetch_if_due().await; // a failure has been logged
             denied = self.get(token, peer).await;
         }
         denied.map_err(|denied| match denied {
@@ -119,45 +115,26 @@ impl Broker {
         token: &BearerToken,
         peer: IpAddr,
     ) -> Result<Arc<Entry<Answer>>, Denied<ExchangeError, TokenError>> {
-        self.cache.get(token, clock::both, || self.verify(token), |lead| self.lead(lead, peer)).await
-    }
-
-    /// A token of a key that was withdrawn must not go on being known.
-    fn forget_tokens_of_old_keys(&self) {
-        let Some(keys) = &self.keys else { return };
-        let generation = keys.generation();
-        if self.verified_with.load(Ordering::Acquire) != generation
-            && self.verified_with.swap(generation, Ordering::AcqRel) != generation
-        {
-            self.cache.forget_tokens();
-        }
-    }
-
-    fn verify(&self, token: &BearerToken) -> Result<Option<(Identity, SystemTime)>, TokenError> {
-        let Some(keys) = &self.keys else {
-            claimed_identity(token)?; // what is no pod's token is no call's worth
-            return Ok(None);
-        };
-        let verified = keys.verify_now(token, POD_IDENTITY_AUDIENCE, clock::now())?;
-        Ok(Some((Arc::new(verified.identity), verified.expires_at)))
+        let judge = || self.judge.judge(token);
+        self.cache.get(token, || self.clock.now(), judge, |lead| self.lead(lead, peer)).await
     }
 
     /// Fetches in a task of its own: whoever hangs up cancels nothing.
     fn lead(self: &Arc<Self>, lead: Lead<Identity, Answer, ExchangeError>, peer: IpAddr) {
         let Some(place) = self.limits.place(peer, lead.identity().is_some()) else {
-            return lead.complete(clock::both(), Err(ExchangeError::Crowded));
+            return lead.complete(self.clock.now(), Err(ExchangeError::Crowded));
         };
         let broker = self.clone();
         tokio::spawn(async move {
             let call = place.call().await;
             let answer = broker.fetch(lead.token()).await;
             call.end(answer.as_ref().err());
-            lead.complete(clock::both(), answer);
+            lead.complete(broker.clock.now(), answer);
         });
     }
 
     async fn fetch(&self, token: &BearerToken) -> Result<Issued<Identity, Answer>, ExchangeError> {
-        let issued = self.eks_auth.exchange(token).await?;
+        let issued = self.exchange(token).await?;
         // EKS Auth has accepted this very token: now its claims are to be believed.
         let (identity, token_expires_at) = claimed_identity(token)?;
         tracing::debug!(
@@ -174,14 +151,24 @@ impl Broker {
         })
     }
 
+    /// Asks EKS Auth, and learns from its answer.
+    async fn exchange(&self, token: &BearerToken) -> Result<source::Issued, ExchangeError> {
+        let answer = self.source.exchange(token).await;
+        readiness::heed(&self.readiness, answer.as_ref().err());
+        if answer.is_ok() {
+            self.judge.accepted(token);
+        }
+        answer
+    }
+
     /// Renews what is due, and drops what has ended, until the shutdown.
     pub async fn renew(self: Arc<Self>, mut shutdown: Shutdown) {
         for tick in 1_u32.. {
             tokio::select! {
                 () = shutdown.asked() => return,
-                () = tokio::time::sleep(RENEWAL_TICK) => {}
+                () = self.clock.sleep(RENEWAL_TICK) => {}
             }
-            for due in self.cache.due(clock::both()) {
+            for due in self.cache.due(self.clock.now()) {
                 let broker = self.clone();
                 tokio::spawn(async move {
                     let _call = broker.limits.renewal().await;
@@ -189,11 +176,11 @@ impl Broker {
                     if let Err(error) = &answer {
                         tracing::warn!(pod = %due.identity.pod.name, %error, "credentials were not renewed");
                     }
-                    due.lead.complete(clock::both(), answer);
+                    due.lead.complete(broker.clock.now(), answer);
                 });
             }
             if tick % SWEEP_TICK == 0 {
-                self.cache.sweep(clock::both());
+                self.cache.sweep(self.clock.now());
                 self.limits.sweep();
             }
         }

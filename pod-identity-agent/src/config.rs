@@ -7,6 +7,7 @@ pub use crate::limit::{Budgets, Share};
 use aws_config::SdkConfig;
 use pod_identity_core::cache::CacheConfig;
 use pod_identity_core::identity::ClusterName;
+use pod_identity_runtime::clock::Clock;
 use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
 use pod_identity_runtime::outbound::{Outbound, OutboundError, check_url};
 
@@ -21,13 +22,27 @@ pub struct Config {
     pub admin: Vec<SocketAddr>,
     /// Whom to ask.
     pub eks_auth: Destination,
-    /// The cluster's token issuer, to verify tokens here; without it a token is good once EKS Auth has
-    /// accepted it.
-    pub issuer: Option<IssuerConfig>,
+    /// The keys to verify tokens with.
+    pub keys: TokenKeys,
     /// The bounds of the cache.
     pub cache: CacheConfig,
     /// The budgets of calls to EKS Auth.
     pub budgets: Budgets,
+    /// The clock of cache and keys.
+    pub clock: Clock,
+}
+
+/// Where the keys that verify tokens come from. While there are none, a token is good once EKS Auth has
+/// accepted it.
+#[derive(Debug, Clone)]
+pub enum TokenKeys {
+    /// From this issuer: a token that they do not verify is refused.
+    Configured(IssuerConfig),
+    /// From the issuer of the first token that EKS Auth accepts: they save calls, and refuse only what
+    /// they refute.
+    Learned(Outbound),
+    /// From nowhere.
+    None,
 }
 
 /// EKS Auth, and how to prove oneself there.
@@ -83,9 +98,10 @@ impl Config {
             listen,
             admin: Vec::new(),
             eks_auth,
-            issuer: None,
+            keys: TokenKeys::None,
             cache: CacheConfig::default(),
             budgets: Budgets::default(),
+            clock: Clock::default(),
         }
     }
 
@@ -97,13 +113,13 @@ impl Config {
         if self.listen.is_empty() {
             return Err(ConfigError::NoAddress);
         }
-        let keys = self.issuer.as_ref().and_then(|issuer| match &issuer.keys {
-            KeyLocation::Discovery => Some(&issuer.issuer),
-            KeyLocation::Url(url) => Some(url),
-            KeyLocation::File(_) => None,
-        });
-        if let Some(url) = keys {
-            check_url(url).map_err(ConfigError::Issuer)?;
+        if let TokenKeys::Configured(issuer) = &self.keys {
+            let url = match &issuer.keys {
+                KeyLocation::Discovery => Some(&issuer.issuer),
+                KeyLocation::Url(url) => Some(url),
+                KeyLocation::File(_) => None,
+            };
+            url.map(|url| check_url(url)).transpose().map_err(ConfigError::Issuer)?;
         }
         match &self.eks_auth.endpoint {
             Some(url) => check_url(url).map(drop).map_err(ConfigError::Endpoint),

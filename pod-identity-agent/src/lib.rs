@@ -11,6 +11,8 @@ pub mod args; // the command line
 pub mod config; // what it means
 pub mod app; // the wiring
 pub mod server; // one request
+pub mod judge; // whether a token is good, and by whose word
 pub mod broker; // the cache, and one fetch for all who wait
 mod limit; // budgets of calls
 pub mod exchange; // EKS Auth
+mod readiness; // what has to hold for traffic

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use pod_identity_agent::app::App;
+use pod_identity_agent::config::TokenKeys;
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
 use pod_identity_local::laptop::Workload;
 use pod_identity_runtime::clock;
@@ -39,7 +40,7 @@ impl KnownIssuer {
     /// An agent that verifies this issuer's tokens itself.
     async fn agent(&self, eks_auth: &FakeEksAuth) -> SocketAddr {
         let mut config = config(eks_auth.address, &[LOOPBACK]);
-        config.issuer = Some(IssuerConfig {
+        config.keys = TokenKeys::Configured(IssuerConfig {
             issuer: self.issuer.issuer().to_owned(),
             keys: KeyLocation::File(self.directory.path().join("jwks.json")),
             bearer_token_file: None,

@@ -4,6 +4,8 @@
 mod agent;
 mod binary;
 mod herd;
+mod keys;
+mod readiness;
 mod requests;
 mod upstream;
 mod wire;

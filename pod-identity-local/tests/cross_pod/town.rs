@@ -9,7 +9,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use pod_identity_agent::app::App;
-use pod_identity_agent::config::{AgentAuth, Budgets, Config, Destination};
+use pod_identity_agent::config::{AgentAuth, Budgets, Config, Destination, TokenKeys};
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
 use pod_identity_local::laptop::{Laptop, Setup, Workload, write_private};
 use pod_identity_local::world::World;
@@ -137,14 +137,17 @@ impl Town {
         let mut agents = Vec::new();
         for (number, (name, _)) in CLUSTERS.into_iter().enumerate() {
             let cluster = name.parse().unwrap();
-            // Every other agent verifies tokens itself; the others learn from EKS Auth which are good.
-            let issuer =
-                (number % 2 == 1).then(|| laptop.issuer_of(&cluster).unwrap()).map(|issuer| IssuerConfig {
+            // Every other agent verifies tokens itself; the others hear from EKS Auth which are good.
+            let issuer = laptop.issuer_of(&cluster).unwrap();
+            let keys = match number % 2 {
+                0 => TokenKeys::None,
+                _ => TokenKeys::Configured(IssuerConfig {
                     issuer: issuer.issuer().to_owned(),
                     keys: KeyLocation::Url(issuer.jwks_uri()),
                     bearer_token_file: None,
                     outbound: Outbound::default(),
-                });
+                }),
+            };
             let eks_auth = Destination {
                 endpoint: Some(laptop.auth_url()),
                 agent_auth: AgentAuth::SigV4,
@@ -153,7 +156,7 @@ impl Town {
             };
             let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
             let config = Config {
-                issuer,
+                keys,
                 // Here every pod and every forger has the address 127.0.0.1, and with it one credit.
                 budgets: Budgets { hold: Duration::ZERO, ..Budgets::default() },
                 ..Config::new(cluster, listen, eks_auth)

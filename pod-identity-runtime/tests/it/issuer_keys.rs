@@ -7,13 +7,14 @@ use pod_identity_core::error::ErrorCode;
 use pod_identity_core::token::{BearerToken, POD_IDENTITY_AUDIENCE, TokenError, VerifiedToken};
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
 use pod_identity_local::laptop::Workload;
-use pod_identity_runtime::clock;
+use pod_identity_runtime::clock::{self, Clock};
 use pod_identity_runtime::issuer_keys::{FetchError, IssuerConfig, IssuerKeys, KeyLocation};
-use pod_identity_runtime::outbound::Outbound;
+use pod_identity_runtime::outbound::{Outbound, OutboundError};
 use serde_json::json;
+use testing::authority::Authority;
 use testing::eventually::eventually;
 
-use crate::servers::{Authority, Documents};
+use crate::servers::{Documents, server_tls};
 
 const ISSUER: &str = "https://oidc.pod-identity.test/demo";
 
@@ -93,7 +94,7 @@ async fn while_there_are_no_keys_a_token_is_unknown_and_the_first_fetch_that_wor
 
 /// An issuer over TLS, whose discovery document says what the test wants.
 async fn discovered(authority: &Authority) -> (Arc<Documents>, IssuerConfig) {
-    let documents = Documents::start(Some(authority.server_tls())).await;
+    let documents = Documents::start(Some(server_tls(authority))).await;
     let url = format!("https://{}", documents.address);
     let mut config = config(&url, KeyLocation::Discovery);
     config.outbound.ca_file = Some(authority.ca_file());
@@ -142,7 +143,7 @@ async fn the_bearer_token_goes_to_the_issuers_own_server_only() {
     let authority = Authority::new();
     let (documents, mut config) = discovered(&authority).await;
     let elsewhere = Documents::start(None).await;
-    let file = authority.directory.path().join("token");
+    let file = authority.directory().join("token");
     std::fs::write(&file, "secret\n").unwrap();
     config.bearer_token_file = Some(file);
     for server in [&documents, &elsewhere] {
@@ -168,6 +169,41 @@ async fn a_jwks_uri_over_http_off_this_machine_is_refused() {
     documents.serve(DISCOVERY, discovery(&config.issuer, "http://10.0.0.1/keys"));
     let error = IssuerKeys::new(config).unwrap().fetch_if_due().await.unwrap_err();
     assert!(error.to_string().contains("loopback addresses only"), "{error}");
+}
+
+#[tokio::test]
+async fn learned_keys_come_over_https_alone_and_a_failure_is_said_once() {
+    testing::logs::remember();
+    let authority = Authority::new();
+    let (documents, config) = discovered(&authority).await;
+    let elsewhere = Documents::start(None).await;
+    for server in [&documents, &elsewhere] {
+        server.serve("/keys", issuer().jwks());
+    }
+    let plain = format!("http://{}", elsewhere.address);
+    for issuer in [plain.as_str(), "http://localhost", "ftp://127.0.0.1", "kubernetes/serviceaccount", ""] {
+        let refused = IssuerKeys::learned(issuer.to_owned(), config.outbound.clone(), Clock::default());
+        assert!(matches!(refused, Err(OutboundError::Url { .. })), "{issuer}");
+    }
+
+    let (hand, clock) = Clock::by_hand(clock::now());
+    let keys = IssuerKeys::learned(config.issuer.clone(), config.outbound.clone(), clock).unwrap();
+    documents.serve(DISCOVERY, discovery(&config.issuer, &format!("{plain}/keys")));
+    for fetched in 1..=3 {
+        let error = keys.fetch_if_due().await.unwrap_err();
+        assert!(error.to_string().contains("over https only"), "{error}");
+        // Not even the first failure is followed up before half a minute.
+        hand.advance(Duration::from_secs(29));
+        assert!(!keys.fetch_if_due().await.unwrap());
+        assert_eq!(documents.asked(), fetched);
+        hand.advance(Duration::from_secs(1));
+    }
+    assert_eq!(elsewhere.asked(), 0);
+    assert_eq!(testing::logs::lines_with(&["of the issuer of accepted tokens", &config.issuer]).len(), 1);
+
+    documents.serve(DISCOVERY, discovery(&config.issuer, &format!("{}/keys", config.issuer)));
+    assert!(keys.fetch_if_due().await.unwrap());
+    assert_eq!(documents.bearers("/keys"), [None]);
 }
 
 #[tokio::test]

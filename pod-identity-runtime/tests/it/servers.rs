@@ -12,7 +12,7 @@ use pod_identity_runtime::http::plain;
 use pod_identity_runtime::listener::{Handler, Listener};
 use pod_identity_runtime::shutdown::Shutdown;
 use pod_identity_runtime::tls::{CertificateFiles, ServerTls};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use testing::authority::Authority;
 
 pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -95,52 +95,9 @@ impl Documents {
     }
 }
 
-/// A private certificate authority, and the files that it makes.
-pub(crate) struct Authority {
-    pub(crate) directory: tempfile::TempDir,
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::new(vec![]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let authority = Self { directory: tempfile::tempdir().unwrap(), issuer };
-        std::fs::write(authority.ca_file(), authority.issuer.pem()).unwrap();
-        authority
-    }
-
-    pub(crate) fn ca_file(&self) -> std::path::PathBuf {
-        self.directory.path().join("ca.pem")
-    }
-
-    pub(crate) fn ca(&self) -> rustls_pki_types::CertificateDer<'static> {
-        self.issuer.der().clone()
-    }
-
-    pub(crate) fn files(&self) -> CertificateFiles {
-        let path = |name: &str| self.directory.path().join(name);
-        CertificateFiles { certificate: path("tls.crt"), key: path("tls.key") }
-    }
-
-    /// A new pair for 127.0.0.1: certificate and key, in PEM.
-    pub(crate) fn pair(&self) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        (certificate.pem(), key.serialize_pem())
-    }
-
-    /// Writes a new pair into the files.
-    pub(crate) fn write_pair(&self) {
-        let (certificate, key) = self.pair();
-        std::fs::write(self.files().certificate, certificate).unwrap();
-        std::fs::write(self.files().key, key).unwrap();
-    }
-
-    pub(crate) fn server_tls(&self) -> ServerTls {
-        self.write_pair();
-        ServerTls::read(self.files()).unwrap()
-    }
+/// The server's side of an authority, with a new certificate.
+pub(crate) fn server_tls(authority: &Authority) -> ServerTls {
+    authority.write_pair();
+    let files = CertificateFiles { certificate: authority.certificate_file(), key: authority.key_file() };
+    ServerTls::read(files).unwrap()
 }

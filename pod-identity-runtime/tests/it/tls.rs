@@ -9,14 +9,15 @@ use pod_identity_runtime::http::plain;
 use pod_identity_runtime::listener::Listener;
 use pod_identity_runtime::shutdown::Shutdown;
 use rustls_pki_types::{CertificateDer, ServerName};
+use testing::authority::Authority;
 use testing::eventually::eventually;
 use testing::wire::Connection;
 use tokio::net::TcpStream;
 
-use crate::servers::{Answering, Authority, LOOPBACK};
+use crate::servers::{Answering, LOOPBACK, server_tls};
 
 async fn serve(authority: &Authority) -> SocketAddr {
-    let tls = authority.server_tls();
+    let tls = server_tls(authority);
     tokio::spawn(tls.clone().follow(Shutdown::never()));
     let listener = Listener::bind(LOOPBACK).await.unwrap().with_tls(tls);
     let address = listener.address().unwrap();
@@ -28,7 +29,7 @@ async fn serve(authority: &Authority) -> SocketAddr {
 /// Asks over a new connection; gives the status and the certificate that the server showed.
 async fn ask(address: SocketAddr, authority: &Authority) -> std::io::Result<(u16, CertificateDer<'static>)> {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(authority.ca()).unwrap();
+    roots.add(authority.ca_der().into()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -92,15 +93,15 @@ async fn a_half_written_pair_leaves_the_old_certificate_in_use() {
     let before = ask(address, &authority).await.unwrap().1;
 
     let (certificate, key) = authority.pair();
-    std::fs::write(authority.files().certificate, &certificate).unwrap();
-    let name = authority.files().certificate.display().to_string();
+    std::fs::write(authority.certificate_file(), &certificate).unwrap();
+    let name = authority.certificate_file().display().to_string();
     eventually("it is said that the certificate was not replaced", || async {
         testing::logs::lines_with(&["the old one stays in use", &name]).pop()
     })
     .await;
     assert_eq!(ask(address, &authority).await.unwrap().1, before);
 
-    std::fs::write(authority.files().key, &key).unwrap();
+    std::fs::write(authority.key_file(), &key).unwrap();
     eventually("the whole pair is in use", || async {
         (ask(address, &authority).await.unwrap().1 != before).then_some(())
     })

@@ -1,0 +1,154 @@
+//! How a token is judged: by keys that were configured, by keys that were learned, or by EKS Auth's
+//! acceptance.
+//!
+//! Configured keys decide alone. Learned ones only save calls: what they do not settle goes to EKS Auth, as
+//! if there were none.
+
+mod learner;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use pod_identity_core::identity::WorkloadIdentity;
+use pod_identity_core::token::{BearerToken, POD_IDENTITY_AUDIENCE, TokenError, claimed_identity};
+use pod_identity_runtime::admin::Readiness;
+use pod_identity_runtime::clock::Clock;
+use pod_identity_runtime::issuer_keys::IssuerKeys;
+use pod_identity_runtime::outbound::OutboundError;
+use pod_identity_runtime::shutdown::Shutdown;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use self::learner::Learner;
+use crate::config::TokenKeys;
+use crate::readiness::KEYS_CONDITION;
+
+/// Whose a token is, and when it ends; `None` where only EKS Auth can say.
+pub(crate) type Judgement = Option<(Arc<WorkloadIdentity>, SystemTime)>;
+
+/// What judges tokens before any cache is read. A clone is the same judge.
+#[derive(Debug, Clone)]
+pub struct Judge(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    keys: Keys,
+    clock: Clock,
+    /// The generation of the keys that the cache's tokens were judged with.
+    judged_with: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Keys {
+    Configured(Arc<IssuerKeys>),
+    Learned(Learner),
+    None,
+}
+
+impl Judge {
+    /// A judge with keys from there.
+    ///
+    /// # Errors
+    /// Where a CA file cannot be read.
+    pub fn new(keys: TokenKeys, clock: Clock) -> Result<Self, OutboundError> {
+        let keys = match keys {
+            TokenKeys::Configured(config) => Keys::Configured(IssuerKeys::with_clock(config, clock.clone())?),
+            TokenKeys::Learned(outbound) => Keys::Learned(Learner::new(outbound, clock.clone())?),
+            TokenKeys::None => Keys::None,
+        };
+        Ok(Self(Arc::new(Inner { keys, clock, judged_with: AtomicU64::new(0) })))
+    }
+
+    /// Judges a token that the cache does not know.
+    pub(crate) fn judge(&self, token: &BearerToken) -> Result<Judgement, TokenError> {
+        let (claimed, _) = claimed_identity(token)?; // what is no pod's token is no call's worth
+        let now = self.0.clock.now().wall;
+        let verified = match &self.0.keys {
+            Keys::Configured(keys) => keys.verify_now(token, POD_IDENTITY_AUDIENCE, now).map(Some)?,
+            Keys::Learned(learner) => learner.verify(token, &claimed.issuer, now)?,
+            Keys::None => None,
+        };
+        Ok(verified.map(|verified| (Arc::new(verified.identity), verified.expires_at)))
+    }
+
+    /// Whether a token that was refused so may be judged otherwise now: its key may be a new one.
+    pub(crate) async fn judges_again(&self, refusal: &TokenError) -> bool {
+        match (&self.0.keys, refusal) {
+            (Keys::Configured(keys), TokenError::KeyUnknown { .. } | TokenError::KeysMissing) => {
+                let _ = keys.fetch_if_due().await; // a failure has been logged
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Learns from a token that EKS Auth has accepted. From nobody else's acceptance: at STS any issuer is
+    /// accepted that some account has made a provider of.
+    pub(crate) fn accepted(&self, token: &BearerToken) {
+        if let (Keys::Learned(learner), Ok((claimed, _))) = (&self.0.keys, claimed_identity(token)) {
+            learner.accepted(token, &claimed.issuer, self.0.clock.now().wall);
+        }
+    }
+
+    /// Whether the keys have changed since this was asked last: a token of a key that was withdrawn must
+    /// not go on being known.
+    pub(crate) fn keys_have_changed(&self) -> bool {
+        let Some(keys) = self.keys() else { return false };
+        let (generation, judged_with) = (keys.generation(), &self.0.judged_with);
+        judged_with.load(Ordering::Acquire) != generation
+            && judged_with.swap(generation, Ordering::AcqRel) != generation
+    }
+
+    /// The keys that judge.
+    fn keys(&self) -> Option<&Arc<IssuerKeys>> {
+        match &self.0.keys {
+            Keys::Configured(keys) => Some(keys),
+            Keys::Learned(learner) => learner.proven_keys(),
+            Keys::None => None,
+        }
+    }
+
+    /// Keeps the keys fresh until the shutdown.
+    pub async fn follow(self, readiness: Readiness, mut shutdown: Shutdown) {
+        let following = async {
+            match &self.0.keys {
+                Keys::Configured(keys) => loop {
+                    let pause = keys.refresh().await;
+                    if keys.current().is_some() {
+                        readiness.met(KEYS_CONDITION);
+                    }
+                    self.0.clock.sleep(pause).await;
+                },
+                Keys::Learned(learner) => learner.follow().await,
+                Keys::None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = shutdown.asked() => {}
+            () = following => {}
+        }
+    }
+
+    /// Registers `pod_identity_tokens_judged_by_keys`.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register_collector(Box::new(Mode(self.clone())));
+    }
+}
+
+/// Read when it is asked for, so that it is never behind.
+#[derive(Debug)]
+struct Mode(Judge);
+
+impl Collector for Mode {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let by_keys = self.0.keys().is_some_and(|keys| keys.current().is_some());
+        let gauge = ConstGauge::new(i64::from(by_keys));
+        let help = "1 where tokens are verified with the issuer's keys, 0 where EKS Auth's acceptance counts";
+        let name = "pod_identity_tokens_judged_by_keys";
+        gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+    }
+}

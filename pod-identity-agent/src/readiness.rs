@@ -1,0 +1,34 @@
+//! What has to hold for the agent to be ready.
+//!
+//! A node without pods is ready: nothing has to be exchanged first, or a rollout would wait for pods that
+//! wait for it. And what one pod lacks, or EKS Auth for a while, makes no agent unready: what is cached is
+//! served on.
+
+use pod_identity_core::error::ErrorCode;
+use pod_identity_runtime::admin::Readiness;
+
+use crate::exchange::ExchangeError;
+
+/// The configured issuer's keys have been had. A latch: old keys stay in use.
+pub(crate) const KEYS_CONDITION: &str = "keys";
+/// EKS Auth does not refuse the agent itself. As its last answer says: keys expire and tokens go away.
+const OWN_CREDENTIALS_CONDITION: &str = "own_credentials";
+
+/// Draws from an answer of EKS Auth what it says of the agent itself.
+pub(crate) fn heed(readiness: &Readiness, error: Option<&ExchangeError>) {
+    match error {
+        None => readiness.met(OWN_CREDENTIALS_CONDITION),
+        Some(error @ ExchangeError::NoCredentials(_)) => {
+            readiness.unmet(OWN_CREDENTIALS_CONDITION, error.to_string());
+        }
+        Some(error @ ExchangeError::Refused { code, .. }) => match code {
+            ErrorCode::CallerRefused => readiness.unmet(OWN_CREDENTIALS_CONDITION, error.to_string()),
+            // Whoever is told so of a pod has been let in.
+            ErrorCode::AssociationNotFound | ErrorCode::TokenExpired | ErrorCode::TokenRefused => {
+                readiness.met(OWN_CREDENTIALS_CONDITION);
+            }
+            _ => {}
+        },
+        Some(_) => {}
+    }
+}

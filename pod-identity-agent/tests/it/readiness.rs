@@ -1,0 +1,94 @@
+//! When the agent says that it is ready, and what it says when it is not.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use pod_identity_agent::app::App;
+use pod_identity_agent::config::{AgentAuth, Config, TokenKeys};
+use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
+use pod_identity_runtime::clock::{self, Clock};
+use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation, REFETCH_INTERVAL};
+use pod_identity_runtime::outbound::Outbound;
+use pod_identity_runtime::shutdown::Shutdown;
+use testing::eventually::eventually;
+use testing::wire::ask;
+
+use crate::agent::{Behaviour, LOOPBACK, check_refusal, config, credentials, fake_eks_auth, granted, token};
+
+async fn serve(config: Config) -> (SocketAddr, SocketAddr) {
+    let app = App::bind(config).await.unwrap();
+    let addresses = (app.addresses()[0], app.admin_addresses()[0]);
+    tokio::spawn(app.run(Shutdown::never()));
+    addresses
+}
+
+async fn ready(admin: SocketAddr) -> (u16, String) {
+    let health = ask(admin, "GET /healthz", &[], b"").await.unwrap();
+    assert_eq!(health.status, 200, "a restart mends nothing");
+    let answer = ask(admin, "GET /readyz", &[], b"").await.unwrap();
+    (answer.status, answer.text())
+}
+
+#[tokio::test]
+async fn an_agent_that_cannot_prove_itself_is_not_ready_until_it_can() {
+    let eks_auth = fake_eks_auth(Behaviour::Says(200, "", granted("default", "app"))).await;
+    let config = config(eks_auth.address, &[LOOPBACK]);
+    let AgentAuth::Token { file } = config.eks_auth.agent_auth.clone() else { panic!() };
+    std::fs::remove_file(&file).unwrap();
+    let (agent, admin) = serve(config).await;
+    assert_eq!(ready(admin).await.0, 200, "nobody has asked for anything yet");
+
+    let answer = credentials(agent, &token()).await;
+    assert_eq!((answer.status, check_refusal(&answer).as_str()), (503, "own_credentials"));
+    let (status, why) = ready(admin).await;
+    assert_eq!(status, 503);
+    assert!(why.starts_with("own_credentials: ") && why.contains(file.to_str().unwrap()), "{why}");
+
+    std::fs::write(&file, "agents.own.token").unwrap();
+    assert_eq!(credentials(agent, &token()).await.status, 200);
+    assert_eq!(ready(admin).await, (200, "ready\n".to_owned()));
+}
+
+#[tokio::test]
+async fn an_agent_whose_key_is_refused_is_not_ready_and_one_whose_pods_are_is() {
+    for (status, exception, ready_then) in [
+        (403, "UnrecognizedClientException", 503),
+        (403, "InvalidSignatureException", 503),
+        (404, "ResourceNotFoundException", 200),
+        (400, "InvalidTokenException", 200),
+        (400, "AccessDeniedException", 200),
+        (429, "ThrottlingException", 200),
+        (503, "ServiceUnavailableException", 200),
+    ] {
+        let says = Behaviour::Says(status, exception, "{}".to_owned());
+        let (agent, admin) = serve(config(fake_eks_auth(says).await.address, &[LOOPBACK])).await;
+        assert_ne!(credentials(agent, &token()).await.status, 200);
+        assert_eq!(ready(admin).await.0, ready_then, "{exception}");
+    }
+}
+
+#[tokio::test]
+async fn configured_keys_must_have_been_had_once() {
+    let (eks_auth, directory) = (fake_eks_auth(Behaviour::Hangs).await, tempfile::tempdir().unwrap());
+    let file = directory.path().join("jwks.json");
+    let issuer = Issuer::new("https://a.test", "http://127.0.0.1:1", KeyAlgorithm::Es256).unwrap();
+    let (hand, clock) = Clock::by_hand(clock::now());
+    let keys = TokenKeys::Configured(IssuerConfig {
+        issuer: issuer.issuer().to_owned(),
+        keys: KeyLocation::File(file.clone()),
+        bearer_token_file: None,
+        outbound: Outbound::default(),
+    });
+    let (_, admin) = serve(Config { keys, clock, ..config(eks_auth.address, &[LOOPBACK]) }).await;
+    assert_eq!(ready(admin).await, (503, "keys: no keys yet of the issuer https://a.test\n".to_owned()));
+
+    std::fs::write(&file, issuer.jwks()).unwrap();
+    eventually("the keys are had", || async {
+        hand.advance(Duration::from_secs(2));
+        (ready(admin).await.0 == 200).then_some(())
+    })
+    .await;
+    std::fs::remove_file(&file).unwrap();
+    hand.advance(REFETCH_INTERVAL);
+    assert_eq!(ready(admin).await.0, 200, "old keys stay in use");
+}
