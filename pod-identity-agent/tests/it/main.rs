@@ -5,6 +5,7 @@ mod agent;
 mod binary;
 mod herd;
 mod keys;
+mod outage;
 mod readiness;
 mod requests;
 mod upstream;

@@ -1,0 +1,290 @@
+//! Six hours without EKS Auth, in virtual time: kubelet replaces tokens meanwhile.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use pod_identity_agent::broker::Broker;
+use pod_identity_agent::config::{Budgets, TokenKeys};
+use pod_identity_agent::exchange::ExchangeError;
+use pod_identity_agent::judge::Judge;
+use pod_identity_core::cache::CacheConfig;
+use pod_identity_core::credentials::SessionCredentials;
+use pod_identity_core::source::{CredentialSource, Issued};
+use pod_identity_core::token::{BearerToken, Expected, KeySet, POD_IDENTITY_AUDIENCE, verify};
+use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
+use pod_identity_local::laptop::Workload;
+use pod_identity_runtime::admin::Readiness;
+use pod_identity_runtime::clock::{Clock, Hand};
+use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
+use pod_identity_runtime::outbound::Outbound;
+use pod_identity_runtime::shutdown::Shutdown;
+use tokio::task::JoinSet;
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// The life of EKS Pod Identity's credentials and of its tokens (EKS user guide; the webhook's default).
+const SESSION: Duration = Duration::from_secs(6 * 3600);
+const TOKEN: Duration = Duration::from_secs(24 * 3600);
+/// kubelet replaces a token after 80 % of its life (kubernetes `pkg/kubelet/token/token_manager.go`) ...
+const ROTATED_AFTER: Duration = Duration::from_secs(24 * 3600 * 4 / 5);
+/// ... or up to 10 s before.
+const JITTER: u64 = 10;
+/// The agent serves nothing in its last 15 s.
+const MARGIN: Duration = Duration::from_secs(15);
+/// The step of time.
+const STEP: Duration = Duration::from_secs(30);
+/// A new process starts in each pod and asks, every ten minutes.
+const ASKS_EVERY: usize = 20;
+
+/// An EKS Auth that verifies what it is sent, and remembers until when whom it has given what.
+#[derive(Clone)]
+struct EksAuth(Arc<State>);
+
+struct State {
+    keys: KeySet,
+    expected: Expected,
+    clock: Clock,
+    away: AtomicBool,
+    given: Mutex<HashMap<String, SystemTime>>,
+}
+
+impl CredentialSource for EksAuth {
+    type Error = ExchangeError;
+
+    async fn exchange(&self, token: &BearerToken) -> Result<Issued, ExchangeError> {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if self.0.away.load(Ordering::SeqCst) {
+            return Err(ExchangeError::Unavailable("away".to_owned()));
+        }
+        let now = self.0.clock.now().wall;
+        let identity = verify(token, &self.0.keys, &self.0.expected, now)?.identity;
+        let (pod, expires_at) = (identity.pod.name.to_string(), now + SESSION);
+        self.0.given.lock().unwrap().insert(pod.clone(), expires_at);
+        let credentials = SessionCredentials {
+            access_key_id: format!("ASIA-{pod}"),
+            secret_access_key: "secret".to_owned().into(),
+            session_token: "session".to_owned().into(),
+            expires_at,
+            account: None,
+        };
+        let (namespace, service_account) = (identity.namespace, identity.service_account);
+        Ok(Issued { namespace, service_account, credentials })
+    }
+}
+
+/// A pod, and kubelet's part in it.
+struct Pod {
+    workload: Workload,
+    address: IpAddr,
+    token: BearerToken,
+    rotates_at: SystemTime,
+    /// Whether the token has led to credentials before.
+    accepted: bool,
+}
+
+/// What an outage does to pods.
+#[derive(Default)]
+struct Toll {
+    /// Those whose token was replaced meanwhile.
+    rotated: BTreeSet<usize>,
+    /// Those that asked, while their credentials were valid, with a token that nobody had accepted before.
+    strangers: BTreeSet<usize>,
+    /// Those that were refused although their credentials were valid.
+    failed: BTreeSet<usize>,
+    /// Those that were refused because they had none any more.
+    expired: BTreeSet<usize>,
+}
+
+struct Node {
+    issuer: Issuer,
+    eks_auth: EksAuth,
+    broker: Arc<Broker<EksAuth>>,
+    clock: Clock,
+    hand: Hand,
+    pods: Vec<Pod>,
+    step: usize,
+    keys_file: PathBuf,
+}
+
+impl Node {
+    /// A node whose pods' tokens are of every age, with keys or without.
+    fn new(directory: &Path, with_keys: bool, pods: usize) -> Self {
+        let issuer = Issuer::new("https://a.test", "http://127.0.0.1:1", KeyAlgorithm::Es256).unwrap();
+        let (hand, clock) = Clock::by_hand(SystemTime::UNIX_EPOCH + 500_000 * HOUR);
+        let keys_file = directory.join("jwks.json");
+        std::fs::write(&keys_file, issuer.jwks()).unwrap();
+        let keys = TokenKeys::Configured(IssuerConfig {
+            issuer: issuer.issuer().to_owned(),
+            keys: KeyLocation::File(keys_file.clone()),
+            bearer_token_file: None,
+            outbound: Outbound::default(),
+        });
+        let judge = Judge::new(if with_keys { keys } else { TokenKeys::None }, clock.clone()).unwrap();
+        let audience = POD_IDENTITY_AUDIENCE.to_owned();
+        let eks_auth = EksAuth(Arc::new(State {
+            keys: KeySet::from_jwks(&issuer.jwks()).unwrap(),
+            expected: Expected { issuer: issuer.issuer().to_owned(), audience },
+            clock: clock.clone(),
+            away: AtomicBool::new(false),
+            given: Mutex::default(),
+        }));
+        let (budgets, ready) = (Budgets::default(), Readiness::default());
+        let (cache, judging) = (CacheConfig::default(), judge.clone());
+        let broker =
+            Arc::new(Broker::new(cache, budgets, eks_auth.clone(), judging, ready.clone(), clock.clone()));
+        tokio::spawn(judge.follow(ready, Shutdown::never()));
+        tokio::spawn(broker.clone().renew(Shutdown::never()));
+        let mut node = Self { issuer, eks_auth, broker, clock, hand, pods: vec![], step: 0, keys_file };
+        for number in 0..pods {
+            let age = ROTATED_AFTER * u32::try_from(number).unwrap() / u32::try_from(pods).unwrap();
+            let name = format!("app-{number}").parse().unwrap();
+            let workload = Workload::new("default".parse().unwrap(), "app".parse().unwrap(), name).unwrap();
+            let (token, rotates_at) = node.mint(&workload, number, node.clock.now().wall - age);
+            let address = IpAddr::from([10, 0, (number / 250) as u8, (number % 250) as u8]);
+            node.pods.push(Pod { workload, address, token, rotates_at, accepted: false });
+        }
+        node
+    }
+
+    fn mint(&self, pod: &Workload, number: usize, at: SystemTime) -> (BearerToken, SystemTime) {
+        let token = self.issuer.mint(&pod.token_request(at, TOKEN)).unwrap();
+        let jitter = Duration::from_secs(number as u64 * 7 % JITTER);
+        (BearerToken::parse(&token).unwrap(), at + ROTATED_AFTER - jitter)
+    }
+
+    /// Lets time pass: kubelet replaces tokens, pods ask. In the first step all of them do.
+    async fn pass(&mut self, time: Duration, toll: &mut Toll) {
+        for _ in 0..time.as_secs() / STEP.as_secs() {
+            self.hand.advance(STEP);
+            // Tokio's time is paused: this is over when all that can be done by then is done.
+            tokio::time::sleep(STEP).await;
+            let now = self.clock.now().wall;
+            for number in 0..self.pods.len() {
+                if self.pods[number].rotates_at <= now {
+                    let (token, rotates_at) = self.mint(&self.pods[number].workload, number, now);
+                    let pod = &mut self.pods[number];
+                    (pod.token, pod.rotates_at, pod.accepted) = (token, rotates_at, false);
+                    toll.rotated.insert(number);
+                }
+            }
+            let asking = (0..self.pods.len())
+                .filter(|number| self.step == 0 || (self.step + number).is_multiple_of(ASKS_EVERY));
+            self.ask(asking.collect(), toll).await;
+            self.step += 1;
+        }
+    }
+
+    async fn ask(&mut self, numbers: Vec<usize>, toll: &mut Toll) {
+        let mut asking = JoinSet::new();
+        for number in numbers {
+            let (broker, pod) = (self.broker.clone(), &self.pods[number]);
+            let (token, address) = (pod.token.clone(), pod.address);
+            asking.spawn(async move {
+                let answer = broker.credentials(&token, address).await;
+                (number, answer.map(|entry| String::from_utf8(entry.value().json().to_vec()).unwrap()))
+            });
+        }
+        let now = self.clock.now().wall;
+        while let Some(answered) = asking.join_next().await {
+            let (number, answer) = answered.unwrap();
+            let pod = &mut self.pods[number];
+            let name = format!("app-{number}");
+            let end = self.eks_auth.0.given.lock().unwrap().get(&name).copied();
+            let valid = end.is_some_and(|end| end > now + MARGIN);
+            if valid && !pod.accepted {
+                toll.strangers.insert(number);
+            }
+            match answer {
+                Ok(json) => {
+                    assert!(json.contains(&format!("\"ASIA-{name}\"")), "{name}: {json}");
+                    pod.accepted = true;
+                }
+                Err(_) if valid => drop(toll.failed.insert(number)),
+                Err(_) => drop(toll.expired.insert(number)),
+            }
+        }
+    }
+
+    /// Lets time pass in which nobody must be refused.
+    async fn quiet(&mut self, time: Duration) {
+        let mut toll = Toll::default();
+        self.pass(time, &mut toll).await;
+        assert_eq!((toll.failed.len(), toll.expired.len()), (0, 0));
+    }
+
+    /// Six hours without EKS Auth, and without the issuer's keys too.
+    async fn outage(&mut self) -> Toll {
+        let mut toll = Toll::default();
+        self.eks_auth.0.away.store(true, Ordering::SeqCst);
+        std::fs::remove_file(&self.keys_file).unwrap();
+        self.pass(6 * HOUR, &mut toll).await;
+        std::fs::write(&self.keys_file, self.issuer.jwks()).unwrap();
+        self.eks_auth.0.away.store(false, Ordering::SeqCst);
+        toll
+    }
+}
+
+/// What an outage does that begins after so much time without one. Before and after it nobody is refused.
+async fn toll(with_keys: bool, pods: usize, before: Duration) -> Toll {
+    // Each renewal that fails is a line, and here they are many.
+    let _quiet = tracing::subscriber::set_default(tracing::subscriber::NoSubscriber::default());
+    let directory = tempfile::tempdir().unwrap();
+    let mut node = Node::new(directory.path(), with_keys, pods);
+    node.quiet(before).await;
+    let toll = node.outage().await;
+    node.quiet(HOUR).await;
+    toll
+}
+
+/// The agent has just been started, as after an update of the node: all have fresh credentials.
+const JUST_STARTED: Duration = Duration::from_secs(60);
+/// Renewals have spread, and credentials are of every age up to about half of their life.
+const STEADY: Duration = Duration::from_secs(7 * 3600);
+
+async fn check_with_keys(pods: usize) {
+    for before in [JUST_STARTED, STEADY] {
+        let toll = toll(true, pods, before).await;
+        let share = |of: &BTreeSet<usize>| of.len() as f64 / pods as f64;
+        // Six of 19.2 hours.
+        assert!((0.30..0.33).contains(&share(&toll.rotated)), "{}", share(&toll.rotated));
+        assert!(share(&toll.strangers) > 0.19, "{} were put to the test", share(&toll.strangers));
+        assert_eq!(toll.failed, BTreeSet::new());
+        println!("{pods} pods, keys, {before:?} before: {:.3} rotated", share(&toll.rotated));
+    }
+}
+
+async fn check_by_acceptance(pods: usize) {
+    let share = |of: &BTreeSet<usize>| of.len() as f64 / pods as f64;
+    // All credentials outlast the outage: about 6 of 19.
+    let toll = toll(false, pods, JUST_STARTED).await;
+    assert_eq!(toll.failed, toll.strangers);
+    assert!((0.29..0.33).contains(&share(&toll.failed)), "{}", share(&toll.failed));
+    println!("{pods} pods, acceptance, fresh credentials: {:.3} failed", share(&toll.failed));
+
+    // Credentials end after three to six hours: a token that is replaced later finds none anyhow.
+    let toll = self::toll(false, pods, STEADY).await;
+    assert_eq!(toll.failed, toll.strangers);
+    assert!((0.19..0.28).contains(&share(&toll.failed)), "{}", share(&toll.failed));
+    assert!(share(&toll.expired) > 0.9, "{}", share(&toll.expired));
+    println!("{pods} pods, acceptance, credentials of every age: {:.3} failed", share(&toll.failed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_keys_no_pod_fails_whose_credentials_are_valid() {
+    check_with_keys(190).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_acceptance_only_pods_fail_whose_token_was_replaced_meanwhile() {
+    check_by_acceptance(190).await;
+}
+
+#[tokio::test(start_paused = true)]
+#[ignore = "the same with ten times as many pods takes minutes"]
+async fn six_hours_of_outage_with_1900_pods() {
+    check_with_keys(1900).await;
+    check_by_acceptance(1900).await;
+}
