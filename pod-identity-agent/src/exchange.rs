@@ -12,12 +12,12 @@ use aws_sdk_eksauth::Client;
 use aws_sdk_eksauth::config::retry::RetryConfig;
 use aws_sdk_eksauth::config::timeout::TimeoutConfig;
 use aws_sdk_eksauth::operation::assume_role_for_pod_identity::AssumeRoleForPodIdentityOutput;
-use pod_identity_core::credentials::SessionCredentials;
+use pod_identity_core::arn::AssumedRoleArn;
+use pod_identity_core::credentials::{MissingMember, SessionCredentials};
 use pod_identity_core::identity::ClusterName;
 use pod_identity_core::source::{CredentialSource, Issued};
 use pod_identity_core::token::{BearerToken, claimed_identity};
 use pod_identity_runtime::outbound::OutboundError;
-use zeroize::Zeroizing;
 
 use self::bearer::AgentToken;
 use crate::config::{AgentAuth, Destination};
@@ -115,18 +115,16 @@ fn issued(answer: AssumeRoleForPodIdentityOutput) -> Result<Issued, ExchangeErro
     let subject = answer.subject.ok_or(ExchangeError::Incomplete("subject"))?;
     let credentials = answer.credentials.ok_or(ExchangeError::Incomplete("credentials"))?;
     let user = answer.assumed_role_user.ok_or(ExchangeError::Incomplete("assumedRoleUser"))?;
-    let expires_at = SystemTime::try_from(credentials.expiration)
-        .map_err(|_| ExchangeError::Incomplete("credentials.expiration"))?;
-    let credentials = SessionCredentials {
-        access_key_id: credentials.access_key_id,
-        secret_access_key: Zeroizing::new(credentials.secret_access_key),
-        session_token: Zeroizing::new(credentials.session_token),
-        expires_at,
-        account: user.arn.split(':').nth(4).and_then(|account| account.parse().ok()),
-    };
-    if let Some(member) = credentials.missing_member() {
-        return Err(ExchangeError::Incomplete(member));
-    }
+    // No pod needs the account to call AWS: an ARN of another form does not cost it its credentials.
+    let session: Option<AssumedRoleArn> = user.arn.parse().ok();
+    let credentials = SessionCredentials::of_answer(
+        credentials.access_key_id,
+        credentials.secret_access_key,
+        credentials.session_token,
+        SystemTime::try_from(credentials.expiration).ok(),
+        session.as_ref(),
+    )
+    .map_err(|MissingMember(name)| ExchangeError::Incomplete(name))?;
     Ok(Issued {
         namespace: subject
             .namespace

@@ -18,24 +18,31 @@ use aws_sdk_sts::config::IdentityCache;
 use aws_sdk_sts::config::retry::RetryConfig;
 use aws_sdk_sts::operation::assume_role::AssumeRoleOutput;
 use aws_sdk_sts::types::Tag;
+use pod_identity_core::arn::AssumedRoleArn;
 use pod_identity_core::association::Association;
-use pod_identity_core::credentials::SessionCredentials;
+use pod_identity_core::cache::Expires;
+use pod_identity_core::credentials::{MissingMember, SessionCredentials};
 use pod_identity_core::session::{RoleSession, SessionPlan};
 use pod_identity_runtime::clock;
 use pod_identity_runtime::outbound::{Outbound, OutboundError};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use zeroize::Zeroizing;
 
 /// What STS gave for a pod.
 #[derive(Debug, Clone)]
 pub struct RoleSessionCredentials {
     /// The credentials.
     pub credentials: SessionCredentials,
-    /// `arn:aws:sts::<account>:assumed-role/<role>/<session>`.
-    pub assumed_role_arn: String,
+    /// The ARN that the session acts under.
+    pub assumed_role_arn: AssumedRoleArn,
     /// `<role id>:<session>`.
     pub assumed_role_id: String,
+}
+
+impl Expires for RoleSessionCredentials {
+    fn expires_at(&self) -> SystemTime {
+        self.credentials.expires_at
+    }
 }
 
 /// STS, and who the service is there.
@@ -176,22 +183,15 @@ fn sdk_credentials(credentials: &SessionCredentials) -> Credentials {
 fn role_session(answer: AssumeRoleOutput) -> Result<RoleSessionCredentials, StsError> {
     let credentials = answer.credentials.ok_or(StsError::Incomplete("Credentials"))?;
     let user = answer.assumed_role_user.ok_or(StsError::Incomplete("AssumedRoleUser"))?;
-    let expires_at =
-        SystemTime::try_from(credentials.expiration).map_err(|_| StsError::Incomplete("Expiration"))?;
-    let account = user.arn.split(':').nth(4).and_then(|account| account.parse().ok());
-    let credentials = SessionCredentials {
-        access_key_id: credentials.access_key_id,
-        secret_access_key: Zeroizing::new(credentials.secret_access_key),
-        session_token: Zeroizing::new(credentials.session_token),
-        expires_at,
-        account,
-    };
-    if let Some(member) = credentials.missing_member() {
-        return Err(StsError::Incomplete(member));
-    }
-    Ok(RoleSessionCredentials {
-        credentials,
-        assumed_role_arn: user.arn,
-        assumed_role_id: user.assumed_role_id,
-    })
+    let assumed_role_arn: AssumedRoleArn =
+        user.arn.parse().map_err(|_| StsError::Incomplete("AssumedRoleUser.Arn"))?;
+    let credentials = SessionCredentials::of_answer(
+        credentials.access_key_id,
+        credentials.secret_access_key,
+        credentials.session_token,
+        SystemTime::try_from(credentials.expiration).ok(),
+        Some(&assumed_role_arn),
+    )
+    .map_err(|MissingMember(name)| StsError::Incomplete(name))?;
+    Ok(RoleSessionCredentials { credentials, assumed_role_arn, assumed_role_id: user.assumed_role_id })
 }

@@ -1,4 +1,4 @@
-//! Amazon Resource Names, as far as identity needs them: accounts, partitions, role ARNs.
+//! Amazon Resource Names, as far as identity needs them: accounts, partitions, roles and their sessions.
 //!
 //! The forms are those of the IAM user guide, *IAM identifiers*: six colon-separated parts,
 //! `arn:partition:service:region:account:resource`.
@@ -143,9 +143,8 @@ impl FromStr for RoleArn {
             (next()?, next()?, next()?, next()?, next()?, next()?);
         let path = resource.strip_prefix("role/").ok_or_else(invalid)?;
         let name = path.rsplit('/').next().unwrap_or_default();
-        // Character sets of IAM's RoleName and Path (CreateRole API reference).
-        let name_fits = (1..=64).contains(&name.len())
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b));
+        let name_fits = is_iam_name(name, 1);
+        // The character set of IAM's Path.
         let path_fits = path.bytes().all(|b| (0x21..0x7f).contains(&b)) && path.len() <= 512 + 64;
         if arn != "arn" || service != "iam" || !region.is_empty() || !name_fits || !path_fits {
             return Err(invalid());
@@ -154,6 +153,72 @@ impl FromStr for RoleArn {
         let account = account.parse().map_err(|_| invalid())?;
         Ok(Self { text: text.to_owned(), partition, account })
     }
+}
+
+/// The ARN that a role's session acts under: `arn:aws:sts::123456789012:assumed-role/name/session`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AssumedRoleArn {
+    text: String,
+    partition: Partition,
+    account: AccountId,
+}
+
+impl AssumedRoleArn {
+    /// The whole ARN.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The partition of the session's account.
+    pub fn partition(&self) -> &Partition {
+        &self.partition
+    }
+
+    /// The account of the role, and so of the session.
+    pub fn account(&self) -> &AccountId {
+        &self.account
+    }
+
+    /// The role's name. Its path is no part of the ARN.
+    pub fn role_name(&self) -> &str {
+        self.text.rsplit('/').nth(1).unwrap_or_default()
+    }
+
+    /// The session's name.
+    pub fn session_name(&self) -> &str {
+        self.text.rsplit('/').next().unwrap_or_default()
+    }
+}
+
+impl FromStr for AssumedRoleArn {
+    type Err = ParseArnError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || {
+            let expected = "the ARN of a role session (arn:aws:sts::123456789012:assumed-role/name/session)";
+            ParseArnError::new(text, expected)
+        };
+        let rest = text.strip_prefix("arn:").ok_or_else(invalid)?;
+        let (partition, rest) = rest.split_once(':').ok_or_else(invalid)?;
+        let (account, rest) =
+            rest.strip_prefix("sts::").and_then(|rest| rest.split_once(':')).ok_or_else(invalid)?;
+        let names = rest.strip_prefix("assumed-role/").and_then(|rest| rest.split_once('/'));
+        let (role, session) = names.ok_or_else(invalid)?;
+        // STS AssumeRole, RoleSessionName: 2 to 64 characters of the set that role names have too.
+        if !is_iam_name(role, 1) || !is_iam_name(session, 2) {
+            return Err(invalid());
+        }
+        let partition = partition.parse().map_err(|_| invalid())?;
+        let account = account.parse().map_err(|_| invalid())?;
+        Ok(Self { text: text.to_owned(), partition, account })
+    }
+}
+
+/// The characters and the greatest length of IAM's RoleName (CreateRole API reference).
+fn is_iam_name(text: &str, shortest: usize) -> bool {
+    (shortest..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b))
 }
 
 macro_rules! text_conversions {
@@ -180,7 +245,7 @@ macro_rules! text_conversions {
     )*};
 }
 
-text_conversions!(AccountId => 0, Partition => 0, RoleArn => text);
+text_conversions!(AccountId => 0, Partition => 0, RoleArn => text, AssumedRoleArn => text);
 
 #[cfg(test)]
 mod tests {
@@ -210,6 +275,29 @@ mod tests {
             "urn:aws:iam::111122223333:role/app",
         ] {
             assert!(text.parse::<RoleArn>().is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn the_arn_of_a_session_gives_its_parts() {
+        let role: RoleArn = "arn:aws-cn:iam::111122223333:role/team/app".parse().unwrap();
+        let session: AssumedRoleArn = role.session("eks-demo-cart-1").parse().unwrap();
+        assert_eq!(session.as_str(), "arn:aws-cn:sts::111122223333:assumed-role/app/eks-demo-cart-1");
+        assert_eq!((session.partition(), session.account()), (role.partition(), role.account()));
+        assert_eq!((session.role_name(), session.session_name()), ("app", "eks-demo-cart-1"));
+        for text in [
+            "",
+            "arn:aws:sts::111122223333:assumed-role/app",
+            "arn:aws:sts::111122223333:assumed-role/app/s",
+            "arn:aws:sts::111122223333:assumed-role//session",
+            "arn:aws:sts::111122223333:assumed-role/team/app/session",
+            "arn:aws:sts::1111:assumed-role/app/session",
+            "arn:aws:sts:eu-west-1:111122223333:assumed-role/app/session",
+            "arn:aws:iam::111122223333:assumed-role/app/session",
+            "arn:aws:sts::111122223333:federated-user/session",
+            "arn:azure:sts::111122223333:assumed-role/app/session",
+        ] {
+            assert!(text.parse::<AssumedRoleArn>().is_err(), "{text:?} was accepted");
         }
     }
 

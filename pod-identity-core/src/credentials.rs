@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::arn::AccountId;
+use crate::arn::{AccountId, AssumedRoleArn};
 use crate::cache::Expires;
 
 /// Temporary AWS credentials: they never print, and are overwritten when dropped.
@@ -23,6 +23,11 @@ pub struct SessionCredentials {
     /// The account of the session, where known.
     pub account: Option<AccountId>,
 }
+
+/// A member of an answer that is not there, though AWS always gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is missing")]
+pub struct MissingMember(pub &'static str);
 
 impl SessionCredentials {
     /// Credentials of a session whose account is not known.
@@ -41,16 +46,32 @@ impl SessionCredentials {
         }
     }
 
-    /// A member that is not there, though AWS always gives it. The SDK fills what a server left out
-    /// with empty texts and the year 1970, so that a broken answer looks like a whole one.
-    pub fn missing_member(&self) -> Option<&'static str> {
+    /// Credentials as an AWS SDK read them from an answer of STS or EKS Auth. The SDK fills what a server
+    /// left out with empty texts and the year 1970, so that a broken answer looks like a whole one.
+    ///
+    /// # Errors
+    /// [`MissingMember`]: one that AWS always gives. What has no session's ARN has no known account.
+    pub fn of_answer(
+        access_key_id: String,
+        secret_access_key: String,
+        session_token: String,
+        expires_at: Option<SystemTime>,
+        session: Option<&AssumedRoleArn>,
+    ) -> Result<Self, MissingMember> {
+        let (secret_access_key, session_token) =
+            (Zeroizing::new(secret_access_key), Zeroizing::new(session_token));
+        let expires_at = expires_at.unwrap_or(SystemTime::UNIX_EPOCH);
         let members = [
-            ("accessKeyId", self.access_key_id.is_empty()),
-            ("secretAccessKey", self.secret_access_key.is_empty()),
-            ("sessionToken", self.session_token.is_empty()),
-            ("expiration", self.expires_at <= SystemTime::UNIX_EPOCH),
+            ("accessKeyId", access_key_id.is_empty()),
+            ("secretAccessKey", secret_access_key.is_empty()),
+            ("sessionToken", session_token.is_empty()),
+            ("expiration", expires_at <= SystemTime::UNIX_EPOCH),
         ];
-        members.into_iter().find(|(_, missing)| *missing).map(|(name, _)| name)
+        if let Some((name, _)) = members.into_iter().find(|(_, missing)| *missing) {
+            return Err(MissingMember(name));
+        }
+        let account = session.map(|session| session.account().clone());
+        Ok(Self { access_key_id, secret_access_key, session_token, expires_at, account })
     }
 
     /// The answer to an SDK's container credentials provider.
@@ -135,6 +156,22 @@ mod tests {
                 "Expiration": "2026-11-22T06:00:00Z",
             })
         );
+    }
+
+    #[test]
+    fn an_answer_that_lacks_a_member_is_no_credentials() {
+        let session = "arn:aws:sts::111122223333:assumed-role/app/session".parse().unwrap();
+        let answer = |key: &str, secret: &str, token: &str, seconds| {
+            let expires_at = Some(UNIX_EPOCH + Duration::from_secs(seconds));
+            let text = str::to_owned;
+            SessionCredentials::of_answer(text(key), text(secret), text(token), expires_at, Some(&session))
+        };
+        let whole = answer("a", "b", "c", 1).unwrap();
+        assert_eq!(whole.account.unwrap().as_str(), "111122223333");
+        assert_eq!(answer("", "b", "c", 1).unwrap_err(), MissingMember("accessKeyId"));
+        assert_eq!(answer("a", "", "c", 1).unwrap_err(), MissingMember("secretAccessKey"));
+        assert_eq!(answer("a", "b", "", 1).unwrap_err(), MissingMember("sessionToken"));
+        assert_eq!(answer("a", "b", "c", 0).unwrap_err(), MissingMember("expiration"));
     }
 
     #[test]

@@ -173,7 +173,7 @@ impl Answer {
                 association_id: association.id.to_string(),
             },
             assumed_role_user: AssumedRoleUser {
-                arn: session.assumed_role_arn.clone(),
+                arn: session.assumed_role_arn.to_string(),
                 assume_role_id: session.assumed_role_id.clone(),
             },
             credentials: Credentials {
