@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::config::{Config, ConfigError};
 use crate::server::{AgentAuth, KeysError, Server};
+use crate::sessions::Sessions;
 use crate::store::{Store, StoreError};
 use crate::sts::{STS_CONDITION, Sts};
 
@@ -26,6 +27,7 @@ pub struct App {
     admin: Option<(Listener, Arc<Admin>)>,
     tls: Option<ServerTls>,
     server: Arc<Server>,
+    sts: Arc<Sts>,
     readiness: Readiness,
 }
 
@@ -62,6 +64,13 @@ impl App {
         readiness.pending(STS_CONDITION, "STS has not said yet who this service is");
         let metrics = HttpMetrics::register(&mut registry);
         let sts = Arc::new(Sts::new(sts, &mut registry));
+        let sessions = Sessions::new(
+            sts.clone(),
+            config.session_naming,
+            config.session_cache,
+            readiness.clone(),
+            &mut registry,
+        );
         let agent_auth = config.agent_auth.map(AgentAuth::new).transpose()?.map(Arc::new);
         if agent_auth.is_none() {
             tracing::warn!("no --agent-auth: every program on this machine may exchange tokens");
@@ -81,9 +90,8 @@ impl App {
             }
             None => None,
         };
-        let naming = config.session_naming;
-        let server = Server { store, sts, agent_auth, naming, metrics, readiness: readiness.clone() };
-        Ok(Self { listener, admin, tls, server: Arc::new(server), readiness })
+        let server = Arc::new(Server { store, sessions, agent_auth, metrics });
+        Ok(Self { listener, admin, tls, server, sts, readiness })
     }
 
     /// The address that EKS Auth is served on.
@@ -106,16 +114,18 @@ impl App {
         }
         let mut tasks = JoinSet::new();
         let (store, server, readiness) = (self.server.store.clone(), self.server.clone(), self.readiness);
+        let (sts, sessions) = (self.sts, server.sessions.clone());
         tasks.spawn({
             let (sts, snapshot, readiness, shutdown) =
-                (server.sts.clone(), store.snapshot(), readiness.clone(), shutdown.clone());
+                (sts.clone(), store.snapshot(), readiness.clone(), shutdown.clone());
             async move { sts.identify(snapshot, readiness, shutdown).await }
         });
         tasks.spawn(watch_keys(store.clone(), readiness, shutdown.clone()));
-        tasks.spawn({
-            let (sts, shutdown) = (server.sts.clone(), shutdown.clone());
-            async move { store.follow(shutdown, |snapshot| sts.warn_of_long_sessions(snapshot)).await }
-        });
+        tasks.spawn(sessions.clone().sweep(store.clone(), shutdown.clone()));
+        tasks.spawn(store.follow(shutdown.clone(), move |snapshot| {
+            sessions.keep_those_of(&snapshot.associations);
+            sts.warn_of_long_sessions(snapshot);
+        }));
         if let Some(tls) = self.tls {
             tasks.spawn(tls.follow(shutdown.clone()));
         }

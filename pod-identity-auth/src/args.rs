@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use pod_identity_core::arn::AccountId;
+use pod_identity_core::cache::SessionCacheConfig;
 use pod_identity_core::identity::ClusterName;
 use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::tls::CertificateFiles;
 
 use crate::config::{AgentAuthConfig, Config, ConfigError, SessionNaming};
+use crate::sessions::DEFAULT_CACHE;
 use crate::store::ClusterEntry;
 
 /// EKS Auth for clusters that are not EKS: a pod's token in, an IAM role session out.
@@ -93,6 +95,11 @@ pub struct Args {
     #[arg(long, value_name = "KIND", default_value = "random")]
     session_name: SessionNaming,
 
+    /// How many sessions to keep, so that an agent that restarts and an STS that is away cost no call
+    /// and no pod. Each takes about 3 KiB. 0: every request is a call to STS.
+    #[arg(long, value_name = "COUNT", default_value_t = DEFAULT_CACHE.capacity)]
+    session_cache: usize,
+
     /// Certificates to trust for STS beside the system's (PEM).
     #[arg(long, value_name = "FILE", env = "AWS_CA_BUNDLE")]
     ca_file: Option<PathBuf>,
@@ -146,6 +153,7 @@ impl Args {
                 .zip(self.tls_key)
                 .map(|(certificate, key)| CertificateFiles { certificate, key }),
             session_naming: self.session_name,
+            session_cache: SessionCacheConfig { capacity: self.session_cache, ..DEFAULT_CACHE },
             outbound: Outbound { ca_file: self.ca_file, proxy_from_environment: true },
         };
         config.check()?;

@@ -7,7 +7,7 @@ use pod_identity_core::identity::ClusterName;
 use pod_identity_core::token::VerifiedToken;
 
 use crate::server::Caller;
-use crate::sts::RoleSessionCredentials;
+use crate::sessions::Given;
 
 /// The target of audit lines, by which logs can be told apart.
 pub const TARGET: &str = "pod_identity_auth::audit";
@@ -31,8 +31,8 @@ pub struct AuditRecord {
 
 impl AuditRecord {
     /// Writes the line of an issuance.
-    pub fn issued(&self, session: &RoleSessionCredentials) {
-        self.write(None, Some(session), "issued");
+    pub fn issued(&self, given: &Given) {
+        self.write(None, Some(given), "issued");
     }
 
     /// Writes the line of a refusal.
@@ -40,8 +40,9 @@ impl AuditRecord {
         self.write(Some(code), None, message);
     }
 
-    fn write(&self, code: Option<ErrorCode>, session: Option<&RoleSessionCredentials>, message: &str) {
+    fn write(&self, code: Option<ErrorCode>, given: Option<&Given>, message: &str) {
         let identity = self.token.as_ref().map(|token| &token.identity);
+        let session = given.map(|given| &given.session);
         let node = self.token.as_ref().and_then(|token| token.node.as_ref());
         tracing::info!(
             target: TARGET,
@@ -60,6 +61,7 @@ impl AuditRecord {
             association = self.association.as_deref(),
             role = self.role.as_deref(),
             session = session.map(|session| session.assumed_role_arn.as_str()),
+            session_source = given.map(|given| given.origin.as_str()),
             access_key_id = session.map(|session| session.credentials.access_key_id.as_str()),
             "{message}"
         );

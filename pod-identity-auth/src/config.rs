@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use pod_identity_core::cache::SessionCacheConfig;
 use pod_identity_core::identity::{Namespace, ServiceAccount};
 use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::tls::CertificateFiles;
@@ -27,6 +28,8 @@ pub struct Config {
     pub tls: Option<CertificateFiles>,
     /// How sessions are named.
     pub session_naming: SessionNaming,
+    /// How many sessions are kept, and which of them are given out again.
+    pub session_cache: SessionCacheConfig,
     /// How issuers and STS are reached.
     pub outbound: Outbound,
 }

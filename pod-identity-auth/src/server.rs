@@ -17,7 +17,6 @@ use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use pod_identity_core::error::ErrorCode;
 use pod_identity_core::identity::ClusterName;
-use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::clock;
 use pod_identity_runtime::http::{plain, read_body};
 use pod_identity_runtime::listener::Handler;
@@ -25,30 +24,23 @@ use pod_identity_runtime::metrics::HttpMetrics;
 
 use self::respond::Refusal;
 use crate::audit::AuditRecord;
-use crate::config::SessionNaming;
+use crate::sessions::Sessions;
 use crate::store::Store;
-use crate::sts::{RoleSessionCredentials, Sts};
 
 /// The most that a request's body may have, in bytes: a token of 12 KiB, and room for what AWS may add.
 const MAX_BODY: usize = 32 * 1024;
-/// The readiness condition that our own role session lets us set session tags.
-const CALLER_TAGS_CONDITION: &str = "caller_session";
 
 /// The service behind the listener. A clone is the same service.
 #[derive(Debug, Clone)]
 pub struct Server {
     /// Clusters, keys, associations.
     pub store: Arc<Store>,
-    /// STS.
-    pub sts: Arc<Sts>,
+    /// What STS gives for pods.
+    pub sessions: Arc<Sessions>,
     /// How agents prove themselves; `None` lets everybody who reaches the listener call.
     pub agent_auth: Option<Arc<AgentAuth>>,
-    /// How sessions are named.
-    pub naming: SessionNaming,
     /// Counts and times of answers.
     pub metrics: HttpMetrics,
-    /// What to tell about our own session.
-    pub readiness: Readiness,
 }
 
 impl Handler for Server {
@@ -96,21 +88,14 @@ impl Server {
             None => None,
             Some(agent_auth) => Some(agent_auth.authenticate(parts, &body, &snapshot, &cluster, now).await?),
         };
-        let (answer, session) = self.assume_role(&snapshot, &cluster, &body, now, record).await?;
-        record.issued(&session);
+        let key = self.judge(&snapshot, &cluster, &body, now, record).await?;
+        // A snapshot of many associations is not kept alive by calls that take their time.
+        drop(snapshot);
+        let (cluster, association) = (key.cluster.clone(), key.association.clone());
+        let given = self.sessions.get(key).await.map_err(|error| Refusal::from(&*error))?;
+        let answer = respond::Answer::new(&cluster, &association, &given.session)?;
+        record.issued(&given);
         Ok(answer)
-    }
-
-    /// Our own session's transitive tags stand in the way of every pod's: then this replica should
-    /// get no traffic. The first session that succeeds takes it back.
-    fn judge_own_session(&self, tagged: bool, result: &Result<RoleSessionCredentials, crate::sts::StsError>) {
-        match result {
-            Err(error) if error.code() == ErrorCode::CallerSessionHasTags => {
-                self.readiness.unmet(CALLER_TAGS_CONDITION, ErrorCode::CallerSessionHasTags.cause());
-            }
-            Ok(_) if tagged => self.readiness.met(CALLER_TAGS_CONDITION),
-            _ => {}
-        }
     }
 }
 

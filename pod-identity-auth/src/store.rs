@@ -135,16 +135,31 @@ impl Store {
 
     /// Follows the file until the shutdown. A broken file keeps the old associations and says why.
     /// `replaced` is shown each new snapshot.
-    pub async fn follow(&self, shutdown: Shutdown, replaced: impl Fn(&Snapshot) + Send + Sync) {
-        let watched = self.watched.clone();
-        watched
-            .follow(shutdown, || match self.reload() {
-                Ok(()) => replaced(&self.snapshot()),
+    ///
+    /// A file of 100,000 associations takes a second or two to read: that is done on a thread of its own,
+    /// and requests go on meanwhile with what was there before.
+    pub async fn follow(
+        self: Arc<Self>,
+        shutdown: Shutdown,
+        replaced: impl Fn(&Snapshot) + Send + Sync + 'static,
+    ) {
+        let (watched, replaced) = (self.watched.clone(), Arc::new(replaced));
+        let replace = || {
+            tracing::info!(file = %self.path.display(), "the associations are read again");
+            let (store, replaced) = (self.clone(), replaced.clone());
+            let replacing = tokio::task::spawn_blocking(move || match store.reload() {
+                Ok(()) => replaced(&store.snapshot()),
                 Err(error) => {
                     tracing::error!(%error, "the associations were not replaced; the old ones stay in use");
                 }
-            })
-            .await;
+            });
+            async move {
+                if let Err(error) = replacing.await {
+                    tracing::error!(%error, "the associations were not replaced; the old ones stay in use");
+                }
+            }
+        };
+        watched.follow(shutdown, replace).await;
     }
 }
 

@@ -47,7 +47,7 @@ impl fmt::Display for AssociationId {
 }
 
 /// A role for the pods of one service account, with the members of EKS's `PodIdentityAssociation`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Association {
     /// Its id.
     pub id: AssociationId,

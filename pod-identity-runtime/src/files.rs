@@ -24,11 +24,14 @@ impl Watched {
         Self { paths, seen }
     }
 
-    /// Calls `changed` after any of the files changed, until the shutdown.
+    /// Calls `changed` after any of the files changed, and waits for what it does, until the shutdown.
     ///
     /// By polling: a mounted ConfigMap or Secret changes by the swap of a symlink two levels up,
     /// which file notifications on the file itself do not see.
-    pub async fn follow(mut self, mut shutdown: Shutdown, mut changed: impl FnMut() + Send) {
+    pub async fn follow<F>(mut self, mut shutdown: Shutdown, mut changed: impl FnMut() -> F + Send)
+    where
+        F: Future<Output = ()> + Send,
+    {
         let mut ticks = tokio::time::interval(POLL_INTERVAL);
         loop {
             tokio::select! {
@@ -38,7 +41,7 @@ impl Watched {
             let now = fingerprints(&self.paths);
             if now != self.seen {
                 self.seen = now;
-                changed();
+                changed().await;
             }
         }
     }

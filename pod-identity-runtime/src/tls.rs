@@ -63,16 +63,19 @@ impl ServerTls {
     /// Reads the files again whenever they change, until the shutdown. Files that cannot be used,
     /// a half-written pair among them, leave the old certificate in place and are logged.
     pub async fn follow(self, shutdown: Shutdown) {
-        self.watched.follow(shutdown, || match server_config(&self.files) {
-            Ok(config) => {
-                self.config.store(Arc::new(config));
-                tracing::info!(certificate = %self.files.certificate.display(), "new TLS certificate in use");
+        let (files, current) = (&self.files, &self.config);
+        let replace = || async {
+            match server_config(files) {
+                Ok(config) => {
+                    current.store(Arc::new(config));
+                    tracing::info!(certificate = %files.certificate.display(), "new TLS certificate in use");
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the TLS certificate was not replaced; the old one stays in use");
+                }
             }
-            Err(error) => {
-                tracing::error!(%error, "the TLS certificate was not replaced; the old one stays in use");
-            }
-        })
-        .await;
+        };
+        self.watched.follow(shutdown, replace).await;
     }
 
     pub(crate) fn acceptor(&self) -> tokio_rustls::TlsAcceptor {

@@ -1,20 +1,18 @@
-//! `AssumeRoleForPodIdentity`: token, association, session, in this order.
+//! `AssumeRoleForPodIdentity`: who may have which session.
 
 use std::time::SystemTime;
 
 use pod_identity_core::error::ErrorCode;
 use pod_identity_core::identity::ClusterName;
-use pod_identity_core::session::{SessionName, SessionPlan};
 use pod_identity_core::token::{BearerToken, POD_IDENTITY_AUDIENCE, VerifiedToken};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::Server;
-use super::respond::{Answer, Refusal};
+use super::respond::Refusal;
 use crate::audit::AuditRecord;
-use crate::config::SessionNaming;
+use crate::sessions::SessionKey;
 use crate::store::Snapshot;
-use crate::sts::RoleSessionCredentials;
 
 /// The body. EKS Auth's other members (`eksNodeName`, `instanceId`, `zone`) say where the agent
 /// believes to be; nothing may hang on what is not proven, so they are not read.
@@ -24,14 +22,16 @@ struct AssumeRoleForPodIdentity {
 }
 
 impl Server {
-    pub(super) async fn assume_role(
+    /// Judges a request by this snapshot: the token first, then the agent's right to it, then the
+    /// association. What comes out of it may be asked of STS, or of what STS gave before.
+    pub(super) async fn judge(
         &self,
         snapshot: &Snapshot,
         cluster: &ClusterName,
         body: &[u8],
         now: SystemTime,
         record: &mut AuditRecord,
-    ) -> Result<(Answer, RoleSessionCredentials), Refusal> {
+    ) -> Result<SessionKey, Refusal> {
         let token = self.verified_token(snapshot, cluster, body, now).await?;
         let record_token = record.token.insert(token);
         if let Some(caller) = &record.caller {
@@ -43,18 +43,11 @@ impl Server {
             snapshot.associations.lookup(cluster, &identity.namespace, &identity.service_account)?;
         record.association = Some(association.id.to_string());
         record.role = Some(association.target_role.as_ref().unwrap_or(&association.role).to_string());
-
-        let unique = match self.naming {
-            SessionNaming::Random => uuid::Uuid::new_v4().to_string(),
-            SessionNaming::Stable => identity.pod.uid.to_string(),
-        };
-        let name = SessionName::for_pod(&cluster.name, &identity.pod, &unique);
-        let plan = SessionPlan::new(cluster, association, identity, name);
-        let result = self.sts.assume(&plan).await;
-        self.judge_own_session(!plan.role.tags.is_empty(), &result);
-        let session = result?;
-        let answer = Answer::new(cluster, association, &session)?;
-        Ok((answer, session))
+        Ok(SessionKey {
+            identity: identity.clone(),
+            cluster: cluster.clone(),
+            association: association.clone(),
+        })
     }
 
     async fn verified_token(

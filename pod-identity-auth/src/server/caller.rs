@@ -213,10 +213,12 @@ impl AgentKeys {
     pub async fn follow(&self, shutdown: Shutdown) {
         let watched = self.watched.clone();
         watched
-            .follow(shutdown, || match self.reload() {
-                Ok(()) => tracing::info!(file = %self.path.display(), "new agent keys in use"),
-                Err(error) => {
-                    tracing::error!(%error, "the agent keys were not replaced; the old ones stay in use");
+            .follow(shutdown, || async {
+                match self.reload() {
+                    Ok(()) => tracing::info!(file = %self.path.display(), "new agent keys in use"),
+                    Err(error) => {
+                        tracing::error!(%error, "the agent keys were not replaced; the old ones stay in use");
+                    }
                 }
             })
             .await;

@@ -80,7 +80,7 @@ macro_rules! refusals {
     )*};
 }
 
-refusals!(TokenError, InvalidBearerToken, LookupError, StsError);
+refusals!(TokenError, InvalidBearerToken, LookupError, &StsError);
 
 impl From<BodyError> for Refusal {
     fn from(error: BodyError) -> Self {

@@ -118,7 +118,26 @@ impl AssociationFile {
             let reason = "the file is empty; a file without associations says so: associations: []";
             return Err(FileError::new(reason).at(path));
         }
-        serde_saphyr::from_str(&text).map_err(|error| FileError::new(error).at(path))
+        Self::parse(&text).map_err(|error| error.at(path))
+    }
+
+    fn parse(text: &str) -> Result<Self, FileError> {
+        // JSON is YAML too, and read several times as fast as JSON. What is not JSON after all may still
+        // be YAML that begins with a brace.
+        if text.trim_start().starts_with('{')
+            && let Ok(file) = pod_identity_core::json::from_slice(text.as_bytes())
+        {
+            return Ok(file);
+        }
+        // The library's own limit of 250,000 nodes is reached by about 22,000 associations.
+        let options = serde_saphyr::options! {
+            budget: serde_saphyr::budget! {
+                max_nodes: 20_000_000,
+                max_events: 40_000_000,
+                max_total_scalar_bytes: 1024 * 1024 * 1024,
+            },
+        };
+        serde_saphyr::from_str_with_options(text, options).map_err(FileError::new)
     }
 
     /// The same file with one more cluster.
@@ -234,8 +253,7 @@ mod tests {
     const CLUSTER: &str = "clusters: [{name: demo, issuer: 'https://oidc.pod-identity.test/demo'}]\n";
 
     fn table(text: &str) -> Result<AssociationTable, String> {
-        let file: AssociationFile = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
-        file.table().map_err(|error| error.to_string())
+        AssociationFile::parse(text).and_then(|file| file.table()).map_err(|error| error.to_string())
     }
 
     fn association(extra: &str) -> Result<AssociationTable, String> {
@@ -255,8 +273,23 @@ mod tests {
     }
 
     #[test]
-    fn json_is_read_as_well() {
+    fn json_is_read_as_well_and_so_is_yaml_that_begins_like_it() {
         assert!(table(r#"{"clusters": [], "associations": []}"#).is_ok());
+        assert!(table("{clusters: [], associations: []}").is_ok());
+        let twice = table(r#"{"clusters": [], "clusters": []}"#).unwrap_err();
+        assert!(twice.contains("clusters"), "{twice}");
+    }
+
+    #[test]
+    fn thirty_thousand_associations_in_yaml_are_not_too_many() {
+        let mut text = format!("{CLUSTER}associations:\n");
+        for number in 0..30_000 {
+            text += &format!(
+                "- {{clusterName: demo, namespace: shop, serviceAccount: a-{number}, \
+                 roleArn: 'arn:aws:iam::111122223333:role/cart'}}\n"
+            );
+        }
+        assert_eq!(table(&text).unwrap().iter().count(), 30_000);
     }
 
     #[test]

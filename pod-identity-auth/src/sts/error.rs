@@ -3,6 +3,7 @@
 use aws_sdk_sts::error::{BuildError, ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use pod_identity_core::arn::RoleArn;
+use pod_identity_core::cache::{Effect, Refusal};
 use pod_identity_core::error::ErrorCode;
 use pod_identity_runtime::outbound::{chain, missing_credentials};
 
@@ -68,6 +69,18 @@ impl StsError {
         match code(&sts_code, &message) {
             Some(code) => Self::Refused { role, code, sts_code, message },
             None => Self::Unavailable { role, reason: format!("{sts_code}: {message}") },
+        }
+    }
+}
+
+impl Refusal for StsError {
+    /// An answer about this session is one: the role does not want this pod now, or not so, and what was
+    /// issued before is not given out again. Everything else says something of STS, of the way there, or
+    /// of us; then what is there is served on. Our own session's tags are of us, too.
+    fn effect(&self) -> Effect {
+        match self.code() {
+            ErrorCode::RoleTrustRefused | ErrorCode::SessionRefused => Effect::RefusesIdentity,
+            _ => Effect::CannotAsk,
         }
     }
 }

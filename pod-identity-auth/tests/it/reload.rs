@@ -2,7 +2,9 @@
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::time::Duration;
 
+use pod_identity_runtime::clock;
 use serde_json::Value;
 use testing::eventually::eventually;
 use testing::logs::lines_with;
@@ -93,4 +95,34 @@ async fn a_mounted_config_map_is_followed_through_the_swap_of_its_symlink() {
     swap(mount.path(), "..2026_2", &text.replace(r#""cart""#, r#""tarc""#));
     becomes(&stand, "cart", "association_not_found").await;
     becomes(&stand, "tarc", "ok").await;
+}
+
+#[tokio::test]
+async fn requests_are_answered_while_a_hundred_thousand_associations_are_read() {
+    let stand = stand(Plan::default()).await;
+    let (cart, last) = (stand.token(&pod("cart")), stand.token(&pod("last")));
+    assert_eq!(code(&stand.ask(&cart).await), "ok");
+    let grown = changed(&stand, |all| {
+        let mut entry = all[0].clone();
+        for number in 0..100_000 {
+            entry["serviceAccount"] = format!("account-{number}").into();
+            all.push(entry.clone());
+        }
+        entry["serviceAccount"] = "last".into();
+        all.push(entry);
+    });
+    let said = |text: &str| lines_with(&[text, &stand.file().display().to_string()]);
+    write(&stand.file(), &grown);
+    eventually("they are read", || async { said("are read again").pop() }).await;
+    for _ in 0..10 {
+        assert_eq!(code(&stand.ask(&cart).await), "ok");
+    }
+    assert_eq!(code(&stand.ask(&last).await), "association_not_found");
+    assert_eq!(said("associations in use").len(), 1, "the reading has ended: nothing was seen of it");
+    let deadline = clock::monotonic() + Duration::from_secs(300);
+    while code(&stand.ask(&last).await) != "ok" {
+        assert!(clock::monotonic() < deadline, "never read");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(code(&stand.ask(&cart).await), "ok");
 }

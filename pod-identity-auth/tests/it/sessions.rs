@@ -1,6 +1,8 @@
 //! What is asked of STS, and what the pod's session is in the end.
 
 use pod_identity_auth::config::SessionNaming;
+use pod_identity_auth::sessions::DEFAULT_CACHE;
+use pod_identity_core::cache::SessionCacheConfig;
 use pod_identity_runtime::clock;
 use serde_json::json;
 use testing::wire::{Answer, ask};
@@ -56,7 +58,8 @@ async fn an_ordinary_session_has_the_six_tags_and_one_without_tags_has_a_policy(
 #[tokio::test]
 async fn a_stable_name_stays_through_renewals_and_a_random_one_does_not() {
     for (naming, same) in [(SessionNaming::Stable, true), (SessionNaming::Random, false)] {
-        let stand = stand(Plan { naming, ..Plan::default() }).await;
+        let session_cache = SessionCacheConfig { capacity: 0, ..DEFAULT_CACHE };
+        let stand = stand(Plan { naming, session_cache, ..Plan::default() }).await;
         let pod = pod("cart");
         let one = stand.session(&stand.ask(&stand.token(&pod)).await).session_name;
         let two = stand.session(&stand.ask(&stand.token(&pod)).await).session_name;

@@ -9,6 +9,8 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use pod_identity_auth::app::App;
 use pod_identity_auth::config::{AgentAuthConfig, Config, SessionNaming};
+use pod_identity_auth::sessions::DEFAULT_CACHE;
+use pod_identity_core::cache::SessionCacheConfig;
 use pod_identity_local::issuer::TokenRequest;
 use pod_identity_local::laptop::{AuthPrincipal, Laptop, Setup, Workload, write_private};
 use pod_identity_local::world::World;
@@ -32,6 +34,7 @@ pub(crate) struct Plan {
     pub(crate) naming: SessionNaming,
     pub(crate) tls: Option<CertificateFiles>,
     pub(crate) sts_url: Option<String>,
+    pub(crate) session_cache: SessionCacheConfig,
     /// Where the associations are, and whether they are written there.
     pub(crate) associations: Option<PathBuf>,
 }
@@ -44,6 +47,7 @@ impl Default for Plan {
             naming: SessionNaming::Random,
             tls: None,
             sts_url: None,
+            session_cache: DEFAULT_CACHE,
             associations: None,
         }
     }
@@ -104,6 +108,7 @@ pub(crate) async fn stand_beside(laptop: Laptop, plan: Plan) -> Stand {
         agent_auth: plan.agent_auth,
         tls: plan.tls,
         session_naming: plan.naming,
+        session_cache: plan.session_cache,
         outbound: Outbound::default(),
     };
     let sts_url = plan.sts_url.unwrap_or_else(|| laptop.sts_url());

@@ -1,6 +1,7 @@
 //! What is cached for an identity.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::now::{Expiry, Now};
@@ -9,6 +10,12 @@ use crate::now::{Expiry, Now};
 pub trait Expires: Send + Sync + 'static {
     /// That time.
     fn expires_at(&self) -> SystemTime;
+}
+
+impl<T: Expires> Expires for Arc<T> {
+    fn expires_at(&self) -> SystemTime {
+        (**self).expires_at()
+    }
 }
 
 /// Which entries are served.

@@ -46,6 +46,18 @@ pub enum Origin {
     Stale,
 }
 
+impl Origin {
+    /// Its name in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fetched => "fetched",
+            Self::Shared => "shared",
+            Self::Cached => "cached",
+            Self::Stale => "stale",
+        }
+    }
+}
+
 /// A session to serve.
 #[derive(Debug)]
 pub struct Served<V> {

@@ -10,6 +10,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use pod_identity_auth::config::{AgentAuthConfig, SessionNaming};
+use pod_identity_auth::sessions::DEFAULT_CACHE;
 use pod_identity_auth::store::{AssociationFile, ClusterEntry};
 use pod_identity_core::identity::ClusterName;
 use pod_identity_core::token::KeySet;
@@ -153,6 +154,7 @@ pub(super) async fn auth(
         agent_auth: Some(AgentAuthConfig::SigV4 { keys_file }),
         tls: None,
         session_naming,
+        session_cache: DEFAULT_CACHE,
         outbound: Outbound::default(),
     };
     Ok(pod_identity_auth::app::App::bind(config, pod_identity_auth::sts::client(sdk)).await?)

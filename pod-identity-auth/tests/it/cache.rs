@@ -1,0 +1,284 @@
+//! Sessions that are given out again, and when they are not.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pod_identity_auth::sessions::DEFAULT_CACHE;
+use pod_identity_core::cache::{Serving, SessionCacheConfig};
+use pod_identity_local::issuer::forgery;
+use pod_identity_local::laptop::Workload;
+use pod_identity_runtime::clock;
+use pod_identity_runtime::shutdown::Ender;
+use serde_json::{Value, json};
+use testing::eventually::eventually;
+use testing::logs::lines_with;
+use testing::wire::{Answer, Connection};
+
+use crate::stand::{Plan, Stand, code, pod, request, stand, write};
+use crate::upstream::{AWAY, DENIED, THROTTLED, Upstream};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A stand before an STS whose sessions last so long, with a cache that serves so.
+async fn stand_with(expire_after: Duration, serving: Serving) -> (Stand, Arc<Upstream>, Ender) {
+    let (upstream, url, ender) = Upstream::start(expire_after).await;
+    let session_cache = SessionCacheConfig { serving, ..DEFAULT_CACHE };
+    let stand = stand(Plan { sts_url: Some(url), session_cache, ..Plan::default() }).await;
+    (stand, upstream, ender)
+}
+
+/// The access key id of an answer.
+fn key(answer: &Answer) -> String {
+    assert_eq!(code(answer), "ok", "{}", answer.text());
+    answer.json()["credentials"]["accessKeyId"].as_str().unwrap().to_owned()
+}
+
+/// The audit line's word for where a session came from.
+fn source(answer: &Answer) -> String {
+    let lines = lines_with(&["pod_identity_auth::audit", answer.header("x-amzn-requestid").unwrap()]);
+    let line: Value = serde_json::from_str(&lines[0]).unwrap();
+    line["session_source"].as_str().unwrap().to_owned()
+}
+
+/// The file with one association changed, and the cluster's entry if need be.
+fn file(stand: &Stand, change: impl FnOnce(&mut Value)) -> String {
+    let mut file = serde_json::to_value(stand.laptop.associations()).unwrap();
+    change(&mut file);
+    file.to_string()
+}
+
+async fn entries(stand: &Stand) -> String {
+    let metrics = stand.get("/metrics").await.text();
+    let line = metrics.lines().find(|line| line.starts_with("pod_identity_session_cache_entries "));
+    line.unwrap().rsplit(' ').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_herd_is_one_call_and_a_caller_that_hangs_up_cancels_nothing() {
+    let (stand, upstream, _ender) = stand_with(HOUR, DEFAULT_CACHE.serving).await;
+    let cart = pod("cart");
+    let token = stand.token(&cart);
+    upstream.open(false);
+    let mut first = Connection::open(stand.address).await.unwrap();
+    let body = json!({ "token": token }).to_string();
+    let head = format!(
+        "POST /clusters/demo/assume-role-for-pod-identity HTTP/1.1\r\nHost: auth\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    first.send(format!("{head}{body}").as_bytes()).await.unwrap();
+    eventually("STS is asked", || async { (upstream.calls() == 1).then_some(()) }).await;
+    drop(first);
+    let herd = async {
+        let mut answers = Vec::new();
+        for _ in 0..63 {
+            answers.push(stand.ask(&token));
+        }
+        futures_all(answers).await
+    };
+    let open = async { upstream.open(true) };
+    let (answers, ()) = tokio::join!(herd, open);
+    let keys: BTreeSet<String> = answers.iter().map(key).collect();
+    assert_eq!((upstream.calls(), keys.len()), (1, 1));
+    // One line for each, that of the one who hung up among them.
+    let uid = cart.pod.uid.as_str();
+    let lines = eventually("every answer has its line", || async {
+        let lines = lines_with(&["pod_identity_auth::audit", uid]);
+        (lines.len() == 64).then_some(lines)
+    })
+    .await;
+    let fetched = lines.iter().filter(|line| line.contains(r#""session_source":"fetched""#)).count();
+    assert_eq!(fetched, 1);
+    let metrics = stand.get("/metrics").await.text();
+    assert!(metrics.contains(r#"pod_identity_sessions_total{source="fetched"} 1"#), "{metrics}");
+    assert_eq!(entries(&stand).await, "1");
+}
+
+/// Awaits all of them at once.
+async fn futures_all<F: Future<Output = Answer>>(asking: Vec<F>) -> Vec<Answer> {
+    let mut asking: Vec<_> = asking.into_iter().map(Box::pin).collect();
+    let mut answers = Vec::new();
+    std::future::poll_fn(move |context| {
+        asking.retain_mut(|one| match one.as_mut().poll(context) {
+            std::task::Poll::Ready(answer) => {
+                answers.push(answer);
+                false
+            }
+            std::task::Poll::Pending => true,
+        });
+        if asking.is_empty() {
+            std::task::Poll::Ready(std::mem::take(&mut answers))
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn two_pods_of_one_account_do_not_share_and_their_tags_differ() {
+    let (stand, upstream, _ender) = stand_with(HOUR, DEFAULT_CACHE.serving).await;
+    let (one, two) = (pod("cart"), pod("cart"));
+    let keys = [key(&stand.ask(&stand.token(&one)).await), key(&stand.ask(&stand.token(&two)).await)];
+    assert_ne!(keys[0], keys[1]);
+    for (key, pod) in keys.iter().zip([&one, &two]) {
+        let session = upstream.sts.inspect(key).unwrap();
+        assert_eq!(session.tags.value("kubernetes-pod-uid"), Some(pod.pod.uid.as_str()));
+    }
+    // Another token of the same pod does share.
+    let again = stand.ask(&stand.token(&one)).await;
+    assert_eq!((key(&again), source(&again).as_str()), (keys[0].clone(), "cached"));
+    assert_eq!(upstream.calls(), 2);
+}
+
+#[tokio::test]
+async fn a_changed_association_is_answered_from_the_new_role_and_a_removed_one_not_at_all() {
+    let (stand, upstream, _ender) = stand_with(HOUR, DEFAULT_CACHE.serving).await;
+    let token = stand.token(&pod("cart"));
+    let old = key(&stand.ask(&token).await);
+    let web = "arn:aws:iam::111122223333:role/web";
+    write(&stand.file(), &file(&stand, |file| file["associations"][0]["roleArn"] = web.into()));
+    let new = eventually("the new role is given", || async {
+        let key = key(&stand.ask(&token).await);
+        let role = upstream.sts.inspect(&key).unwrap().role_arn;
+        // Until the file is read it is the old session, and then never again.
+        assert_eq!(key == old, role != web);
+        (role == web).then_some(key)
+    })
+    .await;
+    assert_eq!(key(&stand.ask(&token).await), new);
+    assert_eq!(entries(&stand).await, "1", "what was issued under the old one is gone");
+
+    // Back again: what was issued under it before is not given out once more.
+    write(&stand.file(), &file(&stand, |_| ()));
+    eventually("the old role is given again", || async {
+        let key = key(&stand.ask(&token).await);
+        assert_ne!(key, old);
+        (key != new).then_some(())
+    })
+    .await;
+
+    write(&stand.file(), &file(&stand, |file| file["associations"] = json!([])));
+    eventually("the association is gone", || async {
+        (code(&stand.ask(&token).await) == "association_not_found").then_some(())
+    })
+    .await;
+    eventually("its session too", || async { (entries(&stand).await == "0").then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_cluster_in_another_region_has_sessions_of_its_own() {
+    let (stand, upstream, _ender) = stand_with(HOUR, DEFAULT_CACHE.serving).await;
+    let token = stand.token(&pod("cart"));
+    let old = key(&stand.ask(&token).await);
+    write(&stand.file(), &file(&stand, |file| file["clusters"][0]["region"] = "eu-west-2".into()));
+    eventually("the tag names the new region", || async {
+        let key = key(&stand.ask(&token).await);
+        let session = upstream.sts.inspect(&key).unwrap();
+        let arn = session.tags.value("eks-cluster-arn").unwrap().to_owned();
+        assert_eq!(key == old, arn.contains("eu-west-1"));
+        arn.contains("eu-west-2").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_not_a_good_token_never_reaches_a_session_that_is_there() {
+    let (stand, upstream, _ender) = stand_with(HOUR, DEFAULT_CACHE.serving).await;
+    let cart = pod("cart");
+    let token = stand.token(&cart);
+    key(&stand.ask(&token).await);
+    let issuer = stand.laptop.issuer();
+    let (header, claims) = (issuer.signing_key().header().to_string(), issuer.claims(&request(&cart)));
+    let forged = forgery::with_signature_of(&stand.token(&pod("plain")), &header, &claims.to_string());
+    assert_eq!(code(&stand.ask(&forged).await), "token_signature_invalid");
+    let mut expired = request(&cart);
+    expired.expires_at = clock::now() - Duration::from_secs(1);
+    expired.issued_at = clock::now() - HOUR;
+    expired.not_before = expired.issued_at;
+    assert_eq!(code(&stand.ask(&issuer.mint(&expired).unwrap()).await), "token_expired");
+
+    // The cluster has other keys now: the token that was good a moment ago is not.
+    let twin = stand.laptop.issuer_of(&"twin".parse().unwrap()).unwrap().jwks_uri();
+    write(&stand.file(), &file(&stand, |file| file["clusters"][0]["jwksUrl"] = twin.into()));
+    eventually("the token is refused", || async {
+        let answer = stand.ask(&token).await;
+        (code(&answer) == "token_key_unknown").then_some(())
+    })
+    .await;
+    assert_eq!((upstream.calls(), entries(&stand).await.as_str()), (1, "1"));
+}
+
+#[tokio::test]
+async fn while_sts_is_away_a_session_is_served_to_its_end_and_then_the_error() {
+    let serving = Serving { margin: Duration::from_secs(1), fresh_percent: 0 };
+    let (stand, upstream, _ender) = stand_with(Duration::from_secs(7), serving).await;
+    let token = stand.token(&pod("cart"));
+    let first = key(&stand.ask(&token).await);
+    upstream.says(Some(THROTTLED));
+    let answer = stand.ask(&token).await;
+    assert_eq!((key(&answer), source(&answer).as_str()), (first.clone(), "stale"));
+    upstream.says(Some(AWAY));
+    let ended = eventually("the session ends", || async {
+        let answer = stand.ask(&token).await;
+        if code(&answer) != "ok" {
+            return Some(answer);
+        }
+        assert_eq!((key(&answer), source(&answer).as_str()), (first.clone(), "stale"));
+        None
+    })
+    .await;
+    assert_eq!((code(&ended).as_str(), ended.status), ("upstream_unavailable", 503));
+    upstream.says(None);
+    let answer = stand.ask(&token).await;
+    assert_ne!(key(&answer), first);
+    assert_eq!(source(&answer), "fetched");
+}
+
+#[tokio::test]
+async fn a_role_that_says_no_is_not_papered_over() {
+    let serving = Serving { margin: Duration::ZERO, fresh_percent: 0 };
+    let (stand, upstream, _ender) = stand_with(HOUR, serving).await;
+    let token = stand.token(&pod("cart"));
+    let first = key(&stand.ask(&token).await);
+    upstream.says(Some(DENIED));
+    assert_eq!(code(&stand.ask(&token).await), "role_trust_refused");
+    assert_eq!(code(&stand.ask(&token).await), "role_trust_refused");
+    // Nor is the old session served when STS is away afterwards.
+    upstream.says(Some(AWAY));
+    eventually("STS is asked again", || async {
+        (code(&stand.ask(&token).await) == "upstream_unavailable").then_some(())
+    })
+    .await;
+    upstream.says(None);
+    assert_ne!(key(&stand.ask(&token).await), first);
+}
+
+#[tokio::test]
+async fn a_renewal_gets_a_newer_session_while_the_old_one_still_holds() {
+    let serving = Serving { margin: Duration::ZERO, ..DEFAULT_CACHE.serving };
+    let (stand, upstream, _ender) = stand_with(Duration::from_secs(10), serving).await;
+    let token = stand.token(&pod("cart"));
+    let first = key(&stand.ask(&token).await);
+    let second = eventually("there is a newer one", || async {
+        let key = key(&stand.ask(&token).await);
+        (key != first).then_some(key)
+    })
+    .await;
+    let expiration = |key: &str| upstream.sts.inspect(key).unwrap().expiration;
+    assert!(expiration(&second) > expiration(&first));
+    assert_eq!(upstream.calls(), 2);
+}
+
+#[tokio::test]
+async fn without_a_cache_every_request_is_a_call() {
+    let (upstream, url, _ender) = Upstream::start(HOUR).await;
+    let session_cache = SessionCacheConfig { capacity: 0, ..DEFAULT_CACHE };
+    let stand = stand(Plan { sts_url: Some(url), session_cache, ..Plan::default() }).await;
+    let cart: Workload = pod("cart");
+    let answers = [stand.ask(&stand.token(&cart)).await, stand.ask(&stand.token(&cart)).await];
+    assert_ne!(key(&answers[0]), key(&answers[1]));
+    assert_eq!(answers.each_ref().map(source), ["fetched", "fetched"]);
+    assert_eq!(upstream.calls(), 2);
+    assert!(!stand.get("/metrics").await.text().contains("session_cache_entries"));
+}
