@@ -271,11 +271,26 @@ mod tests {
             "arn:aws:sts::111122223333:assumed-role/app/s",
             "arn:aws:iam::111122223333:role/",
             "arn:aws:iam::111122223333:role/a b",
+            "arn:aws:iam::111122223333:role/a b/app",
             "arn:azure:iam::111122223333:role/app",
+            "arn:aws-:iam::111122223333:role/app",
+            "arn:aws-CN:iam::111122223333:role/app",
             "urn:aws:iam::111122223333:role/app",
         ] {
             assert!(text.parse::<RoleArn>().is_err(), "{text:?} was accepted");
         }
+    }
+
+    /// IAM's lengths: 512 for a path, 64 for a name.
+    #[test]
+    fn a_role_has_a_path_and_a_name_of_bounded_length() {
+        let role = |path: usize, name: usize| {
+            let (path, name) = ("p".repeat(path - 1), "n".repeat(name));
+            format!("arn:aws:iam::111122223333:role/{path}/{name}").parse::<RoleArn>()
+        };
+        assert!(role(512, 64).is_ok());
+        assert!(role(513, 64).is_err());
+        assert!(role(512, 65).is_err());
     }
 
     #[test]

@@ -168,6 +168,17 @@ mod tests {
     }
 
     #[test]
+    fn an_id_is_a_dash_and_lower_case_letters_or_digits() {
+        let longest = format!("a-{}", "z".repeat(61));
+        for good in ["a-0", "a-zx30b7mym3vqbwktf", &longest] {
+            assert_eq!(good.parse::<AssociationId>().unwrap().as_str(), good);
+        }
+        for bad in ["", "a-", "a", "b-1", "a-A", "a-1_", &format!("{longest}z")] {
+            assert!(bad.parse::<AssociationId>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
     fn a_target_role_needs_the_clusters_region_and_account() {
         let with_target = Association { target_role: Some(cart().role), ..cart() };
         assert_eq!(with_target.check(&cluster()), Ok(()));
@@ -184,6 +195,7 @@ mod tests {
         };
         assert_eq!(policy("{}", false), Err(InvalidAssociation::PolicyWithTags));
         assert_eq!(policy("{}", true), Ok(()));
+        assert_eq!(policy(&format!("{{{}}}", " ".repeat(2046)), true), Ok(()), "2,048 characters");
         for text in
             ["", "[]", "{", r#"{"a":1,"a":2}"#, "{\"a\":\"\u{2014}\"}", &format!("{{{}}}", " ".repeat(2047))]
         {

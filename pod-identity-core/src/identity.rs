@@ -175,6 +175,28 @@ mod tests {
     }
 
     #[test]
+    fn uids_are_kubernetes_or_kubelets() {
+        for good in ["9e3a3f5e-0000-4000-8000-000000000002", "0123456789abcdef0123456789abcdef", "A"] {
+            assert!(good.parse::<Uid>().is_ok(), "{good:?} was refused");
+        }
+        for bad in ["", "a b", "a/b", "a_b", "ä", &"a".repeat(37)] {
+            assert!(bad.parse::<Uid>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn the_subject_names_namespace_and_account() {
+        let identity = WorkloadIdentity {
+            issuer: "https://issuer.test".to_owned(),
+            namespace: "shop".parse().unwrap(),
+            service_account: "cart".parse().unwrap(),
+            service_account_uid: "1".parse().unwrap(),
+            pod: Pod { name: "cart-0".parse().unwrap(), uid: "2".parse().unwrap() },
+        };
+        assert_eq!(identity.subject(), "system:serviceaccount:shop:cart");
+    }
+
+    #[test]
     fn cluster_names_follow_the_rules_of_eks() {
         assert!("Prod_1-b".parse::<ClusterName>().is_ok());
         for bad in ["", "-a", "_a", "a.b", "ä", &"a".repeat(101)] {

@@ -31,6 +31,7 @@ fn a_trust_policy_outside_the_grammar_is_refused_with_its_place() {
         (r#"{"Statements": []}"#, "\"Statements\" is not an element"),
         (r#"{"Statement": {"Effect": "Allow", "Effect": "Deny"}}"#, "\"Effect\" repeats"),
         (r#"{"Id": "snow ☃", "Statement": {}}"#, "character '☃'"),
+        (r#"{"Id": 1, "Statement": {}}"#, "Id: is a number"),
         (r#"{"Statement": {"Principal": "*", "Action": "sts:*"}}"#, "Statement[0]: the element Effect is"),
         (r#"{"Statement": {"Effect": "Allow", "Action": "sts:*"}}"#, "Statement[0]: the element Principal"),
         (r#"{"Statement": {"Effect": "Allow", "Principal": "*"}}"#, "Statement[0]: the element Action is"),
@@ -58,12 +59,55 @@ fn a_trust_policy_outside_the_grammar_is_refused_with_its_place() {
         ("Principal", json!({"AWS": "arn:aws:sts::111122223333:assumed-role/"}), "assumed-role/"),
         ("Principal", json!({"AWS": "AROAEXAMPLE"}), "AROAEXAMPLE"),
         ("Principal", json!({"Service": "*"}), "is not a principal of this kind"),
+        ("Principal", json!({"Service": "localhost"}), "localhost"),
+        ("Principal", json!({"Service": "eks_auth.amazonaws.com"}), "eks_auth"),
         ("Principal", json!({"Federated": "https://issuer.example"}), "https://issuer.example"),
+        ("Principal", json!({"Federated": "arn:azure:iam::111122223333:oidc-provider/a"}), "azure"),
+        ("Principal", json!({"Federated": "arn:aws:iam::1:oidc-provider/a"}), "iam::1:"),
+        ("Principal", json!({"Federated": "arn:aws:iam::111122223333:role/a"}), "role/a"),
+        ("Principal", json!({"Federated": "arn:aws:iam::111122223333:oidc-provider/"}), "oidc-provider/"),
+        ("Principal", json!({"Federated": "arn:aws:iam::111122223333:oidc-provider/*"}), "oidc-provider/*"),
     ] {
         refused(Policy::trust(&with(element, &value)), words);
     }
     let twice = json!({"Sid": "A", "Effect": "Deny", "Principal": "*", "Action": "sts:*"});
     refused(Policy::trust(&policy(&json!([twice, twice]))), "Statement[1].Sid: another statement");
+}
+
+#[test]
+fn every_kind_of_principal_is_read() {
+    let at_aws = |principal: &str| json!({ "AWS": principal });
+    for principal in [
+        at_aws("arn:aws:iam::111122223333:user/ci/robot"),
+        at_aws("arn:aws:sts::111122223333:federated-user/robot"),
+        json!({"Service": "eks-auth.amazonaws.com"}),
+        json!({"Federated": "arn:aws:iam::111122223333:saml-provider/corp"}),
+        json!({"Federated": "cognito-identity.amazonaws.com"}),
+    ] {
+        let statement = allow(&principal, &json!("sts:AssumeRole"));
+        let named = json!({"Id": "named", "Statement": statement}).to_string();
+        assert!(Policy::trust(&named).is_ok(), "{principal}");
+    }
+}
+
+#[test]
+fn an_error_says_where_it_is() {
+    let error = Policy::trust(&with("Sid", &json!("a-b"))).unwrap_err();
+    assert_eq!(error.place(), "Statement[0].Sid");
+    assert_eq!(Policy::trust("").unwrap_err().place(), "");
+}
+
+#[test]
+fn a_users_arn_is_no_roles() {
+    let user: UserArn = "arn:aws:iam::111122223333:user/ci/robot".parse().unwrap();
+    assert_eq!(
+        (user.as_str(), user.account().as_str()),
+        ("arn:aws:iam::111122223333:user/ci/robot", "111122223333")
+    );
+    assert_eq!(user.to_string(), user.as_str());
+    for text in ["arn:aws:iam::111122223333:role/ci/robot", "arn:aws:iam::1:user/robot", "user/robot"] {
+        assert!(text.parse::<UserArn>().is_err(), "{text}");
+    }
 }
 
 #[test]
@@ -143,6 +187,8 @@ fn a_trust_policy_has_a_length_that_white_space_does_not_count_towards() {
     let error = Policy::trust(&policy(&many)).unwrap_err().to_string();
     assert!(error.contains("2048 are allowed"), "{error}");
     let document = PolicyDocument::from_json(&policy(&many)).unwrap();
+    assert!(Policy::trust_of(&document, document.length()).is_ok());
+    assert!(Policy::trust_of(&document, document.length() - 1).is_err());
     assert!(Policy::trust_of(&document, TRUST_POLICY_LENGTH_MAX).is_ok());
     assert!(Policy::trust(&format!("{}{}", policy(&statement), " ".repeat(5_000))).is_ok());
 }

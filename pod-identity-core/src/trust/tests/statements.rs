@@ -1,6 +1,6 @@
 //! Whom the statements of a trust policy let in.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -88,6 +88,74 @@ fn a_web_identity_is_held_to_its_subject_and_audience() {
     }
     let elsewhere = Caller::WebIdentity { provider: PROVIDER.replace("1111", "9999") };
     subject("StringLike", "*").denies(&elsewhere, &actions, "trust_no_statement");
+}
+
+/// A message that leaves out half of what is wrong sends its reader round twice.
+#[test]
+fn a_denial_says_all_that_is_wrong_with_the_nearest_statement() {
+    let mut statement = allow(&json!({"AWS": BROKER}), &json!("sts:AssumeRole"));
+    statement["Condition"] = json!({"StringEquals": {"sts:ExternalId": "a"}});
+    let denial = trust(&statement).denies(&session(BROKER), &[Action::TagSession], "trust_no_statement");
+    assert!(
+        denial.to_string().ends_with(
+            "statement 1 comes nearest, but its actions are for sts:AssumeRole; and \
+             StringEquals wants sts:ExternalId to match \"a\" and the request has none"
+        ),
+        "{denial}"
+    );
+    let mut statement = allow(&json!({"AWS": [BROKER, "444455556666"]}), &json!("sts:AssumeRole"));
+    statement.as_object_mut().unwrap().remove("Action");
+    statement["NotAction"] = json!("sts:*");
+    let denial = trust(&statement).denies(&user(), &[Action::AssumeRole], "trust_no_statement");
+    assert_eq!(
+        denial.statement().unwrap().misses,
+        [
+            Miss::Principal {
+                wanted: vec![BROKER.into(), "444455556666".into()],
+                actual: user().to_string(),
+            },
+            Miss::Action { wanted: vec!["all but sts:*".into()], actual: Action::AssumeRole },
+        ]
+    );
+}
+
+#[test]
+fn a_decision_reads_as_its_denial_or_as_allowed() {
+    let case = trust(&allow(&json!({"AWS": BROKER}), &json!("sts:AssumeRole")));
+    assert_eq!(case.decide(&session(BROKER), &[Action::AssumeRole]).to_string(), "allowed");
+    let denied = case.decide(&user(), &[Action::AssumeRole]);
+    assert_eq!(denied.to_string(), denied.denial().unwrap().to_string());
+    assert!(
+        denied.to_string().starts_with("arn:aws:iam::111122223333:user/ci/robot may not use sts:AssumeRole")
+    );
+}
+
+#[test]
+fn tags_of_the_request_and_of_the_caller_are_conditions_keys() {
+    let wants = |condition: Value| {
+        let mut statement = allow(&json!({"AWS": BROKER}), &json!("sts:AssumeRole"));
+        statement["Condition"] = condition;
+        let trust = Policy::trust(&policy(&statement)).unwrap();
+        move |context: &Context| {
+            let (caller, role) = (session(BROKER), ROLE.parse().unwrap());
+            let request = Request { caller: &caller, role: &role, context };
+            decide(&trust, &Permissions::default(), &[Action::AssumeRole], &request).is_allowed()
+        }
+    };
+    let request = wants(json!({
+        "StringEquals": {"aws:RequestTag/team": "shop"},
+        "ForAllValues:StringEquals": {"aws:TagKeys": ["team", "stage"]},
+        "Null": {"aws:TagKeys": "false"},
+    }));
+    let principal = wants(json!({"StringEquals": {"aws:PrincipalTag/team": "shop"}}));
+    let mut tagged = Context::of(&session(BROKER));
+    tagged.request_tags([("team", "shop"), ("stage", "test")]);
+    assert!(request(&tagged) && !principal(&tagged));
+    tagged.request_tags([("team", "shop"), ("other", "test")]);
+    assert!(!request(&tagged), "a key that is not on the list");
+    let mut tagged = Context::of(&session(BROKER));
+    tagged.principal_tags([("team", "shop"), ("stage", "test")]);
+    assert!(principal(&tagged) && !request(&tagged));
 }
 
 #[test]
