@@ -94,6 +94,8 @@ pub mod session; // what is asked of STS
 pub mod credentials; // what comes back, and the JSON that SDKs read
 pub mod cache; // fetched once, read without a lock
 pub mod source; // the one seam to AWS
+pub mod limit; // how often it is asked, and for whom
+pub mod backoff; // how long to pause before asking again
 pub mod error; // every code, whose fault it is, and its mend
 pub mod now; // the time, as an argument
 pub mod json; // JSON that says each thing once

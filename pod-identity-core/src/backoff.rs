@@ -1,0 +1,132 @@
+//! How long to pause before asking again.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use pod_identity_core::backoff::Backoff;
+//!
+//! const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+//! // After the third failure in a row, with the dice at their most patient.
+//! assert_eq!(PAUSES.full_jitter(3, 1.0), Duration::from_millis(400));
+//! assert_eq!(PAUSES.full_jitter(9, 1.0), Duration::from_secs(1));
+//! ```
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+/// Pauses that double with each failure in a row, up to a longest one, and are spread by chance: those
+/// who failed together must not ask again together (AWS Architecture Blog, *Exponential Backoff And
+/// Jitter*).
+///
+/// Chance is an argument, like the time: a number from 0 to 1, such as [`random_fraction`] gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    first: Duration,
+    longest: Duration,
+}
+
+impl Backoff {
+    /// Pauses of `first`, twice that, and so on up to `longest`, before chance has its part.
+    pub const fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, longest }
+    }
+
+    /// The longest pause, before chance has its part.
+    pub const fn longest(&self) -> Duration {
+        self.longest
+    }
+
+    /// Anything from no pause to the whole one: spreads most, and is for whoever asks again a few
+    /// times within a deadline.
+    pub fn full_jitter(&self, failures: u32, chance: f64) -> Duration {
+        self.whole(failures).mul_f64(chance.clamp(0.0, 1.0))
+    }
+
+    /// The whole pause, a quarter less or a quarter more: for what must not be asked again at once.
+    pub fn around(&self, failures: u32, chance: f64) -> Duration {
+        self.whole(failures).mul_f64(0.75 + 0.5 * chance.clamp(0.0, 1.0))
+    }
+
+    /// The pause after that many failures in a row; one that is asked for before any is the first.
+    fn whole(&self, failures: u32) -> Duration {
+        let doubled = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.first.saturating_mul(doubled).min(self.longest)
+    }
+}
+
+/// A number from 0 to 1 that differs from call to call: it spreads what would else happen at once,
+/// nothing secret hangs on it. The standard library's hash keys are the one source of randomness that
+/// needs no system call.
+pub fn random_fraction() -> f64 {
+    #[allow(clippy::cast_precision_loss)]
+    let random = RandomState::new().hash_one(0_u8) as f64;
+    random / u64::MAX as f64
+}
+
+/// The longest `Retry-After` that is followed: a service that asks for more gets one call after it,
+/// and may ask again.
+pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// A `Retry-After` header in seconds (RFC 9110, section 10.2.3), at most [`LONGEST_RETRY_AFTER`]. The
+/// header's other form, a date, is not read: it means nothing where clocks differ.
+pub fn retry_after(header: &str) -> Option<Duration> {
+    let seconds = header.trim();
+    let digits = !seconds.is_empty() && seconds.bytes().all(|byte| byte.is_ascii_digit());
+    let asked = Duration::from_secs(seconds.parse().unwrap_or(u64::MAX));
+    digits.then(|| asked.min(LONGEST_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const PAUSES: Backoff = Backoff::new(SECOND, Duration::from_secs(30));
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let whole = |failures| PAUSES.full_jitter(failures, 1.0).as_secs();
+        assert_eq!([0, 1, 2, 3, 4, 5, 6, 40, u32::MAX].map(whole), [1, 1, 2, 4, 8, 16, 30, 30, 30]);
+        assert_eq!(PAUSES.full_jitter(4, 0.0), Duration::ZERO);
+        assert_eq!(PAUSES.full_jitter(4, 0.25), 2 * SECOND);
+    }
+
+    #[test]
+    fn what_must_not_be_asked_again_at_once_never_is() {
+        assert_eq!(PAUSES.around(1, 0.0), Duration::from_millis(750));
+        assert_eq!(PAUSES.around(1, 1.0), Duration::from_millis(1250));
+    }
+
+    #[test]
+    fn chance_differs_and_stays_between_0_and_1() {
+        let numbers: Vec<f64> = (0..1000).map(|_| random_fraction()).collect();
+        assert!(numbers.iter().all(|number| (0.0..=1.0).contains(number)));
+        for tenth in 0..10 {
+            let low = f64::from(tenth) / 10.0;
+            let within = numbers.iter().filter(|number| (low..low + 0.1).contains(*number)).count();
+            assert!(within > 30, "{within} of 1000 numbers from {low:.1}: 100 are to be expected");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_and_bounded() {
+        assert_eq!(retry_after("2"), Some(2 * SECOND));
+        assert_eq!(retry_after(" 0 "), Some(Duration::ZERO));
+        for long in ["31", "86400", "99999999999999999999999"] {
+            assert_eq!(retry_after(long), Some(LONGEST_RETRY_AFTER), "{long}");
+        }
+        for other in ["", "-1", "1.5", "+1", "soon", "Fri, 31 Dec 1999 23:59:59 GMT"] {
+            assert_eq!(retry_after(other), None, "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_pause_is_longer_than_the_longest(failures: u32, chance: f64) {
+            prop_assert!(PAUSES.full_jitter(failures, chance) <= PAUSES.longest());
+            prop_assert!(PAUSES.around(failures, chance) <= PAUSES.longest().mul_f64(1.25));
+        }
+    }
+}
