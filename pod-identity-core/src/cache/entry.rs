@@ -1,9 +1,9 @@
 //! What is cached for an identity.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::backoff::random_fraction;
 use crate::now::{Expiry, Now};
 
 /// What ends at a time that its issuer set.
@@ -90,12 +90,4 @@ impl<V> Entry<V> {
     pub fn is_due(&self, now: Now) -> bool {
         now.monotonic >= self.renew_at
     }
-}
-
-/// A number from 0 to 1 that differs from call to call: it spreads renewals, nothing secret hangs on
-/// it. The standard library's hash keys are the one source of randomness that needs no system call.
-pub(super) fn random_fraction() -> f64 {
-    #[allow(clippy::cast_precision_loss)]
-    let random = RandomState::new().hash_one(0_u8) as f64;
-    random / u64::MAX as f64
 }

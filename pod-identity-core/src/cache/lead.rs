@@ -4,9 +4,9 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::entry::random_fraction;
 use super::tokens::{KnownToken, Tokens};
 use super::{CredentialCache, Effect, Entry, Expires, Refusal, SlotLead};
+use crate::backoff::random_fraction;
 use crate::now::{Expiry, Now};
 use crate::token::{BearerToken, TokenDigest};
 

@@ -7,20 +7,19 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
-use super::entry::random_fraction;
 use super::flight::Landing;
 use super::{Effect, Entry, Expires, Refusal, Serving, Waiter};
+use crate::backoff::{Backoff, random_fraction};
 use crate::now::{Expiry, Now};
 use crate::token::{BearerToken, TokenDigest};
 
 /// How long after an entry's life an identity that nobody asked for is still renewed: an SDK that
 /// holds credentials of six hours comes back after five and three quarters.
 const GRACE: Duration = Duration::from_secs(15 * 60);
-/// The first pause after a refusal or a failed renewal; it doubles up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The pauses after refusals and failed renewals in a row.
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// How long the upstream must go on saying that an identity has no role, where one answer may be wrong.
 const DOUBT: Duration = Duration::from_secs(30);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Credentials of one identity. A [`SessionCache`](super::SessionCache) is full of them, a provider
 /// has a single one.
@@ -253,8 +252,6 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
     /// Takes a failure in; gives its effect.
     fn fail(&self, error: &Arc<E>, token: Option<TokenDigest>, now: Now) -> Effect {
         let mut state = self.lock();
-        let pause = FIRST_PAUSE.saturating_mul(1 << state.failures.min(5)).min(LONGEST_PAUSE);
-        let pause = pause.mul_f64(0.75 + 0.5 * random_fraction());
         let effect = match error.effect() {
             Effect::DoubtsIdentity => {
                 let since = *state.doubted_since.get_or_insert(now.monotonic);
@@ -270,7 +267,7 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
             }
         }
         state.failures += 1;
-        state.pause = now.monotonic + pause;
+        state.pause = now.monotonic + PAUSES.around(state.failures, random_fraction());
         if effect == Effect::RefusesIdentity {
             self.entry.store(None);
             state.refusal = Some((error.clone(), state.pause));
@@ -313,7 +310,8 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
     /// The same, if there is nothing in it worth keeping; says whether it did.
     pub(super) fn retire_if_idle(&self, now: Now, margin: Duration) -> bool {
         let mut state = self.lock();
-        let refused = state.refusal.as_ref().is_some_and(|(_, until)| now.monotonic < *until + LONGEST_PAUSE);
+        let refused =
+            state.refusal.as_ref().is_some_and(|(_, until)| now.monotonic < *until + PAUSES.longest());
         let retires = state.flight.is_none() && !refused && self.read(now, margin).is_none();
         if retires {
             self.retire_under(&mut state);
