@@ -125,6 +125,7 @@ impl Sessions {
             Err(Denied::GivenUp) => Err(Arc::new(StsError::Unavailable {
                 role: key.association.role.clone(),
                 reason: "the call was given up".to_owned(),
+                retry_after: None,
             })),
         }
     }

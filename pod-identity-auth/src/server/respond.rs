@@ -1,5 +1,7 @@
 //! The wire format of EKS Auth's answers (its API model, rest-json).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
@@ -13,8 +15,8 @@ use serde::Serialize;
 use crate::sigv4::SigV4Error;
 use crate::sts::{RoleSessionCredentials, StsError};
 
-/// When to ask again, in seconds, where asking again can help.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
+/// When to ask again, in seconds, where asking again can help and STS does not say when.
+const RETRY_AFTER_SECONDS: u64 = 2;
 
 /// Why a request gets no credentials.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub(super) struct Refusal {
     pub(super) code: ErrorCode,
     pub(super) message: String,
     exception: Exception,
+    /// When STS wants to be asked again, if it says so.
+    retry_after: Option<Duration>,
 }
 
 /// An error of the API model (or of AWS's common errors), with its HTTP status.
@@ -29,7 +33,7 @@ type Exception = (&'static str, StatusCode);
 
 impl Refusal {
     pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), exception: exception(code) }
+        Self { code, message: message.into(), exception: exception(code), retry_after: None }
     }
 }
 
@@ -80,7 +84,13 @@ macro_rules! refusals {
     )*};
 }
 
-refusals!(TokenError, InvalidBearerToken, LookupError, &StsError);
+refusals!(TokenError, InvalidBearerToken, LookupError);
+
+impl From<&StsError> for Refusal {
+    fn from(error: &StsError) -> Self {
+        Self { retry_after: error.retry_after(), ..Self::new(error.code(), error.to_string()) }
+    }
+}
 
 impl From<BodyError> for Refusal {
     fn from(error: BodyError) -> Self {
@@ -105,6 +115,7 @@ impl From<SigV4Error> for Refusal {
             code: ErrorCode::CallerRefused,
             message: error.to_string(),
             exception: (name, StatusCode::FORBIDDEN),
+            retry_after: None,
         }
     }
 }
@@ -207,7 +218,8 @@ pub(super) fn refusal(refusal: &Refusal, request_id: &str) -> Response<Full<Byte
     headers.insert("x-amzn-errortype", HeaderValue::from_static(kind));
     headers.insert(CODE_HEADER, HeaderValue::from_static(refusal.code.as_str()));
     if refusal.code.is_retryable() {
-        headers.insert(http::header::RETRY_AFTER, RETRY_AFTER);
+        let seconds = refusal.retry_after.map_or(RETRY_AFTER_SECONDS, |pause| pause.as_secs().max(1));
+        headers.insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

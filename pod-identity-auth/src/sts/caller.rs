@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pod_identity_core::association::Association;
+use pod_identity_core::backoff::{Backoff, random_fraction};
 use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::outbound::chain;
 use pod_identity_runtime::shutdown::Shutdown;
@@ -14,8 +15,8 @@ use crate::store::Snapshot;
 /// The readiness condition that STS has answered.
 pub(crate) const STS_CONDITION: &str = "sts";
 
-/// The pause between two attempts to learn who the service is.
-const RETRY: Duration = Duration::from_secs(5);
+/// The pauses between attempts to learn who the service is.
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
 
 /// What STS says of the service's own credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl CallerIdentity {
 impl Sts {
     /// Asks STS who the service is until it answers, and warns of what that rules out.
     pub async fn identify(&self, snapshot: Arc<Snapshot>, readiness: Readiness, mut shutdown: Shutdown) {
-        loop {
+        for failures in 1.. {
             match self.client.get_caller_identity().send().await {
                 Ok(answer) => {
                     let arn = answer.arn.unwrap_or_default();
@@ -50,7 +51,7 @@ impl Sts {
             }
             tokio::select! {
                 () = shutdown.asked() => return,
-                () = tokio::time::sleep(RETRY) => {}
+                () = tokio::time::sleep(PAUSES.around(failures, random_fraction())) => {}
             }
         }
     }

@@ -1,8 +1,11 @@
 //! What a refusal by STS means.
 
+use std::time::Duration;
+
 use aws_sdk_sts::error::{BuildError, ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use pod_identity_core::arn::RoleArn;
+use pod_identity_core::backoff::retry_after;
 use pod_identity_core::cache::{Effect, Refusal};
 use pod_identity_core::error::ErrorCode;
 use pod_identity_runtime::outbound::{chain, missing_credentials};
@@ -21,6 +24,8 @@ pub enum StsError {
         sts_code: String,
         /// STS's message.
         message: String,
+        /// When STS wants to be asked again, if it says so.
+        retry_after: Option<Duration>,
     },
     /// STS could not be asked, or did not answer.
     #[error("STS could not be asked for a session of {role}: {reason}")]
@@ -29,6 +34,8 @@ pub enum StsError {
         role: RoleArn,
         /// Why.
         reason: String,
+        /// When STS wants to be asked again, if it says so.
+        retry_after: Option<Duration>,
     },
     /// There are no credentials to ask STS with.
     #[error("the auth service has no AWS credentials: {0}")]
@@ -52,23 +59,33 @@ impl StsError {
         }
     }
 
+    /// When to ask again, where STS says so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } | Self::Unavailable { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
     pub(super) fn unbuildable(error: BuildError) -> Self {
         Self::Unbuildable(error.to_string())
     }
 
     pub(super) fn assume_role(role: &RoleArn, error: &SdkError<AssumeRoleError>) -> Self {
         let role = role.clone();
+        let header = error.raw_response().and_then(|response| response.headers().get("retry-after"));
+        let retry_after = header.and_then(retry_after);
         let Some(refusal) = error.as_service_error() else {
             return match missing_credentials(error) {
                 Some(reason) => Self::NoCredentials(reason),
-                None => Self::Unavailable { role, reason: chain(error) },
+                None => Self::Unavailable { role, reason: chain(error), retry_after },
             };
         };
         let sts_code = refusal.code().unwrap_or("unknown").to_owned();
         let message = refusal.message().unwrap_or("(no message)").to_owned();
         match code(&sts_code, &message) {
-            Some(code) => Self::Refused { role, code, sts_code, message },
-            None => Self::Unavailable { role, reason: format!("{sts_code}: {message}") },
+            Some(code) => Self::Refused { role, code, sts_code, message, retry_after },
+            None => Self::Unavailable { role, reason: format!("{sts_code}: {message}"), retry_after },
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use pod_identity_runtime::http::answer;
 use pod_identity_runtime::listener::{Handler, Listener};
@@ -45,12 +46,24 @@ async fn an_sts_that_is_away_is_worth_a_retry_and_not_ready() {
     assert!(!answer.text().contains("broker-secret"));
 }
 
-/// An STS that always says the same.
-struct Always(u16, &'static str);
+/// An STS that always says the same, and wants to be asked again after nine seconds.
+struct Always {
+    status: u16,
+    body: &'static str,
+    /// How often it was asked for a session.
+    asked: AtomicUsize,
+}
 
 impl Handler for Always {
-    async fn handle(&self, _: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
-        answer(StatusCode::from_u16(self.0).unwrap(), "text/xml", Bytes::from_static(self.1.as_bytes()))
+    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+        let form = request.into_body().collect().await.unwrap().to_bytes();
+        if form.starts_with(b"Action=AssumeRole&") {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+        }
+        let (status, body) = (StatusCode::from_u16(self.status).unwrap(), self.body.as_bytes());
+        let mut response = answer(status, "text/xml", Bytes::from_static(body));
+        response.headers_mut().insert("retry-after", "9".parse().unwrap());
+        response
     }
 }
 
@@ -63,21 +76,25 @@ async fn what_a_failing_sts_says_is_told_with_the_right_exception() {
     const EMPTY: &str = "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIA</AccessKeyId>\
         </Credentials><AssumedRoleUser><Arn>a</Arn><AssumedRoleId>b</AssumedRoleId></AssumedRoleUser>\
         </AssumeRoleResult></AssumeRoleResponse>";
-    for (status, body, expected, exception, told) in [
-        (400, THROTTLED, "throttled", "ThrottlingException", 429),
-        (403, EXPIRED, "own_credentials", "ServiceUnavailableException", 503),
-        (503, "", "upstream_unavailable", "ServiceUnavailableException", 503),
-        (500, "", "upstream_unavailable", "ServiceUnavailableException", 503),
-        (200, "<html>", "upstream_unavailable", "ServiceUnavailableException", 503),
-        (200, EMPTY, "internal", "InternalServerException", 500),
+    // The third column: how often STS is asked. Nobody behind or before it asks again (see the agent).
+    for (status, body, asked, expected, exception, told) in [
+        (400, THROTTLED, 3, "throttled", "ThrottlingException", 429),
+        (403, EXPIRED, 1, "own_credentials", "ServiceUnavailableException", 503),
+        (503, "", 3, "upstream_unavailable", "ServiceUnavailableException", 503),
+        (500, "", 3, "upstream_unavailable", "ServiceUnavailableException", 503),
+        (200, "<html>", 1, "upstream_unavailable", "ServiceUnavailableException", 503),
+        (200, EMPTY, 1, "internal", "InternalServerException", 500),
     ] {
         let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
         let sts_url = Some(format!("http://{}", listener.address().unwrap()));
-        tokio::spawn(listener.serve(Arc::new(Always(status, body)), Shutdown::never()));
+        let sts = Arc::new(Always { status, body, asked: AtomicUsize::new(0) });
+        tokio::spawn(listener.serve(sts.clone(), Shutdown::never()));
         let stand = stand(Plan { sts_url, ..Plan::default() }).await;
         let answer = stand.ask(&stand.token(&pod("cart"))).await;
         assert_eq!((code(&answer).as_str(), answer.status), (expected, told), "{body}: {}", answer.text());
         assert_eq!(answer.header("x-amzn-errortype"), Some(exception), "{body}");
-        assert_eq!(answer.header("retry-after"), Some("2"), "{body}");
+        let retry_after = if body == EMPTY { "2" } else { "9" };
+        assert_eq!(answer.header("retry-after"), Some(retry_after), "{body}: {answer:?}");
+        assert_eq!(sts.asked.load(Ordering::SeqCst), asked, "{status} {body}");
     }
 }
