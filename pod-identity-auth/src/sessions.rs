@@ -247,6 +247,7 @@ mod tests {
             code,
             sts_code: String::new(),
             message: String::new(),
+            retry_after: None,
         };
         for code in [ErrorCode::RoleTrustRefused, ErrorCode::SessionRefused] {
             assert_eq!(refused(code).effect(), Effect::RefusesIdentity, "{code}");
@@ -254,7 +255,7 @@ mod tests {
         for code in [ErrorCode::Throttled, ErrorCode::OwnCredentials, ErrorCode::CallerSessionHasTags] {
             assert_eq!(refused(code).effect(), Effect::CannotAsk, "{code}");
         }
-        let away = StsError::Unavailable { role, reason: String::new() };
+        let away = StsError::Unavailable { role, reason: String::new(), retry_after: None };
         assert_eq!(away.effect(), Effect::CannotAsk);
         assert_eq!(StsError::Incomplete("Credentials").effect(), Effect::CannotAsk);
     }
