@@ -78,6 +78,7 @@ impl App {
             readiness.clone(),
             config.clock,
         ));
+        broker.register(&mut registry);
         let listeners = bind_all(&config.listen).await?;
         let mut admin_listeners = Vec::new();
         for address in config.admin {

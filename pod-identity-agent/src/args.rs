@@ -131,13 +131,15 @@ pub struct ServerArgs {
     #[arg(long, value_name = "ENTRIES", default_value = "2000")]
     max_cache_size: NonZeroUsize,
 
+    /// The renewals of credentials begun in a second; more where so many are cached, or live so short,
+    /// that it would not do. What a pod waits for is not counted.
+    #[arg(long, value_name = "CALLS", value_parser = pace, default_value = "3")]
+    max_service_qps: f64,
+
     /// Taken for AWS's command lines. Credentials are renewed at about half of their life, which for
     /// those of six hours is AWS's three.
     #[arg(long, value_name = "DURATION", hide = true)]
     max_credential_retention_before_renewal: Option<String>,
-    /// Taken for AWS's command lines. At most eight renewals are under way at once.
-    #[arg(long, value_name = "CALLS", hide = true)]
-    max_service_qps: Option<f64>,
     /// Taken for AWS's command lines; without effect yet: the SDK reads a shared credentials file once.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide = true)]
     rotate_credentials: Option<bool>,
@@ -149,16 +151,10 @@ impl ServerArgs {
     /// # Errors
     /// [`ConfigError`] where they contradict each other, or where asking so would not be safe.
     pub fn config(self) -> Result<Config, ConfigError> {
-        for (flag, given) in [
-            (
-                "--max-credential-retention-before-renewal",
-                self.max_credential_retention_before_renewal.is_some(),
-            ),
-            ("--max-service-qps", self.max_service_qps.is_some()),
-        ] {
-            if given {
-                tracing::warn!(flag, "without effect here: renewals follow the credentials' life");
-            }
+        if self.max_credential_retention_before_renewal.is_some() {
+            tracing::warn!(
+                "--max-credential-retention-before-renewal is without effect: renewals follow the credentials' life"
+            );
         }
         if self.rotate_credentials == Some(true) {
             tracing::warn!(
@@ -197,12 +193,20 @@ impl ServerArgs {
             admin: std::iter::once(probe).chain(metrics).collect(),
             eks_auth: Destination { endpoint: self.endpoint, agent_auth, outbound, sdk_config: None },
             keys,
-            budgets: Budgets::default(),
+            budgets: Budgets { renewals_per_second: self.max_service_qps, ..Budgets::default() },
             cache: CacheConfig { capacity: self.max_cache_size.get(), ..CacheConfig::default() },
             clock: Clock::default(),
         };
         config.check()?;
         Ok(config)
+    }
+}
+
+/// A number of calls a second: with none, or less, nothing would ever be renewed.
+fn pace(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(pace) if f64::is_finite(pace) && pace > 0.0 => Ok(pace),
+        _ => Err("not a number above 0".to_owned()),
     }
 }
 
@@ -226,6 +230,17 @@ mod tests {
             ["169.254.170.23:80".parse().unwrap(), "[fd00:ec2::23]:80".parse().unwrap()]
         );
         assert_eq!(config.admin, ["127.0.0.1:2703".parse().unwrap(), "0.0.0.0:2705".parse().unwrap()]);
+    }
+
+    #[test]
+    fn renewals_have_the_pace_of_aws_unless_told_otherwise() {
+        assert_eq!(config(&[]).unwrap().budgets.renewals_per_second, 3.0);
+        assert_eq!(config(&["--max-service-qps", "12.5"]).unwrap().budgets.renewals_per_second, 12.5);
+        for refused in ["0", "-1", "NaN", "inf", "many", ""] {
+            let flag = format!("--max-service-qps={refused}");
+            let command = ["eks-pod-identity-agent", "server", "--cluster-name", "demo", &flag];
+            assert!(Args::try_parse_from(command).is_err(), "{refused}");
+        }
     }
 
     #[test]

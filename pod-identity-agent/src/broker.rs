@@ -2,22 +2,25 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use pod_identity_core::cache::{CacheConfig, CredentialCache, Denied, Entry, Expires, Issued, Lead};
 use pod_identity_core::credentials::SessionCredentials;
 use pod_identity_core::identity::WorkloadIdentity;
+use pod_identity_core::limit::Budgets;
 use pod_identity_core::source::{self, CredentialSource};
 use pod_identity_core::token::{BearerToken, TokenError, claimed_identity};
 use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::clock::Clock;
 use pod_identity_runtime::shutdown::Shutdown;
+use prometheus_client::registry::Registry;
 use zeroize::Zeroizing;
 
 use crate::exchange::{EksAuth, ExchangeError};
 use crate::judge::Judge;
-use crate::limit::{Budgets, Limits};
 use crate::readiness;
+use crate::upstream::Upstream;
 
 /// How long a request is held: what the SDKs wait, and a little less.
 const HELD_FOR: Duration = Duration::from_millis(4500);
@@ -61,7 +64,9 @@ pub struct Broker<S = EksAuth> {
     cache: Cache,
     source: S,
     judge: Judge,
-    limits: Limits,
+    upstream: Upstream,
+    /// The shortest life of what was fetched, in milliseconds: renewals must keep up with it.
+    shortest_life: AtomicU64,
     readiness: Readiness,
     clock: Clock,
 }
@@ -76,7 +81,13 @@ impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
         readiness: Readiness,
         clock: Clock,
     ) -> Self {
-        Self { cache: Cache::new(config), source, judge, limits: Limits::new(budgets), readiness, clock }
+        let (cache, upstream) = (Cache::new(config), Upstream::new(budgets, clock.clone()));
+        Self { cache, source, judge, upstream, shortest_life: AtomicU64::new(u64::MAX), readiness, clock }
+    }
+
+    /// Registers the metrics of calls to EKS Auth and of renewals.
+    pub fn register(&self, registry: &mut Registry) {
+        self.upstream.register(registry);
     }
 
     /// The credentials that a token of that peer leads to.
@@ -121,20 +132,24 @@ impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
 
     /// Fetches in a task of its own: whoever hangs up cancels nothing.
     fn lead(self: &Arc<Self>, lead: Lead<Identity, Answer, ExchangeError>, peer: IpAddr) {
-        let Some(place) = self.limits.place(peer, lead.identity().is_some()) else {
-            return lead.complete(self.clock.now(), Err(ExchangeError::Crowded));
+        let place = match self.upstream.place(peer, lead.identity().is_some()) {
+            Ok(place) => place,
+            Err(error) => return lead.complete(self.clock.now(), Err(error)),
         };
         let broker = self.clone();
         tokio::spawn(async move {
-            let call = place.call().await;
-            let answer = broker.fetch(lead.token()).await;
-            call.end(answer.as_ref().err());
+            let issued = broker.upstream.demand(place, || broker.exchange(lead.token())).await;
+            let answer = issued.and_then(|issued| broker.take_in(lead.token(), &issued));
             lead.complete(broker.clock.now(), answer);
         });
     }
 
-    async fn fetch(&self, token: &BearerToken) -> Result<Issued<Identity, Answer>, ExchangeError> {
-        let issued = self.exchange(token).await?;
+    /// What was issued for a token, as the cache keeps it.
+    fn take_in(
+        &self,
+        token: &BearerToken,
+        issued: &source::Issued,
+    ) -> Result<Issued<Identity, Answer>, ExchangeError> {
         // EKS Auth has accepted this very token: now its claims are to be believed.
         let (identity, token_expires_at) = claimed_identity(token)?;
         tracing::debug!(
@@ -144,6 +159,9 @@ impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
             access_key_id = issued.credentials.access_key_id,
             "credentials fetched"
         );
+        let life = issued.credentials.expires_at.duration_since(self.clock.now().wall).unwrap_or_default();
+        let milliseconds = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
+        self.shortest_life.fetch_min(milliseconds, Ordering::Relaxed);
         Ok(Issued {
             identity: Arc::new(identity),
             token_expires_at,
@@ -151,7 +169,7 @@ impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
         })
     }
 
-    /// Asks EKS Auth, and learns from its answer.
+    /// Asks EKS Auth once, and learns from its answer.
     async fn exchange(&self, token: &BearerToken) -> Result<source::Issued, ExchangeError> {
         let answer = self.source.exchange(token).await;
         readiness::heed(&self.readiness, answer.as_ref().err());
@@ -168,21 +186,27 @@ impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
                 () = shutdown.asked() => return,
                 () = self.clock.sleep(RENEWAL_TICK) => {}
             }
-            for due in self.cache.due(self.clock.now()) {
-                let broker = self.clone();
-                tokio::spawn(async move {
-                    let _call = broker.limits.renewal().await;
-                    let answer = broker.fetch(due.lead.token()).await;
-                    if let Err(error) = &answer {
-                        tracing::warn!(pod = %due.identity.pod.name, %error, "credentials were not renewed");
-                    }
-                    due.lead.complete(broker.clock.now(), answer);
-                });
-            }
+            self.renew_what_is_due();
             if tick % SWEEP_TICK == 0 {
                 self.cache.sweep(self.clock.now());
-                self.limits.sweep();
+                self.upstream.sweep();
             }
+        }
+    }
+    /// Begins as many renewals as there is room for; what is left is due again in a second.
+    fn renew_what_is_due(self: &Arc<Self>) {
+        let life = Duration::from_millis(self.shortest_life.load(Ordering::Relaxed));
+        for due in self.cache.due(self.clock.now()) {
+            let Some(renewal) = self.upstream.renewal(self.cache.len(), life) else { return };
+            let broker = self.clone();
+            tokio::spawn(async move {
+                let issued = broker.upstream.renew(renewal, broker.exchange(due.lead.token())).await;
+                let answer = issued.and_then(|issued| broker.take_in(due.lead.token(), &issued));
+                if let Err(error) = &answer {
+                    tracing::warn!(pod = %due.identity.pod.name, %error, "credentials were not renewed");
+                }
+                due.lead.complete(broker.clock.now(), answer);
+            });
         }
     }
 }

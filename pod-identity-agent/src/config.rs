@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub use crate::limit::{Budgets, Share};
 use aws_config::SdkConfig;
 use pod_identity_core::cache::CacheConfig;
 use pod_identity_core::identity::ClusterName;
+pub use pod_identity_core::limit::{Budgets, Share};
 use pod_identity_runtime::clock::Clock;
 use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
 use pod_identity_runtime::outbound::{Outbound, OutboundError, check_url};

@@ -1,4 +1,4 @@
-//! EKS Auth: exchanges a pod's token for credentials.
+//! EKS Auth: exchanges a pod's token for credentials, by one call.
 
 mod bearer;
 mod error;
@@ -21,14 +21,6 @@ use pod_identity_runtime::outbound::OutboundError;
 
 use self::bearer::AgentToken;
 use crate::config::{AgentAuth, Destination};
-
-/// How long an exchange may take, all attempts together.
-const FETCH_DEADLINE: Duration = Duration::from_secs(10);
-
-/// The longest pause before the first repetition; it doubles. With the SDK's own second the pauses add
-/// up to three, and Java has waited for one by then, Python for two: their users would read of a
-/// timeout, and not why there are no credentials. The pods' SDKs repeat their calls themselves.
-const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 
 /// EKS Auth, for the pods of one cluster.
 #[derive(Debug)]
@@ -61,15 +53,11 @@ impl EksAuth {
         if sdk_config.region().is_none() {
             return Err(EksAuthSetupError::NoRegion);
         }
-        // A fetch goes on when those who waited have gone: its answer is for whoever comes next.
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(Duration::from_millis(1500))
-            .operation_timeout(FETCH_DEADLINE)
-            .build();
-        let retries = sdk_config.retry_config().cloned().unwrap_or_else(RetryConfig::standard);
+        let timeouts = TimeoutConfig::builder().connect_timeout(Duration::from_millis(1500)).build();
+        // One call is one attempt, whatever AWS_MAX_ATTEMPTS says: `upstream` repeats, and nobody else.
         let mut config = aws_sdk_eksauth::config::Builder::from(&sdk_config)
             .timeout_config(timeouts)
-            .retry_config(retries.with_initial_backoff(FIRST_BACKOFF));
+            .retry_config(RetryConfig::disabled());
         config.set_endpoint_url(destination.endpoint);
         if let AgentAuth::Token { file } = destination.agent_auth {
             config = config.allow_no_auth().interceptor(AgentToken::new(file));

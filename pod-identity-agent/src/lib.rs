@@ -13,6 +13,6 @@ pub mod app; // the wiring
 pub mod server; // one request
 pub mod judge; // whether a token is good, and by whose word
 pub mod broker; // the cache, and one fetch for all who wait
-mod limit; // budgets of calls
-pub mod exchange; // EKS Auth
+mod upstream; // how often EKS Auth is asked, and for whom
+pub mod exchange; // EKS Auth, asked once
 mod readiness; // what has to hold for traffic

@@ -5,3 +5,5 @@ pub mod wire; // HTTP/1.1 to the byte, as well-behaved clients cannot speak it
 pub mod authority; // certificates that only a test trusts
 pub mod logs; // what the process has logged
 pub mod eventually; // waiting for what has to happen soon
+#[cfg(target_os = "linux")]
+pub mod netns; // peers with addresses of their own

@@ -153,7 +153,7 @@ impl Node {
     }
 }
 
-fn in_ci() -> bool {
+pub(crate) fn in_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| value == "true")
 }
 
@@ -169,7 +169,7 @@ fn or_left_out<T>(what: &str, found: Result<T, Unavailable>, in_ci: bool) -> Opt
 }
 
 /// Writes to stderr past the test harness, which would keep back what `eprintln!` prints.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 

@@ -1,8 +1,11 @@
 //! What a refusal by EKS Auth means.
 
+use std::time::Duration;
+
 use super::bearer;
 use aws_sdk_eksauth::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_eksauth::operation::assume_role_for_pod_identity::AssumeRoleForPodIdentityError;
+use pod_identity_core::backoff::retry_after;
 use pod_identity_core::cache::{Effect, Refusal};
 use pod_identity_core::error::{CODE_HEADER, ErrorCode};
 use pod_identity_core::token::TokenError;
@@ -22,6 +25,10 @@ pub enum ExchangeError {
         message: String,
         /// Whether it is pod-identity-auth that says so.
         by_own_service: bool,
+        /// The status of its answer.
+        status: u16,
+        /// Its `Retry-After`, bounded.
+        retry_after: Option<Duration>,
     },
     /// EKS Auth could not be asked, or did not answer.
     #[error("EKS Auth could not be asked: {0}")]
@@ -32,6 +39,12 @@ pub enum ExchangeError {
     /// Too many tokens of this peer wait to be judged.
     #[error("too many tokens of this address wait for EKS Auth's judgement")]
     Crowded,
+    /// EKS Auth has asked for fewer calls, and this one would come too late.
+    #[error("EKS Auth asks for fewer calls than this node makes")]
+    Throttled {
+        /// How long it is until there may be a turn.
+        retry_after: Duration,
+    },
     /// EKS Auth's answer lacks a member that it always has.
     #[error("the answer of EKS Auth lacks {0}")]
     Incomplete(&'static str),
@@ -55,10 +68,45 @@ impl ExchangeError {
             Self::Refused { code, .. } => *code,
             Self::Unavailable(_) => ErrorCode::UpstreamUnavailable,
             Self::NoCredentials(_) => ErrorCode::OwnCredentials,
-            Self::Crowded => ErrorCode::Throttled,
+            Self::Crowded | Self::Throttled { .. } => ErrorCode::Throttled,
             Self::Incomplete(_) => ErrorCode::Internal,
             Self::Token(error) => error.code(),
             Self::SubjectMismatch { .. } => ErrorCode::SubjectMismatch,
+        }
+    }
+
+    /// When to ask again, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            Self::Throttled { retry_after } => Some(*retry_after),
+            _ => None,
+        }
+    }
+
+    /// Whether EKS Auth wants fewer calls from this node.
+    ///
+    /// AWS says so by a status, by a name or by `Retry-After`. Our own service has a code for it: its
+    /// other refusals are about one token or one role, or say that STS is away, and one pod's must not
+    /// slow the others down.
+    pub(crate) fn asks_for_fewer_calls(&self) -> bool {
+        match self {
+            Self::Refused { code: ErrorCode::Throttled, .. } => true,
+            Self::Refused { by_own_service: false, status, retry_after, .. } => {
+                matches!(status, 429 | 503) || retry_after.is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the same call may succeed in a moment, and nobody behind EKS Auth has tried that already.
+    pub(crate) fn is_worth_another_attempt(&self) -> bool {
+        match self {
+            Self::Unavailable(_) => true,
+            Self::Refused { by_own_service: false, status, .. } => {
+                self.asks_for_fewer_calls() || matches!(status, 500 | 502 | 504)
+            }
+            _ => false,
         }
     }
 }
@@ -96,18 +144,21 @@ impl From<SdkError<AssumeRoleForPodIdentityError>> for ExchangeError {
         };
         let exception = refusal.code().unwrap_or("an unnamed error").to_owned();
         let message = refusal.message().unwrap_or("(no message)");
-        let own = error.raw_response().and_then(|response| response.headers().get(CODE_HEADER));
-        match own.and_then(|code| code.parse().ok()) {
+        let response = error.raw_response();
+        let header = |name| response.and_then(|response| response.headers().get(name));
+        let status = response.map_or(0, |response| response.status().as_u16());
+        let retry_after = header("retry-after").and_then(retry_after);
+        let own: Option<ErrorCode> = header(CODE_HEADER).and_then(|code| code.parse().ok());
+        let (code, message) = match own {
             // Our own service: its message has cause, fix and code already.
-            Some(code) => {
-                Self::Refused { code, exception, message: message.to_owned(), by_own_service: true }
-            }
+            Some(code) => (code, message.to_owned()),
             None => {
-                let code = code(&exception);
-                let message = format!("EKS Auth: {exception}: {message}. {} [{code}]", code.fix());
-                Self::Refused { code, exception, message, by_own_service: false }
+                // A proxy on the way may have another name for it, or none.
+                let code = if status == 429 { ErrorCode::Throttled } else { code(&exception) };
+                (code, format!("EKS Auth: {exception}: {message}. {} [{code}]", code.fix()))
             }
-        }
+        };
+        Self::Refused { code, exception, message, by_own_service: own.is_some(), status, retry_after }
     }
 }
 
@@ -119,7 +170,11 @@ fn code(exception: &str) -> ErrorCode {
         "InvalidTokenException" => ErrorCode::TokenRefused,
         "AccessDeniedException" => ErrorCode::AccessDenied,
         "InvalidParameterException" | "InvalidRequestException" => ErrorCode::RequestMalformed,
-        "ThrottlingException" => ErrorCode::Throttled,
+        "ThrottlingException"
+        | "Throttling"
+        | "ThrottledException"
+        | "TooManyRequestsException"
+        | "RequestLimitExceeded" => ErrorCode::Throttled,
         "UnrecognizedClientException"
         | "InvalidSignatureException"
         | "IncompleteSignatureException"

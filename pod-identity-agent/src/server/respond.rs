@@ -1,6 +1,7 @@
 //! Error answers: every SDK shows its user what it can read of them.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
@@ -17,12 +18,18 @@ use crate::exchange::ExchangeError;
 pub(super) struct Refusal {
     pub(super) code: ErrorCode,
     pub(super) message: String,
+    /// When to ask again, where that is known better than by habit.
+    retry_after: Option<Duration>,
 }
+
+/// When to ask again, where nobody says: what SDKs wait, about.
+const RETRY_AFTER_SECONDS: u64 = 2;
 
 impl Refusal {
     /// A refusal of the agent's own: the fix is added to the message.
     pub(super) fn new(code: ErrorCode, message: impl AsRef<str>) -> Self {
-        Self { code, message: format!("{}. {} [{code}]", message.as_ref().trim_end_matches('.'), code.fix()) }
+        let message = format!("{}. {} [{code}]", message.as_ref().trim_end_matches('.'), code.fix());
+        Self { code, message, retry_after: None }
     }
 
     /// A pod that sends nonsense must not fill the log; everything else an operator should see.
@@ -50,18 +57,25 @@ impl Refusal {
         let body = Body { code, message: &self.message, code_again: code, message_again: &self.message };
         let mut response = json(status(self.code), &body);
         if self.code.is_retryable() {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("2"));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(self.retry_after_seconds()));
         }
         response
+    }
+
+    fn retry_after_seconds(&self) -> u64 {
+        self.retry_after.map_or(RETRY_AFTER_SECONDS, |pause| pause.as_secs_f64().ceil().max(1.0) as u64)
     }
 }
 
 impl From<&ExchangeError> for Refusal {
     fn from(error: &ExchangeError) -> Self {
-        match error {
-            ExchangeError::Refused { code, message, .. } => Self { code: *code, message: message.clone() },
+        let refusal = match error {
+            ExchangeError::Refused { code, message, .. } => {
+                Self { code: *code, message: message.clone(), retry_after: None }
+            }
             error => Self::new(error.code(), error.to_string()),
-        }
+        };
+        Self { retry_after: error.retry_after(), ..refusal }
     }
 }
 

@@ -41,6 +41,11 @@ pub(crate) enum Behaviour {
     Waits,
     /// The same, and it answers like `Says`.
     WaitsAndSays(u16, &'static str, String),
+    /// It is pod-identity-auth: it answers with this status, this error type and its own code, and asks
+    /// for seven seconds.
+    OwnServiceSays(u16, &'static str, &'static str),
+    /// Its first answer has this status and this `Retry-After`, all others are this one.
+    FirstSays(u16, &'static str, String),
 }
 
 /// An EKS Auth that does what it is told.
@@ -61,8 +66,13 @@ struct Behaving {
 impl Handler for Behaving {
     async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
         let sent = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
-        self.authorization.lock().unwrap().extend(sent);
+        let calls = {
+            let mut authorization = self.authorization.lock().unwrap();
+            authorization.extend(sent);
+            authorization.len()
+        };
         self.arrived.notify_one();
+        let mut headers = Vec::new();
         let (status, kind, body) = match &self.behaviour {
             Behaviour::Hangs => std::future::pending().await,
             Behaviour::Says(status, kind, body) => (*status, *kind, body.clone()),
@@ -74,10 +84,22 @@ impl Handler for Behaving {
                 self.let_go.notified().await;
                 (*status, *kind, body.clone())
             }
+            Behaviour::OwnServiceSays(status, kind, code) => {
+                headers.extend([("x-pod-identity-error", *code), ("retry-after", "7")]);
+                (*status, *kind, json!({"message": format!("its own words [{code}]")}).to_string())
+            }
+            Behaviour::FirstSays(status, retry_after, _) if calls == 1 => {
+                headers.push(("retry-after", *retry_after));
+                (*status, "", "{}".to_owned())
+            }
+            Behaviour::FirstSays(_, _, body) => (200, "", body.clone()),
         };
         let mut response = answer(StatusCode::from_u16(status).unwrap(), "application/json", body.into());
         if !kind.is_empty() {
             response.headers_mut().insert("x-amzn-errortype", kind.parse().unwrap());
+        }
+        for (name, value) in headers {
+            response.headers_mut().insert(name, value.parse().unwrap());
         }
         response
     }

@@ -4,6 +4,8 @@
 mod agent;
 mod binary;
 mod herd;
+#[cfg(target_os = "linux")]
+mod junk;
 mod keys;
 mod outage;
 mod readiness;

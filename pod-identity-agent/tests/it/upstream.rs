@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use pod_identity_runtime::clock;
+use pod_identity_runtime::shutdown::Shutdown;
 use serde_json::json;
+use testing::wire::{Answer, ask};
 
-use crate::agent::{Behaviour, check_refusal, credentials, fake_eks_auth, granted, serving, token};
+use crate::agent::{
+    Behaviour, LOOPBACK, agent, check_refusal, credentials, fake_eks_auth, granted, serving, token,
+};
 
 async fn told(behaviour: Behaviour) -> (u16, String, String) {
     let eks_auth = fake_eks_auth(behaviour).await;
@@ -95,4 +99,99 @@ async fn every_exception_of_eks_auth_becomes_a_code_that_sdks_treat_rightly() {
         assert_eq!((told.0, told.1.as_str()), (status, code), "{exception}");
         assert!(told.2.contains("words of AWS") && told.2.contains(exception), "{}", told.2);
     }
+}
+
+/// How many calls one request makes, and its answer.
+async fn calls(behaviour: Behaviour) -> (usize, Answer) {
+    let eks_auth = fake_eks_auth(behaviour).await;
+    let answer = credentials(serving(eks_auth.address).await, &token()).await;
+    (eks_auth.calls(), answer)
+}
+
+#[tokio::test]
+async fn what_may_pass_is_asked_three_times_and_what_will_not_once() {
+    for (status, exception, attempts) in [
+        (500, "InternalServerException", 3),
+        (502, "", 3),
+        (504, "", 3),
+        (503, "ServiceUnavailableException", 3),
+        (429, "ThrottlingException", 3),
+        (400, "ThrottlingException", 3),
+        (404, "ResourceNotFoundException", 1),
+        (400, "AccessDeniedException", 1),
+        (400, "InvalidTokenException", 1),
+        (418, "TeapotException", 1),
+    ] {
+        let (calls, answer) = calls(Behaviour::Says(status, exception, "{}".to_owned())).await;
+        assert_eq!(calls, attempts, "{status} {exception}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_our_own_service_says_is_not_asked_again() {
+    for (status, exception, code) in [
+        (429, "ThrottlingException", "throttled"),
+        (503, "ServiceUnavailableException", "upstream_unavailable"),
+        (503, "ServiceUnavailableException", "token_key_unknown"),
+        (500, "InternalServerException", "internal"),
+    ] {
+        let own = Behaviour::OwnServiceSays(status, exception, code);
+        let (calls, answer) = calls(own).await;
+        assert_eq!((calls, check_refusal(&answer).as_str()), (1, code));
+        assert_eq!(answer.header("retry-after"), Some("7"), "{code}: what EKS Auth asks for");
+    }
+}
+
+#[tokio::test]
+async fn only_a_demand_for_fewer_calls_slows_the_others_down() {
+    for (code, limited) in
+        [("throttled", true), ("token_key_unknown", false), ("upstream_unavailable", false)]
+    {
+        let eks_auth =
+            fake_eks_auth(Behaviour::OwnServiceSays(503, "ServiceUnavailableException", code)).await;
+        let agent = agent(eks_auth.address, &[LOOPBACK]).await;
+        let (address, admin) = (agent.addresses()[0], agent.admin_addresses()[0]);
+        tokio::spawn(agent.run(Shutdown::never()));
+        credentials(address, &token()).await;
+        let metrics = ask(admin, "GET /metrics", &[], b"").await.unwrap().text();
+        assert_eq!(metrics.contains("pod_identity_eks_auth_rate_limit "), limited, "{code}:\n{metrics}");
+        for line in [
+            format!("pod_identity_eks_auth_attempts_total{{code=\"{code}\"}} 1\n"),
+            "pod_identity_eks_auth_in_flight 0.0\n".to_owned(),
+            "pod_identity_eks_auth_waiting 0.0\n".to_owned(),
+            "pod_identity_eks_auth_crowded_total 0\n".to_owned(),
+        ] {
+            assert!(metrics.contains(&line), "{line} is not in\n{metrics}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_calls_before_the_time_that_eks_auth_asks_for() {
+    // One pod is told to wait for a second. Then another one asks: it waits, and is served.
+    let eks_auth = fake_eks_auth(Behaviour::FirstSays(429, "1", granted("default", "app"))).await;
+    let agent = serving(eks_auth.address).await;
+    let first = tokio::spawn({
+        let token = token();
+        async move { credentials(agent, &token).await.status }
+    });
+    eks_auth.arrived.notified().await;
+    let told = clock::monotonic();
+    let second = credentials(agent, &token()).await.status;
+    assert!(told.elapsed() >= Duration::from_millis(900), "{:?}", told.elapsed());
+    assert_eq!((first.await.unwrap(), second), (200, 200));
+    assert_eq!(eks_auth.calls(), 3);
+}
+
+#[tokio::test]
+async fn whoever_would_have_to_wait_too_long_is_told_at_once_and_until_when() {
+    let eks_auth = fake_eks_auth(Behaviour::FirstSays(429, "25", granted("default", "app"))).await;
+    let agent = serving(eks_auth.address).await;
+    for _ in 0..3 {
+        let answer = credentials(agent, &token()).await;
+        assert_eq!((answer.status, check_refusal(&answer).as_str()), (503, "throttled"));
+        let retry_after: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=25).contains(&retry_after) && retry_after > 2, "{answer:?}");
+    }
+    assert_eq!(eks_auth.calls(), 1);
 }
