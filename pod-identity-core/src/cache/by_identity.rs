@@ -109,26 +109,27 @@ where
         if let Some(refusal) = tokens.refusal(&digest, now) {
             return Ok(Begin::Refused(refusal));
         }
-        if let Some(known) = tokens.known(&digest, now) {
-            return Ok(self.begin_known(token, digest, &known, now));
-        }
+        // Before the token is looked up or verified: what comes of it holds for the keys of this moment.
         let generation = tokens.generation();
+        if let Some(known) = tokens.known(&digest, now) {
+            return Ok(self.begin_known(token, digest, &known, generation, now));
+        }
         if let Some((identity, expires_at)) = verify()? {
             let slot = self.slot(&identity, now);
             let known = KnownToken { identity, expiry: Expiry::at(expires_at, now), slot };
             let known = tokens.remember(digest, known, generation);
-            return Ok(self.begin_known(token, digest, &known, now));
+            return Ok(self.begin_known(token, digest, &known, generation, now));
         }
         // Looked up again under the lock, and once: with two look-ups, an acceptance between them made
         // a second leader.
         let mut unverified = tokens.unverified();
         if let Some(known) = tokens.known(&digest, now) {
             drop(unverified);
-            return Ok(self.begin_known(token, digest, &known, now));
+            return Ok(self.begin_known(token, digest, &known, generation, now));
         }
         let begun = unverified.slot(digest).begin(Some(digest), now, self.serving());
         drop(unverified);
-        Ok(self.begun(begun, token, digest, None))
+        Ok(self.begun(begun, token, digest, None, generation))
     }
 
     /// What [`begin`](Self::begin) says, carried out: waits where others fetch, hands a lead to `fetch`,
@@ -170,6 +171,7 @@ where
         token: &BearerToken,
         digest: TokenDigest,
         known: &Arc<KnownToken<K, V, E>>,
+        generation: u64,
         now: Now,
     ) -> Begin<K, V, E> {
         let keep = |slot: &Slot<V, E>| self.keep_newest(slot, token, digest, known.expiry);
@@ -177,7 +179,7 @@ where
         if !Arc::ptr_eq(&slot, &known.slot) {
             self.0.tokens.lead_to(digest, known, slot);
         }
-        self.begun(begun, token, digest, Some(&known.identity))
+        self.begun(begun, token, digest, Some(&known.identity), generation)
     }
 
     fn begun(
@@ -186,13 +188,15 @@ where
         token: &BearerToken,
         digest: TokenDigest,
         identity: Option<&K>,
+        generation: u64,
     ) -> Begin<K, V, E> {
         match begun {
             SlotBegin::Hit(entry) | SlotBegin::Stale(entry) => Begin::Hit(entry),
             SlotBegin::Refused(error) => Begin::Refused(error),
             SlotBegin::Wait(waiter) => Begin::Wait(waiter),
             SlotBegin::Lead(lead, waiter) => {
-                let lead = Lead::new(self.clone(), lead, token.clone(), digest, identity.cloned());
+                let lead =
+                    Lead::new(self.clone(), lead, token.clone(), digest, identity.cloned(), generation);
                 Begin::Lead(lead, waiter)
             }
         }
@@ -227,10 +231,11 @@ where
     /// token still holds, and that nobody is fetching. Whoever gets a [`Due`] fetches and completes it, at a pace of its own.
     pub fn due(&self, now: Now) -> Vec<Due<K, V, E>> {
         let mut due = Vec::new();
+        let generation = self.0.tokens.generation();
         self.0.sessions.for_each(|identity, slot| {
             if let Some((token, lead)) = slot.begin_renewal(now, self.0.config.margin) {
                 let digest = TokenDigest::of(&token);
-                let lead = Lead::new(self.clone(), lead, token, digest, Some(identity.clone()));
+                let lead = Lead::new(self.clone(), lead, token, digest, Some(identity.clone()), generation);
                 due.push(Due { identity: identity.clone(), lead });
             }
         });

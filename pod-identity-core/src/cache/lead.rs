@@ -34,6 +34,8 @@ pub struct Lead<K: Hash + Eq + Clone, V, E> {
     digest: TokenDigest,
     /// Verified by keys, or accepted before; `None`: the upstream will say.
     identity: Option<K>,
+    /// Of the known tokens, before this one was looked up.
+    generation: u64,
 }
 
 impl<K, V, E> Lead<K, V, E>
@@ -48,8 +50,9 @@ where
         token: BearerToken,
         digest: TokenDigest,
         identity: Option<K>,
+        generation: u64,
     ) -> Self {
-        Self { cache, slot, token, digest, identity }
+        Self { cache, slot, token, digest, identity, generation }
     }
 
     /// The token to fetch with.
@@ -67,7 +70,7 @@ where
     /// An answer for another identity than the verified one is thrown away, and all who wait begin
     /// again: no pod gets another's credentials, whatever the upstream does.
     pub fn complete(self, now: Now, answer: Result<Issued<K, V>, E>) {
-        let Self { cache, slot: lead, token, digest, identity } = self;
+        let Self { cache, slot: lead, token, digest, identity, generation } = self;
         let tokens = cache.tokens();
         let unverified = identity.is_none();
         match answer {
@@ -75,7 +78,6 @@ where
                 if identity.is_some_and(|identity| identity != issued.identity) {
                     return; // dropping the lead tells those who wait
                 }
-                let generation = tokens.generation();
                 // Its own slot, which may have been taken out of the map: then nothing is kept. That of a
                 // token that has just been judged is the identity's.
                 let slot = if unverified { cache.slot(&issued.identity, now) } else { lead.slot().clone() };

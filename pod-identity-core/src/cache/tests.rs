@@ -125,6 +125,22 @@ fn a_known_token_is_verified_again_after_the_keys_changed() {
 }
 
 #[test]
+fn what_began_under_old_keys_is_not_known_under_the_new_ones() {
+    let (cache, now) = (cache(10), now(1000));
+    let begun = lead(by_keys(&cache, &token(1), 7, now));
+    cache.forget_tokens();
+    begun.complete(now, Ok(issued(7, now, 3600)));
+    assert!(matches!(cache.begin(&token(1), now, || Err("withdrawn key")), Err("withdrawn key")));
+    // Nor does its end make a token unknown that was verified by the new ones.
+    assert!(matches!(by_keys(&cache, &token(2), 8, now), Begin::Lead(..)));
+    let begun = lead(by_keys(&cache, &token(2), 8, now));
+    cache.forget_tokens();
+    drop(waiter(by_keys(&cache, &token(2), 8, now)));
+    begun.complete(now, Ok(issued(8, now, 3600)));
+    assert!(matches!(cache.begin(&token(2), now, || Err("not asked")), Ok(Begin::Hit(_))));
+}
+
+#[test]
 fn an_expired_token_is_never_a_hit() {
     let (cache, at) = (cache(10), now(1000));
     let mut answer = issued(7, at, 3600);

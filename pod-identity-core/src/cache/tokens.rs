@@ -82,7 +82,11 @@ impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Tokens<K, V, E> {
         generation: u64,
     ) -> Arc<KnownToken<K, V, E>> {
         let known = Arc::new(known);
+        if self.generation() != generation {
+            return known;
+        }
         self.known.insert(&token, known.clone());
+        // Again: all may have been forgotten between the first look and the insertion.
         if self.generation() != generation {
             self.known.remove(&token);
         }

@@ -51,18 +51,23 @@ enum Key {
     Forgotten(u64),
 }
 
-/// The key, the token's number, the lead, and when it began.
-type Flight = (Key, u32, Lead<u8, Credentials, Refused>, Duration);
+/// The key, the token's number, the lead, when it began, and under which keys.
+type Flight = (Key, u32, Lead<u8, Credentials, Refused>, Duration, u64);
 
 /// What a naive implementation keeps: one map for each thing, and no cleverness.
 struct Model {
     cache: Cache,
     now: Now,
     serial: u64,
+    /// How often the keys have changed.
+    keys: u64,
     /// token → (identity, end by the wall, end by the monotonic clock)
     known: HashMap<u32, (u8, SystemTime, Duration)>,
     /// identity → (credentials, end by the monotonic clock, begin of the fetch)
     entries: HashMap<u8, (Credentials, Duration, Duration)>,
+    /// When each identity that the cache keeps was asked for last.
+    asked: HashMap<u8, Duration>,
+    capacity: usize,
     flights: Vec<Flight>,
     /// Those who wait, by the serial of the flight's key at that time.
     waiting: Vec<(Key, u32, Waiter<Credentials, Refused>)>,
@@ -100,6 +105,10 @@ impl Model {
             self.known.insert(number, (identity, token_end, self.now.monotonic + Duration::from_secs(3000)));
         }
         let key = if self.knows(number) { Key::Identity(identity) } else { Key::Token(number) };
+        if let (Key::Identity(_), false) = (key, refused) {
+            self.asked.insert(identity, self.now.monotonic);
+            self.evicted();
+        }
         let in_flight = self.flights.iter().any(|(of, ..)| *of == key);
         match begun.unwrap() {
             Begin::Hit(entry) => {
@@ -112,13 +121,14 @@ impl Model {
             }
             Begin::Wait(waiter) => {
                 assert!(in_flight, "a wait for nobody");
+                assert!(self.entry_of(key).is_none(), "a wait for what is there");
                 self.waiting.push((key, number, waiter));
             }
             Begin::Lead(lead, waiter) => {
                 assert!(!in_flight, "a second leader of {key:?}");
                 assert!(self.entry_of(key).is_none(), "a fetch for what is there");
                 assert_eq!(lead.token(), &token(number));
-                self.flights.push((key, number, lead, self.now.monotonic));
+                self.flights.push((key, number, lead, self.now.monotonic, self.keys));
                 self.waiting.push((key, number, waiter));
             }
             // How long is a matter of chance; that there was a reason, the caller checks by effect.
@@ -137,30 +147,54 @@ impl Model {
         self.cache.tokens().refusal(&TokenDigest::of(&token(number)), self.now).is_some()
     }
 
+    /// A full cache makes room: of those that nobody fetches, whoever was asked for longest ago goes.
+    fn evicted(&mut self) {
+        let idle = |id: &u8| !self.flights.iter().any(|(of, ..)| *of == Key::Identity(*id));
+        let (kept, gone): (Vec<u8>, Vec<u8>) =
+            self.asked.keys().copied().partition(|id| self.cache.slots().get(id).is_some());
+        for id in &gone {
+            assert!(self.capacity <= kept.len(), "room was made where there was enough");
+            assert!(idle(id), "a flight was evicted");
+            let younger = kept.iter().filter(|id| idle(id)).all(|kept| self.asked[kept] >= self.asked[id]);
+            assert!(younger, "{id} was evicted, which was asked for later than others");
+        }
+        for id in gone {
+            self.asked.remove(&id);
+            self.entries.remove(&id);
+        }
+    }
+
     fn take(&mut self, flight: prop::sample::Index) -> Option<Flight> {
         (!self.flights.is_empty()).then(|| self.flights.remove(flight.index(self.flights.len())))
     }
 
-    fn complete(&mut self, (key, number, lead, begun): Flight, lifetime: u64) {
+    fn complete(&mut self, (key, number, lead, begun, keys): Flight, lifetime: u64) {
         let identity = identity_of(number);
         self.serial += 1;
         let expires_at = self.now.wall + Duration::from_secs(lifetime);
         let value = Credentials { identity, serial: self.serial, expires_at };
         let token_expires_at = self.now.wall + Duration::from_secs(3000);
         lead.complete(self.now, Ok(Issued { identity, token_expires_at, value: value.clone() }));
+        if let Key::Token(_) = key {
+            self.asked.entry(identity).or_insert(self.now.monotonic);
+            self.evicted();
+        }
         let later = self.entries.get(&identity).is_some_and(|(.., of_kept)| *of_kept > begun);
         if !later && !matches!(key, Key::Forgotten(_)) {
             self.entries.insert(identity, (value, self.now.monotonic + Duration::from_secs(lifetime), begun));
         }
-        self.known
-            .insert(number, (identity, token_expires_at, self.now.monotonic + Duration::from_secs(3000)));
+        // What began under old keys proves nothing under the new ones.
+        if keys == self.keys {
+            let end = self.now.monotonic + Duration::from_secs(3000);
+            self.known.insert(number, (identity, token_expires_at, end));
+        }
         self.landed(key, |waited, _| match waited {
             Some(Waited::Value(entry)) => assert_eq!(entry.value().identity, identity),
             other => panic!("{other:?} after a success"),
         });
     }
 
-    fn fail(&mut self, (key, number, lead, _): Flight, effect: Effect) {
+    fn fail(&mut self, (key, number, lead, ..): Flight, effect: Effect) {
         let before = self.entry(identity_of(number)).cloned();
         lead.complete(self.now, Err(Refused(effect)));
         if let (Key::Identity(identity), Effect::RefusesIdentity) = (key, effect) {
@@ -213,7 +247,7 @@ impl Model {
                 }
             }
             Step::Drop { flight } => {
-                if let Some((key, _, lead, _)) = self.take(flight) {
+                if let Some((key, _, lead, ..)) = self.take(flight) {
                     drop(lead);
                     self.landed(key, |waited, _| {
                         assert!(matches!(waited, Some(Waited::Again)), "{waited:?}");
@@ -227,7 +261,7 @@ impl Model {
                     assert!(self.entry(due.identity).is_some(), "a renewal of nothing");
                     let number = (0..12).find(|number| token(*number) == *due.lead.token()).unwrap();
                     assert_eq!(identity_of(number), due.identity, "a renewal with another pod's token");
-                    self.flights.push((key, number, due.lead, self.now.monotonic));
+                    self.flights.push((key, number, due.lead, self.now.monotonic, self.keys));
                 }
             }
             Step::Clock { wall, monotonic } => {
@@ -243,6 +277,7 @@ impl Model {
             Step::ForgetTokens => {
                 self.cache.forget_tokens();
                 self.known.clear();
+                self.keys += 1;
             }
             Step::Forget { identity } => self.forget(identity),
             Step::Sweep => self.sweep(),
@@ -253,6 +288,7 @@ impl Model {
     fn forget(&mut self, identity: u8) {
         self.cache.forget(&identity);
         self.entries.remove(&identity);
+        self.asked.remove(&identity);
         self.serial += 1;
         let gone = Key::Forgotten(self.serial);
         let keys = self.flights.iter_mut().map(|(key, ..)| key);
@@ -269,9 +305,12 @@ impl Model {
         let now = self.now;
         self.known.retain(|_, (_, wall, monotonic)| now.wall < *wall && now.monotonic < *monotonic);
         let gone: Vec<u8> =
-            self.entries.keys().copied().filter(|id| self.cache.slots().get(id).is_none()).collect();
+            self.asked.keys().copied().filter(|id| self.cache.slots().get(id).is_none()).collect();
         for identity in gone {
             assert!(self.entry(identity).is_none(), "what is alive was swept");
+            let fetched = self.flights.iter().any(|(of, ..)| *of == Key::Identity(identity));
+            assert!(!fetched, "a flight was swept");
+            self.asked.remove(&identity);
             self.entries.remove(&identity);
         }
     }
@@ -290,10 +329,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn the_cache_answers_as_a_naive_map_would(steps in steps()) {
+    fn the_cache_answers_as_a_naive_map_would(steps in steps(), capacity in prop::sample::select(vec![1, 2, 3, 1000])) {
         let now = Now { wall: UNIX_EPOCH + Duration::from_secs(1_000_000), monotonic: Duration::from_secs(5000) };
         let mut model = Model {
-            cache: cache(1000), now, serial: 0, known: HashMap::new(), entries: HashMap::new(),
+            cache: cache(capacity), capacity, asked: HashMap::new(), now, serial: 0, keys: 0, known: HashMap::new(), entries: HashMap::new(),
             flights: Vec::new(), waiting: Vec::new(),
         };
         for step in steps {
