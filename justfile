@@ -28,6 +28,10 @@ lint:
 doc:
     RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked
 
+# The cache's threads in every order of steps (see CONTRIBUTING.md).
+interleavings:
+    RUSTFLAGS="--cfg loom" cargo test --locked -p pod-identity-core --lib --target-dir target/loom interleavings
+
 # Accept a change of the core's public API: writes pod-identity-core/public-api.txt.
 public-api:
     UPDATE_PUBLIC_API=1 cargo test --locked -p pod-identity-core --test public_api

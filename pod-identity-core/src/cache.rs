@@ -49,19 +49,23 @@
 //! }));
 //! assert!(matches!(cache.begin(&token, now, || Ok::<_, ()>(None)), Ok(Begin::Hit(_))));
 //! ```
+#![cfg_attr(loom, allow(dead_code))] // what only the other tests use, which do not run then
 
 mod entry;
 mod flight;
 mod map;
 mod sessions;
 mod slot;
+mod sync;
 #[cfg(feature = "verify")]
 mod by_identity;
 #[cfg(feature = "verify")]
 mod lead;
 #[cfg(feature = "verify")]
 mod tokens;
-#[cfg(all(test, feature = "verify"))]
+#[cfg(all(test, feature = "verify", loom))]
+mod interleavings;
+#[cfg(all(test, feature = "verify", not(loom)))]
 mod tests;
 
 #[cfg(feature = "verify")]

@@ -1,11 +1,11 @@
 //! A map that is read without a lock, and written by copying one of its parts.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::hash::{BuildHasher, Hash};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
-use arc_swap::ArcSwap;
+use super::sync::{ArcSwap, AtomicUsize, Mutex, RandomState};
 
 /// How many pairs a part has when the map is full. A write copies a part, so this is what a write costs;
 /// among 100,000 identities in 64 parts it was some 1,600 pairs and 50 times the time
@@ -22,7 +22,7 @@ pub(super) struct ShardedMap<K, T> {
 }
 
 struct Shard<K, T> {
-    map: ArcSwap<HashMap<K, Arc<T>>>,
+    map: ArcSwap<HashMap<K, Arc<T>, RandomState>>,
     writing: Mutex<()>,
 }
 
@@ -31,7 +31,7 @@ impl<K: Hash + Eq + Clone, T> ShardedMap<K, T> {
     pub(super) fn for_about(pairs: usize) -> Self {
         // A power of two: which part a key is in is a mask and not a division.
         let shards = (pairs / PAIRS_OF_A_SHARD).clamp(FEWEST_SHARDS, MOST_SHARDS).next_power_of_two();
-        let hasher = RandomState::new();
+        let hasher = RandomState::default();
         let shard = || Shard {
             map: ArcSwap::from_pointee(HashMap::with_hasher(hasher.clone())),
             writing: Mutex::new(()),
@@ -136,7 +136,7 @@ impl<K: Hash + Eq + Clone, T> ShardedMap<K, T> {
     fn write<R>(
         &self,
         key: &K,
-        change: impl FnOnce(&HashMap<K, Arc<T>>) -> (Option<HashMap<K, Arc<T>>>, R),
+        change: impl FnOnce(&HashMap<K, Arc<T>, RandomState>) -> (Option<HashMap<K, Arc<T>, RandomState>>, R),
     ) -> R {
         self.shard(key).write(&self.len, change)
     }
@@ -153,7 +153,7 @@ impl<K, T> Shard<K, T> {
     fn write<R>(
         &self,
         len: &AtomicUsize,
-        change: impl FnOnce(&HashMap<K, Arc<T>>) -> (Option<HashMap<K, Arc<T>>>, R),
+        change: impl FnOnce(&HashMap<K, Arc<T>, RandomState>) -> (Option<HashMap<K, Arc<T>, RandomState>>, R),
     ) -> R {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.map.load_full();

@@ -1,13 +1,13 @@
 //! One identity's credentials: an entry, when to renew it, and the flight that fetches it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
 use super::flight::Landing;
+use super::sync::{ArcSwapOption, AtomicU64, Mutex, MutexGuard};
 use super::{Effect, Entry, Expires, Refusal, Serving, Waiter};
 use crate::backoff::{Backoff, random_fraction};
 use crate::now::{Expiry, Now};

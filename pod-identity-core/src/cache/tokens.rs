@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::map::ShardedMap;
+use super::sync::{AtomicU64, Mutex, MutexGuard};
 use super::{Entry, Expires, Refusal, Serving, Slot};
 use crate::now::{Expiry, Now};
 use crate::token::TokenDigest;
