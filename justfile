@@ -15,9 +15,9 @@ test *args:
 long:
     cargo test --workspace --locked -- --include-ignored
 
-# 100,000 requests of many pods, forgers among them: about two minutes.
+# 1,000,000 requests of many pods, forgers among them: minutes.
 cross-pod:
-    cargo test --locked -p pod-identity-local --test cross_pod -- --ignored
+    cargo test --release --locked -p pod-identity-local --test cross_pod -- --ignored --nocapture
 
 fmt:
     cargo fmt --all
@@ -27,6 +27,10 @@ lint:
 
 doc:
     RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked
+
+# Changes the core in one place after the other: some test must fail each time (see CONTRIBUTING.md).
+mutants *args:
+    cargo mutants --package pod-identity-core {{args}}
 
 # The cache's threads in every order of steps (see CONTRIBUTING.md).
 interleavings:

@@ -31,7 +31,10 @@ const NAMESPACES: [&str; 3] = ["shop", "bank", "kube-system"];
 const ACCOUNTS: [&str; 3] = ["cart", "default", "shop"];
 /// An agent serves a session until 15 s before its end: each of these for two seconds.
 pub(crate) const SESSION: Duration = Duration::from_secs(17);
-const LIFETIME: Duration = Duration::from_secs(600);
+const LIFETIME: Duration = Duration::from_secs(3600);
+
+/// A pod may be handed an older token than the newest: by a client that has not read the file again.
+const KEPT_TOKENS: usize = 16;
 
 /// A pod, and where it lives.
 #[derive(Debug, Clone)]
@@ -53,7 +56,7 @@ pub(crate) struct Town {
     pub(crate) laptop: Laptop,
     pub(crate) agents: Vec<SocketAddr>,
     pub(crate) pods: Vec<Resident>,
-    /// The tokens that each pod has been given, all of them valid still.
+    /// The last tokens that each pod has been given, all of them valid still.
     tokens: Vec<Mutex<Vec<Token>>>,
     generation: AtomicU64,
     _agents: Ender,
@@ -186,12 +189,14 @@ impl Town {
         Token { text: self.issuer(pod.cluster).mint(&request).unwrap(), generation }
     }
 
-    /// One that the pod has, or a new one, as kubelet replaces them.
-    pub(crate) fn token(&self, pod: &Resident, random: &mut Random) -> Token {
+    /// One that the pod has, or, one time in so many, a new one, as kubelet replaces them.
+    pub(crate) fn token(&self, pod: &Resident, new: usize, random: &mut Random) -> Token {
         let mut tokens = self.tokens[pod.number].lock().unwrap();
-        if tokens.is_empty() || random.one_in(4) {
-            let token = self.new_token(pod);
-            tokens.push(token);
+        if tokens.is_empty() || random.one_in(new) {
+            tokens.push(self.new_token(pod));
+            if tokens.len() > KEPT_TOKENS {
+                tokens.remove(0);
+            }
         }
         random.one_of(&tokens).clone()
     }
