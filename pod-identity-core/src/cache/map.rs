@@ -62,6 +62,7 @@ impl<K: Hash + Eq + Clone, T> ShardedMap<K, T> {
         })
     }
 
+    #[cfg(feature = "verify")]
     pub(super) fn insert(&self, key: &K, value: Arc<T>) {
         self.write(key, |map| {
             let mut copy = map.clone();
@@ -71,6 +72,7 @@ impl<K: Hash + Eq + Clone, T> ShardedMap<K, T> {
     }
 
     /// Puts a value in another's place, if that is what is there.
+    #[cfg(feature = "verify")]
     pub(super) fn replace(&self, key: &K, old: &Arc<T>, new: Arc<T>) {
         self.write(key, |map| {
             if !map.get(key).is_some_and(|there| Arc::ptr_eq(there, old)) {
@@ -97,6 +99,7 @@ impl<K: Hash + Eq + Clone, T> ShardedMap<K, T> {
         })
     }
 
+    #[cfg(feature = "verify")]
     pub(super) fn clear(&self) {
         self.retain(|_, _| false);
     }

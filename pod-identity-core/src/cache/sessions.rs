@@ -138,6 +138,7 @@ where
         Err(Denied::GivenUp)
     }
 
+    #[cfg(feature = "verify")]
     pub(super) fn config(&self) -> &SessionCacheConfig {
         &self.config
     }
@@ -152,6 +153,7 @@ where
         self.slots.get_or_insert_with(key, || Slot::asked_at(now))
     }
 
+    #[cfg(feature = "verify")]
     pub(super) fn for_each(&self, visit: impl FnMut(&K, &Arc<Slot<V, E>>)) {
         self.slots.for_each(visit);
     }

@@ -344,6 +344,7 @@ impl<V: Expires, E: Refusal> SlotLead<V, E> {
     }
 
     /// When the fetch began, by the monotonic clock.
+    #[cfg(feature = "verify")]
     pub(super) fn begun(&self) -> Duration {
         self.begun
     }
