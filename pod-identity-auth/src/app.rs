@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::config::{Config, ConfigError};
 use crate::server::{AgentAuth, KeysError, Server};
-use crate::sessions::Sessions;
+use crate::sessions::{Sessions, warn_of_large_sessions};
 use crate::store::{Store, StoreError};
 use crate::sts::{STS_CONDITION, Sts};
 
@@ -77,6 +77,7 @@ impl App {
         }
         let tls = config.tls.map(ServerTls::read).transpose()?;
         let store = Arc::new(Store::open(config.associations, config.cluster, config.outbound)?);
+        warn_of_large_sessions(&store.snapshot().associations);
 
         let listener = Listener::bind(config.listen).await?;
         let listener = match &tls {
@@ -124,6 +125,7 @@ impl App {
         tasks.spawn(sessions.clone().sweep(store.clone(), shutdown.clone()));
         tasks.spawn(store.follow(shutdown.clone(), move |snapshot| {
             sessions.keep_those_of(&snapshot.associations);
+            warn_of_large_sessions(&snapshot.associations);
             sts.warn_of_long_sessions(snapshot);
         }));
         if let Some(tls) = self.tls {

@@ -5,6 +5,7 @@
 //! or a removed association takes effect at the next request, and nothing here has to be told of it.
 
 mod metrics;
+mod size;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use pod_identity_runtime::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
 
 use self::metrics::SessionMetrics;
+pub(crate) use self::size::warn_of_large_sessions;
 use crate::config::SessionNaming;
 use crate::store::Store;
 use crate::sts::{RoleSessionCredentials, Sts, StsError};

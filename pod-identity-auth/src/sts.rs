@@ -118,10 +118,11 @@ impl Sts {
     /// # Errors
     /// [`StsError`] for the call that failed.
     pub async fn assume(&self, plan: &SessionPlan) -> Result<RoleSessionCredentials, StsError> {
-        let first = self.assume_role(&plan.role, None).await?;
+        let explained = |error: StsError| error.with_size(plan.packed_size());
+        let first = self.assume_role(&plan.role, None).await.map_err(explained)?;
         match &plan.target {
             None => Ok(first),
-            Some(target) => self.assume_role(target, Some(first.credentials)).await,
+            Some(target) => self.assume_role(target, Some(first.credentials)).await.map_err(explained),
         }
     }
 

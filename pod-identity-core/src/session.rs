@@ -1,9 +1,11 @@
 //! What is asked of STS for a pod: the role, the session's name, its tags, its policy.
 
 mod name;
+mod packed;
 mod tags;
 
 pub use name::SessionName;
+pub use packed::PackedSize;
 pub use tags::{SessionTag, session_tags};
 
 use std::time::Duration;
@@ -68,6 +70,14 @@ impl SessionPlan {
             RoleSession { role: association.role.clone(), name, duration, tags, policy, external_id: None };
         Self { role, target }
     }
+
+    /// How large the pod's session is, by estimate. With a target role that is the second session, which
+    /// inherits the tags of the first and has the policy; the first one is no larger.
+    pub fn packed_size(&self) -> PackedSize {
+        let last = self.target.as_ref().unwrap_or(&self.role);
+        let tags = self.role.tags.iter().map(|tag| (tag.key, tag.value.as_str()));
+        PackedSize::of(tags, last.policy.as_deref())
+    }
 }
 
 #[cfg(test)]
@@ -115,6 +125,35 @@ mod tests {
         assert_eq!((second.role, second.tags.len()), (target, 0));
         assert_eq!(second.external_id.unwrap(), "eu-west-1/111122223333/demo/shop/cart");
         assert_eq!((plan.role.tags.len(), plan.role.external_id), (6, None));
+    }
+
+    #[test]
+    fn a_session_is_as_large_as_its_tags_its_own_or_inherited_and_its_policy() {
+        let plain = plan(|_| {}).packed_size();
+        // Short names, and a UID of four characters.
+        assert!((40..60).contains(&plain.percent()) && plain.policy_characters == 0, "{plain}");
+        let far =
+            |a: &mut Association| (a.target_role, a.policy) = (Some(a.role.clone()), Some("{}".to_owned()));
+        assert_eq!(plan(far).packed_size(), PackedSize { policy_characters: 2, ..plain });
+        assert_eq!(plan(|a| a.disable_session_tags = true).packed_size().percent(), 0);
+    }
+
+    #[test]
+    fn the_longest_names_keep_the_limits_of_tags() {
+        let longest = |length: usize| "a".repeat(length);
+        let identity = WorkloadIdentity {
+            namespace: longest(63).parse().unwrap(),
+            service_account: longest(253).parse().unwrap(),
+            pod: Pod { name: longest(253).parse().unwrap(), uid: longest(36).parse().unwrap() },
+            ..identity()
+        };
+        let cluster = Cluster::new(longest(100).parse().unwrap())
+            .in_region("us-isob-east-1", "111122223333".parse().unwrap());
+        let tags = session_tags(&cluster, &identity);
+        assert_eq!(tags.len(), 6);
+        // IAM user guide, *IAM and AWS STS quotas*: 50 tags, keys of 128, values of 256 characters.
+        assert!(tags.iter().all(|tag| tag.key.len() <= 128 && tag.value.len() <= 256), "{tags:?}");
+        assert!(cluster.external_id(&identity.namespace, &identity.service_account).unwrap().len() <= 1224);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use pod_identity_core::arn::RoleArn;
 use pod_identity_core::backoff::retry_after;
 use pod_identity_core::cache::{Effect, Refusal};
 use pod_identity_core::error::ErrorCode;
+use pod_identity_core::session::PackedSize;
 use pod_identity_runtime::outbound::{chain, missing_credentials};
 
 /// Why STS gave no session.
@@ -65,6 +66,16 @@ impl StsError {
             Self::Refused { retry_after, .. } | Self::Unavailable { retry_after, .. } => *retry_after,
             _ => None,
         }
+    }
+
+    /// Where STS finds a session too large it says by how much and not what of it; this adds that.
+    pub(super) fn with_size(mut self, size: PackedSize) -> Self {
+        if let Self::Refused { sts_code, message, .. } = &mut self
+            && sts_code.starts_with("PackedPolicyTooLarge")
+        {
+            *message = format!("{} ({size})", message.trim_end_matches('.'));
+        }
+        self
     }
 
     pub(super) fn unbuildable(error: BuildError) -> Self {

@@ -16,7 +16,7 @@ use testing::logs::lines_with;
 use testing::wire::{Answer, Connection};
 
 use crate::stand::{Plan, Stand, code, pod, request, stand, write};
-use crate::upstream::{AWAY, DENIED, THROTTLED, Upstream};
+use crate::upstream::{AWAY, DENIED, THROTTLED, TOO_LARGE, Upstream};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -281,4 +281,27 @@ async fn without_a_cache_every_request_is_a_call() {
     assert_eq!(answers.each_ref().map(source), ["fetched", "fetched"]);
     assert_eq!(upstream.calls(), 2);
     assert!(!stand.get("/metrics").await.text().contains("session_cache_entries"));
+}
+
+#[tokio::test]
+async fn a_session_that_is_too_large_is_foretold_and_its_refusal_names_the_sizes() {
+    let (stand, upstream, _ender) = stand_with(HOUR, DEFAULT_CACHE.serving).await;
+    upstream.says(Some(TOO_LARGE));
+    let answer = stand.ask(&stand.token(&pod("cart"))).await;
+    assert_eq!(code(&answer), "session_refused");
+    for told in ["consumes 131% of allotted space", "by estimate: tags ", "policy 0 characters"] {
+        assert!(answer.text().contains(told), "{told} is not in {}", answer.text());
+    }
+    let account = "a".repeat(250);
+    let long = |file: &mut Value| {
+        file["associations"][0]["serviceAccount"] = account.clone().into();
+        file["associations"][0]["associationId"] = "a-muchtoolong".into();
+    };
+    write(&stand.file(), &file(&stand, long));
+    let warned = eventually("it is warned of", || async {
+        lines_with(&["STS will likely refuse", "a-muchtoolong"]).pop()
+    })
+    .await;
+    assert!(warned.contains("% by estimate"), "{warned}");
+    assert!(lines_with(&["STS will likely refuse"]).iter().all(|line| line.contains("a-muchtoolong")));
 }

@@ -38,6 +38,12 @@ pub(crate) const DENIED: (u16, &str) = (
      </Error></ErrorResponse>",
 );
 
+pub(crate) const TOO_LARGE: (u16, &str) = (
+    400,
+    "<ErrorResponse><Error><Type>Sender</Type><Code>PackedPolicyTooLarge</Code>\
+     <Message>Packed size of session tags consumes 131% of allotted space.</Message></Error></ErrorResponse>",
+);
+
 impl Upstream {
     /// Starts one whose sessions last that long at most; gives its URL too.
     pub(crate) async fn start(expire_after: Duration) -> (Arc<Self>, String, Ender) {
