@@ -9,7 +9,7 @@ use pod_identity_core::cache::{CacheConfig, CredentialCache, Denied, Entry, Expi
 use pod_identity_core::credentials::SessionCredentials;
 use pod_identity_core::identity::WorkloadIdentity;
 use pod_identity_core::limit::Budgets;
-use pod_identity_core::source::{self, CredentialSource};
+use pod_identity_core::source::{CredentialSource, SubjectCredentials};
 use pod_identity_core::token::{BearerToken, TokenError, claimed_identity};
 use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::clock::Clock;
@@ -148,7 +148,7 @@ impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
     fn take_in(
         &self,
         token: &BearerToken,
-        issued: &source::Issued,
+        issued: &SubjectCredentials,
     ) -> Result<Issued<Identity, Answer>, ExchangeError> {
         // EKS Auth has accepted this very token: now its claims are to be believed.
         let (identity, token_expires_at) = claimed_identity(token)?;
@@ -170,7 +170,7 @@ impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
     }
 
     /// Asks EKS Auth once, and learns from its answer.
-    async fn exchange(&self, token: &BearerToken) -> Result<source::Issued, ExchangeError> {
+    async fn exchange(&self, token: &BearerToken) -> Result<SubjectCredentials, ExchangeError> {
         let answer = self.source.exchange(token).await;
         readiness::heed(&self.readiness, answer.as_ref().err());
         if answer.is_ok() {

@@ -15,7 +15,7 @@ use aws_sdk_eksauth::operation::assume_role_for_pod_identity::AssumeRoleForPodId
 use pod_identity_core::arn::AssumedRoleArn;
 use pod_identity_core::credentials::{MissingMember, SessionCredentials};
 use pod_identity_core::identity::ClusterName;
-use pod_identity_core::source::{CredentialSource, Issued};
+use pod_identity_core::source::{CredentialSource, SubjectCredentials};
 use pod_identity_core::token::{BearerToken, claimed_identity};
 use pod_identity_runtime::outbound::OutboundError;
 
@@ -80,7 +80,7 @@ async fn environment(destination: &Destination) -> Result<SdkConfig, EksAuthSetu
 impl CredentialSource for EksAuth {
     type Error = ExchangeError;
 
-    async fn exchange(&self, token: &BearerToken) -> Result<Issued, ExchangeError> {
+    async fn exchange(&self, token: &BearerToken) -> Result<SubjectCredentials, ExchangeError> {
         let (claimed, _) = claimed_identity(token)?;
         let request = self
             .client
@@ -99,7 +99,7 @@ impl CredentialSource for EksAuth {
     }
 }
 
-fn issued(answer: AssumeRoleForPodIdentityOutput) -> Result<Issued, ExchangeError> {
+fn issued(answer: AssumeRoleForPodIdentityOutput) -> Result<SubjectCredentials, ExchangeError> {
     let subject = answer.subject.ok_or(ExchangeError::Incomplete("subject"))?;
     let credentials = answer.credentials.ok_or(ExchangeError::Incomplete("credentials"))?;
     let user = answer.assumed_role_user.ok_or(ExchangeError::Incomplete("assumedRoleUser"))?;
@@ -113,7 +113,7 @@ fn issued(answer: AssumeRoleForPodIdentityOutput) -> Result<Issued, ExchangeErro
         session.as_ref(),
     )
     .map_err(|MissingMember(name)| ExchangeError::Incomplete(name))?;
-    Ok(Issued {
+    Ok(SubjectCredentials {
         namespace: subject
             .namespace
             .try_into()

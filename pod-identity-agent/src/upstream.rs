@@ -14,7 +14,7 @@ use std::time::Duration;
 use pod_identity_core::backoff::{Backoff, random_fraction};
 use pod_identity_core::cache::Refusal;
 use pod_identity_core::limit::{Budgets, Call, Limits, Place, Renewal};
-use pod_identity_core::source::Issued;
+use pod_identity_core::source::SubjectCredentials;
 use pod_identity_runtime::clock::Clock;
 use prometheus_client::registry::Registry;
 
@@ -69,11 +69,11 @@ impl Upstream {
     ///
     /// # Errors
     /// [`ExchangeError`] of the last attempt.
-    pub(crate) async fn demand<F: Future<Output = Result<Issued, ExchangeError>>>(
+    pub(crate) async fn demand<F: Future<Output = Result<SubjectCredentials, ExchangeError>>>(
         &self,
         place: Place,
         ask: impl Fn() -> F,
-    ) -> Result<Issued, ExchangeError> {
+    ) -> Result<SubjectCredentials, ExchangeError> {
         let call = place.call().await;
         let answer = self.attempts(&call, ask).await;
         let effect = answer.as_ref().err().map(Refusal::effect);
@@ -87,11 +87,11 @@ impl Upstream {
         answer
     }
 
-    async fn attempts<F: Future<Output = Result<Issued, ExchangeError>>>(
+    async fn attempts<F: Future<Output = Result<SubjectCredentials, ExchangeError>>>(
         &self,
         call: &Call,
         ask: impl Fn() -> F,
-    ) -> Result<Issued, ExchangeError> {
+    ) -> Result<SubjectCredentials, ExchangeError> {
         let until = self.monotonic() + FETCH_DEADLINE;
         let mut failures = 0;
         let mut last = None;
@@ -123,8 +123,8 @@ impl Upstream {
     async fn attempt(
         &self,
         began: Duration,
-        ask: impl Future<Output = Result<Issued, ExchangeError>>,
-    ) -> Result<Issued, ExchangeError> {
+        ask: impl Future<Output = Result<SubjectCredentials, ExchangeError>>,
+    ) -> Result<SubjectCredentials, ExchangeError> {
         let answer = ask.await;
         self.metrics.count_attempt(answer.as_ref().err());
         if let Err(error) = &answer
@@ -147,8 +147,8 @@ impl Upstream {
     pub(crate) async fn renew(
         &self,
         renewal: Renewal,
-        ask: impl Future<Output = Result<Issued, ExchangeError>>,
-    ) -> Result<Issued, ExchangeError> {
+        ask: impl Future<Output = Result<SubjectCredentials, ExchangeError>>,
+    ) -> Result<SubjectCredentials, ExchangeError> {
         let until = renewal.began() + FETCH_DEADLINE;
         let answer = self.within(until, self.attempt(renewal.began(), ask)).await;
         let answer = answer.unwrap_or_else(|| Err(too_late()));

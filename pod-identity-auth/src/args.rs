@@ -201,13 +201,7 @@ mod tests {
 
     #[test]
     fn every_flag_is_in_its_page() {
-        use clap::CommandFactory;
         let page = include_str!("../../docs/auth.md");
-        let program = Args::command();
-        for command in std::iter::once(&program).chain(program.get_subcommands()) {
-            for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
-                assert!(page.contains(&format!("`--{flag}`")), "docs/auth.md does not name --{flag}");
-            }
-        }
+        testing::flags::every_flag_is_in(page, &<Args as clap::CommandFactory>::command());
     }
 }

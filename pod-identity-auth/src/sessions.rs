@@ -247,8 +247,8 @@ mod tests {
         let refused = |code| StsError::Refused {
             role: role.clone(),
             code,
-            sts_code: String::new(),
-            message: String::new(),
+            sts_code: "".into(),
+            message: "".into(),
             retry_after: None,
         };
         for code in [ErrorCode::RoleTrustRefused, ErrorCode::SessionRefused] {

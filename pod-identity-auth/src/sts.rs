@@ -1,11 +1,11 @@
 //! STS: assumes the roles of a session plan with the service's own principal.
 
-mod caller;
+mod principal;
 mod error;
 
-pub use caller::CallerIdentity;
-pub(crate) use caller::STS_CONDITION;
 pub use error::StsError;
+pub use principal::CallerIdentity;
+pub(crate) use principal::STS_CONDITION;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -6,9 +6,9 @@ use crate::credentials::SessionCredentials;
 use crate::identity::{Namespace, ServiceAccount};
 use crate::token::BearerToken;
 
-/// What an exchange yields: credentials, and for whom they were issued.
+/// What an exchange yields: credentials, and the subject that they were issued for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Issued {
+pub struct SubjectCredentials {
     /// The namespace that the issuer names.
     pub namespace: Namespace,
     /// The service account that the issuer names.
@@ -23,5 +23,8 @@ pub trait CredentialSource: Send + Sync {
     type Error: std::error::Error + Send + Sync + 'static;
 
     /// Exchanges one token.
-    fn exchange(&self, token: &BearerToken) -> impl Future<Output = Result<Issued, Self::Error>> + Send;
+    fn exchange(
+        &self,
+        token: &BearerToken,
+    ) -> impl Future<Output = Result<SubjectCredentials, Self::Error>> + Send;
 }

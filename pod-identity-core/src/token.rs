@@ -27,6 +27,10 @@ use crate::error::ErrorCode;
 /// The audience of tokens for EKS Pod Identity (EKS user guide, *How EKS Pod Identity works*).
 pub const POD_IDENTITY_AUDIENCE: &str = "pods.eks.amazonaws.com";
 
+/// The audience of an agent's own token for `pod-identity-auth`: manifests project it, the service asks
+/// for it. Our own name; AWS's EKS Auth takes no such tokens.
+pub const AGENT_AUDIENCE: &str = "pod-identity-auth";
+
 /// A service account token as the pod sent it: secret, unverified, overwritten when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BearerToken(Zeroizing<String>);

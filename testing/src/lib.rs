@@ -2,6 +2,7 @@
 
 pub mod sdk; // SDK clients in several languages
 pub mod wire; // HTTP/1.1 to the byte, as well-behaved clients cannot speak it
+pub mod flags; // a program's flags and its page
 pub mod authority; // certificates that only a test trusts
 pub mod logs; // what the process has logged
 pub mod eventually; // waiting for what has to happen soon

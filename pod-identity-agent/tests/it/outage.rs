@@ -13,7 +13,7 @@ use pod_identity_agent::exchange::ExchangeError;
 use pod_identity_agent::judge::Judge;
 use pod_identity_core::cache::CacheConfig;
 use pod_identity_core::credentials::SessionCredentials;
-use pod_identity_core::source::{CredentialSource, Issued};
+use pod_identity_core::source::{CredentialSource, SubjectCredentials};
 use pod_identity_core::token::{BearerToken, Expected, KeySet, POD_IDENTITY_AUDIENCE, verify};
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
 use pod_identity_local::laptop::Workload;
@@ -54,7 +54,7 @@ struct State {
 impl CredentialSource for EksAuth {
     type Error = ExchangeError;
 
-    async fn exchange(&self, token: &BearerToken) -> Result<Issued, ExchangeError> {
+    async fn exchange(&self, token: &BearerToken) -> Result<SubjectCredentials, ExchangeError> {
         tokio::time::sleep(Duration::from_millis(50)).await;
         if self.0.away.load(Ordering::SeqCst) {
             return Err(ExchangeError::Unavailable("away".to_owned()));
@@ -71,7 +71,7 @@ impl CredentialSource for EksAuth {
             account: None,
         };
         let (namespace, service_account) = (identity.namespace, identity.service_account);
-        Ok(Issued { namespace, service_account, credentials })
+        Ok(SubjectCredentials { namespace, service_account, credentials })
     }
 }
 

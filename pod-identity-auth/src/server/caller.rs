@@ -11,7 +11,7 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use pod_identity_core::error::ErrorCode;
 use pod_identity_core::identity::{ClusterName, Namespace, Node, ServiceAccount};
-use pod_identity_core::token::{BearerToken, VerifiedToken};
+use pod_identity_core::token::{AGENT_AUDIENCE, BearerToken, VerifiedToken};
 use pod_identity_runtime::files::Watched;
 use pod_identity_runtime::shutdown::Shutdown;
 use serde::Deserialize;
@@ -22,8 +22,6 @@ use crate::config::AgentAuthConfig;
 use crate::sigv4::{self, Secret, SigV4Error};
 use crate::store::Snapshot;
 
-/// The audience of an agent's own token.
-const AGENT_AUDIENCE: &str = "pod-identity-auth";
 /// The name that requests to EKS Auth are signed for (its API model, `signingName`).
 const SIGNING_NAME: &str = "eks-auth";
 

@@ -22,9 +22,9 @@ pub enum StsError {
         /// What that means here.
         code: ErrorCode,
         /// STS's error code.
-        sts_code: String,
+        sts_code: Box<str>,
         /// STS's message.
-        message: String,
+        message: Box<str>,
         /// When STS wants to be asked again, if it says so.
         retry_after: Option<Duration>,
     },
@@ -73,7 +73,7 @@ impl StsError {
         if let Self::Refused { sts_code, message, .. } = &mut self
             && sts_code.starts_with("PackedPolicyTooLarge")
         {
-            *message = format!("{} ({size})", message.trim_end_matches('.'));
+            *message = format!("{} ({size})", message.trim_end_matches('.')).into();
         }
         self
     }
@@ -92,10 +92,12 @@ impl StsError {
                 None => Self::Unavailable { role, reason: chain(error), retry_after },
             };
         };
-        let sts_code = refusal.code().unwrap_or("unknown").to_owned();
-        let message = refusal.message().unwrap_or("(no message)").to_owned();
-        match code(&sts_code, &message) {
-            Some(code) => Self::Refused { role, code, sts_code, message, retry_after },
+        let sts_code = refusal.code().unwrap_or("unknown");
+        let message = refusal.message().unwrap_or("(no message)");
+        match code(sts_code, message) {
+            Some(code) => {
+                Self::Refused { role, code, sts_code: sts_code.into(), message: message.into(), retry_after }
+            }
             None => Self::Unavailable { role, reason: format!("{sts_code}: {message}"), retry_after },
         }
     }
