@@ -36,6 +36,12 @@ fn dependencies_point_the_way_that_the_architecture_says() {
     // The two services know each other by the wire only, and nothing that is for laptops or tests.
     forbid("pod-identity-agent", &["pod-identity-auth", "pod-identity-local", "testing"]);
     forbid("pod-identity-auth", &["pod-identity-agent", "pod-identity-local", "testing"]);
+    // The webhook verifies no tokens and asks no AWS.
+    forbid(
+        "pod-identity-webhook",
+        &["pod-identity-agent", "pod-identity-auth", "pod-identity-local", "testing"],
+    );
+    forbid("pod-identity-webhook", &["jsonwebtoken", "aws-config", "aws-smithy-runtime-api"]);
     // The laptop program builds on macOS too.
     forbid("pod-identity-local", &["rtnetlink", "testing"]);
 }

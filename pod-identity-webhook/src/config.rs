@@ -1,0 +1,194 @@
+//! What the program is told, checked.
+
+use std::path::PathBuf;
+
+use crate::settings::Settings;
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// What is injected.
+    pub settings: Settings,
+    /// The port of `/mutate`.
+    pub port: u16,
+    /// The port of `/metrics`.
+    pub metrics_port: u16,
+    /// Where the certificate comes from.
+    pub certificate: Certificate,
+    /// The oldest version of TLS that is spoken.
+    pub tls: TlsVersion,
+    /// How the API server is reached.
+    pub api_server: ApiServer,
+    /// The namespace of this program, of its certificate and of the ConfigMap.
+    pub namespace: String,
+    /// Whether roles are looked for in the ConfigMap `pod-identity-webhook` too.
+    pub watch_config_map: bool,
+    /// The file of accounts that have Pod Identity.
+    pub identities: Option<PathBuf>,
+    /// How much is logged: klog's level, 0 for what everybody has to see.
+    pub verbosity: u8,
+    /// Flags that were given and are without effect, as they are on the command line.
+    pub without_effect: Vec<&'static str>,
+}
+
+/// Where the certificate for `/mutate` comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Certificate {
+    /// From files, which cert-manager or somebody else keeps.
+    Files {
+        /// The certificates (PEM).
+        certificate: PathBuf,
+        /// The key (PEM).
+        key: PathBuf,
+    },
+    /// From a Secret of one's own.
+    Secret {
+        /// Its name.
+        secret: String,
+        /// The Service that the certificate is for.
+        service: String,
+    },
+}
+
+/// A version of TLS. Older ones than these are not spoken by any program of this project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    V1_2,
+    /// TLS 1.3.
+    V1_3,
+}
+
+/// How the API server is reached. Without either: as from within a pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ApiServer {
+    /// A kubeconfig file.
+    pub kubeconfig: Option<PathBuf>,
+    /// A URL, which counts before the file's.
+    pub url: Option<String>,
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A flag's value that cannot be used.
+    #[error("--{flag}: {value:?} is not {expected}")]
+    Value {
+        /// The flag.
+        flag: &'static str,
+        /// Its value.
+        value: String,
+        /// What it would have to be.
+        expected: &'static str,
+    },
+    /// Two tokens in one place.
+    #[error("--{first} and --{second} are both {value:?}: the two tokens need places of their own")]
+    Same {
+        /// One flag.
+        first: &'static str,
+        /// The other one.
+        second: &'static str,
+        /// What both say.
+        value: String,
+    },
+    /// A role's name without the account that it lies in.
+    #[error("--compose-role-arn needs --aws-account-id: this program does not ask the instance for it")]
+    NoAccount,
+    /// An account or partition that nothing is made of.
+    #[error("--aws-account-id and --aws-partition belong to --compose-role-arn")]
+    NoComposition,
+}
+
+impl Config {
+    /// Refuses what pods could not start with, or what would give a token to somebody else.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the flag.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let Settings { pod_identity, web_identity, full_uri, annotation_prefix, .. } = &self.settings;
+        let must = |holds: bool, flag, value: &str, expected| {
+            let wrong = || ConfigError::Value { flag, value: value.to_owned(), expected };
+            holds.then_some(()).ok_or_else(wrong)
+        };
+        must(
+            is_subdomain(annotation_prefix),
+            "annotation-prefix",
+            annotation_prefix,
+            "a DNS name in lower case",
+        )?;
+        // An empty audience is the API server's own: a token that is good there is not to go to AWS.
+        for (flag, token) in
+            [("token-audience", web_identity), ("container-credentials-audience", pod_identity)]
+        {
+            must(!token.audience.is_empty(), flag, &token.audience, "an audience")?;
+        }
+        for (flag, token) in
+            [("token-mount-path", web_identity), ("container-credentials-token-mount-path", pod_identity)]
+        {
+            must(
+                is_mount_path(&token.mount_path),
+                flag,
+                &token.mount_path,
+                "a path from /, without : and ..",
+            )?;
+        }
+        let token = pod_identity;
+        let (file, volume) = ("container-credentials-token-path", "container-credentials-token-volume-name");
+        must(is_relative_path(&token.file), file, &token.file, "a path below the mount, without ..")?;
+        must(is_label(&token.volume), volume, &token.volume, "a volume's name (a DNS label)")?;
+        must(is_taken_by_sdks(full_uri), "container-credentials-full-uri", full_uri, SDKS_TAKE)?;
+        if token.mount_path.trim_end_matches('/') == web_identity.mount_path.trim_end_matches('/') {
+            return Err(ConfigError::Same {
+                first: "token-mount-path",
+                second: "container-credentials-token-mount-path",
+                value: token.mount_path.clone(),
+            });
+        }
+        must(
+            token.volume != web_identity.volume,
+            volume,
+            &token.volume,
+            "another name than that of IRSA's volume",
+        )
+    }
+}
+
+const SDKS_TAKE: &str =
+    "a URI that SDKs take: https, or http to loopback, 169.254.170.2, 169.254.170.23 or [fd00:ec2::23]";
+
+/// Whether the SDKs' container provider asks there (AWS SDKs reference guide, *Container credential provider*).
+fn is_taken_by_sdks(uri: &str) -> bool {
+    let host = |rest: &str| rest.split(['/', '?', '#']).next().unwrap_or_default().to_owned();
+    if !uri.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return false;
+    }
+    if let Some(rest) = uri.strip_prefix("https://") {
+        return !host(rest).is_empty() && !host(rest).contains('@');
+    }
+    let Some(authority) = uri.strip_prefix("http://").map(host) else { return false };
+    let (name, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((name, port)) => (name, port),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let port_fits = port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    let named = matches!(name, "localhost" | "169.254.170.2" | "169.254.170.23" | "fd00:ec2::23");
+    port_fits && (named || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()))
+}
+
+/// What the API server takes as a mount path, and kubelet can make a directory of.
+fn is_mount_path(path: &str) -> bool {
+    path.starts_with('/') && is_relative_path(path.trim_matches('/'))
+}
+
+fn is_relative_path(path: &str) -> bool {
+    let part = |part: &str| !part.is_empty() && part != ".." && part != ".";
+    !path.contains(':') && !path.contains('\\') && path.split('/').all(part)
+}
+
+fn is_subdomain(text: &str) -> bool {
+    (1..=253).contains(&text.len()) && text.split('.').all(is_label)
+}
+
+fn is_label(text: &str) -> bool {
+    text.parse::<pod_identity_core::identity::Namespace>().is_ok() // the same rule: an RFC 1123 label
+}

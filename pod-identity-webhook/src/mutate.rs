@@ -1,0 +1,300 @@
+//! What a pod is given so that its SDKs find its role's credentials.
+//!
+//! A container gets all of one way or nothing: two variables and the mount of a token that belong together.
+//! The ways, the first that fits being taken:
+//!
+//! 1. Pod Identity, where an association is known, or pod or namespace ask for it always;
+//! 2. IRSA through the agent, where the account has a role and says so;
+//! 3. IRSA, where the account has a role.
+//!
+//! A container to which the pod's annotation gives a role of its own gets it by IRSA.
+//!
+//! The patch adds and changes nothing. What is made by it is found by the next round, so that a second patch is
+//! empty, and only containers are injected that another webhook has added meanwhile.
+
+mod env; // environment variables
+mod grant; // which way
+pub mod notice; // what was not done, and why
+mod patch; // what is added, and where
+mod skip; // who asks to be left alone
+mod volume; // the token's volume and mounts
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use self::env::{Carried, Tokens};
+use self::grant::Grant;
+pub use self::grant::Method;
+use self::notice::{Notice, Reason};
+pub use self::patch::Patch;
+pub use self::skip::Skip;
+use self::volume::Place;
+use crate::account::{self, Known};
+use crate::pod::{Container, Pod};
+use crate::settings::{Settings, TokenExpiration, TokenProjection};
+
+/// The label of pods that were given Pod Identity, as AWS's webhook sets it.
+const LABEL: (&str, &str) = ("eks.amazonaws.com/pod-identity", "enabled");
+
+/// What is to be done to a pod, and what there is to say about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mutation {
+    /// What is added.
+    pub patch: Patch,
+    /// What became of the pod.
+    pub outcome: Outcome,
+    /// By which ways its containers come to credentials from now on.
+    pub methods: BTreeSet<Method>,
+    /// What was not done or may not be as it looks.
+    pub notices: Vec<Notice>,
+}
+
+impl Mutation {
+    fn unchanged(outcome: Outcome) -> Self {
+        Self { patch: Patch::default(), outcome, methods: BTreeSet::new(), notices: Vec::new() }
+    }
+
+    /// The warnings for whoever creates the pod.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        self.notices.iter().filter_map(Notice::warning)
+    }
+
+    /// Why containers go without what their account has.
+    pub fn missed(&self) -> impl Iterator<Item = &Notice> {
+        self.notices.iter().filter(|notice| notice.reason.is_missed())
+    }
+}
+
+/// What became of a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// One container at least was given something.
+    Injected,
+    /// Some container should have been, and none was; a notice says why.
+    Missed,
+    /// Its containers have it from an earlier round, or from AWS's webhook.
+    AlreadyInjected,
+    /// It asks to be left as it is.
+    Skipped(Skip),
+    /// Nothing that is known gives it a role.
+    NoRole,
+}
+
+impl Outcome {
+    /// The outcome as a metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Injected => "injected",
+            Self::Missed => "missed",
+            Self::AlreadyInjected => "already_injected",
+            Self::Skipped(Skip::MirrorPod) => "mirror_pod",
+            Self::Skipped(Skip::Label) => "skip_label",
+            Self::Skipped(Skip::Containers) => "skip_containers",
+            Self::NoRole => "no_role",
+        }
+    }
+}
+
+/// Decides what is added to a pod that is about to be created.
+///
+/// `random` is any number; it spreads the lifetimes of tokens for which nobody says one.
+pub fn mutate(pod: &Pod<'_>, known: &Known, settings: &Settings, random: u32) -> Mutation {
+    if let Some(skip) = skip::whole_pod(pod, known.namespace) {
+        return Mutation::unchanged(Outcome::Skipped(skip));
+    }
+    let of_pod = Grant::of_pod(pod, known);
+    let skipped = skip::containers(pod, settings);
+    let mut audience_of_account = settings.web_identity.clone();
+    if let Some(audience) = &known.account.audience {
+        audience_of_account.audience.clone_from(audience);
+    }
+    let tokens = Tokens { pod_identity: &settings.pod_identity, web_identity: &audience_of_account };
+    let round = Round { pod, known, settings, tokens };
+    let mut done = Done::default();
+    for (path, container) in pod.containers() {
+        let own = Grant::of_container(pod, &container.name, known, settings);
+        let Some(grant) = own.as_ref().or(of_pod.as_ref()) else { continue };
+        if skipped.contains(&*container.name) {
+            done.skipped = true;
+            continue;
+        }
+        round.container(&path, container, grant, own.is_some(), &mut done);
+    }
+    round.finish(done, random)
+}
+
+/// What one pod is judged by.
+struct Round<'a> {
+    pod: &'a Pod<'a>,
+    known: &'a Known,
+    settings: &'a Settings,
+    tokens: Tokens<'a>,
+}
+
+/// What has been done so far.
+#[derive(Default)]
+struct Done {
+    /// The patches of the containers, which follow those of the pod.
+    containers: Patch,
+    injected: BTreeSet<Method>,
+    already: BTreeSet<Method>,
+    skipped: bool,
+    notices: Vec<Notice>,
+}
+
+impl Done {
+    fn say(&mut self, container: &Container<'_>, reason: Reason) {
+        self.notices.push(Notice { container: Some(container.name.clone().into_owned()), reason });
+    }
+}
+
+impl Round<'_> {
+    /// Gives a container all of a grant, or says why not.
+    fn container(&self, path: &str, container: &Container<'_>, grant: &Grant, own: bool, done: &mut Done) {
+        match self.carried(container, grant, own) {
+            Ok(None) => {}
+            Ok(Some(method)) => {
+                self.compare_role(container, grant, method, done);
+                done.already.insert(method);
+                return;
+            }
+            Err(reason) => return done.say(container, reason),
+        }
+        let token = self.tokens.of(grant);
+        if volume::place(self.pod, token) == Place::Taken {
+            return done.say(container, Reason::VolumeNameTaken { volume: token.volume.clone() });
+        }
+        if volume::is_path_taken(container, token) {
+            return done.say(container, Reason::MountPathTaken { path: token.mount_path.clone() });
+        }
+        self.inject(path, container, grant, token, done);
+        self.look_at_the_rest(container, grant, done);
+    }
+
+    /// The way that the container has already been given, if one; or why it is given none.
+    fn carried(&self, container: &Container<'_>, grant: &Grant, own: bool) -> Result<Option<Method>, Reason> {
+        let of_agent = env::container_credentials(container, &self.tokens, self.settings);
+        let of_sts = env::web_identity(container, &self.tokens);
+        let wanted = grant.method();
+        let otherwise = |carried| Err(Reason::InjectedOtherwise { carried, wanted });
+        match (wanted, of_agent, of_sts) {
+            (Method::WebIdentity, _, Carried::Whole) => Ok(Some(wanted)),
+            // SDKs would take the user's keys to be meant, whichever way is injected beside them.
+            (Method::WebIdentity, _, Carried::Own(names)) | (_, Carried::Own(names), _) => {
+                Err(Reason::OwnVariables { names })
+            }
+            // On EKS associations are not seen: an account with a role for IRSA may well have one.
+            (Method::WebIdentity, Carried::Whole, _) if !own => Ok(Some(Method::PodIdentity)),
+            (Method::WebIdentity, Carried::Whole, _) => otherwise(Method::PodIdentity),
+            (_, Carried::Whole, _) => Ok(Some(wanted)),
+            (_, _, Carried::Whole) => otherwise(Method::WebIdentity),
+            // The user's role for IRSA would win in every SDK; the account asks for this very role elsewhere.
+            (Method::ThroughAgent, _, Carried::Own(names)) => Err(Reason::OwnVariables { names }),
+            (_, Carried::Nothing, _) => Ok(None),
+        }
+    }
+
+    fn compare_role(&self, container: &Container<'_>, grant: &Grant, method: Method, done: &mut Done) {
+        if let (Grant::WebIdentity(role), Method::WebIdentity) = (grant, method) {
+            let carried = env::value(container, env::ROLE_ARN).unwrap_or_default();
+            if carried != env::literal(role.as_str()) {
+                let expected = role.as_str().to_owned();
+                done.say(container, Reason::RoleDiffers { carried: carried.to_owned(), expected });
+            }
+        }
+    }
+
+    fn inject(
+        &self,
+        path: &str,
+        container: &Container<'_>,
+        grant: &Grant,
+        token: &TokenProjection,
+        done: &mut Done,
+    ) {
+        let pair = grant.variables(token.token_file(self.pod.is_windows()), self.settings);
+        let regional_sts = self.known.account.regional_sts.unwrap_or(self.settings.regional_sts);
+        let variables = env::additions(container, pair, regional_sts, self.settings);
+        done.containers.append(&format!("{path}/env"), container.env.is_some(), variables);
+        if !volume::is_mounted(container, token) {
+            let mounts = format!("{path}/volumeMounts");
+            done.containers.append(&mounts, container.volume_mounts.is_some(), vec![volume::mount(token)]);
+        }
+        done.injected.insert(grant.method());
+    }
+
+    /// Says what may keep an injected container from what it was given.
+    fn look_at_the_rest(&self, container: &Container<'_>, grant: &Grant, done: &mut Done) {
+        if let Grant::WebIdentity(account::Role::Invalid(text)) = grant {
+            done.say(container, Reason::RoleInvalid { text: text.clone() });
+        }
+        let mut before = env::present(container, &env::BEFORE_ALL);
+        if *grant == Grant::PodIdentity {
+            before.extend(env::present(container, &env::WEB_IDENTITY));
+        }
+        if !before.is_empty() {
+            done.say(container, Reason::VariablesWin { names: before });
+        }
+        let families = [&env::BEFORE_ALL[..], &env::WEB_IDENTITY, &env::CONTAINER_CREDENTIALS].concat();
+        if container.may_be_set_from_elsewhere(&families) {
+            done.say(container, Reason::UnseenVariables);
+        }
+    }
+
+    fn finish(&self, mut done: Done, random: u32) -> Mutation {
+        let of_pod = |reason| Notice { container: None, reason };
+        let names: Vec<_> = self.pod.containers().map(|(_, container)| &*container.name).collect();
+        for key in self.pod.metadata.annotations.iter().flat_map(|annotations| annotations.keys()) {
+            if let Some(name) =
+                key.strip_prefix(grant::ROLE_OF_CONTAINER).filter(|name| !names.contains(name))
+            {
+                done.notices.push(of_pod(Reason::ContainerUnknown { name: name.to_owned() }));
+            }
+        }
+        let mut patch = Patch::default();
+        if !done.injected.is_empty() {
+            done.notices.extend(self.known.account.unused.iter().cloned().map(of_pod));
+            let expiration = self.expiration(random, &mut done.notices);
+            self.patch_pod(&done.injected, expiration, &mut patch);
+        }
+        patch.extend(done.containers);
+        let missed = done.notices.iter().any(|notice| notice.reason.is_missed());
+        let outcome = match () {
+            () if !done.injected.is_empty() => Outcome::Injected,
+            () if missed => Outcome::Missed,
+            () if !done.already.is_empty() => Outcome::AlreadyInjected,
+            () if done.skipped => Outcome::Skipped(Skip::Containers),
+            () => Outcome::NoRole,
+        };
+        let methods = done.injected.union(&done.already).copied().collect();
+        Mutation { patch, outcome, methods, notices: done.notices }
+    }
+
+    /// Adds what containers were injected with and the pod as a whole has to have: the label, the volumes.
+    fn patch_pod(&self, injected: &BTreeSet<Method>, expiration: TokenExpiration, patch: &mut Patch) {
+        let by_pod_identity = injected.contains(&Method::PodIdentity);
+        let by_irsa = injected.iter().any(|method| *method != Method::PodIdentity);
+        if by_pod_identity && self.pod.label(LABEL.0).is_none() {
+            patch.add_member("/metadata/labels", self.pod.metadata.labels.is_some(), LABEL.0, json!(LABEL.1));
+        }
+        let wanted = [(by_pod_identity, self.tokens.pod_identity), (by_irsa, self.tokens.web_identity)];
+        let volumes = wanted
+            .into_iter()
+            .filter(|(wanted, token)| *wanted && volume::place(self.pod, token) == Place::Free)
+            .map(|(_, token)| volume::volume(token, expiration));
+        patch.append("/spec/volumes", self.pod.spec.volumes.is_some(), volumes.collect());
+    }
+
+    /// How long the tokens live: what the pod says, else its account, else the settings, else by chance.
+    fn expiration(&self, random: u32, notices: &mut Vec<Notice>) -> TokenExpiration {
+        let key = self.settings.annotation("token-expiration");
+        let mut unused = Vec::new();
+        let of_pod = self.pod.annotation(&key).and_then(|text| account::expiration(&key, text, &mut unused));
+        notices.extend(unused.into_iter().map(|reason| Notice { container: None, reason }));
+        of_pod
+            .or(self.known.account.token_expiration)
+            .or(self.settings.token_expiration)
+            .unwrap_or_else(|| TokenExpiration::spread(random))
+    }
+}

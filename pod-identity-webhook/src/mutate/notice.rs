@@ -1,0 +1,220 @@
+//! What was not done, or may not be as it looks, and why.
+
+use std::fmt;
+
+use super::Method;
+use crate::settings::TokenExpiration;
+
+/// Something to say about a pod or one of its containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// The container; the whole pod if `None`.
+    pub container: Option<String>,
+    /// What there is to say.
+    pub reason: Reason,
+}
+
+impl Notice {
+    /// The most characters of an admission warning that reach a client whole (Kubernetes documentation,
+    /// *Dynamic Admission Control*).
+    pub const LONGEST: usize = 256;
+
+    /// The warning for whoever creates the pod, if this is for them.
+    pub fn warning(&self) -> Option<String> {
+        self.reason.is_for_people().then(|| {
+            let text = self.to_string();
+            text.char_indices().nth(Self::LONGEST).map_or(text.clone(), |(end, _)| text[..end].to_owned())
+        })
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.container {
+            Some(name) => write!(f, "pod-identity: container {}: {}", Shown(name), self.reason),
+            None => write!(f, "pod-identity: {}", self.reason),
+        }
+    }
+}
+
+/// Why something is not as it would be expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// The container sets variables of the SDKs itself. It gets neither variables nor token: half of each
+    /// would not work, and a token beside another's URI would be sent there.
+    #[error("it sets {} itself, so nothing is injected", List(.names))]
+    OwnVariables {
+        /// The variables.
+        names: Vec<&'static str>,
+    },
+    /// Variables that SDKs look at before those that were injected.
+    #[error("it sets {}, which SDKs look at before what was injected", List(.names))]
+    VariablesWin {
+        /// The variables.
+        names: Vec<&'static str>,
+    },
+    /// Another webhook has injected another way to credentials, which would win or lose against this one.
+    #[error("it has been given {carried} by somebody else, so {wanted} is not injected")]
+    InjectedOtherwise {
+        /// What it has.
+        carried: Method,
+        /// What it would get.
+        wanted: Method,
+    },
+    /// It was injected before, for another role than the account has now.
+    #[error("it has been given the role {} by somebody else; its account says {}", Shown(.carried), Shown(.expected))]
+    RoleDiffers {
+        /// The role it has.
+        carried: String,
+        /// The role that the account has.
+        expected: String,
+    },
+    /// The token's place is taken. Two mounts at one path would have the API server refuse the pod.
+    #[error("it mounts another volume at {}, so nothing is injected", Shown(.path))]
+    MountPathTaken {
+        /// The place.
+        path: String,
+    },
+    /// The pod has another volume of the token's name.
+    #[error("the pod's volume {} is not the token's, so nothing is injected", Shown(.volume))]
+    VolumeNameTaken {
+        /// The name.
+        volume: String,
+    },
+    /// The role is no role's ARN. It is injected as it stands, for STS to refuse.
+    #[error("{} is not the ARN of an IAM role (arn:aws:iam::123456789012:role/name); STS will refuse it", Shown(.text))]
+    RoleInvalid {
+        /// What it is.
+        text: String,
+    },
+    /// A role is meant for a container that there is not.
+    #[error("the pod has no container {}, which an annotation gives a role", Shown(.name))]
+    ContainerUnknown {
+        /// Its name.
+        name: String,
+    },
+    /// An annotation's value that means nothing.
+    #[error("the annotation {} is {}, not {expected}: not used", Shown(.key), Shown(.text))]
+    AnnotationUnused {
+        /// The annotation.
+        key: String,
+        /// Its value.
+        text: String,
+        /// What it would have to be.
+        expected: &'static str,
+    },
+    /// A lifetime beyond what there is.
+    #[error(
+        "a token lives {} to {} s, not {asked} s: it gets {given}",
+        TokenExpiration::MIN,
+        TokenExpiration::MAX
+    )]
+    ExpirationMoved {
+        /// What was asked for.
+        asked: i64,
+        /// What it is.
+        given: TokenExpiration,
+    },
+    /// A ConfigMap or Secret sets variables that cannot be seen at admission. Those that were injected take
+    /// precedence over the same ones there, as whole pairs; others there may win.
+    #[error(
+        "envFrom may set variables that SDKs look at before what was injected; they are not seen at admission"
+    )]
+    UnseenVariables,
+}
+
+impl Reason {
+    pub(crate) fn annotation(key: &str, text: &str, expected: &'static str) -> Self {
+        Self::AnnotationUnused { key: key.to_owned(), text: text.to_owned(), expected }
+    }
+
+    /// The reason as a metric's label.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::OwnVariables { .. } => "own_variables",
+            Self::VariablesWin { .. } => "variables_win",
+            Self::InjectedOtherwise { .. } => "injected_otherwise",
+            Self::RoleDiffers { .. } => "role_differs",
+            Self::MountPathTaken { .. } => "mount_path_taken",
+            Self::VolumeNameTaken { .. } => "volume_name_taken",
+            Self::RoleInvalid { .. } => "role_invalid",
+            Self::ContainerUnknown { .. } => "container_unknown",
+            Self::AnnotationUnused { .. } => "annotation_unused",
+            Self::ExpirationMoved { .. } => "expiration_moved",
+            Self::UnseenVariables => "unseen_variables",
+        }
+    }
+
+    /// Whether a container goes without what its account has.
+    pub fn is_missed(&self) -> bool {
+        matches!(
+            self,
+            Self::OwnVariables { .. }
+                | Self::InjectedOtherwise { .. }
+                | Self::MountPathTaken { .. }
+                | Self::VolumeNameTaken { .. }
+        )
+    }
+
+    /// Whether whoever creates the pod is to read it. `envFrom` is too common, and mostly harmless.
+    fn is_for_people(&self) -> bool {
+        !matches!(self, Self::UnseenVariables)
+    }
+}
+
+/// A text from outside: quoted, escaped, and short enough that what is said about it is still read.
+struct Shown<'a>(&'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.char_indices().nth(64) {
+            None => write!(f, "{:?}", self.0),
+            Some((end, _)) => write!(f, "{:?}...", &self.0[..end]),
+        }
+    }
+}
+
+/// Names with commas between them.
+struct List<'a>(&'a [&'static str]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_reaches_the_client_whole_and_on_one_line() {
+        let long = "\n\"\\".repeat(100);
+        let reasons = [
+            Reason::OwnVariables { names: crate::mutate::env::CONTAINER_CREDENTIALS.to_vec() },
+            Reason::RoleDiffers { carried: long.clone(), expected: long.clone() },
+            Reason::AnnotationUnused { key: long.clone(), text: long.clone(), expected: "true or false" },
+        ];
+        for reason in reasons {
+            let notice = Notice { container: Some("a".repeat(63)), reason };
+            let warning = notice.warning().unwrap();
+            assert!(warning.chars().count() <= Notice::LONGEST, "{warning}");
+            assert!(!warning.contains('\n'), "{warning}");
+        }
+    }
+
+    #[test]
+    fn every_reason_is_in_its_page() {
+        let page = include_str!("../../../docs/webhook.md");
+        let source = include_str!("notice.rs");
+        let labels: Vec<_> = source
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Self::")?.split_once(" => \""))
+            .collect();
+        assert_eq!(labels.len(), 11);
+        for (_, label) in labels {
+            let label = label.trim_end_matches("\",");
+            assert!(page.contains(&format!("`{label}`")), "docs/webhook.md does not name {label}");
+        }
+    }
+}
