@@ -54,6 +54,9 @@
 // Without `verify` the map is there, and not the cache of tokens that uses all of it.
 #![cfg_attr(not(feature = "verify"), allow(dead_code))]
 
+// Without `verify` the map is there, and not the cache of tokens that uses all of it.
+#![cfg_attr(not(feature = "verify"), allow(dead_code))]
+
 mod entry;
 mod flight;
 mod map;
