@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use pod_identity_webhook::account::{AccountSettings, Known, NamespaceSettings};
 use pod_identity_webhook::mutate::mutate;
 use pod_identity_webhook::pod::Pod;
+use pod_identity_webhook::review::Review;
 use pod_identity_webhook::settings::Settings;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -278,10 +279,14 @@ proptest! {
     }
 
     #[test]
-    fn no_json_panics(pod in any_json()) {
+    fn no_json_and_no_bytes_panic(pod in any_json(), bytes in prop::collection::vec(any::<u8>(), 0..64)) {
         if let Ok(pod) = Pod::parse(&pod.to_string()) {
             let known = Known { associated: true, ..Known::default() };
             let _ = mutate(&pod, &known, &settings(), 0);
         }
+        let _ = Review::parse(&bytes);
+        let question = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+            "uid": "x", "operation": "CREATE", "resource": {"resource": "pods"}, "object": pod}});
+        prop_assert!(Review::parse(question.to_string().as_bytes()).is_ok());
     }
 }

@@ -4,3 +4,4 @@
 mod apply; // a patch, applied by a library that is not ours
 mod fuzz; // any pod
 mod golden; // cases as files
+mod review; // question and answer

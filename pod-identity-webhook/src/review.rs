@@ -1,0 +1,223 @@
+//! An admission review: the API server's question about one object, and the answer to it.
+//!
+//! Read and written as raw JSON (`admission.k8s.io`, versions v1 and v1beta1, which differ in name only). Of the
+//! object no more is read than [`Pod`] holds, and nothing of it is sent back.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::mutate::Mutation;
+use crate::object::Object;
+use crate::pod::{InvalidPod, Pod};
+
+/// The most bytes of a review that are read. The API server takes objects of up to 3 MiB; the rest is for a
+/// request that was shorter in protobuf than it is in JSON.
+pub const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// Why a body is no review. There is no answer that the API server could match to its question, so HTTP 400 is
+/// the answer; the webhook's `failurePolicy` decides about the object.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReviewError {
+    /// It has more than [`MAX_BYTES`].
+    #[error("the body has more than {MAX_BYTES} bytes")]
+    TooLarge,
+    /// It is not JSON, or not of a review's shape, or says twice what is read.
+    #[error("the body is not an AdmissionReview: {0}")]
+    Json(String),
+    /// It is of another kind.
+    #[error("the body is {api_version:?} {kind:?}, not an AdmissionReview of admission.k8s.io/v1 or v1beta1")]
+    Kind {
+        /// Its `apiVersion`.
+        api_version: String,
+        /// Its `kind`.
+        kind: String,
+    },
+    /// It asks nothing, or in a way that cannot be answered.
+    #[error("the AdmissionReview has no request with a uid")]
+    NoRequest,
+}
+
+/// A question of the API server.
+#[derive(Debug, Clone)]
+pub struct Review<'a> {
+    api_version: Cow<'a, str>,
+    uid: Cow<'a, str>,
+    /// The namespace that the object is to be in. The object itself need not say it yet.
+    pub namespace: Cow<'a, str>,
+    /// Whether nothing may happen but the answer: the object will not be stored.
+    pub dry_run: bool,
+    /// What it is about.
+    pub subject: Subject<'a>,
+}
+
+/// What a review is about.
+#[derive(Debug, Clone)]
+pub enum Subject<'a> {
+    /// A pod that is about to be created.
+    Pod(Box<Pod<'a>>),
+    /// The same, in a form that cannot be read.
+    Unreadable(InvalidPod),
+    /// Anything else: a pod that there is already has its containers and volumes for life.
+    Other,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope<'a> {
+    #[serde(borrow, default)]
+    api_version: Cow<'a, str>,
+    #[serde(borrow, default)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    request: Option<Object<Request<'a>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Request<'a> {
+    #[serde(borrow, default)]
+    uid: Cow<'a, str>,
+    #[serde(borrow, default)]
+    resource: Object<Resource<'a>>,
+    #[serde(borrow)]
+    sub_resource: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    operation: Cow<'a, str>,
+    #[serde(borrow, default)]
+    namespace: Cow<'a, str>,
+    #[serde(borrow)]
+    object: Option<&'a RawValue>,
+    dry_run: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+struct Resource<'a> {
+    #[serde(borrow, default)]
+    group: Cow<'a, str>,
+    #[serde(borrow, default)]
+    resource: Cow<'a, str>,
+}
+
+impl Request<'_> {
+    fn is_pod_creation(&self) -> bool {
+        let whole = self.sub_resource.is_none_or(|name| matches!(name.get(), "\"\"" | "null"));
+        self.resource.group.is_empty()
+            && self.resource.resource == "pods"
+            && whole
+            && self.operation == "CREATE"
+    }
+}
+
+impl<'a> Review<'a> {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`ReviewError`] where it cannot be answered. A review whose pod cannot be read is none of these: see
+    /// [`Subject::Unreadable`].
+    pub fn parse(body: &'a [u8]) -> Result<Self, ReviewError> {
+        if body.len() > MAX_BYTES {
+            return Err(ReviewError::TooLarge);
+        }
+        let Object(envelope): Object<Envelope<'a>> =
+            serde_json::from_slice(body).map_err(|error| ReviewError::Json(error.to_string()))?;
+        let known = matches!(&*envelope.api_version, "admission.k8s.io/v1" | "admission.k8s.io/v1beta1");
+        if !known || envelope.kind != "AdmissionReview" {
+            return Err(ReviewError::Kind {
+                api_version: envelope.api_version.into_owned(),
+                kind: envelope.kind.into_owned(),
+            });
+        }
+        let Object(request) =
+            envelope.request.filter(|request| !request.uid.is_empty()).ok_or(ReviewError::NoRequest)?;
+        let subject = if request.is_pod_creation() {
+            let object = request.object.map_or("null", RawValue::get);
+            Pod::parse(object).map_or_else(Subject::Unreadable, |pod| Subject::Pod(Box::new(pod)))
+        } else {
+            Subject::Other
+        };
+        Ok(Self {
+            api_version: envelope.api_version,
+            uid: request.uid,
+            namespace: request.namespace,
+            dry_run: request.dry_run.unwrap_or_default(),
+            subject,
+        })
+    }
+
+    /// Lets the pod in with what is added to it.
+    pub fn allow(&self, mutation: &Mutation) -> Vec<u8> {
+        let patch = (!mutation.patch.is_empty()).then(|| BASE64_STANDARD.encode(json(&mutation.patch)));
+        self.answer(Response {
+            patch_type: patch.as_ref().map(|_| "JSONPatch"),
+            patch,
+            warnings: mutation.warnings().collect(),
+            ..self.allowed()
+        })
+    }
+
+    /// Lets the object in as it is, with a warning if there is anything to say.
+    pub fn allow_unchanged(&self, warning: Option<String>) -> Vec<u8> {
+        self.answer(Response { warnings: warning.into_iter().collect(), ..self.allowed() })
+    }
+
+    /// Keeps the object out, with HTTP 403 for whoever creates it.
+    pub fn refuse(&self, message: &str) -> Vec<u8> {
+        let status = Status { code: 403, reason: "Forbidden", message };
+        self.answer(Response { allowed: false, status: Some(status), ..self.allowed() })
+    }
+
+    fn allowed(&self) -> Response<'_> {
+        Response {
+            uid: &self.uid,
+            allowed: true,
+            status: None,
+            patch_type: None,
+            patch: None,
+            warnings: vec![],
+        }
+    }
+
+    fn answer(&self, response: Response<'_>) -> Vec<u8> {
+        let answer = Answer { api_version: &self.api_version, kind: "AdmissionReview", response };
+        json(&answer)
+    }
+}
+
+/// What is answered is texts and flags, nothing that JSON could not hold.
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer<'a> {
+    api_version: &'a str,
+    kind: &'static str,
+    response: Response<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Response<'a> {
+    uid: &'a str,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    code: u16,
+    reason: &'static str,
+    message: &'a str,
+}
