@@ -180,28 +180,34 @@ impl Round<'_> {
         let otherwise = |carried| Err(Reason::InjectedOtherwise { carried, wanted });
         match (wanted, of_agent, of_sts) {
             (Method::WebIdentity, _, Carried::Whole) => Ok(Some(wanted)),
-            // SDKs would take the user's keys to be meant, whichever way is injected beside them.
+            // The user's own counts, and no token is put beside it, not even for another way.
             (Method::WebIdentity, _, Carried::Own(names)) | (_, Carried::Own(names), _) => {
                 Err(Reason::OwnVariables { names })
             }
-            // On EKS associations are not seen: an account with a role for IRSA may well have one.
-            (Method::WebIdentity, Carried::Whole, _) if !own => Ok(Some(Method::PodIdentity)),
-            (Method::WebIdentity, Carried::Whole, _) => otherwise(Method::PodIdentity),
-            (_, Carried::Whole, _) => Ok(Some(wanted)),
+            // On EKS associations are not seen: an account with a role for IRSA may well have one, which counts
+            // first. But it does not give a container the role of its own that the pod asks for.
+            (_, Carried::Whole, _) => match env::method_of_agent(container, self.settings) {
+                carried if own && carried != wanted => otherwise(carried),
+                carried => Ok(Some(carried)),
+            },
             (_, _, Carried::Whole) => otherwise(Method::WebIdentity),
-            // The user's role for IRSA would win in every SDK; the account asks for this very role elsewhere.
+            // It would win in every SDK, and be asked for past the agent.
             (Method::ThroughAgent, _, Carried::Own(names)) => Err(Reason::OwnVariables { names }),
             (_, Carried::Nothing, _) => Ok(None),
         }
     }
 
+    /// Says if the container was injected for another role than it would be now.
     fn compare_role(&self, container: &Container<'_>, grant: &Grant, method: Method, done: &mut Done) {
-        if let (Grant::WebIdentity(role), Method::WebIdentity) = (grant, method) {
-            let carried = env::value(container, env::ROLE_ARN).unwrap_or_default();
-            if carried != env::literal(role.as_str()) {
-                let expected = role.as_str().to_owned();
-                done.say(container, Reason::RoleDiffers { carried: carried.to_owned(), expected });
-            }
+        let (variable, value, expected) = match grant {
+            Grant::WebIdentity(role) => (env::ROLE_ARN, role.as_str().to_owned(), role.as_str()),
+            Grant::ThroughAgent(role) => (env::FULL_URI, self.settings.role_uri(role), role.as_str()),
+            Grant::PodIdentity => return,
+        };
+        let carried = env::value(container, variable).unwrap_or_default();
+        if method == grant.method() && carried != env::literal(&value) {
+            let carried = carried.strip_prefix(&self.settings.roles_uri()).unwrap_or(carried).to_owned();
+            done.say(container, Reason::RoleDiffers { carried, expected: expected.to_owned() });
         }
     }
 

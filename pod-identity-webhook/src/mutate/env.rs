@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::grant::Grant;
+use super::grant::{Grant, Method};
 use super::volume;
 use crate::pod::Container;
 use crate::settings::{Settings, TokenProjection};
@@ -65,6 +65,15 @@ pub(super) fn container_credentials(
             .iter()
             .any(|token| leads_to_token(container, TOKEN_FILE, token));
     carried(container, &CONTAINER_CREDENTIALS, whole)
+}
+
+/// Which way it is for which a container has Pod Identity's variables.
+pub(super) fn method_of_agent(container: &Container<'_>, settings: &Settings) -> Method {
+    let asks_for_a_role = |uri: &str| uri.starts_with(&settings.roles_uri());
+    match value(container, FULL_URI) {
+        Some(uri) if asks_for_a_role(uri) => Method::ThroughAgent,
+        _ => Method::PodIdentity,
+    }
 }
 
 /// What a container has of IRSA's variables.

@@ -31,7 +31,7 @@ impl Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.container {
-            Some(name) => write!(f, "pod-identity: container {}: {}", Shown(name), self.reason),
+            Some(name) => write!(f, "pod-identity: container {}: {}", Shown(name, NAME), self.reason),
             None => write!(f, "pod-identity: {}", self.reason),
         }
     }
@@ -62,7 +62,7 @@ pub enum Reason {
         wanted: Method,
     },
     /// It was injected before, for another role than the account has now.
-    #[error("it has been given the role {} by somebody else; its account says {}", Shown(.carried), Shown(.expected))]
+    #[error("it has been given the role {} by somebody else; its account says {}", Shown(.carried, ROLE), Shown(.expected, ROLE))]
     RoleDiffers {
         /// The role it has.
         carried: String,
@@ -70,31 +70,31 @@ pub enum Reason {
         expected: String,
     },
     /// The token's place is taken. Two mounts at one path would have the API server refuse the pod.
-    #[error("it mounts another volume at {}, so nothing is injected", Shown(.path))]
+    #[error("it mounts another volume at {}, so nothing is injected", Shown(.path, NAME))]
     MountPathTaken {
         /// The place.
         path: String,
     },
     /// The pod has another volume of the token's name.
-    #[error("the pod's volume {} is not the token's, so nothing is injected", Shown(.volume))]
+    #[error("the pod's volume {} is not the token's, so nothing is injected", Shown(.volume, NAME))]
     VolumeNameTaken {
         /// The name.
         volume: String,
     },
     /// The role is no role's ARN. It is injected as it stands, for STS to refuse.
-    #[error("{} is not the ARN of an IAM role (arn:aws:iam::123456789012:role/name); STS will refuse it", Shown(.text))]
+    #[error("{} is not the ARN of an IAM role (arn:aws:iam::123456789012:role/name); STS will refuse it", Shown(.text, ROLE))]
     RoleInvalid {
         /// What it is.
         text: String,
     },
     /// A role is meant for a container that there is not.
-    #[error("the pod has no container {}, which an annotation gives a role", Shown(.name))]
+    #[error("the pod has no container {}, which an annotation gives a role", Shown(.name, NAME))]
     ContainerUnknown {
         /// Its name.
         name: String,
     },
     /// An annotation's value that means nothing.
-    #[error("the annotation {} is {}, not {expected}: not used", Shown(.key), Shown(.text))]
+    #[error("the annotation {} is {}, not {expected}: not used", Shown(.key, NAME), Shown(.text, NAME))]
     AnnotationUnused {
         /// The annotation.
         key: String,
@@ -162,12 +162,16 @@ impl Reason {
     }
 }
 
+/// How much of a name is shown, and of a role: its ARN is 31 characters and a name of up to 64, its path apart.
+const NAME: usize = 64;
+const ROLE: usize = 96;
+
 /// A text from outside: quoted, escaped, and short enough that what is said about it is still read.
-struct Shown<'a>(&'a str);
+struct Shown<'a>(&'a str, usize);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.char_indices().nth(64) {
+        match self.0.char_indices().nth(self.1) {
             None => write!(f, "{:?}", self.0),
             Some((end, _)) => write!(f, "{:?}...", &self.0[..end]),
         }
