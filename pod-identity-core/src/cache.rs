@@ -52,10 +52,8 @@
 #![cfg_attr(loom, allow(dead_code))] // what only the other tests use, which do not run then
 
 // Without `verify` the map is there, and not the cache of tokens that uses all of it.
-#![cfg_attr(not(feature = "verify"), allow(dead_code))]
 
 // Without `verify` the map is there, and not the cache of tokens that uses all of it.
-#![cfg_attr(not(feature = "verify"), allow(dead_code))]
 
 mod entry;
 mod flight;
