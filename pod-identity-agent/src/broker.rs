@@ -10,7 +10,7 @@ use pod_identity_core::credentials::SessionCredentials;
 use pod_identity_core::identity::WorkloadIdentity;
 use pod_identity_core::limit::Budgets;
 use pod_identity_core::source::{CredentialSource, SubjectCredentials};
-use pod_identity_core::token::{BearerToken, TokenError, claimed_identity};
+use pod_identity_core::token::{BearerToken, TokenDigest, TokenError, claimed_identity};
 use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::clock::Clock;
 use pod_identity_runtime::shutdown::Shutdown;
@@ -90,6 +90,12 @@ impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
         self.upstream.register(registry);
     }
 
+    /// The credentials that this leads to, if it is a token that is known and they are there.
+    pub fn cached(&self, token: &str) -> Option<Arc<Entry<Answer>>> {
+        self.forget_tokens_of_old_keys();
+        self.cache.hit(&TokenDigest::of_text(token.as_bytes()), self.clock.now())
+    }
+
     /// The credentials that a token of that peer leads to.
     ///
     /// # Errors
@@ -105,9 +111,7 @@ impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
     }
 
     async fn held(self: &Arc<Self>, token: &BearerToken, peer: IpAddr) -> Fetched {
-        if self.judge.keys_have_changed() {
-            self.cache.forget_tokens();
-        }
+        self.forget_tokens_of_old_keys();
         let mut denied = self.get(token, peer).await;
         if let Err(Denied::Token(refusal)) = &denied
             && self.judge.judges_again(refusal).await
@@ -119,6 +123,13 @@ impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
             Denied::Upstream(error) => error,
             Denied::GivenUp => Arc::new(ExchangeError::Unavailable("the call was given up".to_owned())),
         })
+    }
+
+    /// A token of a key that was withdrawn must not go on being known.
+    fn forget_tokens_of_old_keys(&self) {
+        if self.judge.keys_have_changed() {
+            self.cache.forget_tokens();
+        }
     }
 
     async fn get(

@@ -21,14 +21,24 @@ pub(super) async fn answer(
     headers: &HeaderMap,
     peer: IpAddr,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
-    let token = bearer_token(headers)?;
-    let entry = broker.credentials(&token, peer).await.map_err(|error| {
-        if let ExchangeError::SubjectMismatch { .. } = *error {
-            tracing::error!(%error, "EKS Auth answered for another service account; the credentials were thrown away");
+    let text = token_text(headers)?;
+    // What is known has been read and judged before: its digest is enough.
+    let entry = match broker.cached(text) {
+        Some(entry) => entry,
+        None => {
+            let token =
+                BearerToken::parse(text).map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+            broker.credentials(&token, peer).await.map_err(|error| refusal(&error))?
         }
-        Refusal::from(&*error)
-    })?;
+    };
     Ok(json_bytes(StatusCode::OK, Bytes::from_owner(Cached(entry))))
+}
+
+fn refusal(error: &ExchangeError) -> Refusal {
+    if let ExchangeError::SubjectMismatch { .. } = error {
+        tracing::error!(%error, "EKS Auth answered for another service account; the credentials were thrown away");
+    }
+    Refusal::from(error)
 }
 
 /// The cached JSON itself: sent without a copy, and overwritten once nobody sends it any more.
@@ -41,7 +51,7 @@ impl AsRef<[u8]> for Cached {
 }
 
 /// SDKs send the token as it is; some other clients put `Bearer ` before it.
-fn bearer_token(headers: &HeaderMap) -> Result<BearerToken, Refusal> {
+fn token_text(headers: &HeaderMap) -> Result<&str, Refusal> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return Err(Refusal::new(
@@ -49,14 +59,14 @@ fn bearer_token(headers: &HeaderMap) -> Result<BearerToken, Refusal> {
             "there is not exactly one Authorization header",
         ));
     };
-    let text = value
-        .to_str()
+    // Not `HeaderValue::to_str`, which looks at each byte: which of them a token may have is for the token
+    // to say.
+    let text = std::str::from_utf8(value.as_bytes())
         .map_err(|_| Refusal::new(ErrorCode::TokenMalformed, "the Authorization header is not text"))?;
-    let token = match text.split_once(' ') {
+    Ok(match text.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token,
         _ => text,
-    };
-    BearerToken::parse(token).map_err(|error| Refusal::new(error.code(), error.to_string()))
+    })
 }
 
 #[cfg(test)]
@@ -68,7 +78,8 @@ mod tests {
         for value in values {
             headers.append(AUTHORIZATION, value.parse().unwrap());
         }
-        bearer_token(&headers).map(|token| token.expose().to_owned()).map_err(|refusal| refusal.code)
+        let text = token_text(&headers).map_err(|refusal| refusal.code)?;
+        BearerToken::parse(text).map(|token| token.expose().to_owned()).map_err(|error| error.code())
     }
 
     #[test]

@@ -88,6 +88,12 @@ where
         Self(Arc::new(Inner { config, tokens: Tokens::for_about(config.capacity), sessions }))
     }
 
+    /// The credentials that a known token leads to, by its digest: all that most requests need. No lock is
+    /// taken, and nothing is copied. `None` says nothing about the token: [`begin`](Self::begin) does.
+    pub fn hit(&self, token: &TokenDigest, now: Now) -> Option<Arc<Entry<V>>> {
+        self.0.tokens.hit(token, now, self.serving(), self.0.config.renews)
+    }
+
     /// What a request with that token is to do.
     ///
     /// `verify` is asked only about a token that is not known: `Ok(Some(..))` gives its identity and
@@ -102,7 +108,7 @@ where
         verify: impl FnOnce() -> Result<Option<(K, SystemTime)>, R>,
     ) -> Result<Begin<K, V, E>, R> {
         let (tokens, digest) = (&self.0.tokens, TokenDigest::of(token));
-        if let Some(entry) = tokens.hit(&digest, now, self.serving(), self.0.config.renews) {
+        if let Some(entry) = self.hit(&digest, now) {
             return Ok(Begin::Hit(entry));
         }
         // Before it is known: a refused token is known no longer.
