@@ -2,7 +2,11 @@
 
 use std::fmt;
 
-use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
+use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::rsa::PublicKeyComponents;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+};
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 use serde::Deserialize;
@@ -38,7 +42,7 @@ pub struct KeySet {
 struct PublicKey {
     id: String,
     algorithm: Algorithm,
-    key: DecodingKey,
+    key: ParsedPublicKey,
 }
 
 /// A published key that no token can be verified with; kept so that a token that names it is
@@ -117,7 +121,7 @@ impl KeySet {
         let mut known = None;
         for key in self.keys.iter().filter(|key| key.id == key_id) {
             known = Some(key.algorithm);
-            if key.algorithm == algorithm && verifies(key, message, signature) {
+            if key.algorithm == algorithm && key.key.verify_sig(message, signature).is_ok() {
                 return Ok(());
             }
         }
@@ -136,14 +140,25 @@ impl KeySet {
     }
 }
 
-/// The provider is named, not looked up: the process-wide one panics where a program that embeds
-/// this crate also enables jsonwebtoken's other one.
-fn verifies(key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
-    (DEFAULT_PROVIDER.verifier_factory)(&key.algorithm, &key.key)
-        .is_ok_and(|verifier| verifier.verify(message, &signature.to_vec()).is_ok())
+/// The key as the cryptographic library keeps it. jsonwebtoken would make it anew for each token, which for
+/// RS256 takes as long as half of the verification (`cargo run --release -p benches -- verify`).
+fn parsed(algorithm: Algorithm, key: &DecodingKey) -> Option<ParsedPublicKey> {
+    let point = || key.try_get_as_bytes().ok();
+    match (algorithm, key.kind()) {
+        (Algorithm::RS256, DecodingKeyKind::RsaModulusExponent { n, e }) => {
+            // RFC 7518 §6.3.1.1 wants no zeros in front; some libraries write one, and it changes no number.
+            let number =
+                |bytes: &[u8]| bytes.iter().copied().skip_while(|byte| *byte == 0).collect::<Vec<_>>();
+            let der = PublicKeyComponents { n: number(n), e: number(e) }.as_der().ok()?;
+            ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, der.as_ref()).ok()
+        }
+        (Algorithm::ES256, _) => ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point()?).ok(),
+        (Algorithm::ES384, _) => ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point()?).ok(),
+        _ => None,
+    }
 }
 
-fn usable(jwk: &serde_json::Value) -> Result<(Algorithm, DecodingKey), String> {
+fn usable(jwk: &serde_json::Value) -> Result<(Algorithm, ParsedPublicKey), String> {
     let jwk: Jwk = serde::Deserialize::deserialize(jwk)
         .map_err(|error| format!("not a key of a known kind: {error}"))?;
     if jwk.common.key_id.as_deref().unwrap_or_default().is_empty() {
@@ -172,6 +187,7 @@ fn usable(jwk: &serde_json::Value) -> Result<(Algorithm, DecodingKey), String> {
     {
         return Err("an RSA key of less than 2048 bits".to_owned());
     }
+    let key = parsed(algorithm, &key).ok_or("its numbers are no public key")?;
     Ok((algorithm, key))
 }
 
