@@ -107,10 +107,16 @@ impl<K: Hash + Eq + Clone, T> ShardedMap<K, T> {
     pub(super) fn retain(&self, keep: impl Fn(&K, &T) -> bool) {
         for shard in &self.shards {
             shard.write(&self.len, |map| {
-                let mut kept = HashMap::with_hasher(map.hasher().clone());
-                let pairs = map.iter().filter(|(key, value)| keep(key, value));
-                kept.extend(pairs.map(|(key, value)| (key.clone(), value.clone())));
-                ((kept.len() != map.len()).then_some(kept), ())
+                let goes: Vec<&K> =
+                    map.iter().filter(|(key, value)| !keep(key, value)).map(|(key, _)| key).collect();
+                if goes.is_empty() {
+                    return (None, ());
+                }
+                let mut copy = map.clone();
+                for key in goes {
+                    copy.remove(key);
+                }
+                (Some(copy), ())
             });
         }
     }
