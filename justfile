@@ -40,6 +40,14 @@ interleavings:
 public-api:
     UPDATE_PUBLIC_API=1 cargo test --locked -p pod-identity-core --test public_api
 
+# Measurements as ratios, by name or `all` (see CONTRIBUTING.md).
+bench +names:
+    cargo run --release --locked -p benches -- {{names}}
+
+# Instructions of the hot path against the recorded ones; `just counts --write` records them.
+counts *args:
+    cargo run --release --locked -p benches --no-default-features --bin counts -- {{args}}
+
 # What has to pass before a change is merged.
 ci:
     ./.ci/run

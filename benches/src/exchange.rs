@@ -10,6 +10,7 @@ use std::time::Duration;
 use benches::signed::{Algorithm, SignedToken};
 use pod_identity_auth::app::App;
 use pod_identity_auth::config::{Config, SessionNaming};
+use pod_identity_auth::sessions::DEFAULT_CACHE;
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
 use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::shutdown::Shutdown;
@@ -39,7 +40,7 @@ pub(crate) fn run() -> Outcome {
     let mut number = 0;
     let mut whole = Vec::new();
     let mut exchange = || {
-        let round = || -> Result<f64, Box<dyn std::error::Error>> {
+        let mut round = || -> Result<f64, Box<dyn std::error::Error>> {
             // Each of another pod: nothing that was kept can help.
             let bodies: Vec<String> = (number..number + EXCHANGES as usize)
                 .map(|number| Ok(json!({"token": token(&issuer, &pod(number)?)?}).to_string()))
@@ -87,6 +88,7 @@ fn auth(issuer: &Issuer, pods: usize) -> Result<Served, Box<dyn std::error::Erro
             agent_auth: None,
             tls: None,
             session_naming: SessionNaming::Random,
+            session_cache: DEFAULT_CACHE,
             outbound: Outbound::default(),
         };
         let app = App::bind(config, sts::client()).await?;

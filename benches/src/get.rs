@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use pod_identity_agent::app::App;
+use pod_identity_agent::config::TokenKeys;
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
 use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
 use pod_identity_runtime::outbound::Outbound;
@@ -48,7 +49,7 @@ fn agent(jwks: Option<Vec<u8>>) -> Result<Served, Box<dyn std::error::Error>> {
         if let Some(jwks) = jwks {
             let file = directory.join("jwks");
             std::fs::write(&file, jwks)?;
-            config.issuer = Some(IssuerConfig {
+            config.keys = TokenKeys::Configured(IssuerConfig {
                 issuer: ISSUER.to_owned(),
                 keys: KeyLocation::File(file),
                 bearer_token_file: None,
@@ -71,7 +72,7 @@ fn compare(mode: &str, agent: Served, tokens: &[String]) -> Outcome {
     let mut failed = None;
     let (mut cpu, mut wall) = (Vec::new(), Vec::new());
     let mut measured = |served: &Served, load: &mut Load| -> (f64, f64) {
-        let round = || -> Result<_, Box<dyn std::error::Error>> {
+        let mut round = || -> Result<_, Box<dyn std::error::Error>> {
             let before = served.cpu()?;
             let took = load.send(REQUESTS)?;
             Ok((each(served.cpu()? - before, REQUESTS) / 1e3, each(took, REQUESTS) / 1e3))
@@ -82,7 +83,7 @@ fn compare(mode: &str, agent: Served, tokens: &[String]) -> Outcome {
         })
     };
     for round in 0..=ROUNDS {
-        let (a, b) = if round % 2 == 0 {
+        let (a, b) = if round.is_multiple_of(2) {
             let a = measured(&agent, &mut at_agent);
             (a, measured(&bare, &mut at_bare))
         } else {

@@ -11,7 +11,7 @@ use pod_identity_core::now::Now;
 use pod_identity_core::token::BearerToken;
 use zeroize::Zeroizing;
 
-use crate::signed::{Error, ISSUER, NOW};
+use crate::signed::{Error, ISSUER, valid_at};
 
 /// The length of a pod's token, about.
 pub const TOKEN_LENGTH: usize = 1200;
@@ -68,7 +68,7 @@ pub fn cache(capacity: usize, renews: bool) -> Cache {
 
 /// Some time.
 pub fn now() -> Now {
-    Now { wall: NOW, monotonic: Duration::from_secs(1000) }
+    Now { wall: valid_at(), monotonic: Duration::from_secs(1000) }
 }
 
 /// The token that an identity has after so many rotations.

@@ -20,8 +20,11 @@ use std::process::ExitCode;
 /// What a measurement comes to.
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
+/// A measurement.
+type Bench = fn() -> Outcome;
+
 /// The measurements: a name, what it compares, and the function.
-const BENCHES: [(&str, &str, fn() -> Outcome); 7] = [
+const BENCHES: [(&str, &str, Bench); 7] = [
     ("get", "a cached GET at the agent against a bare hyper server with the same answer", get::run),
     ("cache", "a hit in the cache, alone and beside a writer, against a map behind a mutex", map::run),
     ("rotation", "100,000 identities whose tokens all rotate: time and memory of each", rotation::run),

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use pod_identity_runtime::clock;
-
 /// The figures of some rounds, one for each.
 pub(crate) struct Figures(Vec<f64>);
 
@@ -38,9 +36,10 @@ impl Pairs {
         mut one: impl FnMut() -> f64,
         mut other: impl FnMut() -> f64,
     ) -> Self {
-        (one(), other());
+        one();
+        other();
         let round = |number: usize| {
-            if number % 2 == 0 {
+            if number.is_multiple_of(2) {
                 let first = one();
                 (first, other())
             } else {
@@ -81,13 +80,14 @@ pub(crate) fn aim(what: &str, figure: f64, at_most: f64) {
     println!("  aim: {what} at most {at_most}: {verdict} ({figure:.3})");
 }
 
-/// Nanoseconds for each of `times` calls.
+/// Nanoseconds for each of `times` calls: of this thread's CPU, so that who else is on the machine counts
+/// little.
 pub(crate) fn nanoseconds(times: u32, mut call: impl FnMut(u32)) -> f64 {
-    let started = clock::monotonic();
+    let started = thread_cpu();
     for number in 0..times {
         call(number);
     }
-    each(started.elapsed(), times)
+    each(thread_cpu().saturating_sub(started), times)
 }
 
 /// Nanoseconds for each of `times`.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+pub(crate) use benches::signed::ISSUER;
 use pod_identity_local::issuer::Issuer;
 use pod_identity_local::laptop::Workload;
 use pod_identity_runtime::clock;
 
-pub(crate) use benches::signed::ISSUER;
 /// A pod with names as long as names are.
 pub(crate) fn pod(number: usize) -> Result<Workload, Box<dyn std::error::Error>> {
     let account = format!("checkout-service-{number}");

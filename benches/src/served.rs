@@ -35,6 +35,8 @@ where
             while let Some(answer) = asked.recv().await {
                 let _ = answer.send(thread_cpu()); // whoever asked has gone with the process
             }
+            // Nobody will ask any more; the server goes on.
+            std::future::pending::<()>().await;
         });
     });
     let addresses = addresses.recv().map_err(|_| "a server did not start")??;

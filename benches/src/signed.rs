@@ -19,11 +19,12 @@ pub type Error = Box<dyn std::error::Error>;
 /// The issuer of the token.
 pub const ISSUER: &str = "https://oidc.pod-identity.test/bench";
 
-/// A time within the token's life.
-pub const NOW: SystemTime = match SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(1_800_000_000)) {
-    Some(now) => now,
-    None => SystemTime::UNIX_EPOCH,
-};
+/// A time at which the token holds.
+pub fn valid_at() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(VALID_AT)
+}
+
+const VALID_AT: u64 = 1_800_000_000;
 
 /// The two algorithms that Kubernetes signs with: RSA by default, ECDSA where it is told to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,9 @@ pub enum Algorithm {
     /// ECDSA on P-256, SHA-256.
     Es256,
 }
+
+/// Signs a message.
+type Sign = Box<dyn Fn(&[u8]) -> Result<Vec<u8>, Error>>;
 
 /// A token with all that belongs to it.
 #[derive(Debug)]
@@ -59,7 +63,7 @@ impl SignedToken {
     pub fn new(algorithm: Algorithm) -> Result<Self, Error> {
         let base64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let random = SystemRandom::new();
-        let (alg, jwk, sign): (_, Value, Box<dyn Fn(&[u8]) -> Result<Vec<u8>, Error>>) = match algorithm {
+        let (alg, jwk, sign): (_, Value, Sign) = match algorithm {
             Algorithm::Rs256 => {
                 let pair = RsaKeyPair::generate(KeySize::Rsa2048)?;
                 let public = PublicKeyComponents::<Vec<u8>>::from(pair.public_key());
@@ -127,7 +131,7 @@ impl Bare {
 
 /// The claims of a pod's token (kubernetes `pkg/serviceaccount/claims.go`).
 fn claims() -> Value {
-    let now = 1_800_000_000_u64;
+    let now = VALID_AT;
     json!({
         "aud": ["pods.eks.amazonaws.com"],
         "exp": now + 80_000,
