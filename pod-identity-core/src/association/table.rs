@@ -200,6 +200,8 @@ mod tests {
         assert_eq!(found("one", "cart", "shop"), Err(ErrorCode::AssociationNotFound));
         assert_eq!(found("three", "shop", "cart"), Err(ErrorCode::ClusterUnknown));
         assert_eq!(table.iter().count(), 3);
+        let clusters: std::collections::BTreeSet<_> = table.clusters().map(ClusterName::as_str).collect();
+        assert_eq!(clusters, ["one", "two"].into());
     }
 
     #[test]
