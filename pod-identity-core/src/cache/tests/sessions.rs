@@ -115,3 +115,22 @@ async fn leaders_that_are_dropped_again_and_again_end_the_wait() {
     assert!(matches!(given_up.await, Err(Denied::GivenUp)));
     assert_eq!(calls.load(Ordering::SeqCst), 3);
 }
+
+#[test]
+fn only_what_is_to_be_kept_is_kept() {
+    let (sessions, now) = (sessions(20), now(1000));
+    assert!(sessions.is_empty());
+    for key in [7, 8] {
+        lead_of(sessions.begin(&key, now)).0.complete(now, Ok(credentials(1, now)));
+    }
+    assert!(!sessions.is_empty());
+    sessions.retain(|key| *key == 7);
+    assert!(matches!(sessions.begin(&7, now), SlotBegin::Hit(_)));
+    assert!(matches!(sessions.begin(&8, now), SlotBegin::Lead(..)));
+}
+
+#[test]
+fn an_origin_has_a_name_for_logs_and_metrics() {
+    let names = [Origin::Fetched, Origin::Shared, Origin::Cached, Origin::Stale].map(Origin::as_str);
+    assert_eq!(names, ["fetched", "shared", "cached", "stale"]);
+}
