@@ -1,5 +1,8 @@
 //! An exchange at the auth service, the time at STS left out, against one verified signature: of all
 //! that the service does itself, no more should be felt than the cryptography.
+//!
+//! What the exchange takes is from the service's own metrics, and so by the clock on the wall, where the
+//! signature is counted in CPU time: it says something on a machine that does nothing else.
 
 mod sts;
 

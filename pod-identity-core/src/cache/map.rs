@@ -8,8 +8,8 @@ use std::sync::{Arc, PoisonError};
 use super::sync::{ArcSwap, AtomicUsize, Mutex, RandomState};
 
 /// How many pairs a part has when the map is full. A write copies a part, so this is what a write costs;
-/// among 100,000 identities in 64 parts it was some 1,600 pairs and 50 times the time
-/// (`cargo run --release -p benches -- rotation`).
+/// among 100,000 identities in 64 parts it would be some 1,600 pairs. Time of a write among 100,000 and
+/// among 2,000: `cargo run --release -p benches -- rotation`.
 const PAIRS_OF_A_SHARD: usize = 32;
 /// The fewest and the most parts: an empty one takes about a hundred bytes.
 const FEWEST_SHARDS: usize = 16;

@@ -140,8 +140,8 @@ impl KeySet {
     }
 }
 
-/// The key as the cryptographic library keeps it. jsonwebtoken would make it anew for each token, which for
-/// RS256 takes as long as half of the verification (`cargo run --release -p benches -- verify`).
+/// The key as the cryptographic library keeps it. jsonwebtoken would make it anew for each token
+/// (what a verification takes beside its signature: `cargo run --release -p benches -- verify`).
 fn parsed(algorithm: Algorithm, key: &DecodingKey) -> Option<ParsedPublicKey> {
     let point = || key.try_get_as_bytes().ok();
     match (algorithm, key.kind()) {
