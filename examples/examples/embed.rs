@@ -1,50 +1,61 @@
-//! A vendor's own credential service on pod-identity-core: its source, its HTTP server, core's rules.
+//! A vendor's own credential service on pod-identity-core: its source, its HTTP server, core's rules and cache.
 //! `cargo run -p examples --example embed -- ISSUER JWKS-FILE`, then, with a pod's token,
 //! `curl -H "Authorization: $(cat TOKEN-FILE)" http://127.0.0.1:8080/v1/credentials`
 #![allow(clippy::disallowed_methods)] // the clock is the vendor's
 
-use std::time::{Duration, Instant, SystemTime};
-use std::{convert::Infallible, sync::Arc, sync::LazyLock};
-
+use http_body_util::Full;
 use hyper::{Request, Response, body::Bytes, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pod_identity_core::cache::{CacheConfig, CredentialCache, Effect, Issued, Lead, Refusal};
+use pod_identity_core::source::{CredentialSource, SubjectCredentials};
 use pod_identity_core::token::{self, BearerToken, Expected, KeySet};
 use pod_identity_core::{credentials::SessionCredentials, identity::WorkloadIdentity, now::Now};
+use std::{error::Error, sync::Arc, sync::LazyLock, time::Duration, time::Instant, time::SystemTime};
 
 #[derive(Debug, thiserror::Error)]
 #[error("the vault is sealed")]
 struct Sealed;
-
 impl Refusal for Sealed {
     fn effect(&self) -> Effect {
         Effect::CannotAsk // what is cached stays
     }
 }
 
-/// The vendor's own way to credentials, for an identity that core has verified.
-async fn fetch(lead: Lead<WorkloadIdentity, SessionCredentials, Sealed>) {
-    let Some(identity) = lead.identity().cloned() else { return lead.complete(now(), Err(Sealed)) };
-    let (key, in_an_hour) = (format!("KEY-{}", identity.pod.name), now().wall + Duration::from_secs(3600));
-    let value = SessionCredentials::new(key, "made by the vault", "made by the vault", in_an_hour);
-    lead.complete(now(), Ok(Issued { token_expires_at: in_an_hour, identity, value }));
-}
-
-struct Service {
-    cache: CredentialCache<WorkloadIdentity, SessionCredentials, Sealed>,
-    keys: KeySet,
-    expected: Expected,
-}
-
-impl Service {
-    async fn answer(&self, request: Request<Incoming>) -> Result<Bytes, Box<dyn std::error::Error>> {
-        let header = request.headers().get("authorization").ok_or("no Authorization header")?;
-        let token = BearerToken::parse(header.to_str()?)?;
-        let verify = || token::verify(&token, &self.keys, &self.expected, now().wall);
-        let identity = || verify().map(|verified| Some((verified.identity, verified.expires_at)));
-        let entry = self.cache.get(&token, now, identity, |lead| drop(tokio::spawn(fetch(lead)))).await?;
-        Ok(Bytes::copy_from_slice(&entry.value().to_container_json()?))
+struct Vault;
+impl CredentialSource for Vault {
+    type Error = Sealed;
+    async fn exchange(&self, token: &BearerToken) -> Result<SubjectCredentials, Sealed> {
+        let (WorkloadIdentity { namespace, service_account, .. }, _) =
+            token::claimed_identity(token).map_err(|_| Sealed)?;
+        let in_an_hour = now().wall + Duration::from_secs(3600);
+        let credentials = SessionCredentials::new("KEY", "secret", "token", in_an_hour);
+        Ok(SubjectCredentials { namespace, service_account, credentials })
     }
+}
+type Service = (CredentialCache<WorkloadIdentity, SessionCredentials, Sealed>, KeySet, Expected);
+type Answer = hyper::http::Result<Response<Full<Bytes>>>;
+async fn fetch(lead: Lead<WorkloadIdentity, SessionCredentials, Sealed>) {
+    let answer = Vault.exchange(lead.token()).await.and_then(|answer| {
+        let (identity, token_expires_at) = token::claimed_identity(lead.token()).map_err(|_| Sealed)?;
+        Ok(Issued { identity, token_expires_at, value: answer.credentials })
+    });
+    lead.complete(now(), answer); // for the identity that was verified, or for nobody
+}
+
+async fn answer(service: &Service, request: Request<Incoming>) -> Result<Bytes, Box<dyn Error>> {
+    let (cache, keys, expected) = service;
+    let header = request.headers().get("authorization").ok_or("no Authorization header")?;
+    let token = BearerToken::parse(header.to_str()?)?;
+    let verify =
+        || token::verify(&token, keys, expected, now().wall).map(|v| Some((v.identity, v.expires_at)));
+    let entry = cache.get(&token, now, verify, |lead| drop(tokio::spawn(fetch(lead)))).await?;
+    Ok(Bytes::copy_from_slice(&entry.value().to_container_json()?))
+}
+
+async fn respond(service: Arc<Service>, request: Request<Incoming>) -> Answer {
+    let answer = answer(&service, request).await;
+    let (status, body) = answer.map_or_else(|error| (403, error.to_string().into()), |json| (200, json));
+    Response::builder().status(status).body(Full::new(body))
 }
 
 fn now() -> Now {
@@ -53,27 +64,17 @@ fn now() -> Now {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let (issuer, jwks) = args.next().zip(args.next()).ok_or("usage: embed ISSUER JWKS-FILE")?;
-    let keys = KeySet::from_jwks(&std::fs::read(jwks)?)?;
     let expected = Expected { issuer, audience: token::POD_IDENTITY_AUDIENCE.to_owned() };
-    let service = Arc::new(Service { cache: CredentialCache::new(CacheConfig::default()), keys, expected });
+    let keys = KeySet::from_jwks(&std::fs::read(jwks)?)?;
+    let service = Arc::new((CredentialCache::new(CacheConfig::default()), keys, expected));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+    let http = http1::Builder::new().timer(TokioTimer::new()).clone();
     loop {
         let (stream, service) = (listener.accept().await?.0, service.clone());
-        let answer = service_fn(move |request| respond(service.clone(), request));
-        tokio::spawn(
-            http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), answer),
-        );
+        let respond = service_fn(move |request| respond(service.clone(), request));
+        tokio::spawn(http.serve_connection(TokioIo::new(stream), respond));
     }
-}
-
-async fn respond(
-    service: Arc<Service>,
-    request: Request<Incoming>,
-) -> Result<Response<http_body_util::Full<Bytes>>, Infallible> {
-    let answer = service.answer(request).await;
-    let (status, body) = answer.map_or_else(|error| (403, error.to_string().into()), |json| (200, json));
-    Ok(Response::builder().status(status).body(body.into()).unwrap_or_default())
 }
