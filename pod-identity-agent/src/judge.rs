@@ -65,12 +65,12 @@ impl Judge {
 
     /// Judges a token that the cache does not know.
     pub(crate) fn judge(&self, token: &BearerToken) -> Result<Judgement, TokenError> {
-        let (claimed, _) = claimed_identity(token)?; // what is no pod's token is no call's worth
         let now = self.0.clock.now().wall;
+        // What is no pod's token is no call's worth.
         let verified = match &self.0.keys {
             Keys::Configured(keys) => keys.verify_now(token, POD_IDENTITY_AUDIENCE, now).map(Some)?,
-            Keys::Learned(learner) => learner.verify(token, &claimed.issuer, now)?,
-            Keys::None => None,
+            Keys::Learned(learner) => learner.verify(token, &claimed_identity(token)?.0.issuer, now)?,
+            Keys::None => claimed_identity(token).map(|_| None)?,
         };
         Ok(verified.map(|verified| (Arc::new(verified.identity), verified.expires_at)))
     }

@@ -3,6 +3,7 @@
 //! RFC 8259 leaves open what a repeated key means, and parsers differ: one reads the first value, one
 //! the last. Where identity or rights hang on it, a repeated key is refused.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -62,13 +63,12 @@ impl<'de> Visitor<'de> for Unique<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut seen = HashSet::new();
-        while let Some(key) = map.next_key::<String>()? {
-            if seen.contains(&key) {
-                *self.0 = Some(key);
+        let mut seen = Seen::default();
+        while let Some(key) = map.next_key_seed(Key)? {
+            if let Err(again) = seen.insert(key) {
+                *self.0 = Some(again.into_owned());
                 return Err(A::Error::custom("repeated key"));
             }
-            seen.insert(key);
             map.next_value_seed(Unique(self.0))?;
         }
         Ok(())
@@ -104,6 +104,58 @@ impl<'de> Visitor<'de> for Unique<'_> {
     }
 }
 
+/// The keys of an object so far. Most objects have few, which are compared faster than hashed; one with
+/// many must not cost the square of their number.
+#[derive(Default)]
+struct Seen<'de> {
+    few: Vec<Cow<'de, str>>,
+    many: HashSet<Cow<'de, str>>,
+}
+
+impl<'de> Seen<'de> {
+    const FEW: usize = 16;
+
+    /// Takes a key in; gives back one that is there already.
+    fn insert(&mut self, key: Cow<'de, str>) -> Result<(), Cow<'de, str>> {
+        if self.few.contains(&key) || self.many.contains(&key) {
+            return Err(key);
+        }
+        if self.few.len() < Self::FEW {
+            self.few.push(key);
+        } else {
+            self.many.insert(key);
+        }
+        Ok(())
+    }
+}
+
+/// A key, borrowed from the text where it stands there without escapes.
+struct Key;
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(key))
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(key.to_owned()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +170,21 @@ mod tests {
             );
         }
         assert!(from_slice::<serde_json::Value>(br#"{"a":{"a":1},"b":{"a":1}}"#).is_ok());
+    }
+
+    #[test]
+    fn a_repeated_key_is_refused_among_any_number() {
+        for count in [1, 15, 16, 17, 18, 100] {
+            for again in [0, count / 2, count - 1] {
+                let keys: Vec<String> = (0..count).map(|key| format!(r#""{key}":0"#)).collect();
+                let object = |keys: &[String]| format!("{{{}}}", keys.join(","));
+                let read = |json: &str| from_slice::<serde_json::Value>(json.as_bytes()).map(drop);
+                assert_eq!(read(&object(&keys)), Ok(()), "{count}");
+                let repeated = [&keys[..], &[format!(r#""{again}":0"#)]].concat();
+                let refused = Err(JsonError::DuplicateKey(again.to_string()));
+                assert_eq!(read(&object(&repeated)), refused, "{again} of {count}");
+            }
+        }
     }
 
     #[test]
