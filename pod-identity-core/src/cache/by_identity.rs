@@ -262,8 +262,8 @@ where
 
     /// Drops what has ended: tokens, refusals, and credentials that nobody fetches anew.
     pub fn sweep(&self, now: Now) {
-        self.0.tokens.sweep(now);
         self.0.sessions.sweep(now);
+        self.0.tokens.sweep(now);
     }
 
     #[cfg(test)]

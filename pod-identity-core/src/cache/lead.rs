@@ -86,7 +86,11 @@ where
                 // The entry, then the way to it, then those who wait.
                 let entry = slot.publish(Arc::new(Entry::new(issued.value, lead.begun(), now)));
                 let known = KnownToken { identity: issued.identity, expiry, slot };
-                tokens.remember(digest, known, generation);
+                // One that keys verified is known already, or was forgotten with its keys: then what an upstream
+                // says, which may have older keys, does not make it known again.
+                if unverified {
+                    tokens.remember(digest, known, generation);
+                }
                 ending(tokens, unverified, &digest, || lead.land(entry));
             }
             Err(error) => {

@@ -20,6 +20,13 @@ const GRACE: Duration = Duration::from_secs(15 * 60);
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// How long the upstream must go on saying that an identity has no role, where one answer may be wrong.
 const DOUBT: Duration = Duration::from_secs(30);
+/// How long, at most, nobody asks again for an identity without credentials after the upstream could not
+/// be asked: SDKs come back after a second or two, and should find out whether it can be now.
+const NOT_ASKED_AGAIN: Duration = Duration::from_secs(1);
+/// The most known tokens of one identity, those that hold longest. kubelet makes one at a time for each
+/// volume; whoever makes them by the thousand must not cost memory.
+#[cfg(feature = "verify")]
+const MOST_TOKENS: usize = 8;
 
 /// Credentials of one identity. A [`SessionCache`](super::SessionCache) is full of them, a provider
 /// has a single one.
@@ -54,6 +61,9 @@ struct State<V, E> {
     doubted_since: Option<Duration>,
     /// Taken out of its map: nothing is kept in it any more.
     retired: bool,
+    /// The tokens that are known to lead here, with their ends.
+    #[cfg(feature = "verify")]
+    tokens: Vec<(TokenDigest, Expiry)>,
 }
 
 /// What a request is to do.
@@ -91,6 +101,8 @@ impl<V: Expires, E: Refusal> Default for Slot<V, E> {
             pause: Duration::ZERO,
             doubted_since: None,
             retired: false,
+            #[cfg(feature = "verify")]
+            tokens: Vec::new(),
         };
         Self {
             entry: ArcSwapOption::empty(),
@@ -233,6 +245,19 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         }
     }
 
+    /// Takes note of a token that is known to lead here. There is room for a few: gives the one that is to be
+    /// forgotten, which may be this one.
+    #[cfg(feature = "verify")]
+    pub(super) fn admit(&self, token: TokenDigest, expiry: Expiry) -> Option<TokenDigest> {
+        let tokens = &mut self.lock().tokens;
+        if tokens.iter().any(|(known, _)| *known == token) {
+            return None;
+        }
+        tokens.push((token, expiry));
+        let ends_first = (0..tokens.len()).min_by_key(|index| tokens[*index].1.wall())?;
+        (tokens.len() > MOST_TOKENS).then(|| tokens.swap_remove(ends_first).0)
+    }
+
     /// Takes an entry in, unless the one that is there was fetched by a flight that began later; gives
     /// the one that is there then. What ends earlier counts too: an association may have become shorter.
     /// A slot that was taken out of its map keeps nothing: those who know it must not be served from it.
@@ -250,7 +275,7 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
     }
 
     /// Takes a failure in; gives its effect.
-    fn fail(&self, error: &Arc<E>, token: Option<TokenDigest>, now: Now) -> Effect {
+    fn fail(&self, error: &Arc<E>, token: Option<TokenDigest>, now: Now, margin: Duration) -> Effect {
         let mut state = self.lock();
         let effect = match error.effect() {
             Effect::DoubtsIdentity => {
@@ -270,7 +295,14 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         state.pause = now.monotonic + PAUSES.around(state.failures, random_fraction());
         if effect == Effect::RefusesIdentity {
             self.entry.store(None);
-            state.refusal = Some((error.clone(), state.pause));
+        }
+        // Where there is nothing to serve, each request would be a call.
+        if effect != Effect::RefusesToken && self.read(now, margin).is_none() {
+            let until = match error.effect() {
+                Effect::CannotAsk => state.pause.min(now.monotonic + NOT_ASKED_AGAIN),
+                _ => state.pause,
+            };
+            state.refusal = Some((error.clone(), until));
         }
         effect
     }
@@ -285,6 +317,11 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
 
     pub(super) fn last_asked(&self) -> Duration {
         Duration::from_millis(self.asked.load(Ordering::Relaxed))
+    }
+
+    #[cfg(feature = "verify")]
+    pub(super) fn is_retired(&self) -> bool {
+        self.lock().retired
     }
 
     pub(super) fn is_in_flight(&self) -> bool {
@@ -363,7 +400,7 @@ impl<V: Expires, E: Refusal> SlotLead<V, E> {
     /// Gives those who wait an error; one about the token only those who came with it. Where the upstream
     /// could not be asked, what was there before is better than an error.
     pub(super) fn fail(self, error: &Arc<E>, now: Now) {
-        let effect = self.slot.fail(error, self.token, now);
+        let effect = self.slot.fail(error, self.token, now, self.margin);
         let stale = self.slot.read(now, self.margin).filter(|_| effect == Effect::CannotAsk);
         let of_token = self.token.filter(|_| effect == Effect::RefusesToken);
         let landing = match stale {

@@ -11,6 +11,7 @@ use crate::token::{BearerToken, TokenDigest};
 mod model;
 mod sessions;
 mod threads;
+mod tokens;
 
 /// Credentials that say who made them, for whom and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -83,7 +83,7 @@ impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Tokens<K, V, E> {
         generation: u64,
     ) -> Arc<KnownToken<K, V, E>> {
         let known = Arc::new(known);
-        if self.generation() != generation {
+        if self.generation() != generation || !self.admit(token, &known) {
             return known;
         }
         self.known.insert(&token, known.clone());
@@ -97,7 +97,20 @@ impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Tokens<K, V, E> {
     /// Leads a known token to its identity's new slot; unless it has been forgotten meanwhile.
     pub(super) fn lead_to(&self, token: TokenDigest, old: &Arc<KnownToken<K, V, E>>, slot: Arc<Slot<V, E>>) {
         let known = KnownToken { identity: old.identity.clone(), expiry: old.expiry, slot };
-        self.known.replace(&token, old, Arc::new(known));
+        if self.admit(token, &known) {
+            self.known.replace(&token, old, Arc::new(known));
+        }
+    }
+
+    /// Whether there is room for one more token of that identity; another one may have to go for it.
+    fn admit(&self, token: TokenDigest, known: &KnownToken<K, V, E>) -> bool {
+        match known.slot.admit(token, known.expiry) {
+            Some(forgotten) => {
+                self.known.remove(&forgotten);
+                forgotten != token
+            }
+            None => true,
+        }
     }
 
     pub(super) fn forget(&self) {
@@ -127,8 +140,9 @@ impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Tokens<K, V, E> {
         Unverified(lock(&self.unverified))
     }
 
+    /// Drops what has ended, and the tokens whose way leads to nothing any more: they cost a call anyway.
     pub(super) fn sweep(&self, now: Now) {
-        self.known.retain(|_, known| !known.expiry.is_over(now, Duration::ZERO));
+        self.known.retain(|_, known| !known.expiry.is_over(now, Duration::ZERO) && !known.slot.is_retired());
         lock(&self.refused).retain(|_, (_, until)| now.monotonic < *until);
         lock(&self.unverified).retain(|_, slot| slot.is_in_flight());
     }

@@ -1,7 +1,7 @@
 //! The cache against a naive map, with arbitrary interleavings: the same answers, never two leaders of
 //! a key, nobody who waits forgotten.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 
@@ -63,6 +63,8 @@ struct Model {
     keys: u64,
     /// token → (identity, end by the wall, end by the monotonic clock)
     known: HashMap<u32, (u8, SystemTime, Duration)>,
+    /// Known tokens whose identity has been dropped since they were used last: a sweep forgets them.
+    orphans: HashSet<u32>,
     /// identity → (credentials, end by the monotonic clock, begin of the fetch)
     entries: HashMap<u8, (Credentials, Duration, Duration)>,
     /// When each identity that the cache keeps was asked for last.
@@ -103,6 +105,9 @@ impl Model {
         assert!(!known || !refused, "a refused token is known");
         if !known && keys && !refused {
             self.known.insert(number, (identity, token_end, self.now.monotonic + Duration::from_secs(3000)));
+        }
+        if !refused {
+            self.orphans.remove(&number);
         }
         let key = if self.knows(number) { Key::Identity(identity) } else { Key::Token(number) };
         if let (Key::Identity(_), false) = (key, refused) {
@@ -159,9 +164,14 @@ impl Model {
             assert!(younger, "{id} was evicted, which was asked for later than others");
         }
         for id in gone {
-            self.asked.remove(&id);
-            self.entries.remove(&id);
+            self.drop_identity(id);
         }
+    }
+
+    fn drop_identity(&mut self, identity: u8) {
+        self.asked.remove(&identity);
+        self.entries.remove(&identity);
+        self.orphans.extend((0..12).filter(|number| identity_of(*number) == identity));
     }
 
     fn take(&mut self, flight: prop::sample::Index) -> Option<Flight> {
@@ -183,8 +193,10 @@ impl Model {
         if !later && !matches!(key, Key::Forgotten(_)) {
             self.entries.insert(identity, (value, self.now.monotonic + Duration::from_secs(lifetime), begun));
         }
-        // What began under old keys proves nothing under the new ones.
-        if keys == self.keys {
+        // What began under old keys proves nothing under the new ones; and a token that is known, or was
+        // forgotten with its keys, is not made known by what an upstream says.
+        if keys == self.keys && matches!(key, Key::Token(_)) {
+            self.orphans.remove(&number);
             let end = self.now.monotonic + Duration::from_secs(3000);
             self.known.insert(number, (identity, token_expires_at, end));
         }
@@ -287,8 +299,7 @@ impl Model {
     /// Forgetting lets a new leader in beside one that is fetching; what that one brings is not kept.
     fn forget(&mut self, identity: u8) {
         self.cache.forget(&identity);
-        self.entries.remove(&identity);
-        self.asked.remove(&identity);
+        self.drop_identity(identity);
         self.serial += 1;
         let gone = Key::Forgotten(self.serial);
         let keys = self.flights.iter_mut().map(|(key, ..)| key);
@@ -310,9 +321,10 @@ impl Model {
             assert!(self.entry(identity).is_none(), "what is alive was swept");
             let fetched = self.flights.iter().any(|(of, ..)| *of == Key::Identity(identity));
             assert!(!fetched, "a flight was swept");
-            self.asked.remove(&identity);
-            self.entries.remove(&identity);
+            self.drop_identity(identity);
         }
+        let orphans = std::mem::take(&mut self.orphans);
+        self.known.retain(|number, _| !orphans.contains(number));
     }
 }
 
@@ -332,7 +344,7 @@ proptest! {
     fn the_cache_answers_as_a_naive_map_would(steps in steps(), capacity in prop::sample::select(vec![1, 2, 3, 1000])) {
         let now = Now { wall: UNIX_EPOCH + Duration::from_secs(1_000_000), monotonic: Duration::from_secs(5000) };
         let mut model = Model {
-            cache: cache(capacity), capacity, asked: HashMap::new(), now, serial: 0, keys: 0, known: HashMap::new(), entries: HashMap::new(),
+            cache: cache(capacity), capacity, asked: HashMap::new(), now, serial: 0, keys: 0, known: HashMap::new(), orphans: HashSet::new(), entries: HashMap::new(),
             flights: Vec::new(), waiting: Vec::new(),
         };
         for step in steps {

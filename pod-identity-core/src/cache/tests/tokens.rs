@@ -1,0 +1,64 @@
+//! Which tokens are known, for how long, and how many.
+
+use super::*;
+
+/// The number of calls that requests at these seconds cost, each answered with that effect.
+fn calls(cache: &Cache, effect: Effect, seconds: impl Iterator<Item = u64>) -> usize {
+    let lead = |second| match by_keys(cache, &token(1), 7, now(second)) {
+        Begin::Lead(lead, _) => Some((lead, second)),
+        _ => None,
+    };
+    seconds.filter_map(lead).map(|(lead, second)| lead.complete(now(second), Err(Refused(effect)))).count()
+}
+
+#[test]
+fn a_renewal_does_not_make_a_token_of_a_withdrawn_key_known_again() {
+    let cache = cache(10);
+    lead(by_keys(&cache, &token(1), 7, now(1000))).complete(now(1000), Ok(issued(7, now(1000), 3600)));
+    cache.forget_tokens();
+    let due = cache.due(now(3200)).pop().unwrap();
+    due.lead.complete(now(3200), Ok(issued(7, now(3200), 3600)));
+    assert!(cache.hit(&TokenDigest::of(&token(1)), now(3201)).is_none());
+    assert_eq!(
+        cache.begin(&token(1), now(3201), || Err("a key that was withdrawn")).unwrap_err(),
+        "a key that was withdrawn"
+    );
+    assert!(matches!(by_keys(&cache, &token(2), 7, now(3201)), Begin::Hit(_)), "the credentials stay");
+}
+
+#[test]
+fn tokens_go_with_the_identities_that_they_lead_to() {
+    let cache = cache(4);
+    for number in 0..200 {
+        let at = now(1000 + u64::from(number));
+        let identity = u8::try_from(number).unwrap();
+        lead(by_keys(&cache, &token(number), identity, at)).complete(at, Ok(issued(identity, at, 60)));
+    }
+    cache.sweep(now(5000));
+    assert_eq!((cache.len(), cache.tokens().sizes()), (0, (0, 0, 0)));
+}
+
+#[test]
+fn of_the_tokens_of_one_identity_those_that_hold_longest_are_known() {
+    let (cache, at) = (cache(10), now(1000));
+    let ends = |number: u32| at.wall + Duration::from_secs(10_000 + u64::from(number));
+    let begin =
+        |number: u32| cache.begin(&token(number), at, || Ok::<_, ()>(Some((7, ends(number))))).unwrap();
+    lead(begin(500)).complete(at, Ok(issued(7, at, 3600)));
+    for number in (0..1000).rev() {
+        assert!(matches!(begin(number), Begin::Hit(_)), "{number} is good, known or not");
+    }
+    let known = |number: &u32| cache.tokens().known(&TokenDigest::of(&token(*number)), at).is_some();
+    assert_eq!((0..1000).filter(known).collect::<Vec<_>>(), (992..1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn without_credentials_a_known_token_is_no_call_for_each_request() {
+    // Ten requests a second for half a minute, in whole seconds: the pauses are longer than a tenth.
+    let every_second = || (1000..1029).flat_map(|second| [second; 10]);
+    let away = calls(&cache(10), Effect::CannotAsk, every_second());
+    assert!((14..=29).contains(&away), "{away} calls");
+    let doubted = calls(&cache(10), Effect::DoubtsIdentity, every_second());
+    assert!((3..=7).contains(&doubted), "{doubted} calls");
+    assert_eq!(calls(&cache(10), Effect::CannotAsk, [1000, 1002].into_iter()), 2, "it is asked again soon");
+}
