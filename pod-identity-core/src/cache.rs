@@ -53,14 +53,11 @@
 
 // Without `verify` the map is there, and not the cache of tokens that uses all of it.
 
-// Without `verify` the map is there, and not the cache of tokens that uses all of it.
-
 mod entry;
 mod flight;
 mod map;
 mod sessions;
 mod slot;
-mod sync;
 #[cfg(feature = "verify")]
 mod by_identity;
 #[cfg(feature = "verify")]

@@ -99,3 +99,4 @@ pub mod backoff; // how long to pause before asking again
 pub mod error; // every code, whose fault it is, and its mend
 pub mod now; // the time, as an argument
 pub mod json; // JSON that says each thing once
+mod sync; // what threads share, so that loom can stand in for it

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
-use super::sync::{ArcSwap, AtomicUsize, Mutex, RandomState};
+use crate::sync::{ArcSwap, AtomicUsize, Mutex, RandomState, lock};
 
 /// How many pairs a part has when the map is full. A write copies a part, so this is what a write costs;
 /// among 100,000 identities in 64 parts it would be some 1,600 pairs. Time of a write among 100,000 and
@@ -164,7 +164,7 @@ impl<K, T> Shard<K, T> {
         len: &AtomicUsize,
         change: impl FnOnce(&HashMap<K, Arc<T>, RandomState>) -> (Option<HashMap<K, Arc<T>, RandomState>>, R),
     ) -> R {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = lock(&self.writing);
         let before = self.map.load_full();
         let (changed, result) = change(&before);
         if let Some(changed) = changed {

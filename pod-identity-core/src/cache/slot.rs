@@ -1,16 +1,16 @@
 //! One identity's credentials: an entry, when to renew it, and the flight that fetches it.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::flight::Landing;
-use super::sync::{ArcSwapOption, AtomicU64, Mutex, MutexGuard};
 use super::{Effect, Entry, Expires, Refusal, Serving, Waiter};
 use crate::backoff::{Backoff, random_fraction};
 use crate::now::{Expiry, Now};
+use crate::sync::{ArcSwapOption, AtomicU64, Mutex, MutexGuard, lock};
 use crate::token::{BearerToken, TokenDigest};
 
 /// How long after an entry's life an identity that nobody asked for is still renewed: an SDK that
@@ -363,7 +363,7 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<V, E>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
@@ -415,6 +415,6 @@ impl<V, E> Drop for SlotLead<V, E> {
     fn drop(&mut self) {
         // The end of every leader: completed, dropped, panicked, cancelled. The sender goes after this,
         // and with it the wait of whoever was not told anything.
-        self.slot.state.lock().unwrap_or_else(PoisonError::into_inner).flight = None;
+        lock(&self.slot.state).flight = None;
     }
 }

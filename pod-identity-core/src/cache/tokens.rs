@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::map::ShardedMap;
-use super::sync::{AtomicU64, Mutex, MutexGuard};
 use super::{Entry, Expires, Refusal, Serving, Slot};
 use crate::now::{Expiry, Now};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, lock};
 use crate::token::TokenDigest;
 
 /// The most refused tokens that are remembered. Beyond, none is until some have been forgotten: a
@@ -161,10 +161,6 @@ impl<V: Expires, E: Refusal> Unverified<'_, V, E> {
             self.0.remove(token);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,10 +1,17 @@
-//! What the cache shares between threads: the standard library's and arc-swap's, or, for the tests that
-//! try every order of steps (`--cfg loom`), loom's.
+//! What threads share: the standard library's and arc-swap's, or, for the tests that try every order of the
+//! cache's steps (`--cfg loom`), loom's.
 
 #[cfg(loom)]
-pub(super) use self::modelled::*;
+pub(crate) use self::modelled::*;
 #[cfg(not(loom))]
-pub(super) use self::real::*;
+pub(crate) use self::real::*;
+
+use std::sync::PoisonError;
+
+/// Takes a lock, also after a panic of somebody who held it: the end of one request must not be that of all.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 #[cfg(not(loom))]
 mod real {
@@ -56,11 +63,6 @@ mod modelled {
 
         pub(crate) fn store(&self, value: T) {
             *self.0.lock().unwrap() = value;
-        }
-
-        pub(crate) fn rcu(&self, change: impl Fn(&T) -> T) {
-            let mut value = self.0.lock().unwrap();
-            *value = change(&value);
         }
     }
 }
