@@ -48,8 +48,8 @@ pub struct Entry<V> {
 }
 
 impl<V: Expires> Entry<V> {
-    /// An entry of a value whose fetch began at `begun` and ended now. It is due for renewal at 45 to 55 % of its life:
-    /// SDKs fetch again when 5 to 15 minutes are left, Java's when 60 are, and should then find more.
+    /// An entry of a value whose fetch began at `begun` and ended now. It is due for renewal at 45 to 55 % of
+    /// its life: SDKs fetch again when 5 to 15 minutes are left, Java's when 60 are, and should then find more.
     pub(super) fn new(value: V, begun: Duration, now: Now) -> Self {
         let expiry = Expiry::at(value.expires_at(), now);
         let lifetime = expiry.left(now);
@@ -71,9 +71,10 @@ impl<V> Entry<V> {
 
     /// Whether it is served without asking the upstream.
     pub(super) fn is_fresh(&self, now: Now, serving: Serving) -> bool {
-        let stale_for = u32::from(100_u8.saturating_sub(serving.fresh_percent));
+        let stale_for = u128::from(100_u8.saturating_sub(serving.fresh_percent));
         let left = self.expiry.left(now);
-        left > serving.margin && left * 100 >= self.lifetime * stale_for
+        // As numbers, since an issuer may name an end that no product of a `Duration` holds.
+        left > serving.margin && left.as_nanos() * 100 >= self.lifetime.as_nanos() * stale_for
     }
 
     /// How long it lasted when it was fetched.
@@ -87,7 +88,7 @@ impl<V> Entry<V> {
     }
 
     /// Whether it should be renewed.
-    pub fn is_due(&self, now: Now) -> bool {
+    pub(super) fn is_due(&self, now: Now) -> bool {
         now.monotonic >= self.renew_at
     }
 }

@@ -219,7 +219,8 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         margin: Duration,
     ) -> Option<(BearerToken, SlotLead<V, E>)> {
         let entry = self.read(now, margin).filter(|entry| entry.is_due(now))?;
-        let wanted = now.monotonic.saturating_sub(self.last_asked()) <= entry.lifetime() + GRACE;
+        let idle = now.monotonic.saturating_sub(self.last_asked());
+        let wanted = idle <= entry.lifetime().saturating_add(GRACE);
         let newest = self.newest.load_full()?;
         if !wanted || newest.expiry.is_over(now, Duration::ZERO) {
             return None;

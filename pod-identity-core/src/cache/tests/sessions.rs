@@ -51,6 +51,17 @@ async fn a_session_is_served_while_it_is_fresh_and_fetched_anew_after_that() {
     assert!(matches!(waiter.wait().await, Waited::Value(entry) if entry.value().serial == 2));
 }
 
+#[test]
+fn the_share_that_is_fresh_is_exact_for_the_longest_life_that_a_time_can_name() {
+    let sessions = sessions(20);
+    let life = i64::MAX.unsigned_abs() - 1000; // seconds: `SystemTime` holds no later end
+    let end = now(1000).wall + Duration::from_secs(life);
+    let endless = Credentials { identity: 7, serial: 1, expires_at: end };
+    lead_of(sessions.begin(&7, now(1000))).0.complete(now(1000), Ok(endless));
+    assert!(matches!(sessions.begin(&7, now(1000 + life / 5)), SlotBegin::Hit(_)));
+    assert!(matches!(sessions.begin(&7, now(1000 + life / 5 + 1)), SlotBegin::Lead(..)));
+}
+
 #[tokio::test]
 async fn a_stale_session_is_served_to_its_margin_while_the_upstream_cannot_be_asked() {
     let sessions = sessions(20);
