@@ -180,11 +180,6 @@ impl AssumedRoleArn {
         &self.account
     }
 
-    /// The role's name. Its path is no part of the ARN.
-    pub fn role_name(&self) -> &str {
-        self.text.rsplit('/').nth(1).unwrap_or_default()
-    }
-
     /// The session's name.
     pub fn session_name(&self) -> &str {
         self.text.rsplit('/').next().unwrap_or_default()
@@ -299,7 +294,7 @@ mod tests {
         let session: AssumedRoleArn = role.session("eks-demo-cart-1").parse().unwrap();
         assert_eq!(session.as_str(), "arn:aws-cn:sts::111122223333:assumed-role/app/eks-demo-cart-1");
         assert_eq!((session.partition(), session.account()), (role.partition(), role.account()));
-        assert_eq!((session.role_name(), session.session_name()), ("app", "eks-demo-cart-1"));
+        assert_eq!(session.session_name(), "eks-demo-cart-1");
         for text in [
             "",
             "arn:aws:sts::111122223333:assumed-role/app",

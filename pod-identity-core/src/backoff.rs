@@ -32,7 +32,7 @@ impl Backoff {
     }
 
     /// The longest pause, before chance has its part.
-    pub const fn longest(&self) -> Duration {
+    pub(crate) const fn longest(&self) -> Duration {
         self.longest
     }
 
@@ -65,10 +65,10 @@ pub fn random_fraction() -> f64 {
 
 /// The longest `Retry-After` that is followed: a service that asks for more gets one call after it,
 /// and may ask again.
-pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
+pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// A `Retry-After` header in seconds (RFC 9110, section 10.2.3), at most [`LONGEST_RETRY_AFTER`]. The
-/// header's other form, a date, is not read: it means nothing where clocks differ.
+/// A `Retry-After` header in seconds (RFC 9110, section 10.2.3), at most 30 s. The header's other form, a
+/// date, is not read: it means nothing where clocks differ.
 pub fn retry_after(header: &str) -> Option<Duration> {
     let seconds = header.trim();
     let digits = !seconds.is_empty() && seconds.bytes().all(|byte| byte.is_ascii_digit());

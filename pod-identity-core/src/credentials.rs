@@ -29,6 +29,11 @@ pub struct SessionCredentials {
 #[error("{0} is missing")]
 pub struct MissingMember(pub &'static str);
 
+/// Credentials that the JSON for SDKs cannot hold: its times end with the year 9999 (RFC 3339).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the credentials cannot be written as JSON: {0}")]
+pub struct UnwritableCredentials(String);
+
 impl SessionCredentials {
     /// Credentials of a session whose account is not known.
     pub fn new(
@@ -81,9 +86,9 @@ impl SessionCredentials {
     /// provider*).
     ///
     /// # Errors
-    /// Where `expires_at` lies outside the years that RFC 3339 can write.
-    pub fn to_container_json(&self) -> Result<Zeroizing<Vec<u8>>, jiff::Error> {
-        let expires_at = jiff::Timestamp::try_from(self.expires_at)?;
+    /// [`UnwritableCredentials`] where `expires_at` lies outside the years that can be written.
+    pub fn to_container_json(&self) -> Result<Zeroizing<Vec<u8>>, UnwritableCredentials> {
+        let expires_at = jiff::Timestamp::try_from(self.expires_at).map_err(UnwritableCredentials::of)?;
         let body = ContainerCredentials {
             access_key_id: &self.access_key_id,
             secret_access_key: &self.secret_access_key,
@@ -94,9 +99,14 @@ impl SessionCredentials {
         // Room for all of it: a buffer that grows leaves copies of the secrets behind.
         let mut json =
             Zeroizing::new(Vec::with_capacity(512 + self.session_token.len() + self.secret_access_key.len()));
-        serde_json::to_writer(&mut *json, &body)
-            .map_err(|error| jiff::Error::from_args(format_args!("{error}")))?;
+        serde_json::to_writer(&mut *json, &body).map_err(UnwritableCredentials::of)?;
         Ok(json)
+    }
+}
+
+impl UnwritableCredentials {
+    fn of(error: impl fmt::Display) -> Self {
+        Self(error.to_string())
     }
 }
 
@@ -172,6 +182,20 @@ mod tests {
         assert_eq!(answer("a", "", "c", 1).unwrap_err(), MissingMember("secretAccessKey"));
         assert_eq!(answer("a", "b", "", 1).unwrap_err(), MissingMember("sessionToken"));
         assert_eq!(answer("a", "b", "c", 0).unwrap_err(), MissingMember("expiration"));
+    }
+
+    #[test]
+    fn an_end_that_cannot_be_written_is_an_error_without_secrets() {
+        let year_10000 = UNIX_EPOCH + Duration::from_secs(253_402_300_800);
+        let error = SessionCredentials { expires_at: year_10000, ..credentials() }.to_container_json();
+        let text = error.unwrap_err().to_string();
+        assert!(text.starts_with("the credentials cannot be written as JSON: "), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+        let last = SessionCredentials {
+            expires_at: UNIX_EPOCH + Duration::from_secs(253_402_207_200),
+            ..credentials()
+        };
+        assert!(last.to_container_json().unwrap().ends_with(br#""Expiration":"9999-12-30T22:00:00Z"}"#));
     }
 
     #[test]

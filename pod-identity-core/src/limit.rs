@@ -8,7 +8,7 @@
 //! place   of its peer: how many may wait; beyond, it is refused at once ([`Crowded`])
 //! call    one of those that may be under way, all together; for a token that nobody has
 //!         accepted, a credit of its peer too
-//! turn    none to wait for, until the upstream asks for fewer calls ([`AdaptiveRate`])
+//! turn    none to wait for, until the upstream asks for fewer calls
 //! ```
 //!
 //! A token that nobody has accepted takes a credit of its peer for as long as its call lasts, and two
@@ -60,4 +60,3 @@ mod tests;
 
 pub use budgets::{Budgets, Share};
 pub use calls::{Call, Crowded, Held, Limits, Peer, Place, Renewal, Throttled};
-pub use rate::{AdaptiveRate, Turn};

@@ -213,7 +213,8 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
     }
 
     /// The right to renew the entry ahead of its end, where that is due, with the token to do it with.
-    pub fn begin_renewal(
+    #[cfg_attr(not(feature = "verify"), allow(dead_code))] // the map alone knows no tokens
+    pub(super) fn begin_renewal(
         self: &Arc<Self>,
         now: Now,
         margin: Duration,
@@ -234,7 +235,8 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
     }
 
     /// Keeps a token for renewals, if it holds longer than the one that is kept.
-    pub fn keep_newest(&self, token: &BearerToken, digest: TokenDigest, expiry: Expiry) {
+    #[cfg_attr(not(feature = "verify"), allow(dead_code))] // the map alone knows no tokens
+    pub(super) fn keep_newest(&self, token: &BearerToken, digest: TokenDigest, expiry: Expiry) {
         let newer = |kept: &Option<Arc<NewestToken>>| {
             kept.as_ref().is_none_or(|kept| kept.expiry.wall() < expiry.wall())
         };

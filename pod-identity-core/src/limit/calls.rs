@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
+use super::Budgets;
 use super::pace::{Pace, renewals_per_second};
-use super::{AdaptiveRate, Budgets, Turn};
+use super::rate::{AdaptiveRate, Turn};
 use crate::cache::Effect;
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, lock};
 
@@ -162,8 +163,12 @@ impl Limits {
         (paced && self.rate().turn(now) == Turn::Now).then_some(Renewal { began: now, _permit: permit })
     }
 
-    /// Takes in that the upstream answered a call with a demand for fewer, see
-    /// [`AdaptiveRate::throttled`].
+    /// Takes in that the upstream answered a call with a demand for fewer, and perhaps with a
+    /// `Retry-After`, which is waited for up to 30 s. `began` is when that call had its turn.
+    ///
+    /// Then half as many calls may begin in a second as began in one before, but not less than three nor
+    /// more than 32. From there it is one a second more each second, up to 64, which limit nothing any
+    /// more. One burst of such answers counts once.
     pub fn throttled(&self, began: Duration, retry_after: Option<Duration>, now: Duration) {
         self.rate().throttled(began, retry_after, now);
     }

@@ -13,7 +13,7 @@ use crate::backoff::LONGEST_RETRY_AFTER;
 ///
 /// One burst halves it once: an answer to a call that began before the last halving says nothing new.
 #[derive(Debug, Clone, Default)]
-pub struct AdaptiveRate {
+pub(super) struct AdaptiveRate {
     limit: Option<Limit>,
     /// When the rate was halved last.
     halved_at: Option<Duration>,
@@ -24,7 +24,7 @@ pub struct AdaptiveRate {
 
 /// When a call may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub(super) enum Turn {
     /// Now; it is counted.
     Now,
     /// Not before this time of the monotonic clock. Ask again then.
@@ -43,12 +43,12 @@ struct Limit {
 impl AdaptiveRate {
     /// The lowest rate, in calls a second: a node's share must not fall to nothing while pods wait, and
     /// it is what AWS's agent spends on renewals.
-    pub const FLOOR: f64 = 3.0;
+    pub(super) const FLOOR: f64 = 3.0;
     /// The rate that limits nothing any more: as many calls a second as may be under way at once.
-    pub const CEILING: f64 = 64.0;
+    pub(super) const CEILING: f64 = 64.0;
 
     /// Whether a call may begin.
-    pub fn turn(&mut self, now: Duration) -> Turn {
+    pub(super) fn turn(&mut self, now: Duration) -> Turn {
         if now < self.not_before {
             return Turn::At(self.not_before);
         }
@@ -66,7 +66,7 @@ impl AdaptiveRate {
 
     /// Takes in that the upstream answered a call with a demand for fewer, and perhaps with a
     /// `Retry-After`. `began` is when that call had its turn.
-    pub fn throttled(&mut self, began: Duration, retry_after: Option<Duration>, now: Duration) {
+    pub(super) fn throttled(&mut self, began: Duration, retry_after: Option<Duration>, now: Duration) {
         let pause = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
         self.not_before = self.not_before.max(now + pause);
         let rate = self.limit(now).unwrap_or_else(|| self.recent.in_a_second(now));
@@ -82,7 +82,7 @@ impl AdaptiveRate {
     }
 
     /// Calls a second; `None` where nothing limits them.
-    pub fn limit(&self, now: Duration) -> Option<f64> {
+    pub(super) fn limit(&self, now: Duration) -> Option<f64> {
         let limit = self.limit?;
         let rate = limit.rate + now.saturating_sub(limit.since).as_secs_f64();
         (rate < Self::CEILING).then_some(rate)

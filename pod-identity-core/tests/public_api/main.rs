@@ -14,7 +14,7 @@ const FORMAT: u64 = 57;
 
 /// Whose items may stand in the core's signatures: whoever embeds the core has to do with them too. No
 /// HTTP library, no Kubernetes client and no AWS SDK is among them.
-const KNOWN: [&str; 7] = ["alloc", "core", "jiff", "pod_identity_core", "serde_core", "std", "zeroize"];
+const KNOWN: [&str; 6] = ["alloc", "core", "pod_identity_core", "serde_core", "std", "zeroize"];
 
 fn list() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("public-api.txt")
@@ -52,16 +52,19 @@ fn public_items(json: PathBuf) -> String {
         .build()
         .unwrap();
     let mut list = String::new();
-    let mut of_trait = false;
+    let mut implemented_for = None;
     for item in api.items() {
         let line = item.to_string();
         if line.starts_with("impl") {
-            of_trait = line.contains(" for ");
-        } else if !line.starts_with("pub fn ") && !line.starts_with("pub type ") {
-            of_trait = false;
+            let type_and_bounds = line.split_once(" for ").map(|(_, after)| after);
+            let type_alone = type_and_bounds.and_then(|text| text.split(" where ").next());
+            implemented_for = type_alone.map(|name| format!("{name}::"));
         }
+        // A free function may come next in the list: its path goes through no type.
+        let path = line.split('(').next().filter(|path| path.starts_with("pub fn "));
+        let of_trait = path.zip(implemented_for.as_ref()).is_some_and(|(path, of)| path.contains(of));
         // That a type may stand in a pattern (StructuralPartialEq) comes with PartialEq.
-        if !(of_trait && line.starts_with("pub fn ") || line.contains("StructuralPartialEq")) {
+        if !(of_trait || line.contains("StructuralPartialEq")) {
             list.push_str(&line);
             list.push('\n');
         }
