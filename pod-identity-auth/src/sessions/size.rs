@@ -1,6 +1,6 @@
 //! Associations whose sessions STS will likely find too large, told when they are read.
 
-use pod_identity_core::association::AssociationTable;
+use pod_identity_core::association::{Association, AssociationTable};
 use pod_identity_core::identity::{Pod, WorkloadIdentity};
 use pod_identity_core::session::{SessionName, SessionPlan};
 
@@ -39,10 +39,12 @@ pub(crate) fn warn_of_large_sessions(table: &AssociationTable) {
 
 /// A pod of an association as a Deployment of the service account's name would have it: pods are not known
 /// before they come.
-fn typical_pod(association: &pod_identity_core::association::Association) -> Option<WorkloadIdentity> {
+fn typical_pod(association: &Association) -> Option<WorkloadIdentity> {
     // Generated names are cut to 63 characters (kubernetes `names.SimpleNameGenerator`).
     let account = association.service_account.as_str();
-    let name = format!("{}{GENERATED}", &account[..account.len().min(63 - GENERATED.len())]);
+    let base = &account[..account.len().min(63 - GENERATED.len())];
+    // A cut may leave a name that ends with a label's end, where no `-` may follow.
+    let name = format!("{}{GENERATED}", base.trim_end_matches(['.', '-']));
     let uid = "00000000-0000-0000-0000-000000000000";
     Some(WorkloadIdentity {
         issuer: String::new(),
@@ -51,4 +53,28 @@ fn typical_pod(association: &pod_identity_core::association::Association) -> Opt
         service_account_uid: uid.parse().ok()?,
         pod: Pod { name: name.parse().ok()?, uid: uid.parse().ok()? },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_service_account_has_a_typical_pod_wherever_its_name_is_cut() {
+        for separator in [".", "-", "--"] {
+            for before in 1..60 {
+                let account = format!("{}{separator}{}", "a".repeat(before), "b".repeat(60));
+                let association = Association::new(
+                    "a-0123456789abcdefg".parse().unwrap(),
+                    "shop".parse().unwrap(),
+                    account.parse().unwrap(),
+                    "arn:aws:iam::111122223333:role/app".parse().unwrap(),
+                );
+                let pod = typical_pod(&association).map(|identity| identity.pod.name);
+                let name = pod.as_ref().map_or("", |name| name.as_str());
+                let whole = name.ends_with(GENERATED) && (61..=63).contains(&name.len());
+                assert!(whole, "{account}: {name:?}");
+            }
+        }
+    }
 }
