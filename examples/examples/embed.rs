@@ -6,9 +6,9 @@
 use http_body_util::Full;
 use hyper::{Request, Response, body::Bytes, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use pod_identity_core::cache::{CacheConfig, CredentialCache, Effect, Issued, Lead, Refusal};
+use pod_identity_core::cache::{CacheConfig, CredentialCache, Denied, Effect, Issued, Lead, Refusal};
 use pod_identity_core::source::{CredentialSource, SubjectCredentials};
-use pod_identity_core::token::{self, BearerToken, Expected, KeySet};
+use pod_identity_core::token::{self, BearerToken, Expected, KeySet, verify};
 use pod_identity_core::{credentials::SessionCredentials, identity::WorkloadIdentity, now::Now};
 use std::{error::Error, sync::Arc, sync::LazyLock, time::Duration, time::Instant, time::SystemTime};
 
@@ -25,11 +25,10 @@ struct Vault;
 impl CredentialSource for Vault {
     type Error = Sealed;
     async fn exchange(&self, token: &BearerToken) -> Result<SubjectCredentials, Sealed> {
-        let (WorkloadIdentity { namespace, service_account, .. }, _) =
-            token::claimed_identity(token).map_err(|_| Sealed)?;
+        let (pod, _) = token::claimed_identity(token).map_err(|_| Sealed)?;
         let in_an_hour = now().wall + Duration::from_secs(3600);
         let credentials = SessionCredentials::new("KEY", "secret", "token", in_an_hour);
-        Ok(SubjectCredentials { namespace, service_account, credentials })
+        Ok(SubjectCredentials { namespace: pod.namespace, service_account: pod.service_account, credentials })
     }
 }
 type Service = (CredentialCache<WorkloadIdentity, SessionCredentials, Sealed>, KeySet, Expected);
@@ -42,19 +41,20 @@ async fn fetch(lead: Lead<WorkloadIdentity, SessionCredentials, Sealed>) {
     lead.complete(now(), answer); // for the identity that was verified, or for nobody
 }
 
-async fn answer(service: &Service, request: Request<Incoming>) -> Result<Bytes, Box<dyn Error>> {
+async fn answer(service: &Service, request: Request<Incoming>) -> Result<(u16, Bytes), Box<dyn Error>> {
     let (cache, keys, expected) = service;
     let header = request.headers().get("authorization").ok_or("no Authorization header")?;
     let token = BearerToken::parse(header.to_str()?)?;
-    let verify =
-        || token::verify(&token, keys, expected, now().wall).map(|v| Some((v.identity, v.expires_at)));
-    let entry = cache.get(&token, now, verify, |lead| drop(tokio::spawn(fetch(lead)))).await?;
-    Ok(Bytes::copy_from_slice(&entry.value().to_container_json()?))
+    let judge = || verify(&token, keys, expected, now().wall).map(|v| Some((v.identity, v.expires_at)));
+    match cache.get(&token, now, judge, |lead| drop(tokio::spawn(fetch(lead)))).await {
+        Ok(entry) => Ok((200, Bytes::copy_from_slice(&entry.value().to_container_json()?))),
+        Err(Denied::Token(error)) => Err(error.into()),
+        Err(denied) => Ok((503, denied.to_string().into())), // may pass by itself: SDKs ask again
+    }
 }
 
 async fn respond(service: Arc<Service>, request: Request<Incoming>) -> Answer {
-    let answer = answer(&service, request).await;
-    let (status, body) = answer.map_or_else(|error| (403, error.to_string().into()), |json| (200, json));
+    let (status, body) = answer(&service, request).await.unwrap_or_else(|e| (403, e.to_string().into()));
     Response::builder().status(status).body(Full::new(body))
 }
 
