@@ -21,12 +21,21 @@ pub(crate) fn heed(readiness: &Readiness, error: Option<&ExchangeError>) {
         Some(error @ ExchangeError::NoCredentials(_)) => {
             readiness.unmet(OWN_CREDENTIALS_CONDITION, error.to_string());
         }
-        Some(error @ ExchangeError::Refused { code, .. }) => match code {
+        Some(error @ ExchangeError::Refused { code, by_own_service, .. }) => match code {
             ErrorCode::CallerRefused => readiness.unmet(OWN_CREDENTIALS_CONDITION, error.to_string()),
             // Whoever is told so of a pod has been let in.
             ErrorCode::AssociationNotFound | ErrorCode::TokenExpired | ErrorCode::TokenRefused => {
                 readiness.met(OWN_CREDENTIALS_CONDITION);
             }
+            // Our own service says these before it knows who calls, or of the agent's own token too.
+            ErrorCode::NotFound
+            | ErrorCode::RequestMalformed
+            | ErrorCode::RequestTooLarge
+            | ErrorCode::TokenKeyUnknown
+            | ErrorCode::NodeMismatch
+            | ErrorCode::Internal => {}
+            // All else it says of a pod, of a role or of STS, once it has let the agent in.
+            _ if *by_own_service => readiness.met(OWN_CREDENTIALS_CONDITION),
             _ => {}
         },
         Some(_) => {}

@@ -68,6 +68,34 @@ async fn an_agent_whose_key_is_refused_is_not_ready_and_one_whose_pods_are_is() 
 }
 
 #[tokio::test]
+async fn what_our_own_service_says_of_a_pod_shows_that_it_lets_the_agent_in() {
+    for (code, ready_then) in [
+        ("role_trust_refused", 200),
+        ("session_refused", 200),
+        ("own_credentials", 200),
+        ("throttled", 200),
+        ("cluster_unknown", 200),
+        // These may be about the agent itself.
+        ("caller_refused", 503),
+        ("token_key_unknown", 503),
+        ("node_mismatch", 503),
+        ("request_malformed", 503),
+    ] {
+        let own = fake_eks_auth(Behaviour::OwnServiceSays(400, "AccessDeniedException", code)).await;
+        let config = config(own.address, &[LOOPBACK]);
+        let AgentAuth::Token { file } = config.eks_auth.agent_auth.clone() else { panic!() };
+        std::fs::remove_file(&file).unwrap();
+        let (agent, admin) = serve(config).await;
+        assert_ne!(credentials(agent, &token()).await.status, 200);
+        assert_eq!(ready(admin).await.0, 503, "it has nothing to prove itself with");
+
+        std::fs::write(&file, "agents.own.token").unwrap();
+        assert_eq!(check_refusal(&credentials(agent, &token()).await), code);
+        assert_eq!(ready(admin).await.0, ready_then, "{code}");
+    }
+}
+
+#[tokio::test]
 async fn configured_keys_must_have_been_had_once() {
     let (eks_auth, directory) = (fake_eks_auth(Behaviour::Hangs).await, tempfile::tempdir().unwrap());
     let file = directory.path().join("jwks.json");
