@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use pod_identity_core::cache::{CacheConfig, CredentialCache, Denied, Entry, Expires, Issued, Lead};
@@ -65,8 +64,6 @@ pub struct Broker<S = EksAuth> {
     source: S,
     judge: Judge,
     upstream: Upstream,
-    /// The shortest life of what was fetched, in milliseconds: renewals must keep up with it.
-    shortest_life: AtomicU64,
     readiness: Readiness,
     clock: Clock,
 }
@@ -82,7 +79,7 @@ impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
         clock: Clock,
     ) -> Self {
         let (cache, upstream) = (Cache::new(config), Upstream::new(budgets, clock.clone()));
-        Self { cache, source, judge, upstream, shortest_life: AtomicU64::new(u64::MAX), readiness, clock }
+        Self { cache, source, judge, upstream, readiness, clock }
     }
 
     /// Registers the metrics of calls to EKS Auth and of renewals.
@@ -170,9 +167,6 @@ impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
             access_key_id = issued.credentials.access_key_id,
             "credentials fetched"
         );
-        let life = issued.credentials.expires_at.duration_since(self.clock.now().wall).unwrap_or_default();
-        let milliseconds = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
-        self.shortest_life.fetch_min(milliseconds, Ordering::Relaxed);
         Ok(Issued {
             identity: Arc::new(identity),
             token_expires_at,
@@ -204,10 +198,13 @@ impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
             }
         }
     }
+
     /// Begins as many renewals as there is room for; what is left is due again in a second.
     fn renew_what_is_due(self: &Arc<Self>) {
-        let life = Duration::from_millis(self.shortest_life.load(Ordering::Relaxed));
-        for due in self.cache.due(self.clock.now()) {
+        let due = self.cache.due(self.clock.now());
+        // Of what is due now: a session that was short once must not set the pace of the others for good.
+        let Some(life) = due.iter().map(|due| due.lifetime).min() else { return };
+        for due in due {
             let Some(renewal) = self.upstream.renewal(self.cache.len(), life) else { return };
             let broker = self.clone();
             tokio::spawn(async move {

@@ -9,6 +9,7 @@ mod junk;
 mod keys;
 mod outage;
 mod readiness;
+mod renewals;
 mod requests;
 mod upstream;
 mod wire;

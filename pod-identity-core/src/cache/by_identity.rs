@@ -65,6 +65,8 @@ pub enum Begin<K: Hash + Eq + Clone, V, E> {
 pub struct Due<K: Hash + Eq + Clone, V, E> {
     /// Whose they are.
     pub identity: K,
+    /// How long they lasted when they were fetched: renewals must keep up with it.
+    pub lifetime: Duration,
     /// The right to renew them.
     pub lead: Lead<K, V, E>,
 }
@@ -234,15 +236,16 @@ where
 
     /// The identities whose credentials should be renewed now: past about half of their life, asked for
     /// within that life and 15 minutes more (an SDK comes back shortly before the end), whose newest
-    /// token still holds, and that nobody is fetching. Whoever gets a [`Due`] fetches and completes it, at a pace of its own.
+    /// token still holds, and that nobody is fetching. Whoever gets a [`Due`] fetches and completes it, at a
+    /// pace of its own, or drops it: then it is due again.
     pub fn due(&self, now: Now) -> Vec<Due<K, V, E>> {
         let mut due = Vec::new();
         let generation = self.0.tokens.generation();
         self.0.sessions.for_each(|identity, slot| {
-            if let Some((token, lead)) = slot.begin_renewal(now, self.0.config.margin) {
+            if let Some((token, lifetime, lead)) = slot.begin_renewal(now, self.0.config.margin) {
                 let digest = TokenDigest::of(&token);
                 let lead = Lead::new(self.clone(), lead, token, digest, Some(identity.clone()), generation);
-                due.push(Due { identity: identity.clone(), lead });
+                due.push(Due { identity: identity.clone(), lifetime, lead });
             }
         });
         due

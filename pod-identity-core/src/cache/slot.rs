@@ -212,13 +212,14 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         SlotLead { slot: self.clone(), begun: now.monotonic, token, margin, landing }
     }
 
-    /// The right to renew the entry ahead of its end, where that is due, with the token to do it with.
+    /// The right to renew the entry ahead of its end, where that is due, with the token to do it with and
+    /// how long the entry lasted when it was fetched.
     #[cfg_attr(not(feature = "verify"), allow(dead_code))] // the map alone knows no tokens
     pub(super) fn begin_renewal(
         self: &Arc<Self>,
         now: Now,
         margin: Duration,
-    ) -> Option<(BearerToken, SlotLead<V, E>)> {
+    ) -> Option<(BearerToken, Duration, SlotLead<V, E>)> {
         let entry = self.read(now, margin).filter(|entry| entry.is_due(now))?;
         let idle = now.monotonic.saturating_sub(self.last_asked());
         let wanted = idle <= entry.lifetime().saturating_add(GRACE);
@@ -231,7 +232,7 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
             return None;
         }
         let lead = self.lead(&mut state, Some(newest.digest), now, margin);
-        Some((newest.token.clone(), lead))
+        Some((newest.token.clone(), entry.lifetime(), lead))
     }
 
     /// Keeps a token for renewals, if it holds longer than the one that is kept.

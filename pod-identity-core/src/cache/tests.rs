@@ -246,6 +246,7 @@ fn renewal_comes_at_about_half_of_life_and_stops_with_the_interest() {
     let due = cache.due(now(2000));
     assert_eq!(due.len(), 1);
     assert_eq!((due[0].identity, due[0].lead.token()), (7, &token(1)));
+    assert_eq!(due[0].lifetime, Duration::from_secs(3600));
     assert!(cache.due(now(2000)).is_empty(), "one renewal at a time");
     for due in due {
         due.lead.complete(now(2000), Ok(issued(7, now(2000), 3600)));
