@@ -98,12 +98,18 @@ impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
     /// # Errors
     /// [`ExchangeError`], shared by all who asked for the same.
     pub async fn credentials(self: &Arc<Self>, token: &BearerToken, peer: IpAddr) -> Fetched {
-        match tokio::time::timeout(HELD_FOR, self.held(token, peer)).await {
-            Ok(fetched) => fetched,
-            Err(_) => Err(Arc::new(ExchangeError::Unavailable(format!(
+        let held = tokio::time::timeout(HELD_FOR, self.held(token, peer)).await;
+        held.unwrap_or_else(|_| Err(Arc::new(self.not_yet())))
+    }
+
+    /// Why a request is held no longer.
+    fn not_yet(&self) -> ExchangeError {
+        match self.upstream.pause() {
+            Some(retry_after) => ExchangeError::Throttled { retry_after },
+            None => ExchangeError::Unavailable(format!(
                 "no answer yet after {} s; the call goes on",
                 HELD_FOR.as_secs_f32()
-            )))),
+            )),
         }
     }
 

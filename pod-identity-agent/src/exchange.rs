@@ -22,6 +22,11 @@ use pod_identity_runtime::outbound::OutboundError;
 use self::bearer::AgentToken;
 use crate::config::{AgentAuth, Destination};
 
+/// How long one call may take, its answer's body with it. A connection whose other end is gone without a
+/// word must leave time for the next attempt, on another one. Where `pod-identity-auth` takes longer, it goes
+/// on with the fetch that it has begun, and the next attempt waits for that one.
+const ATTEMPT_DEADLINE: Duration = Duration::from_secs(3);
+
 /// EKS Auth, for the pods of one cluster.
 #[derive(Debug)]
 pub struct EksAuth {
@@ -53,7 +58,10 @@ impl EksAuth {
         if sdk_config.region().is_none() {
             return Err(EksAuthSetupError::NoRegion);
         }
-        let timeouts = TimeoutConfig::builder().connect_timeout(Duration::from_millis(1500)).build();
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_millis(1500))
+            .operation_attempt_timeout(ATTEMPT_DEADLINE)
+            .build();
         // One call is one attempt, whatever AWS_MAX_ATTEMPTS says: `upstream` repeats, and nobody else.
         let mut config = aws_sdk_eksauth::config::Builder::from(&sdk_config)
             .timeout_config(timeouts)

@@ -106,10 +106,9 @@ impl Upstream {
                     return Err(last.unwrap_or(ExchangeError::Throttled { retry_after: wait }));
                 }
             };
-            let error = match self.within(until, self.attempt(began, ask())).await {
-                Some(Ok(issued)) => return Ok(issued),
-                Some(Err(error)) => error,
-                None => return Err(last.unwrap_or_else(too_late)),
+            let error = match self.attempt(began, until, ask()).await {
+                Ok(issued) => return Ok(issued),
+                Err(error) => error,
             };
             failures += 1;
             if failures == ATTEMPTS || !error.is_worth_another_attempt() {
@@ -123,9 +122,11 @@ impl Upstream {
     async fn attempt(
         &self,
         began: Duration,
+        until: Duration,
         ask: impl Future<Output = Result<SubjectCredentials, ExchangeError>>,
     ) -> Result<SubjectCredentials, ExchangeError> {
-        let answer = ask.await;
+        // What the deadline cuts off was a call too, and is counted.
+        let answer = self.within(until, ask).await.unwrap_or_else(|| Err(too_late()));
         self.metrics.count_attempt(answer.as_ref().err());
         if let Err(error) = &answer
             && error.asks_for_fewer_calls()
@@ -133,6 +134,11 @@ impl Upstream {
             self.limits.throttled(began, error.retry_after(), self.monotonic());
         }
         answer
+    }
+
+    /// How long it is until EKS Auth may be asked again, where it has asked for a pause.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        self.limits.pause(self.monotonic())
     }
 
     /// The right to renew one of that many entries now, where there is one.
@@ -150,8 +156,7 @@ impl Upstream {
         ask: impl Future<Output = Result<SubjectCredentials, ExchangeError>>,
     ) -> Result<SubjectCredentials, ExchangeError> {
         let until = renewal.began() + FETCH_DEADLINE;
-        let answer = self.within(until, self.attempt(renewal.began(), ask)).await;
-        let answer = answer.unwrap_or_else(|| Err(too_late()));
+        let answer = self.attempt(renewal.began(), until, ask).await;
         self.metrics.count_renewal(answer.as_ref().err());
         answer
     }
@@ -172,4 +177,33 @@ impl Upstream {
 
 fn too_late() -> ExchangeError {
     ExchangeError::Unavailable(format!("no answer within {} s", FETCH_DEADLINE.as_secs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::time::SystemTime;
+
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_the_deadline_cuts_off_is_counted() {
+        let (hand, clock) = Clock::by_hand(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_330_800));
+        let (upstream, mut registry) = (Upstream::new(Budgets::default(), clock), Registry::default());
+        upstream.register(&mut registry);
+        hand.advance(Duration::from_secs(1));
+        let renewal = upstream.renewal(1, Duration::from_secs(3600)).unwrap();
+        let error = upstream.renew(renewal, pending()).await.unwrap_err();
+        assert_eq!(error.to_string(), "EKS Auth could not be asked: no answer within 10 s");
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        for line in [
+            "pod_identity_eks_auth_attempts_total{code=\"upstream_unavailable\"} 1\n",
+            "pod_identity_renewals_total{code=\"upstream_unavailable\"} 1\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
 }

@@ -79,8 +79,16 @@ impl Collector for Standing {
         let Self { limits, clock } = self;
         #[allow(clippy::cast_precision_loss)] // a few thousand at most
         let (in_flight, waiting) = (limits.in_flight() as f64, limits.waiting() as f64);
-        gauge("pod_identity_eks_auth_in_flight", "Fetches under way that somebody waits for", in_flight)?;
-        gauge("pod_identity_eks_auth_waiting", "Fetches that wait for a credit, a call or a turn", waiting)?;
+        gauge(
+            "pod_identity_eks_auth_in_flight",
+            "Fetches of demand under way that wait for no credit, call or turn",
+            in_flight,
+        )?;
+        gauge(
+            "pod_identity_eks_auth_waiting",
+            "Fetches of demand that wait for a credit, a call or a turn",
+            waiting,
+        )?;
         match limits.rate_limit(clock.now().monotonic) {
             Some(rate) => gauge(
                 "pod_identity_eks_auth_rate_limit",

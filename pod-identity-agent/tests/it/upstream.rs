@@ -20,9 +20,18 @@ async fn told(behaviour: Behaviour) -> (u16, String, String) {
 #[tokio::test]
 async fn an_upstream_that_hangs_is_a_503_within_five_seconds() {
     let started = clock::monotonic();
-    let (status, code, _) = told(Behaviour::Hangs).await;
-    assert_eq!((status, code.as_str()), (503, "upstream_unavailable"));
+    let eks_auth = fake_eks_auth(Behaviour::Hangs).await;
+    let agent = agent(eks_auth.address, &[LOOPBACK]).await;
+    let (address, admin) = (agent.addresses()[0], agent.admin_addresses()[0]);
+    tokio::spawn(agent.run(Shutdown::never()));
+    let answer = credentials(address, &token()).await;
+    assert_eq!((answer.status, check_refusal(&answer).as_str()), (503, "upstream_unavailable"));
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    // The first attempt was given up and counted, and the second one is under way.
+    assert_eq!(eks_auth.calls(), 2);
+    let metrics = ask(admin, "GET /metrics", &[], b"").await.unwrap().text();
+    let given_up = "pod_identity_eks_auth_attempts_total{code=\"upstream_unavailable\"} 1\n";
+    assert!(metrics.contains(given_up), "{metrics}");
 }
 
 #[tokio::test]
@@ -181,6 +190,16 @@ async fn nobody_calls_before_the_time_that_eks_auth_asks_for() {
     assert!(told.elapsed() >= Duration::from_millis(900), "{:?}", told.elapsed());
     assert_eq!((first.await.unwrap(), second), (200, 200));
     assert_eq!(eks_auth.calls(), 3);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_pause_is_told_of_it_and_not_of_the_network() {
+    // The call goes on until its turn after seven seconds; the request is not held for so long.
+    let eks_auth = fake_eks_auth(Behaviour::FirstSays(429, "7", granted("default", "app"))).await;
+    let answer = credentials(serving(eks_auth.address).await, &token()).await;
+    assert_eq!((answer.status, check_refusal(&answer).as_str()), (503, "throttled"));
+    assert_eq!(answer.header("retry-after"), Some("3"), "what is left, in whole seconds");
+    assert_eq!(eks_auth.calls(), 1);
 }
 
 #[tokio::test]

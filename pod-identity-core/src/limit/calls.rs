@@ -178,14 +178,22 @@ impl Limits {
         lock(&self.0.peers).retain(|_, account| Arc::strong_count(account) > 1);
     }
 
-    /// Calls of demand under way.
+    /// Fetches of demand that have all they need: those that [wait](Self::waiting) for a turn have a call
+    /// too, and are not counted here.
     pub fn in_flight(&self) -> usize {
-        self.0.budgets.calls.saturating_sub(self.0.calls.available_permits())
+        let calls = self.0.budgets.calls.saturating_sub(self.0.calls.available_permits());
+        calls.saturating_sub(self.0.at_turnstile.load(Ordering::Acquire))
     }
 
-    /// Requests of demand that wait: for a credit, for a call or for a turn.
+    /// Fetches of demand that wait: for a credit, for a call or for a turn.
     pub fn waiting(&self) -> usize {
         self.0.waiting.load(Ordering::Acquire) + self.0.at_turnstile.load(Ordering::Acquire)
+    }
+
+    /// How long it is until calls may begin again, where the upstream has asked for a pause by
+    /// `Retry-After`.
+    pub fn pause(&self, now: Duration) -> Option<Duration> {
+        self.rate().pause(now)
     }
 
     /// Calls a second; `None` where nothing limits them.

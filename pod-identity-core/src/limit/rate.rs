@@ -81,6 +81,11 @@ impl AdaptiveRate {
         self.halved_at = Some(now);
     }
 
+    /// How long the upstream's pause lasts; `None` where there is none.
+    pub(super) fn pause(&self, now: Duration) -> Option<Duration> {
+        self.not_before.checked_sub(now).filter(|pause| !pause.is_zero())
+    }
+
     /// Calls a second; `None` where nothing limits them.
     pub(super) fn limit(&self, now: Duration) -> Option<f64> {
         let limit = self.limit?;
@@ -177,8 +182,11 @@ mod tests {
     fn retry_after_is_waited_for_and_proves_nothing() {
         let mut rate = AdaptiveRate::default();
         assert_eq!(rate.turn(ms(0)), Turn::Now);
+        assert_eq!(rate.pause(ms(0)), None);
         rate.throttled(ms(0), Some(ms(20_000)), ms(50));
         assert_eq!(rate.turn(ms(51)), Turn::At(ms(20_050)));
+        assert_eq!(rate.pause(ms(51)), Some(ms(19_999)));
+        assert_eq!(rate.pause(ms(20_050)), None);
         assert_eq!(rate.turn(ms(20_049)), Turn::At(ms(20_050)));
         assert_eq!(rate.turn(ms(20_050)), Turn::Now);
         assert_eq!(rate.limit(ms(20_050)), Some(AdaptiveRate::FLOOR));

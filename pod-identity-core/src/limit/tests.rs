@@ -287,6 +287,8 @@ fn whoever_waits_goes_before_renewals() {
         assert!(renew().is_some(), "there is a turn, and nobody waits");
         assert!(renew().is_none(), "a rate holds for renewals too");
         let demand = flood(&node, pod(1), 6);
+        settled().await;
+        assert_eq!((node.limits.in_flight(), node.limits.waiting()), (0, 6), "each is counted once");
         for _ in 0..4 {
             sleep(Duration::from_millis(300)).await;
             assert!(node.limits.waiting() > 0 && renew().is_none(), "demand waits");
