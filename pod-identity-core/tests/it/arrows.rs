@@ -33,9 +33,19 @@ fn dependencies_point_the_way_that_the_architecture_says() {
     forbid("pod-identity-core", &["pod-identity-runtime", "pod-identity-local"]);
     // What is shared knows nobody that shares it.
     forbid("pod-identity-runtime", &["pod-identity-agent", "pod-identity-auth", "pod-identity-local"]);
-    // The two services know each other by the wire only, and nothing that is for laptops or tests.
-    forbid("pod-identity-agent", &["pod-identity-auth", "pod-identity-local", "testing"]);
-    forbid("pod-identity-auth", &["pod-identity-agent", "pod-identity-local", "testing"]);
+    forbid("pod-identity-runtime", &["pod-identity-webhook", "testing"]);
+    // Nor whom they ask: each binary asks AWS in its own way.
+    forbid("pod-identity-runtime", &["aws-config", "aws-sdk-sts", "aws-sdk-eksauth"]);
+    // The two services know each other by the wire only, the webhook not at all, and nothing that is for
+    // laptops or tests.
+    forbid(
+        "pod-identity-agent",
+        &["pod-identity-auth", "pod-identity-webhook", "pod-identity-local", "testing"],
+    );
+    forbid(
+        "pod-identity-auth",
+        &["pod-identity-agent", "pod-identity-webhook", "pod-identity-local", "testing"],
+    );
     // The webhook verifies no tokens and asks no AWS.
     forbid(
         "pod-identity-webhook",
