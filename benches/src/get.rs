@@ -15,11 +15,11 @@ use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::shutdown::Shutdown;
 
 use self::load::Load;
-use crate::measure::{Pairs, aim, each, pin};
+use crate::Outcome;
+use crate::measure::{Pairs, aim, each, in_turn, pin};
 use crate::pods::{ISSUER, pod, token};
 use crate::served::{Served, serve};
 use crate::upstream::{Upstream, agent_config};
-use crate::{Outcome, measure};
 
 /// As many pods as a large node has (Kubernetes recommends at most 110 for each).
 const PODS: usize = 110;
@@ -42,8 +42,9 @@ pub(crate) fn run() -> Outcome {
 /// The whole agent, as its binary runs it.
 fn agent(jwks: Option<Vec<u8>>) -> Result<Served, Box<dyn std::error::Error>> {
     let upstream = serve(|| async { Ok(vec![Arc::new(Upstream::default()).serve().await?]) })?;
-    serve(move || async move {
-        let directory = tempfile::tempdir()?.keep();
+    let files = tempfile::tempdir()?;
+    let directory = files.path().to_owned();
+    let agent = serve(move || async move {
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut config = agent_config(upstream.addresses[0], vec![loopback], &directory.join("token"))?;
         if let Some(jwks) = jwks {
@@ -60,7 +61,23 @@ fn agent(jwks: Option<Vec<u8>>) -> Result<Served, Box<dyn std::error::Error>> {
         let addresses = app.addresses();
         tokio::spawn(app.run(Shutdown::never()));
         Ok(addresses)
-    })
+    })?;
+    Ok(agent.with_files(files))
+}
+
+/// What a request took in one round.
+struct Round {
+    /// Of the server's CPU, in microseconds.
+    cpu: f64,
+    /// Requests in a millisecond.
+    throughput: f64,
+}
+
+fn round(served: &Served, load: &mut Load) -> Result<Round, Box<dyn std::error::Error>> {
+    let before = served.cpu()?;
+    let took = load.send(REQUESTS)?;
+    let cpu = each(served.cpu()? - before, REQUESTS) / 1e3;
+    Ok(Round { cpu, throughput: 1e6 / each(took, REQUESTS) })
 }
 
 fn compare(mode: &str, agent: Served, tokens: &[String]) -> Outcome {
@@ -69,46 +86,17 @@ fn compare(mode: &str, agent: Served, tokens: &[String]) -> Outcome {
     let (mut at_bare, _) = Load::start(bare.addresses[0], tokens)?;
     at_agent.check_same_bytes(&mut at_bare)?;
 
-    let mut failed = None;
-    let (mut cpu, mut wall) = (Vec::new(), Vec::new());
-    let mut measured = |served: &Served, load: &mut Load| -> (f64, f64) {
-        let mut round = || -> Result<_, Box<dyn std::error::Error>> {
-            let before = served.cpu()?;
-            let took = load.send(REQUESTS)?;
-            Ok((each(served.cpu()? - before, REQUESTS) / 1e3, each(took, REQUESTS) / 1e3))
-        };
-        round().unwrap_or_else(|error| {
-            failed = Some(error);
-            (f64::NAN, f64::NAN)
-        })
-    };
-    for round in 0..=ROUNDS {
-        let (a, b) = if round.is_multiple_of(2) {
-            let a = measured(&agent, &mut at_agent);
-            (a, measured(&bare, &mut at_bare))
-        } else {
-            let b = measured(&bare, &mut at_bare);
-            (measured(&agent, &mut at_agent), b)
-        };
-        if round > 0 {
-            cpu.push((a.0, b.0));
-            wall.push((1e3 / a.1, 1e3 / b.1));
-        }
-    }
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    let (cpu, wall) = (Pairs(cpu), Pairs(wall));
+    let rounds = in_turn(ROUNDS, || round(&agent, &mut at_agent), || round(&bare, &mut at_bare))?;
+    let cpu = Pairs::of(&rounds, |round| round.cpu);
+    let throughput = Pairs::of(&rounds, |round| round.throughput);
     cpu.print(&format!("CPU of a request, {mode}"), "agent", "bare", "µs");
-    wall.print(&format!("throughput, {mode}"), "agent", "bare", "thousand/s");
-    let busy =
-        |pairs: &Pairs, of: fn(&(f64, f64)) -> f64| measure::Figures::of(pairs.0.iter().map(of)).median();
+    throughput.print(&format!("throughput, {mode}"), "agent", "bare", "thousand/s");
+    // A server that is busy all the time serves one request in its CPU time.
+    let (busy, bare_busy) = Pairs::of(&rounds, |round| round.cpu * round.throughput / 10.0).medians();
     println!(
-        "  the servers were busy {:.0} % and {:.0} % of the time: below 90 % the load is what limits throughput",
-        busy(&cpu, |pair| pair.0) * busy(&wall, |pair| pair.0) / 10.0,
-        busy(&cpu, |pair| pair.1) * busy(&wall, |pair| pair.1) / 10.0,
+        "  the servers were busy {busy:.0} % and {bare_busy:.0} % of the time: below 90 % the load is what limits throughput",
     );
     aim("CPU ratio", cpu.ratio(), CPU_RATIO);
-    aim("throughput, bare to agent,", 1.0 / wall.ratio(), 1.0 / THROUGHPUT_RATIO);
+    aim("throughput, bare to agent,", 1.0 / throughput.ratio(), 1.0 / THROUGHPUT_RATIO);
     Ok(())
 }

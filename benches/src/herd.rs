@@ -27,15 +27,17 @@ pub(crate) fn run() -> Outcome {
     let upstream = Arc::new(Upstream::after(UPSTREAM));
     let of_server = upstream.clone();
     let at = serve(|| async move { Ok(vec![of_server.serve().await?]) })?.addresses[0];
+    let files = tempfile::tempdir()?;
+    let token_file = files.path().join("token");
     let agent = serve(move || async move {
-        let directory = tempfile::tempdir()?.keep();
         let listen =
             [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()].map(|host| SocketAddr::new(host, 0));
-        let app = App::bind(agent_config(at, listen.to_vec(), &directory.join("token"))?).await?;
+        let app = App::bind(agent_config(at, listen.to_vec(), &token_file)?).await?;
         let addresses = app.addresses();
         tokio::spawn(app.run(Shutdown::never()));
         Ok(addresses)
-    })?;
+    })?
+    .with_files(files);
     if agent.addresses.len() != 2 {
         return Err("this machine has no IPv6".into());
     }

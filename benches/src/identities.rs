@@ -1,4 +1,4 @@
-//! A cache as the services have it, with identities and tokens that cost no cryptography.
+//! A cache as the agent has it, with identities and tokens that cost no cryptography.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,7 +8,7 @@ use pod_identity_core::cache::{
 };
 use pod_identity_core::identity::WorkloadIdentity;
 use pod_identity_core::now::Now;
-use pod_identity_core::token::BearerToken;
+use pod_identity_core::token::{BearerToken, TokenDigest};
 use zeroize::Zeroizing;
 
 use crate::signed::{Error, ISSUER, valid_at};
@@ -61,9 +61,9 @@ pub type Identity = Arc<WorkloadIdentity>;
 /// The cache.
 pub type Cache = CredentialCache<Identity, Value, Away>;
 
-/// An empty cache. With `renews` each identity's newest token is kept, as the agent does.
-pub fn cache(capacity: usize, renews: bool) -> Cache {
-    Cache::new(CacheConfig { capacity, renews, ..CacheConfig::default() })
+/// An empty cache.
+pub fn cache(capacity: usize) -> Cache {
+    Cache::new(CacheConfig { capacity, ..CacheConfig::default() })
 }
 
 /// Some time.
@@ -96,6 +96,12 @@ pub fn identity(number: u32) -> Result<Identity, Error> {
         service_account: account.parse()?,
         service_account_uid: format!("99999999-1111-4222-8333-{number:012}").parse()?,
     }))
+}
+
+/// A request of a known token, in the way in which the agent serves most of them: by the digest of the
+/// header's text.
+pub fn hit(cache: &Cache, token: &BearerToken, now: Now) -> Option<Arc<Entry<Value>>> {
+    cache.hit(&TokenDigest::of_text(token.expose().as_bytes()), now)
 }
 
 /// A request: what it hits, if anything. `verified` is said of a token that is not known.

@@ -24,7 +24,8 @@ pub(crate) fn run() -> Outcome {
             let many = Table::new(size)?;
             let keys = |table: &Table| table.keys(if busy { BUSY } else { table.size().min(TIMES) });
             let (of_many, of_few) = (keys(&many), keys(&few));
-            let pairs = Pairs::in_turn(ROUNDS, || lookups(&many, &of_many), || lookups(&few, &of_few));
+            let pairs =
+                Pairs::in_turn(ROUNDS, || Ok(lookups(&many, &of_many)), || Ok(lookups(&few, &of_few)))?;
             pairs.print(&format!("{which}, among {size}"), "look-up", "among 10", "ns");
             last = pairs.ratio();
         }

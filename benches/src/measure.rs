@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// What goes wrong in a round.
+type Error = Box<dyn std::error::Error>;
+
 /// The figures of some rounds, one for each.
 pub(crate) struct Figures(Vec<f64>);
 
@@ -24,30 +27,55 @@ impl Figures {
     }
 }
 
+/// Lets two things have their turns: one round each that does not count, then as many as are said. Who
+/// goes first changes from round to round, so that no one always finds the machine as the other left it.
+///
+/// # Errors
+/// The first of a round.
+pub(crate) fn in_turn<F>(
+    rounds: usize,
+    mut one: impl FnMut() -> Result<F, Error>,
+    mut other: impl FnMut() -> Result<F, Error>,
+) -> Result<Vec<(F, F)>, Error> {
+    one()?;
+    other()?;
+    let round = |number: usize| {
+        if number.is_multiple_of(2) {
+            let first = one()?;
+            Ok((first, other()?))
+        } else {
+            let first = other()?;
+            Ok((one()?, first))
+        }
+    };
+    (0..rounds).map(round).collect()
+}
+
 /// What two things took, round by round.
-pub(crate) struct Pairs(pub(crate) Vec<(f64, f64)>);
+pub(crate) struct Pairs(Vec<(f64, f64)>);
 
 impl Pairs {
-    /// Lets both have their turns: one round each that does not count, then as many as are said. Who
-    /// goes first changes from round to round, so that no one always finds the machine as the other
-    /// left it.
+    /// The figures of two things that have their turns.
+    ///
+    /// # Errors
+    /// The first of a round.
     pub(crate) fn in_turn(
         rounds: usize,
-        mut one: impl FnMut() -> f64,
-        mut other: impl FnMut() -> f64,
-    ) -> Self {
-        one();
-        other();
-        let round = |number: usize| {
-            if number.is_multiple_of(2) {
-                let first = one();
-                (first, other())
-            } else {
-                let first = other();
-                (one(), first)
-            }
-        };
-        Self((0..rounds).map(round).collect())
+        one: impl FnMut() -> Result<f64, Error>,
+        other: impl FnMut() -> Result<f64, Error>,
+    ) -> Result<Self, Error> {
+        in_turn(rounds, one, other).map(Self)
+    }
+
+    /// One figure of rounds that have several.
+    pub(crate) fn of<F>(rounds: &[(F, F)], figure: impl Fn(&F) -> f64) -> Self {
+        Self(rounds.iter().map(|(one, other)| (figure(one), figure(other))).collect())
+    }
+
+    /// The medians of both.
+    pub(crate) fn medians(&self) -> (f64, f64) {
+        let median = |of: fn(&(f64, f64)) -> f64| Figures::of(self.0.iter().map(of)).median();
+        (median(|pair| pair.0), median(|pair| pair.1))
     }
 
     /// The median of the ratios: the first to the second.
@@ -61,12 +89,10 @@ impl Pairs {
 
     /// One line: both medians, in `unit`, and the ratio with its quartiles.
     pub(crate) fn print(&self, what: &str, one: &str, other: &str, unit: &str) {
-        let median = |of: fn(&(f64, f64)) -> f64| Figures::of(self.0.iter().map(of)).median();
+        let (of_one, of_other) = self.medians();
         let ratios = self.ratios();
         println!(
-            "  {what}: {one} {:.3} {unit}, {other} {:.3} {unit}, ratio {:.3} (half of the rounds: {:.3} to {:.3})",
-            median(|pair| pair.0),
-            median(|pair| pair.1),
+            "  {what}: {one} {of_one:.3} {unit}, {other} {of_other:.3} {unit}, ratio {:.3} (half of the rounds: {:.3} to {:.3})",
             ratios.median(),
             ratios.quantile(0.25),
             ratios.quantile(0.75),
@@ -83,11 +109,15 @@ pub(crate) fn aim(what: &str, figure: f64, at_most: f64) {
 /// Nanoseconds for each of `times` calls: of this thread's CPU, so that who else is on the machine counts
 /// little.
 pub(crate) fn nanoseconds(times: u32, mut call: impl FnMut(u32)) -> f64 {
+    let ((), took) = cpu_of(|| (0..times).for_each(&mut call));
+    each(took, times)
+}
+
+/// What a call gives, and this thread's CPU time that it took.
+pub(crate) fn cpu_of<T>(call: impl FnOnce() -> T) -> (T, Duration) {
     let started = thread_cpu();
-    for number in 0..times {
-        call(number);
-    }
-    each(thread_cpu().saturating_sub(started), times)
+    let given = call();
+    (given, thread_cpu().saturating_sub(started))
 }
 
 /// Nanoseconds for each of `times`.

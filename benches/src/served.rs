@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::measure::{pin, thread_cpu};
@@ -11,6 +12,8 @@ use crate::measure::{pin, thread_cpu};
 /// A running server. It ends with the process.
 pub(crate) struct Served {
     pub(crate) addresses: Vec<SocketAddr>,
+    /// The files that it reads: they go when nobody measures it any more.
+    _files: Option<TempDir>,
     questions: UnboundedSender<mpsc::Sender<Duration>>,
 }
 
@@ -40,10 +43,15 @@ where
         });
     });
     let addresses = addresses.recv().map_err(|_| "a server did not start")??;
-    Ok(Served { addresses, questions })
+    Ok(Served { addresses, _files: None, questions })
 }
 
 impl Served {
+    /// The same, with the directory of its files.
+    pub(crate) fn with_files(self, files: TempDir) -> Self {
+        Self { _files: Some(files), ..self }
+    }
+
     /// The CPU time of the server's thread so far.
     pub(crate) fn cpu(&self) -> Result<Duration, Box<dyn std::error::Error>> {
         let (sender, answer) = mpsc::channel();

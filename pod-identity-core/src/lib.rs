@@ -9,7 +9,7 @@
 //!
 //! Nothing here reads a clock or starts a task: every function that needs the time takes it, and what
 //! takes time is the caller's to do. This is one request, from the pod's token to the JSON that its SDK
-//! reads; `examples/embed.rs` in the repository puts the same behind an HTTP server.
+//! reads; `examples/examples/embed.rs` in the repository puts the same behind an HTTP server.
 //!
 //! ```
 //! # use std::time::{Duration, SystemTime};

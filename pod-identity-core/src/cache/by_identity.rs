@@ -24,15 +24,12 @@ pub struct CacheConfig {
     /// How long before their end credentials are no longer served: an agent's 15 s leave the pod time
     /// for a request.
     pub margin: Duration,
-    /// Whether each identity's newest token is kept, so that its credentials can be renewed before
-    /// anybody asks.
-    pub renews: bool,
 }
 
 impl Default for CacheConfig {
-    /// 2,000 identities, as AWS's agent; 15 s; renewals.
+    /// 2,000 identities, as AWS's agent; 15 s.
     fn default() -> Self {
-        Self { capacity: 2000, margin: Duration::from_secs(15), renews: true }
+        Self { capacity: 2000, margin: Duration::from_secs(15) }
     }
 }
 
@@ -93,7 +90,7 @@ where
     /// The credentials that a known token leads to, by its digest: all that most requests need. No lock is
     /// taken, and nothing is copied. `None` says nothing about the token: [`begin`](Self::begin) does.
     pub fn hit(&self, token: &TokenDigest, now: Now) -> Option<Arc<Entry<V>>> {
-        self.0.tokens.hit(token, now, self.serving(), self.0.config.renews)
+        self.0.tokens.hit(token, now, self.serving())
     }
 
     /// What a request with that token is to do.
@@ -182,7 +179,7 @@ where
         generation: u64,
         now: Now,
     ) -> Begin<K, V, E> {
-        let keep = |slot: &Slot<V, E>| self.keep_newest(slot, token, digest, known.expiry);
+        let keep = |slot: &Slot<V, E>| slot.keep_newest(token, digest, known.expiry);
         let (begun, slot) = self.0.sessions.begin_in_slot(&known.identity, Some(digest), now, keep);
         if !Arc::ptr_eq(&slot, &known.slot) {
             self.0.tokens.lead_to(digest, known, slot);
@@ -212,18 +209,6 @@ where
 
     fn serving(&self) -> Serving {
         self.0.sessions.config().serving
-    }
-
-    pub(super) fn keep_newest(
-        &self,
-        slot: &Slot<V, E>,
-        token: &BearerToken,
-        digest: TokenDigest,
-        expiry: Expiry,
-    ) {
-        if self.0.config.renews {
-            slot.keep_newest(token, digest, expiry);
-        }
     }
 
     pub(super) fn tokens(&self) -> &Tokens<K, V, E> {

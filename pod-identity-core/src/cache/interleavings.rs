@@ -1,5 +1,5 @@
 //! Every order of steps, as loom makes them, of two threads at the places where an order matters:
-//! `RUSTFLAGS="--cfg loom" cargo test --release -p pod-identity-core --lib interleavings`.
+//! `RUSTFLAGS="--cfg loom" cargo test -p pod-identity-core --lib --target-dir target/loom interleavings`.
 //!
 //! A step is an operation on what `sync` shares. tokio's channel is one step at a time too: a waiter is
 //! polled when all threads are through, and must have been told by then.
@@ -60,7 +60,7 @@ fn sessions(capacity: usize) -> Arc<Sessions> {
 }
 
 fn credentials() -> Credentials {
-    CredentialCache::new(CacheConfig { capacity: 10, margin: MARGIN, renews: true })
+    CredentialCache::new(CacheConfig { capacity: 10, margin: MARGIN })
 }
 
 fn token() -> BearerToken {

@@ -82,7 +82,7 @@ where
                 // token that has just been judged is the identity's.
                 let slot = if unverified { cache.slot(&issued.identity, now) } else { lead.slot().clone() };
                 let expiry = Expiry::at(issued.token_expires_at, now);
-                cache.keep_newest(&slot, &token, digest, expiry);
+                slot.keep_newest(&token, digest, expiry);
                 // The entry, then the way to it, then those who wait.
                 let entry = slot.publish(Arc::new(Entry::new(issued.value, lead.begun(), now)));
                 let known = KnownToken { identity: issued.identity, expiry, slot };

@@ -1,4 +1,4 @@
-//! The map: sessions by key, each in its slot.
+//! Sessions by key, each in its slot: fetched once for all who want it, within a capacity.
 
 use std::hash::Hash;
 use std::sync::Arc;

@@ -26,10 +26,10 @@ pub(super) struct KnownToken<K, V, E> {
 }
 
 impl<K, V: Expires, E: Refusal> KnownToken<K, V, E> {
-    /// What it leads to without a lock. `renews`: for renewals a token has to be kept, and where none is,
-    /// this is no hit but a reason to keep this one.
-    fn hit(&self, now: Now, serving: Serving, renews: bool) -> Option<Arc<Entry<V>>> {
-        if self.expiry.is_over(now, Duration::ZERO) || (renews && !self.slot.keeps_token()) {
+    /// What it leads to without a lock. For renewals a token has to be kept: where none is, this is no hit
+    /// but a reason to keep this one.
+    fn hit(&self, now: Now, serving: Serving) -> Option<Arc<Entry<V>>> {
+        if self.expiry.is_over(now, Duration::ZERO) || !self.slot.keeps_token() {
             return None;
         }
         self.slot.hit(now, serving)
@@ -57,14 +57,8 @@ impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Tokens<K, V, E> {
 
     /// The credentials that a known token leads to: no lock is taken, and one reference counted, that to
     /// the entry.
-    pub(super) fn hit(
-        &self,
-        token: &TokenDigest,
-        now: Now,
-        serving: Serving,
-        renews: bool,
-    ) -> Option<Arc<Entry<V>>> {
-        self.known.read(token, |known| known.hit(now, serving, renews)).flatten()
+    pub(super) fn hit(&self, token: &TokenDigest, now: Now, serving: Serving) -> Option<Arc<Entry<V>>> {
+        self.known.read(token, |known| known.hit(now, serving)).flatten()
     }
 
     pub(super) fn known(&self, token: &TokenDigest, now: Now) -> Option<Arc<KnownToken<K, V, E>>> {
