@@ -6,7 +6,6 @@
 
 mod learner;
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -16,11 +15,9 @@ use pod_identity_core::token::{BearerToken, POD_IDENTITY_AUDIENCE, TokenError, c
 use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::clock::Clock;
 use pod_identity_runtime::issuer_keys::IssuerKeys;
+use pod_identity_runtime::metrics::register_gauge;
 use pod_identity_runtime::outbound::OutboundError;
 use pod_identity_runtime::shutdown::Shutdown;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use self::learner::Learner;
@@ -135,20 +132,10 @@ impl Judge {
 
     /// Registers `pod_identity_tokens_judged_by_keys`.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register_collector(Box::new(Mode(self.clone())));
-    }
-}
-
-/// Read when it is asked for, so that it is never behind.
-#[derive(Debug)]
-struct Mode(Judge);
-
-impl Collector for Mode {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let by_keys = self.0.keys().is_some_and(|keys| keys.current().is_some());
-        let gauge = ConstGauge::new(i64::from(by_keys));
+        let judge = self.clone();
         let help = "1 where tokens are verified with the issuer's keys, 0 where EKS Auth's acceptance counts";
-        let name = "pod_identity_tokens_judged_by_keys";
-        gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+        register_gauge(registry, "pod_identity_tokens_judged_by_keys", help, move || {
+            Some(i64::from(judge.keys().is_some_and(|keys| keys.current().is_some())))
+        });
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! One operation, `AssumeRoleForPodIdentity`, with the wire format of AWS's EKS Auth, so that AWS's
 //! SDKs and agent ask it unchanged. A request passes, in this order: who calls ([`server`]), whose
-//! token ([`store`] knows each cluster's issuer and keys), which association; then its session, kept ([`sessions`]) or
-//! from STS ([`sts`]); and every answer leaves one line in the audit log ([`audit`]).
+//! token ([`store`] knows each cluster's issuer and keys), which association; then its session, kept
+//! ([`sessions`]) or from STS ([`sts`]); and every answer leaves one line in the audit log ([`audit`]).
 //!
 //! [`app::App`] is the whole service; the binary only reads its flags.
 

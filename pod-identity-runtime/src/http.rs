@@ -42,6 +42,16 @@ pub async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, BodyError>
     }
 }
 
+/// When to ask again, in seconds, where nobody says: what SDKs wait, about.
+const RETRY_AFTER_SECONDS: u64 = 2;
+
+/// The header `Retry-After` of what may be asked again (RFC 9110, section 10.2.3): whole seconds, so a
+/// pause that was asked for is rounded up. Who comes back early is refused once more.
+pub fn retry_after(pause: Option<Duration>) -> HeaderValue {
+    let whole = |pause: Duration| pause.as_secs().saturating_add(u64::from(pause.subsec_nanos() > 0));
+    HeaderValue::from(pause.map_or(RETRY_AFTER_SECONDS, |pause| whole(pause).max(1)))
+}
+
 /// An answer with a JSON body. The content type is exactly `application/json`: Go's SDK reads
 /// error bodies under no other. Nothing on the way may keep it.
 pub fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
@@ -71,4 +81,20 @@ pub fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Re
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_to_ask_before_the_pause_is_over() {
+        let seconds = |pause: Option<f64>| {
+            let header = retry_after(pause.map(Duration::from_secs_f64));
+            header.to_str().unwrap().parse::<u64>().unwrap()
+        };
+        let told = [None, Some(0.0), Some(0.2), Some(3.0), Some(3.2)].map(seconds);
+        assert_eq!(told, [RETRY_AFTER_SECONDS, 1, 1, 3, 4]);
+        assert!(!retry_after(Some(Duration::MAX)).is_empty());
+    }
 }

@@ -174,8 +174,9 @@ impl IssuerKeys {
     }
 
     /// Fetches the keys, unless they were fetched within [`REFETCH_INTERVAL`] (or within 2 s, where
-    /// that failed and there are none of a configured issuer); says whether it did. Whoever comes meanwhile waits for the same
-    /// fetch. It is a task of its own: a client that hangs up neither ends it nor makes another one due.
+    /// that failed and there are none of a configured issuer); says whether it did. Whoever comes meanwhile
+    /// waits for the same fetch. It is a task of its own: a client that hangs up neither ends it nor makes
+    /// another one due.
     ///
     /// # Errors
     /// [`FetchError`] where they could not be had; the old ones stay in use.

@@ -1,10 +1,14 @@
-//! Metrics that every listener has: how many answers, of which kind, how fast.
+//! Metrics that every listener has: how many answers, of which kind, how fast. And gauges that are read
+//! when somebody asks.
 
+use std::fmt;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -49,5 +53,60 @@ impl HttpMetrics {
     pub fn count(&self, status: u16, code: &'static str, took: Duration) {
         self.answers.get_or_create(&Answer { status, code }).inc();
         self.seconds.observe(took.as_secs_f64());
+    }
+}
+
+/// Registers a gauge that is read when it is asked for, so that it is never behind. It is absent while
+/// there is nothing to read.
+pub fn register_gauge<N: EncodeGaugeValue + 'static>(
+    registry: &mut Registry,
+    name: &'static str,
+    help: &'static str,
+    read: impl Fn() -> Option<N> + Send + Sync + 'static,
+) {
+    registry.register_collector(Box::new(Reading { name, help, read }));
+}
+
+struct Reading<F> {
+    name: &'static str,
+    help: &'static str,
+    read: F,
+}
+
+impl<N: EncodeGaugeValue, F: Fn() -> Option<N> + Send + Sync + 'static> Collector for Reading<F> {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let Some(gauge) = (self.read)().map(ConstGauge::new) else { return Ok(()) };
+        gauge.encode(encoder.encode_descriptor(self.name, self.help, None, gauge.metric_type())?)
+    }
+}
+
+impl<F> fmt::Debug for Reading<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reading").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_gauge_says_what_is_read_when_it_is_asked_and_nothing_where_there_is_nothing() {
+        let (value, mut registry) = (Arc::new(AtomicU64::new(0)), Registry::default());
+        let read = value.clone();
+        register_gauge(&mut registry, "pods", "Pods", move || {
+            Some(read.load(Ordering::Relaxed)).filter(|there| *there > 0)
+        });
+        let said = || {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            text
+        };
+        assert_eq!(said(), "# EOF\n");
+        value.store(7, Ordering::Relaxed);
+        assert!(said().contains("\npods 7\n"), "{}", said());
     }
 }

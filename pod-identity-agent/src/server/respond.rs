@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
-use http::{HeaderValue, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body_util::Full;
 use pod_identity_core::error::{Blame, ErrorCode};
-use pod_identity_runtime::http::json;
+use pod_identity_runtime::http::{json, retry_after};
 use serde::Serialize;
 
 use crate::exchange::ExchangeError;
@@ -21,9 +21,6 @@ pub(super) struct Refusal {
     /// When to ask again, where that is known better than by habit.
     retry_after: Option<Duration>,
 }
-
-/// When to ask again, where nobody says: what SDKs wait, about.
-const RETRY_AFTER_SECONDS: u64 = 2;
 
 impl Refusal {
     /// A refusal of the agent's own: the fix is added to the message.
@@ -57,13 +54,9 @@ impl Refusal {
         let body = Body { code, message: &self.message, code_again: code, message_again: &self.message };
         let mut response = json(status(self.code), &body);
         if self.code.is_retryable() {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(self.retry_after_seconds()));
+            response.headers_mut().insert(RETRY_AFTER, retry_after(self.retry_after));
         }
         response
-    }
-
-    fn retry_after_seconds(&self) -> u64 {
-        self.retry_after.map_or(RETRY_AFTER_SECONDS, |pause| pause.as_secs_f64().ceil().max(1.0) as u64)
     }
 }
 

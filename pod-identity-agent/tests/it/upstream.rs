@@ -166,8 +166,8 @@ async fn only_a_demand_for_fewer_calls_slows_the_others_down() {
         assert_eq!(metrics.contains("pod_identity_eks_auth_rate_limit "), limited, "{code}:\n{metrics}");
         for line in [
             format!("pod_identity_eks_auth_attempts_total{{code=\"{code}\"}} 1\n"),
-            "pod_identity_eks_auth_in_flight 0.0\n".to_owned(),
-            "pod_identity_eks_auth_waiting 0.0\n".to_owned(),
+            "pod_identity_eks_auth_in_flight 0\n".to_owned(),
+            "pod_identity_eks_auth_waiting 0\n".to_owned(),
             "pod_identity_eks_auth_crowded_total 0\n".to_owned(),
         ] {
             assert!(metrics.contains(&line), "{line} is not in\n{metrics}");

@@ -9,14 +9,11 @@ use pod_identity_core::association::{Association, LookupError};
 use pod_identity_core::cluster::Cluster;
 use pod_identity_core::error::{CODE_HEADER, ErrorCode};
 use pod_identity_core::token::{InvalidBearerToken, POD_IDENTITY_AUDIENCE, TokenError};
-use pod_identity_runtime::http::{BodyError, json};
+use pod_identity_runtime::http::{BodyError, json, retry_after};
 use serde::Serialize;
 
 use crate::sigv4::SigV4Error;
 use crate::sts::{RoleSessionCredentials, StsError};
-
-/// When to ask again, in seconds, where asking again can help and STS does not say when.
-const RETRY_AFTER_SECONDS: u64 = 2;
 
 /// Why a request gets no credentials.
 #[derive(Debug)]
@@ -218,8 +215,7 @@ pub(super) fn refusal(refusal: &Refusal, request_id: &str) -> Response<Full<Byte
     headers.insert("x-amzn-errortype", HeaderValue::from_static(kind));
     headers.insert(CODE_HEADER, HeaderValue::from_static(refusal.code.as_str()));
     if refusal.code.is_retryable() {
-        let seconds = refusal.retry_after.map_or(RETRY_AFTER_SECONDS, |pause| pause.as_secs().max(1));
-        headers.insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
+        headers.insert(http::header::RETRY_AFTER, retry_after(refusal.retry_after));
     }
     response
 }
