@@ -7,13 +7,14 @@ _default:
 check:
     cargo check --workspace --all-targets --locked
 
-# Every test but the long one; SDKs of other languages are installed below target/ on first use.
+# Every test but the three that are long or measure; SDKs of other languages are installed below target/ on first use.
 test *args:
     cargo test --workspace --locked {{args}}
 
-# Every test, the long one as well (see CONTRIBUTING.md).
-long:
-    cargo test --workspace --locked -- --include-ignored
+# The three tests that are long or measure, one after the other (see CONTRIBUTING.md); as root.
+long: cross-pod
+    cargo test --release --locked -p pod-identity-agent --test it -- --ignored --nocapture outage
+    cargo test --release --locked -p pod-identity-agent --test it junk_delays -- --ignored --nocapture
 
 # 1,000,000 requests of many pods, forgers among them: minutes.
 cross-pod:
