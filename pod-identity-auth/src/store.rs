@@ -133,7 +133,8 @@ impl Store {
         Ok(())
     }
 
-    /// Follows the file until the shutdown. A broken file keeps the old associations and says why.
+    /// Follows the file until the shutdown. A broken file keeps the old associations, says why, and is read
+    /// again every half a minute: what it names may be there by then.
     /// `replaced` is shown each new snapshot.
     ///
     /// A file of 100,000 associations takes a second or two to read: that is done on a thread of its own,
@@ -148,15 +149,20 @@ impl Store {
             tracing::info!(file = %self.path.display(), "the associations are read again");
             let (store, replaced) = (self.clone(), replaced.clone());
             let replacing = tokio::task::spawn_blocking(move || match store.reload() {
-                Ok(()) => replaced(&store.snapshot()),
+                Ok(()) => {
+                    replaced(&store.snapshot());
+                    true
+                }
                 Err(error) => {
                     tracing::error!(%error, "the associations were not replaced; the old ones stay in use");
+                    false
                 }
             });
             async move {
-                if let Err(error) = replacing.await {
+                replacing.await.unwrap_or_else(|error| {
                     tracing::error!(%error, "the associations were not replaced; the old ones stay in use");
-                }
+                    false
+                })
             }
         };
         watched.follow(shutdown, replace).await;

@@ -4,10 +4,16 @@ use std::fs::Metadata;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::time::MissedTickBehavior;
+
 use crate::shutdown::Shutdown;
 
 /// How often files are looked at. A look is a `stat` each.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many looks after a failed reading the files are read again, changed or not: half a minute. What
+/// they name may have come since, and nobody looks at that.
+const LOOKS_UNTIL_RETRY: u32 = 30;
 
 /// Files as they were at a look. It is taken before they are first read: what changes between
 /// the reading and the following is not missed then.
@@ -25,23 +31,30 @@ impl Watched {
     }
 
     /// Calls `changed` after any of the files changed, and waits for what it does, until the shutdown.
+    /// Where that says it failed, it is called again every half a minute until it succeeds: a removed
+    /// association must not stay in force because a file that another entry names was not there yet.
     ///
     /// By polling: a mounted ConfigMap or Secret changes by the swap of a symlink two levels up,
     /// which file notifications on the file itself do not see.
     pub async fn follow<F>(mut self, mut shutdown: Shutdown, mut changed: impl FnMut() -> F + Send)
     where
-        F: Future<Output = ()> + Send,
+        F: Future<Output = bool> + Send,
     {
         let mut ticks = tokio::time::interval(POLL_INTERVAL);
+        // A reading may take longer than a second; the looks that it missed are not made up for.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Looks left until a failed reading is repeated; `None` where it did not fail.
+        let mut retry: Option<u32> = None;
         loop {
             tokio::select! {
                 () = shutdown.asked() => return,
                 _ = ticks.tick() => {}
             }
             let now = fingerprints(&self.paths);
-            if now != self.seen {
+            retry = retry.map(|looks| looks.saturating_sub(1));
+            if now != self.seen || retry == Some(0) {
                 self.seen = now;
-                changed().await;
+                retry = if changed().await { None } else { Some(LOOKS_UNTIL_RETRY) };
             }
         }
     }
@@ -57,4 +70,67 @@ type Fingerprint = (u64, u64, u64, i64, i64);
 fn fingerprint(file: &Metadata) -> Fingerprint {
     use std::os::unix::fs::MetadataExt;
     (file.dev(), file.ino(), file.size(), file.ctime(), file.ctime_nsec())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_failed_is_tried_again_without_a_change_and_what_succeeded_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "old").unwrap();
+        let watched = Watched::look(vec![file.clone()]);
+        std::fs::write(&file, "newer").unwrap();
+        let (start, readings) = (Instant::now(), Mutex::new(Vec::new()));
+        let read = || async {
+            let mut readings = readings.lock().unwrap();
+            readings.push(start.elapsed().as_secs());
+            // The third succeeds, and the fourth, of another change, fails.
+            [3, 5].contains(&readings.len())
+        };
+        let following = watched.follow(Shutdown::never(), read);
+        let changing = async {
+            tokio::time::sleep_until(start + Duration::from_millis(200_500)).await;
+            assert_eq!(*readings.lock().unwrap(), [0, 30, 60]);
+            std::fs::write(&file, "newest").unwrap();
+            tokio::time::sleep_until(start + Duration::from_millis(400_500)).await;
+        };
+        tokio::select! {
+            () = following => unreachable!("nobody asked for the end"),
+            () = changing => {}
+        }
+        assert_eq!(*readings.lock().unwrap(), [0, 30, 60, 201, 231]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_not_kept_waiting_by_a_failure() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        let watched = Watched::look(vec![file.clone()]);
+        std::fs::write(&file, "broken").unwrap();
+        let (start, readings) = (Instant::now(), Mutex::new(Vec::new()));
+        let read = || async {
+            let text = std::fs::read_to_string(&file).unwrap();
+            readings.lock().unwrap().push((start.elapsed().as_secs(), text.clone()));
+            text == "good"
+        };
+        let following = watched.follow(Shutdown::never(), read);
+        let mending = async {
+            tokio::time::sleep_until(start + Duration::from_millis(4_500)).await;
+            std::fs::write(&file, "good").unwrap();
+            tokio::time::sleep_until(start + Duration::from_millis(100_500)).await;
+        };
+        tokio::select! {
+            () = following => unreachable!("nobody asked for the end"),
+            () = mending => {}
+        }
+        let expected = [(0, "broken".to_owned()), (5, "good".to_owned())];
+        assert_eq!(*readings.lock().unwrap(), expected);
+    }
 }

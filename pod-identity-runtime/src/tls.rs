@@ -61,7 +61,8 @@ impl ServerTls {
     }
 
     /// Reads the files again whenever they change, until the shutdown. Files that cannot be used,
-    /// a half-written pair among them, leave the old certificate in place and are logged.
+    /// a half-written pair among them, leave the old certificate in place, are logged, and are tried again
+    /// every half a minute.
     pub async fn follow(self, shutdown: Shutdown) {
         let (files, current) = (&self.files, &self.config);
         let replace = || async {
@@ -69,9 +70,11 @@ impl ServerTls {
                 Ok(config) => {
                     current.store(Arc::new(config));
                     tracing::info!(certificate = %files.certificate.display(), "new TLS certificate in use");
+                    true
                 }
                 Err(error) => {
                     tracing::error!(%error, "the TLS certificate was not replaced; the old one stays in use");
+                    false
                 }
             }
         };

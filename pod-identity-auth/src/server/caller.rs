@@ -207,15 +207,20 @@ impl AgentKeys {
         Ok(())
     }
 
-    /// Follows the file until the shutdown. A broken file keeps the old keys and says why.
+    /// Follows the file until the shutdown. A broken file keeps the old keys and says why,
+    /// every half a minute until it is mended.
     pub async fn follow(&self, shutdown: Shutdown) {
         let watched = self.watched.clone();
         watched
             .follow(shutdown, || async {
                 match self.reload() {
-                    Ok(()) => tracing::info!(file = %self.path.display(), "new agent keys in use"),
+                    Ok(()) => {
+                        tracing::info!(file = %self.path.display(), "new agent keys in use");
+                        true
+                    }
                     Err(error) => {
                         tracing::error!(%error, "the agent keys were not replaced; the old ones stay in use");
+                        false
                     }
                 }
             })
