@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use pod_identity_core::cache::{CacheConfig, CredentialCache, Denied, Entry, Expires, Issued, Lead};
 use pod_identity_core::credentials::SessionCredentials;
+use pod_identity_core::error::ErrorCode;
 use pod_identity_core::identity::WorkloadIdentity;
 use pod_identity_core::limit::Budgets;
 use pod_identity_core::source::{CredentialSource, SubjectCredentials};
@@ -154,6 +155,7 @@ impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
         tokio::spawn(async move {
             let issued = broker.upstream.demand(place, || broker.exchange(lead.token())).await;
             let answer = issued.and_then(|issued| broker.take_in(lead.token(), &issued));
+            let answer = judged_before(&lead, answer);
             lead.complete(broker.clock.now(), answer);
         });
     }
@@ -212,6 +214,11 @@ impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
         let Some(life) = due.iter().map(|due| due.lifetime).min() else { return };
         for due in due {
             let Some(renewal) = self.upstream.renewal(self.cache.len(), life) else { return };
+            // Its key may have been withdrawn since it was judged: then EKS Auth does not see it again.
+            if let Err(refuted) = self.judge.judge(due.lead.token()) {
+                due.lead.complete(self.clock.now(), Err(ExchangeError::Token(refuted)));
+                continue;
+            }
             let broker = self.clone();
             tokio::spawn(async move {
                 let issued = broker.upstream.renew(renewal, broker.exchange(due.lead.token())).await;
@@ -219,8 +226,25 @@ impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
                 if let Err(error) = &answer {
                     tracing::warn!(pod = %due.identity.pod.name, %error, "credentials were not renewed");
                 }
+                let answer = judged_before(&due.lead, answer);
                 due.lead.complete(broker.clock.now(), answer);
             });
         }
     }
+}
+
+/// The key of a token that was judged good before may be too new for EKS Auth. That says nothing against
+/// the token, only that EKS Auth cannot be asked with it yet.
+fn judged_before<T>(
+    lead: &Lead<Identity, Answer, ExchangeError>,
+    answer: Result<T, ExchangeError>,
+) -> Result<T, ExchangeError> {
+    answer.map_err(|error| match error {
+        ExchangeError::Refused { code: ErrorCode::TokenKeyUnknown, message, .. }
+            if lead.identity().is_some() =>
+        {
+            ExchangeError::Unavailable(message)
+        }
+        error => error,
+    })
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -29,6 +29,7 @@ use testing::wire::ask;
 use crate::agent::{LOOPBACK, check_refusal, config, credentials, granted, pod};
 
 const DAY: Duration = Duration::from_secs(86_400);
+const SESSION: Duration = Duration::from_secs(6 * 3600);
 
 /// An issuer behind a server that counts who asks.
 struct Published {
@@ -82,6 +83,7 @@ struct EksAuth {
     issuers: Vec<Arc<Published>>,
     clock: Clock,
     calls: AtomicUsize,
+    refused: AtomicUsize,
     away: AtomicBool,
 }
 
@@ -101,9 +103,16 @@ impl EksAuth {
         match verified {
             Some(token) => {
                 let (namespace, account) = (token.identity.namespace, token.identity.service_account);
-                (200, "", granted(namespace.as_str(), account.as_str()))
+                let granted = granted(namespace.as_str(), account.as_str());
+                let mut granted: Value = serde_json::from_str(&granted).unwrap();
+                let end = self.clock.now().wall.duration_since(SystemTime::UNIX_EPOCH).unwrap() + SESSION;
+                granted["credentials"]["expiration"] = json!(end.as_secs());
+                (200, "", granted.to_string())
             }
-            None => (400, "InvalidTokenException", "{}".to_owned()),
+            None => {
+                self.refused.fetch_add(1, Ordering::SeqCst);
+                (400, "InvalidTokenException", "{}".to_owned())
+            }
         }
     }
 }
@@ -136,6 +145,7 @@ impl Stand {
             issuers: issuers.iter().copied().cloned().collect(),
             clock: clock.clone(),
             calls: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
             away: AtomicBool::new(false),
         });
         let listener = Listener::bind(SocketAddr::new(LOOPBACK, 0)).await.unwrap();
@@ -317,17 +327,46 @@ async fn after_a_withdrawal(stand: &Stand, issuer: &Published, pod: &Workload) -
     old
 }
 
+fn configured(issuer: &Published, authority: &Authority) -> TokenKeys {
+    TokenKeys::Configured(IssuerConfig {
+        issuer: issuer.url.clone(),
+        keys: KeyLocation::Discovery,
+        bearer_token_file: None,
+        outbound: trusting(authority),
+    })
+}
+
+#[tokio::test]
+async fn nothing_is_renewed_with_a_token_of_a_withdrawn_key() {
+    let authority = Authority::new();
+    let issuer = Published::start(Some(&authority)).await;
+    let (stand, pod) = (Stand::start(&[&issuer], configured(&issuer, &authority)).await, pod());
+    assert_eq!(stand.ask(&issuer.token(&pod, &stand.clock)).await, Ok(()));
+    let key = issuer.issuer.signing_key();
+    issuer.issuer.rotate(KeyAlgorithm::Es256).unwrap();
+    assert!(issuer.issuer.withdraw(key.kid()));
+    let asked = issuer.asked();
+    stand.advance(Duration::from_secs(300));
+    eventually("the keys are fetched again", || async { (issuer.asked() == asked + 2).then_some(()) }).await;
+    // Past half of the credentials' life: they are due, and the token that is kept is the old one.
+    stand.advance(SESSION.mul_f64(0.6));
+    for _ in 0..100 {
+        tokio::task::yield_now().await; // the agent's own turn
+    }
+    eventually("the rotated token is renewed with", || async {
+        assert_eq!(stand.ask(&issuer.token(&pod, &stand.clock)).await, Ok(()));
+        stand.advance(Duration::from_secs(1));
+        (stand.calls() == 2).then_some(())
+    })
+    .await;
+    assert_eq!(stand.eks_auth.refused.load(Ordering::SeqCst), 0);
+}
+
 #[tokio::test]
 async fn configured_keys_refuse_a_token_of_a_withdrawn_key_and_its_credentials_stay() {
     let authority = Authority::new();
     let issuer = Published::start(Some(&authority)).await;
-    let keys = TokenKeys::Configured(IssuerConfig {
-        issuer: issuer.url.clone(),
-        keys: KeyLocation::Discovery,
-        bearer_token_file: None,
-        outbound: trusting(&authority),
-    });
-    let (stand, pod) = (Stand::start(&[&issuer], keys).await, pod());
+    let (stand, pod) = (Stand::start(&[&issuer], configured(&issuer, &authority)).await, pod());
     let old = after_a_withdrawal(&stand, &issuer, &pod).await;
     assert_eq!(stand.ask(&old).await, refused(503, "token_key_unknown"));
     assert_eq!(stand.calls(), 1);
