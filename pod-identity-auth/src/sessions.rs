@@ -33,6 +33,11 @@ const CALLER_TAGS_CONDITION: &str = "caller_session";
 /// How often what has ended, or lost its association, is dropped.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How long a pod that could have a stale session waits for a newer one. An STS that answers does so in
+/// a fraction of it; boto3 gives up after 2 s (botocore, `utils.py`, `ContainerMetadataFetcher`), the agent
+/// after 4.5, and a call to an STS that hangs ends after 9.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
 /// How many sessions are kept, and which of them are given out again.
 ///
 /// 20,000 sessions of about 3 KiB are 60 MB.
@@ -113,7 +118,7 @@ impl Sessions {
             tracing::warn!(
                 association = %key.association.id,
                 pod = %key.identity.pod.name,
-                "STS cannot be asked: the pod gets the session that it was given before"
+                "STS cannot be asked, or takes too long: the pod gets the session that it was given before"
             );
         }
         self.metrics.count(given.origin);
@@ -121,7 +126,19 @@ impl Sessions {
     }
 
     async fn shared(self: &Arc<Self>, cache: &Cache, key: &Arc<SessionKey>) -> Result<Given, Arc<StsError>> {
-        match cache.get(key, clock::both, |lead| self.fetch(key.clone(), lead)).await {
+        let getting = cache.get(key, clock::both, |lead| self.fetch(key.clone(), lead));
+        let mut getting = std::pin::pin!(getting);
+        let _waiting = self.metrics.waiting();
+        let served = match tokio::time::timeout(PATIENCE, &mut getting).await {
+            Ok(served) => served,
+            // The call goes on, for whoever comes next. What is there is read now and not before: if STS has
+            // refused the session meanwhile there is none, and the refusal is the answer.
+            Err(_) => match cache.read(key, clock::both()) {
+                Some(entry) => Ok(Served { entry, origin: Origin::Stale }),
+                None => getting.await,
+            },
+        };
+        match served {
             Ok(Served { entry, origin }) => Ok(Given { session: entry.value().clone(), origin }),
             Err(Denied::Upstream(error)) => Err(error),
             Err(Denied::GivenUp) => Err(Arc::new(StsError::Unavailable {

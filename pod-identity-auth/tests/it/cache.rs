@@ -56,10 +56,22 @@ fn file(stand: &Stand, change: impl FnOnce(&mut Value)) -> String {
     file.to_string()
 }
 
-async fn entries(stand: &Stand) -> String {
+async fn gauge(stand: &Stand, name: &str) -> String {
     let metrics = stand.get("/metrics").await.text();
-    let line = metrics.lines().find(|line| line.starts_with("pod_identity_session_cache_entries "));
-    line.unwrap().rsplit(' ').next().unwrap().to_owned()
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap();
+    line.to_owned()
+}
+
+async fn entries(stand: &Stand) -> String {
+    gauge(stand, "pod_identity_session_cache_entries").await
+}
+
+/// Waits until that many requests wait for their session.
+async fn until_wait(stand: &Stand, count: usize) {
+    eventually(&format!("{count} requests wait"), || async {
+        (gauge(stand, "pod_identity_sessions_waiting").await == count.to_string()).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -84,7 +96,11 @@ async fn a_herd_is_one_call_and_a_caller_that_hangs_up_cancels_nothing() {
         }
         futures_all(answers).await
     };
-    let open = async { upstream.open(true) };
+    let open = async {
+        // The first is among them: its answer is made, whoever is there to read it.
+        until_wait(&stand, 64).await;
+        upstream.open(true);
+    };
     let (answers, ()) = tokio::join!(herd, open);
     let keys: BTreeSet<String> = answers.iter().map(key).collect();
     assert_eq!((upstream.calls(), keys.len()), (1, 1));
@@ -95,10 +111,14 @@ async fn a_herd_is_one_call_and_a_caller_that_hangs_up_cancels_nothing() {
         (lines.len() == 64).then_some(lines)
     })
     .await;
-    let fetched = lines.iter().filter(|line| line.contains(r#""session_source":"fetched""#)).count();
-    assert_eq!(fetched, 1);
+    let of = |source| {
+        let member = format!(r#""session_source":"{source}""#);
+        lines.iter().filter(|line| line.contains(&member)).count()
+    };
+    assert_eq!((of("fetched"), of("shared")), (1, 63));
     let metrics = stand.get("/metrics").await.text();
     assert!(metrics.contains(r#"pod_identity_sessions_total{source="fetched"} 1"#), "{metrics}");
+    assert!(metrics.contains(r#"pod_identity_sessions_total{source="shared"} 63"#), "{metrics}");
     assert_eq!(entries(&stand).await, "1");
 }
 
@@ -241,6 +261,43 @@ async fn while_sts_is_away_a_session_is_served_to_its_end_and_then_the_error() {
     let answer = answered(&stand, &token).await;
     assert_ne!(key(&answer), first);
     assert_eq!(source(&answer), "fetched");
+}
+
+#[tokio::test]
+async fn while_sts_hangs_a_session_that_still_holds_is_served_and_the_call_goes_on() {
+    let serving = Serving { margin: Duration::ZERO, fresh_percent: 0 };
+    let (stand, upstream, _ender) = stand_with(HOUR, serving).await;
+    let token = stand.token(&pod("cart"));
+    let first = key(&stand.ask(&token).await);
+    upstream.open(false);
+    let answer = stand.ask(&token).await;
+    assert_eq!((key(&answer), source(&answer).as_str()), (first.clone(), "stale"));
+    // Whoever comes now waits for the same call, and has its answer.
+    let opens = async {
+        until_wait(&stand, 1).await;
+        upstream.open(true);
+    };
+    let (answer, ()) = tokio::join!(stand.ask(&token), opens);
+    assert_ne!(key(&answer), first);
+    assert_eq!((source(&answer).as_str(), upstream.calls()), ("shared", 2));
+    assert_eq!(gauge(&stand, "pod_identity_sessions_waiting").await, "0");
+}
+
+#[tokio::test]
+async fn a_refusal_after_a_stale_session_was_served_is_not_papered_over() {
+    let serving = Serving { margin: Duration::ZERO, fresh_percent: 0 };
+    let (stand, upstream, _ender) = stand_with(HOUR, serving).await;
+    let token = stand.token(&pod("cart"));
+    key(&stand.ask(&token).await);
+    upstream.open(false);
+    assert_eq!(source(&stand.ask(&token).await), "stale");
+    let refuses = async {
+        until_wait(&stand, 1).await;
+        upstream.says(Some(DENIED));
+        upstream.open(true);
+    };
+    let (answer, ()) = tokio::join!(stand.ask(&token), refuses);
+    assert_eq!((code(&answer).as_str(), upstream.calls()), ("role_trust_refused", 2));
 }
 
 #[tokio::test]

@@ -103,6 +103,12 @@ where
         }
     }
 
+    /// The session under that key, fresh or stale, unless it has ended or ends within the margin: for
+    /// whoever cannot wait for a fetch any longer. A refusal that has landed has taken it away.
+    pub fn read(&self, key: &K, now: Now) -> Option<Arc<Entry<V>>> {
+        self.slots.get(key)?.read(now, self.config.serving.margin)
+    }
+
     /// What [`begin`](Self::begin) says, carried out: waits where others fetch, hands a lead to `fetch`,
     /// and begins again where a leader was dropped, at most twice.
     ///

@@ -91,7 +91,12 @@ async fn an_answer_that_is_no_is_not_papered_over() {
     let sessions = sessions(20);
     fill(&sessions, 1, now(1000));
     let (lead, waiter) = lead_of(sessions.begin(&7, now(2000)));
+    // Whoever does not wait for the fetch may have what is there, until the answer is.
+    let read = |seconds| sessions.read(&7, now(seconds)).map(|entry| entry.value().serial);
+    assert_eq!((read(2000), read(4584), read(4585)), (Some(1), Some(1), None));
+    assert!(sessions.read(&8, now(2000)).is_none());
     lead.complete(now(2000), Err(Refused(Effect::RefusesIdentity)));
+    assert_eq!(read(2000), None);
     assert!(matches!(waiter.wait().await, Waited::Refused(_)));
     assert!(matches!(sessions.begin(&7, now(2000)), SlotBegin::Refused(_)));
     // Nor later, when the upstream is away.
