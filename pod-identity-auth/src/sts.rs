@@ -122,7 +122,10 @@ impl Sts {
         let first = self.assume_role(&plan.role, None).await.map_err(explained)?;
         match &plan.target {
             None => Ok(first),
-            Some(target) => self.assume_role(target, Some(first.credentials)).await.map_err(explained),
+            Some(target) => {
+                let answer = self.assume_role(target, Some(first.credentials)).await;
+                answer.map_err(|error| explained(error.of_target_call()))
+            }
         }
     }
 

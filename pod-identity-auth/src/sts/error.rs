@@ -78,6 +78,18 @@ impl StsError {
         self
     }
 
+    /// The same where the caller was the first role's session. STS throttles by the caller's account, and
+    /// that one's may be a tenant's: it says nothing of the quota that all pods share, and
+    /// [`Throttled`](ErrorCode::Throttled) would slow the agent's whole node down.
+    pub(super) fn of_target_call(self) -> Self {
+        match self {
+            Self::Refused { role, code: ErrorCode::Throttled, sts_code, message, retry_after } => {
+                Self::Unavailable { role, reason: format!("{sts_code}: {message}"), retry_after }
+            }
+            error => error,
+        }
+    }
+
     pub(super) fn unbuildable(error: BuildError) -> Self {
         Self::Unbuildable(error.to_string())
     }

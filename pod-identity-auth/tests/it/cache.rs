@@ -336,6 +336,22 @@ async fn a_renewal_gets_a_newer_session_while_the_old_one_still_holds() {
 }
 
 #[tokio::test]
+async fn throttling_of_a_target_role_is_no_reason_for_a_node_to_slow_down() {
+    let (stand, upstream, _ender) = stand_with(HOUR, DEFAULT_CACHE.serving).await;
+    let token = stand.token(&pod("far"));
+    upstream.says_of("far", THROTTLED);
+    let answer = stand.ask(&token).await;
+    assert_eq!((code(&answer).as_str(), answer.status), ("upstream_unavailable", 503));
+    assert!(answer.text().contains("role/far: Throttling: Rate exceeded"), "{}", answer.text());
+    // The first call is made with the service's own credentials: that quota is everybody's.
+    upstream.says_of("app", THROTTLED);
+    eventually("STS is asked again", || async {
+        (code(&stand.ask(&token).await) == "throttled").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn without_a_cache_every_request_is_a_call() {
     let (upstream, url, _ender) = Upstream::start(HOUR).await;
     let session_cache = SessionCacheConfig { capacity: 0, ..DEFAULT_CACHE };

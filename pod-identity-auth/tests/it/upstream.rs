@@ -21,7 +21,8 @@ use crate::stand::WORLD;
 pub(crate) struct Upstream {
     pub(crate) sts: Sts,
     calls: AtomicUsize,
-    says: Mutex<Option<(u16, &'static str)>>,
+    /// What to say instead of the strict STS, where a request's body holds that text.
+    says: Mutex<Option<(&'static str, (u16, &'static str))>>,
     open: watch::Sender<bool>,
 }
 
@@ -67,7 +68,13 @@ impl Upstream {
 
     /// From now on it says this, or what the strict STS says.
     pub(crate) fn says(&self, answer: Option<(u16, &'static str)>) {
-        *self.says.lock().unwrap() = answer;
+        *self.says.lock().unwrap() = answer.map(|answer| ("", answer));
+    }
+
+    /// From now on it says this of the role of that name, and of others what the strict STS says. No other
+    /// role's name may begin with it.
+    pub(crate) fn says_of(&self, role: &'static str, answer: (u16, &'static str)) {
+        *self.says.lock().unwrap() = Some((role, answer));
     }
 
     /// Whether calls are answered, or held.
@@ -86,9 +93,10 @@ impl Handler for Upstream {
         self.calls.fetch_add(1, Ordering::SeqCst);
         self.open.subscribe().wait_for(|open| *open).await.unwrap();
         let says = *self.says.lock().unwrap();
-        match says {
+        let asked = String::from_utf8_lossy(&body);
+        match says.filter(|(of, _)| of.is_empty() || asked.contains(&format!("%3Arole%2F{of}"))) {
             None => self.sts.handle(&parts, &body, clock::now()).map(Full::new),
-            Some((status, text)) => {
+            Some((_, (status, text))) => {
                 let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
                 *response.status_mut() = StatusCode::from_u16(status).unwrap();
                 response
