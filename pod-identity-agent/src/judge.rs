@@ -76,7 +76,7 @@ impl Judge {
     pub(crate) async fn judges_again(&self, refusal: &TokenError) -> bool {
         match (&self.0.keys, refusal) {
             (Keys::Configured(keys), TokenError::KeyUnknown { .. } | TokenError::KeysMissing) => {
-                let _ = keys.fetch_if_due().await; // a failure has been logged
+                keys.fetch_for_request().await;
                 true
             }
             _ => false,

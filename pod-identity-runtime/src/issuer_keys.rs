@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use pod_identity_core::token::{BearerToken, Expected, KeySet, TokenError, VerifiedToken, verify};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 
 use self::documents::{Documents, Origin};
 use crate::clock::Clock;
@@ -28,6 +28,10 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
 const FIRST_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a fetch may take, with all that it reads.
 const FETCH_DEADLINE: Duration = Duration::from_secs(10);
+/// The most requests that wait for a fetch. An issuer that hangs holds each of them for seconds, and each
+/// has one of the 4,096 connections of its listener, which those need too whose keys are known. Anybody can
+/// invent key ids: who comes beyond is refused at once, as worth a retry.
+pub const MAX_WAITING: usize = 256;
 
 /// Where an issuer's keys are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +68,8 @@ pub struct IssuerKeys {
     /// The document that the keys came from.
     document: ArcSwapOption<Bytes>,
     generation: AtomicU64,
-    fetched: Mutex<Fetched>,
+    fetched: Arc<Mutex<Fetched>>,
+    waiting: Semaphore,
 }
 
 /// The last attempt to fetch.
@@ -111,7 +116,8 @@ impl IssuerKeys {
             current: ArcSwapOption::empty(),
             document: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
-            fetched: Mutex::default(),
+            fetched: Arc::default(),
+            waiting: Semaphore::new(MAX_WAITING),
         }))
     }
 
@@ -146,8 +152,7 @@ impl IssuerKeys {
         let known = self.current();
         let first = self.verify_now(token, audience, now);
         let Err(TokenError::KeyUnknown { .. } | TokenError::KeysMissing) = first else { return first };
-        // A failed fetch has been logged; the keys that are there decide.
-        let _ = self.fetch_if_due().await;
+        self.fetch_for_request().await;
         match self.current() {
             Some(keys) if !known.is_some_and(|known| Arc::ptr_eq(&known, &keys)) => {
                 self.verify_now(token, audience, now)
@@ -181,17 +186,25 @@ impl IssuerKeys {
     /// # Errors
     /// [`FetchError`] where they could not be had; the old ones stay in use.
     pub async fn fetch_if_due(self: &Arc<Self>) -> Result<bool, FetchError> {
-        let keys = self.clone();
-        let fetching = tokio::spawn(async move { keys.fetch_in_turn().await });
-        fetching.await.unwrap_or(Err(FetchError::GivenUp))
-    }
-
-    async fn fetch_in_turn(&self) -> Result<bool, FetchError> {
-        let mut fetched = self.fetched.lock().await;
+        let fetched = self.fetched.clone().lock_owned().await;
         let now = self.clock.now().monotonic;
         if fetched.at.is_some_and(|at| now.saturating_sub(at) < self.retry_interval()) {
             return Ok(false);
         }
+        let keys = self.clone();
+        let fetching = tokio::spawn(async move { keys.fetch(fetched).await });
+        fetching.await.unwrap_or(Err(FetchError::GivenUp))
+    }
+
+    /// The same for a request whose key is not known, which anybody can send: no more than [`MAX_WAITING`]
+    /// of them wait. What came of it the keys that are there now tell; a failure has been logged.
+    pub async fn fetch_for_request(self: &Arc<Self>) {
+        if let Ok(_place) = self.waiting.try_acquire() {
+            let _ = self.fetch_if_due().await;
+        }
+    }
+
+    async fn fetch(&self, mut fetched: OwnedMutexGuard<Fetched>) -> Result<bool, FetchError> {
         let result = tokio::time::timeout(FETCH_DEADLINE, self.documents.fetch())
             .await
             .unwrap_or(Err(FetchError::TooSlow));

@@ -8,7 +8,9 @@ use pod_identity_core::token::{BearerToken, POD_IDENTITY_AUDIENCE, TokenError, V
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
 use pod_identity_local::laptop::Workload;
 use pod_identity_runtime::clock::{self, Clock};
-use pod_identity_runtime::issuer_keys::{FetchError, IssuerConfig, IssuerKeys, KeyLocation};
+use pod_identity_runtime::issuer_keys::{
+    FetchError, IssuerConfig, IssuerKeys, KeyLocation, MAX_WAITING, REFETCH_INTERVAL,
+};
 use pod_identity_runtime::outbound::{Outbound, OutboundError};
 use serde_json::json;
 use testing::authority::Authority;
@@ -43,6 +45,13 @@ async fn verify(keys: &Arc<IssuerKeys>, token: &BearerToken) -> Result<VerifiedT
     keys.verify(token, POD_IDENTITY_AUDIENCE, clock::now()).await
 }
 
+/// A token whose key nobody has.
+fn invented(issuer: &Issuer, number: usize) -> BearerToken {
+    let header = json!({"alg": "ES256", "kid": format!("invented-{number}")}).to_string();
+    let claims = issuer.claims(&pod().token_request(clock::now(), Duration::from_secs(600))).to_string();
+    BearerToken::parse(&issuer.sign(&header, &claims).unwrap()).unwrap()
+}
+
 #[tokio::test]
 async fn a_flood_of_unknown_key_ids_is_one_fetch() {
     let (issuer, documents) = (issuer(), Documents::start(None).await);
@@ -50,10 +59,7 @@ async fn a_flood_of_unknown_key_ids_is_one_fetch() {
     let keys = IssuerKeys::new(config(ISSUER, keys_at(&documents))).unwrap();
     let mut asking = tokio::task::JoinSet::new();
     for number in 0..500 {
-        let header = json!({"alg": "ES256", "kid": format!("invented-{number}")}).to_string();
-        let claims = issuer.claims(&pod().token_request(clock::now(), Duration::from_secs(600))).to_string();
-        let token = BearerToken::parse(&issuer.sign(&header, &claims).unwrap()).unwrap();
-        let keys = keys.clone();
+        let (keys, token) = (keys.clone(), invented(&issuer, number));
         asking.spawn(async move { verify(&keys, &token).await });
     }
     while let Some(result) = asking.join_next().await {
@@ -65,6 +71,40 @@ async fn a_flood_of_unknown_key_ids_is_one_fetch() {
     assert_eq!(documents.asked(), 1);
     assert!(verify(&keys, &token(&issuer)).await.is_ok());
     assert_eq!(documents.asked(), 1);
+}
+
+#[tokio::test]
+async fn an_issuer_that_hangs_holds_only_so_many_requests() {
+    let (issuer, documents) = (issuer(), Documents::start(None).await);
+    documents.serve("/keys", issuer.jwks());
+    let (hand, clock) = Clock::by_hand(clock::now());
+    let keys = IssuerKeys::with_clock(config(ISSUER, keys_at(&documents)), clock).unwrap();
+    assert!(keys.fetch_if_due().await.unwrap());
+    hand.advance(REFETCH_INTERVAL);
+    documents.open(false);
+    let mut asking = tokio::task::JoinSet::new();
+    for number in 0..MAX_WAITING + 100 {
+        let (keys, token) = (keys.clone(), invented(&issuer, number));
+        asking.spawn(async move { verify(&keys, &token).await });
+    }
+    // Those beyond are refused while the issuer has not answered.
+    for _ in 0..100 {
+        let error = asking.join_next().await.unwrap().unwrap().unwrap_err();
+        assert!(matches!(error, TokenError::KeyUnknown { .. }), "{error}");
+    }
+    tokio::task::yield_now().await;
+    assert!(asking.try_join_next().is_none(), "the others wait");
+    // A token of a known key waits for nobody.
+    assert!(verify(&keys, &token(&issuer)).await.is_ok());
+    assert_eq!(asking.len(), MAX_WAITING);
+    documents.open(true);
+    while let Some(result) = asking.join_next().await {
+        assert!(matches!(result.unwrap(), Err(TokenError::KeyUnknown { .. })));
+    }
+    assert_eq!(documents.asked(), 2);
+    // Where no fetch is due nothing is begun either: the first poll has the answer.
+    let due = tokio::time::timeout(Duration::ZERO, keys.fetch_if_due()).await;
+    assert!(!due.unwrap().unwrap());
 }
 
 #[tokio::test]

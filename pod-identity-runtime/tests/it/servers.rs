@@ -13,6 +13,7 @@ use pod_identity_runtime::listener::{Handler, Listener};
 use pod_identity_runtime::shutdown::Shutdown;
 use pod_identity_runtime::tls::{CertificateFiles, ServerTls};
 use testing::authority::Authority;
+use tokio::sync::watch;
 
 pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -36,6 +37,7 @@ pub(crate) struct Documents {
     asked: AtomicUsize,
     served: Mutex<Vec<(String, Response<()>, String)>>,
     bearers: Mutex<Vec<(String, Option<String>)>>,
+    open: watch::Sender<bool>,
 }
 
 impl Documents {
@@ -46,6 +48,7 @@ impl Documents {
             asked: AtomicUsize::new(0),
             served: Mutex::default(),
             bearers: Mutex::default(),
+            open: watch::Sender::new(true),
         });
         let listener = match tls {
             Some(tls) => listener.with_tls(tls),
@@ -53,8 +56,11 @@ impl Documents {
         };
         let own = documents.clone();
         let handler = Answering(move |request: Request<Incoming>| {
-            let answer = own.answer(&request);
-            async move { answer }
+            let (answer, mut open) = (own.answer(&request), own.open.subscribe());
+            async move {
+                open.wait_for(|open| *open).await.unwrap();
+                answer
+            }
         });
         tokio::spawn(listener.serve(Arc::new(handler), Shutdown::never()));
         documents
@@ -81,6 +87,11 @@ impl Documents {
     pub(crate) fn serve_status(&self, path: &str, status: u16, location: &str) {
         let head = Response::builder().status(status).header("location", location).body(()).unwrap();
         self.served.lock().unwrap().push((path.to_owned(), head, String::new()));
+    }
+
+    /// Whether requests are answered, or held.
+    pub(crate) fn open(&self, open: bool) {
+        self.open.send_replace(open);
     }
 
     /// How many requests there were.
