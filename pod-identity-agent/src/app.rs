@@ -12,7 +12,7 @@ use pod_identity_runtime::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, LocalAddresses};
 use crate::config::{Config, ConfigError, TokenKeys};
 use crate::exchange::{EksAuth, EksAuthSetupError};
 use crate::judge::Judge;
@@ -73,6 +73,7 @@ impl App {
         let broker = Arc::new(Broker::new(
             config.cache,
             config.budgets,
+            LocalAddresses::probe(config.listen.iter().map(SocketAddr::ip).collect()),
             eks_auth,
             judge.clone(),
             readiness.clone(),

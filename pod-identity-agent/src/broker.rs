@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use crate::exchange::{EksAuth, ExchangeError};
 use crate::judge::Judge;
 use crate::readiness;
+pub use crate::upstream::LocalAddresses;
 use crate::upstream::Upstream;
 
 /// How long a request is held: what the SDKs wait, and a little less.
@@ -70,16 +71,17 @@ pub struct Broker<S = EksAuth> {
 }
 
 impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
-    /// A broker with an empty cache, which asks that source.
+    /// A broker with an empty cache, which asks that source. What comes from `local` is one peer.
     pub fn new(
         config: CacheConfig,
         budgets: Budgets,
+        local: LocalAddresses,
         source: S,
         judge: Judge,
         readiness: Readiness,
         clock: Clock,
     ) -> Self {
-        let (cache, upstream) = (Cache::new(config), Upstream::new(budgets, clock.clone()));
+        let (cache, upstream) = (Cache::new(config), Upstream::new(budgets, local, clock.clone()));
         Self { cache, source, judge, upstream, readiness, clock }
     }
 

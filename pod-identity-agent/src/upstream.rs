@@ -19,7 +19,7 @@ use pod_identity_runtime::clock::Clock;
 use prometheus_client::registry::Registry;
 
 use self::metrics::UpstreamMetrics;
-use self::peer::peer;
+pub use self::peer::LocalAddresses;
 use crate::exchange::ExchangeError;
 
 /// How long a fetch may take from when it may call, all attempts together. A fetch goes on when those
@@ -37,13 +37,14 @@ const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_
 #[derive(Debug)]
 pub(crate) struct Upstream {
     limits: Limits,
+    local: LocalAddresses,
     metrics: UpstreamMetrics,
     clock: Clock,
 }
 
 impl Upstream {
-    pub(crate) fn new(budgets: Budgets, clock: Clock) -> Self {
-        Self { limits: Limits::new(budgets), metrics: UpstreamMetrics::default(), clock }
+    pub(crate) fn new(budgets: Budgets, local: LocalAddresses, clock: Clock) -> Self {
+        Self { limits: Limits::new(budgets), local, metrics: UpstreamMetrics::default(), clock }
     }
 
     /// Registers `pod_identity_eks_auth_...` and `pod_identity_renewals_total`.
@@ -59,7 +60,7 @@ impl Upstream {
         if accepted {
             return Ok(self.limits.accepted());
         }
-        self.limits.unaccepted(peer(address)).map_err(|_| {
+        self.limits.unaccepted(self.local.peer(address)).map_err(|_| {
             self.metrics.crowded.inc();
             ExchangeError::Crowded
         })
@@ -191,7 +192,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_that_the_deadline_cuts_off_is_counted() {
         let (hand, clock) = Clock::by_hand(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_330_800));
-        let (upstream, mut registry) = (Upstream::new(Budgets::default(), clock), Registry::default());
+        let local = LocalAddresses::probe(vec![]);
+        let (upstream, mut registry) = (Upstream::new(Budgets::default(), local, clock), Registry::default());
         upstream.register(&mut registry);
         hand.advance(Duration::from_secs(1));
         let renewal = upstream.renewal(1, Duration::from_secs(3600)).unwrap();

@@ -57,6 +57,19 @@ impl Namespace {
         self.ip(&format!("address add {address}/32 dev lo\n"))
     }
 
+    /// Sets one of its own kernel parameters, by its path below `/proc/sys/net`.
+    ///
+    /// # Errors
+    /// Where that cannot be written.
+    ///
+    /// # Panics
+    /// Where the namespace cannot be entered.
+    pub fn sysctl(&self, name: &str, value: &str) -> io::Result<()> {
+        let (path, value) = (format!("/proc/sys/net/{name}"), value.to_owned());
+        let written = self.run(move || std::fs::write(path, value)).join();
+        written.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
     /// Connects it with a node of that address, by way of which it reaches everything else. The link
     /// has the network `x.y.z.0/24` of that address, and the last bytes from 2 to `1 + addresses` are
     /// this side's.

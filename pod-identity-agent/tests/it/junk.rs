@@ -105,7 +105,13 @@ struct Town {
 impl Town {
     /// Its other pods have that many addresses.
     fn start(judge: Arc<Judge>, addresses: u8) -> Self {
+        Self::start_with(judge, addresses, "0")
+    }
+
+    /// The same on a node with that value of `net.ipv4.ip_nonlocal_bind`.
+    fn start_with(judge: Arc<Judge>, addresses: u8, nonlocal_bind: &str) -> Self {
         let [node, junk, pods] = [(); 3].map(|()| Namespace::new().unwrap());
+        node.sysctl("ipv4/ip_nonlocal_bind", nonlocal_bind).unwrap();
         node.add_address(AGENT).unwrap();
         junk.connect(&node, TOWARDS_JUNK, 1).unwrap();
         pods.connect(&node, TOWARDS_PODS, addresses).unwrap();
@@ -234,8 +240,23 @@ fn a_pods_request_does_not_queue_behind_anothers_junk() {
     if !netns::available() {
         return;
     }
-    // Junk is not even refused: as long as EKS Auth thinks about it, it is in the way for good.
-    let town = Town::start(Judge::new(Duration::ZERO, 0), 1);
+    does_not_queue(Town::start(judge_that_never_refuses(), 1));
+}
+
+#[test]
+fn nor_on_a_node_that_binds_addresses_that_it_does_not_have() {
+    if !netns::available() {
+        return;
+    }
+    does_not_queue(Town::start_with(judge_that_never_refuses(), 1, "1"));
+}
+
+/// Junk is not even refused: as long as EKS Auth thinks about it, it is in the way for good.
+fn judge_that_never_refuses() -> Arc<Judge> {
+    Judge::new(Duration::ZERO, 0)
+}
+
+fn does_not_queue(town: Town) {
     let (agent, judge) = (town.agent, town.judge.clone());
     let (refused, crowd) = (Arc::new(AtomicUsize::new(0)), 300);
     let count = refused.clone();

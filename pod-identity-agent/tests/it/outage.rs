@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use pod_identity_agent::broker::Broker;
+use pod_identity_agent::broker::{Broker, LocalAddresses};
 use pod_identity_agent::config::{Budgets, TokenKeys};
 use pod_identity_agent::exchange::ExchangeError;
 use pod_identity_agent::judge::Judge;
@@ -133,8 +133,15 @@ impl Node {
         }));
         let (budgets, ready) = (Budgets::default(), Readiness::default());
         let (cache, judging) = (CacheConfig::default(), judge.clone());
-        let broker =
-            Arc::new(Broker::new(cache, budgets, eks_auth.clone(), judging, ready.clone(), clock.clone()));
+        let broker = Arc::new(Broker::new(
+            cache,
+            budgets,
+            LocalAddresses::probe(vec![]),
+            eks_auth.clone(),
+            judging,
+            ready.clone(),
+            clock.clone(),
+        ));
         tokio::spawn(judge.follow(ready, Shutdown::never()));
         tokio::spawn(broker.clone().renew(Shutdown::never()));
         let mut node = Self { issuer, eks_auth, broker, clock, hand, pods: vec![], step: 0, keys_file };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use pod_identity_agent::broker::Broker;
+use pod_identity_agent::broker::{Broker, LocalAddresses};
 use pod_identity_agent::config::{Budgets, TokenKeys};
 use pod_identity_agent::exchange::ExchangeError;
 use pod_identity_agent::judge::Judge;
@@ -54,7 +54,15 @@ async fn one_short_session_does_not_set_the_pace_of_renewals_for_good() {
     let budgets = Budgets { renewals_per_second: 0.05, ..Budgets::default() };
     let judge = Judge::new(TokenKeys::None, clock.clone()).unwrap();
     let (cache, ready) = (CacheConfig::default(), Readiness::default());
-    let broker = Arc::new(Broker::new(cache, budgets, source, judge, ready, clock.clone()));
+    let broker = Arc::new(Broker::new(
+        cache,
+        budgets,
+        LocalAddresses::probe(vec![]),
+        source,
+        judge,
+        ready,
+        clock.clone(),
+    ));
     tokio::spawn(broker.clone().renew(Shutdown::never()));
 
     let issuer = Issuer::new("https://a.test", "http://127.0.0.1:1", KeyAlgorithm::Es256).unwrap();
