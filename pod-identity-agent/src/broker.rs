@@ -235,8 +235,7 @@ impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
     }
 }
 
-/// The key of a token that was judged good before may be too new for EKS Auth. That says nothing against
-/// the token, only that EKS Auth cannot be asked with it yet.
+/// The key of a token that was judged good before may be too new for EKS Auth.
 fn judged_before<T>(
     lead: &Lead<Identity, Answer, ExchangeError>,
     answer: Result<T, ExchangeError>,
@@ -245,7 +244,7 @@ fn judged_before<T>(
         ExchangeError::Refused { code: ErrorCode::TokenKeyUnknown, message, .. }
             if lead.identity().is_some() =>
         {
-            ExchangeError::Unavailable(message)
+            ExchangeError::KeyNotThereYet { message }
         }
         error => error,
     })

@@ -30,6 +30,12 @@ pub enum ExchangeError {
         /// Its `Retry-After`, bounded.
         retry_after: Option<Duration>,
     },
+    /// EKS Auth does not have the key yet of a token that was judged good before.
+    #[error("{message}")]
+    KeyNotThereYet {
+        /// Its message.
+        message: String,
+    },
     /// EKS Auth could not be asked, or did not answer.
     #[error("EKS Auth could not be asked: {0}")]
     Unavailable(String),
@@ -66,6 +72,7 @@ impl ExchangeError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Refused { code, .. } => *code,
+            Self::KeyNotThereYet { .. } => ErrorCode::TokenKeyUnknown,
             Self::Unavailable(_) => ErrorCode::UpstreamUnavailable,
             Self::NoCredentials(_) => ErrorCode::OwnCredentials,
             Self::Crowded | Self::Throttled { .. } => ErrorCode::Throttled,
@@ -113,6 +120,9 @@ impl ExchangeError {
 
 impl Refusal for ExchangeError {
     fn effect(&self) -> Effect {
+        if let Self::KeyNotThereYet { .. } = self {
+            return Effect::CannotAsk; // it says nothing against the token
+        }
         match self.code() {
             // Our own service reads its associations at each request; EKS's answer may be an old one.
             ErrorCode::AssociationNotFound => match self {

@@ -66,6 +66,9 @@ impl From<&ExchangeError> for Refusal {
             ExchangeError::Refused { code, message, .. } => {
                 Self { code: *code, message: message.clone(), retry_after: None }
             }
+            ExchangeError::KeyNotThereYet { message } => {
+                Self { code: error.code(), message: message.clone(), retry_after: None }
+            }
             error => Self::new(error.code(), error.to_string()),
         };
         Self { retry_after: error.retry_after(), ..refusal }
