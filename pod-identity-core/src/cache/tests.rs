@@ -333,3 +333,14 @@ fn a_hit_keeps_the_one_token_that_is_left_for_renewals() {
     let [renewal] = cache.due(now(2010)).try_into().unwrap();
     assert_eq!(renewal.lead.token(), &token(1));
 }
+
+#[test]
+fn a_renewal_that_failed_is_not_due_before_its_pause_is_over() {
+    let cache = cache(10);
+    lead(by_keys(&cache, &token(1), 7, now(1000))).complete(now(1000), Ok(issued(7, now(1000), 3600)));
+    let due = cache.due(now(3200)).pop().unwrap();
+    due.lead.complete(now(3200), Err(Refused(Effect::CannotAsk)));
+    let soon = Now { monotonic: Duration::from_millis(3_200_500), ..now(3200) };
+    assert!(cache.due(soon).is_empty());
+    assert_eq!(cache.due(now(3202)).len(), 1);
+}
