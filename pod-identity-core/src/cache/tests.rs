@@ -344,3 +344,13 @@ fn a_renewal_that_failed_is_not_due_before_its_pause_is_over() {
     assert!(cache.due(soon).is_empty());
     assert_eq!(cache.due(now(3202)).len(), 1);
 }
+
+#[test]
+fn a_sweep_keeps_what_is_known_of_a_refused_identity_for_half_a_minute_more() {
+    let cache = cache(10);
+    lead(by_keys(&cache, &token(1), 7, now(1000))).complete(now(1000), Err(Refused(Effect::RefusesIdentity)));
+    cache.sweep(now(1020));
+    assert_eq!(cache.len(), 1, "how often it was refused is forgotten");
+    cache.sweep(now(1040));
+    assert_eq!(cache.len(), 0);
+}
