@@ -1,5 +1,8 @@
 //! One identity's credentials: an entry, when to renew it, and the flight that fetches it.
 
+#[cfg(feature = "verify")]
+mod tokens;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,9 +16,6 @@ use crate::now::{Expiry, Now};
 use crate::sync::{ArcSwapOption, AtomicU64, Mutex, MutexGuard, lock};
 use crate::token::{BearerToken, TokenDigest};
 
-/// How long after an entry's life an identity that nobody asked for is still renewed: an SDK that
-/// holds credentials of six hours comes back after five and three quarters.
-const GRACE: Duration = Duration::from_secs(15 * 60);
 /// The pauses after refusals and failed renewals in a row.
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// How long the upstream must go on saying that an identity has no role, where one answer may be wrong.
@@ -23,11 +23,6 @@ const DOUBT: Duration = Duration::from_secs(30);
 /// How long, at most, nobody asks again for an identity without credentials after the upstream could not
 /// be asked: SDKs come back after a second or two, and should find out whether it can be now.
 const NOT_ASKED_AGAIN: Duration = Duration::from_secs(1);
-/// The most known tokens of one identity, those that hold longest. kubelet makes one at a time for each
-/// volume; whoever makes them by the thousand must not cost memory.
-#[cfg(feature = "verify")]
-const MOST_TOKENS: usize = 8;
-
 /// Credentials of one identity. A [`SessionCache`](super::SessionCache) is full of them, a provider
 /// has a single one.
 #[derive(Debug)]
@@ -43,6 +38,7 @@ pub struct Slot<V, E> {
 
 /// The token of an identity that holds longest.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "verify"), allow(dead_code))] // only what knows tokens renews
 struct NewestToken {
     token: BearerToken,
     digest: TokenDigest,
@@ -135,12 +131,6 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         self.fresh(now, serving)
     }
 
-    /// Whether there is a token to renew with.
-    #[cfg(feature = "verify")]
-    pub(super) fn keeps_token(&self) -> bool {
-        self.newest.load().is_some()
-    }
-
     /// What a request is to do; `token` is the one it came with, where the upstream will judge tokens.
     pub fn begin(
         self: &Arc<Self>,
@@ -210,56 +200,6 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         let (landing, receiver) = watch::channel(None);
         state.flight = Some(receiver);
         SlotLead { slot: self.clone(), begun: now.monotonic, token, margin, landing }
-    }
-
-    /// The right to renew the entry ahead of its end, where that is due, with the token to do it with and
-    /// how long the entry lasted when it was fetched.
-    #[cfg_attr(not(feature = "verify"), allow(dead_code))] // the map alone knows no tokens
-    pub(super) fn begin_renewal(
-        self: &Arc<Self>,
-        now: Now,
-        margin: Duration,
-    ) -> Option<(BearerToken, Duration, SlotLead<V, E>)> {
-        let entry = self.read(now, margin).filter(|entry| entry.is_due(now))?;
-        let idle = now.monotonic.saturating_sub(self.last_asked());
-        let wanted = idle <= entry.lifetime().saturating_add(GRACE);
-        let newest = self.newest.load_full()?;
-        if !wanted || newest.expiry.is_over(now, Duration::ZERO) {
-            return None;
-        }
-        let mut state = self.lock();
-        if state.retired || state.flight.is_some() || now.monotonic < state.pause {
-            return None;
-        }
-        let lead = self.lead(&mut state, Some(newest.digest), now, margin);
-        Some((newest.token.clone(), entry.lifetime(), lead))
-    }
-
-    /// Keeps a token for renewals, if it holds longer than the one that is kept.
-    #[cfg_attr(not(feature = "verify"), allow(dead_code))] // the map alone knows no tokens
-    pub(super) fn keep_newest(&self, token: &BearerToken, digest: TokenDigest, expiry: Expiry) {
-        let newer = |kept: &Option<Arc<NewestToken>>| {
-            kept.as_ref().is_none_or(|kept| kept.expiry.wall() < expiry.wall())
-        };
-        if newer(&self.newest.load()) {
-            let state = self.lock();
-            if !state.retired && newer(&self.newest.load()) {
-                self.newest.store(Some(Arc::new(NewestToken { token: token.clone(), digest, expiry })));
-            }
-        }
-    }
-
-    /// Takes note of a token that is known to lead here. There is room for a few: gives the one that is to be
-    /// forgotten, which may be this one.
-    #[cfg(feature = "verify")]
-    pub(super) fn admit(&self, token: TokenDigest, expiry: Expiry) -> Option<TokenDigest> {
-        let tokens = &mut self.lock().tokens;
-        if tokens.iter().any(|(known, _)| *known == token) {
-            return None;
-        }
-        tokens.push((token, expiry));
-        let ends_first = (0..tokens.len()).min_by_key(|index| tokens[*index].1.wall())?;
-        (tokens.len() > MOST_TOKENS).then(|| tokens.swap_remove(ends_first).0)
     }
 
     /// Takes an entry in, unless the one that is there was fetched by a flight that began later; gives
