@@ -9,10 +9,12 @@ pub mod admin;
 pub mod clock;
 pub mod files;
 pub mod http;
+#[cfg(feature = "outbound")]
 pub mod issuer_keys;
 pub mod listener;
 pub mod logs;
 pub mod metrics;
+#[cfg(feature = "outbound")]
 pub mod outbound;
 pub mod shutdown;
 pub mod tls;
