@@ -1,8 +1,10 @@
 //! Clusters, their keys and their associations: one snapshot, swapped whole.
 
-mod file;
+mod issuer;
 
-pub use file::{AssociationEntry, AssociationFile, ClusterEntry, FileError};
+pub use pod_identity_runtime::association_file::{
+    AssociationEntry, AssociationFile, ClusterEntry, FileError,
+};
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -51,6 +53,16 @@ pub enum StoreError {
     /// The file is of no use.
     #[error(transparent)]
     File(#[from] FileError),
+    /// What a cluster says of its issuer contradicts itself, or cannot be asked.
+    #[error("{}: cluster {cluster}: {reason}", .path.display())]
+    Cluster {
+        /// The file.
+        path: PathBuf,
+        /// The cluster.
+        cluster: ClusterName,
+        /// What is wrong.
+        reason: String,
+    },
     /// An issuer cannot be asked.
     #[error("cluster {cluster}: {reason}")]
     Issuer {
@@ -106,22 +118,24 @@ impl Store {
         };
         let associations = file.table().map_err(|error| error.at(&self.path))?;
         let before = self.current.load();
-        let issuers = file
-            .clusters
-            .iter()
-            .map(|entry| {
-                let config = entry.issuer_config(&self.outbound).map_err(|error| error.at(&self.path))?;
-                let kept = before.issuers.get(&entry.name).filter(|issuer| issuer.config == config);
-                let issuer = match kept {
-                    Some(issuer) => issuer.clone(),
-                    None => Arc::new(
-                        Issuer::follow(config)
-                            .map_err(|reason| StoreError::Issuer { cluster: entry.name.clone(), reason })?,
-                    ),
-                };
-                Ok((entry.name.clone(), issuer))
-            })
-            .collect::<Result<_, StoreError>>()?;
+        let issuers =
+            file.clusters
+                .iter()
+                .map(|entry| {
+                    let config = issuer::config(entry, &self.outbound).map_err(|reason| {
+                        StoreError::Cluster { path: self.path.clone(), cluster: entry.name.clone(), reason }
+                    })?;
+                    let kept = before.issuers.get(&entry.name).filter(|issuer| issuer.config == config);
+                    let issuer =
+                        match kept {
+                            Some(issuer) => issuer.clone(),
+                            None => Arc::new(Issuer::follow(config).map_err(|reason| {
+                                StoreError::Issuer { cluster: entry.name.clone(), reason }
+                            })?),
+                        };
+                    Ok((entry.name.clone(), issuer))
+                })
+                .collect::<Result<_, StoreError>>()?;
         let snapshot = Snapshot { associations, issuers };
         tracing::info!(
             file = %self.path.display(),

@@ -1,7 +1,6 @@
 //! Files that are read again when they change.
 
-use std::fs::Metadata;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
@@ -20,7 +19,7 @@ const LOOKS_UNTIL_RETRY: u32 = 30;
 #[derive(Debug, Clone)]
 pub struct Watched {
     paths: Vec<PathBuf>,
-    seen: Vec<Option<Fingerprint>>,
+    seen: Vec<Fingerprint>,
 }
 
 impl Watched {
@@ -60,16 +59,23 @@ impl Watched {
     }
 }
 
-fn fingerprints(paths: &[PathBuf]) -> Vec<Option<Fingerprint>> {
-    paths.iter().map(|path| std::fs::metadata(path).ok().map(|file| fingerprint(&file))).collect()
+fn fingerprints(paths: &[PathBuf]) -> Vec<Fingerprint> {
+    paths.iter().map(|path| Fingerprint::of(path)).collect()
 }
 
-/// What tells two states of a file apart without reading it: device, inode, size, time of change.
-type Fingerprint = (u64, u64, u64, i64, i64);
+/// What tells two states of a file apart without reading it: device, inode, size, time of change; or that
+/// there is none. Links are followed, so that the swap of one is a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(Option<(u64, u64, u64, i64, i64)>);
 
-fn fingerprint(file: &Metadata) -> Fingerprint {
-    use std::os::unix::fs::MetadataExt;
-    (file.dev(), file.ino(), file.size(), file.ctime(), file.ctime_nsec())
+impl Fingerprint {
+    /// Looks at the file. It is a `stat`.
+    pub fn of(path: &Path) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        let state =
+            |file: std::fs::Metadata| (file.dev(), file.ino(), file.size(), file.ctime(), file.ctime_nsec());
+        Self(std::fs::metadata(path).ok().map(state))
+    }
 }
 
 #[cfg(test)]

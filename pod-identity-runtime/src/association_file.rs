@@ -1,4 +1,4 @@
-//! The file of clusters and associations.
+//! The file of clusters and associations: what the auth service serves, and the webhook injects by.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,6 @@ use pod_identity_core::arn::{AccountId, RoleArn};
 use pod_identity_core::association::{Association, AssociationId, AssociationTable, TableError};
 use pod_identity_core::cluster::Cluster;
 use pod_identity_core::identity::{ClusterName, Namespace, ServiceAccount};
-use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
-use pod_identity_runtime::outbound::{Outbound, check_url};
 use serde::{Deserialize, Serialize};
 
 /// Clusters and associations, in YAML or JSON. Member names are those of the EKS API; a member that
@@ -96,7 +94,14 @@ impl FileError {
         Self { path: None, reason: reason.to_string() }
     }
 
-    pub(super) fn at(self, path: &Path) -> Self {
+    /// What is wrong, without the path.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// The same error of a file that was read from `path`.
+    #[must_use]
+    pub fn at(self, path: &Path) -> Self {
         Self { path: Some(path.to_owned()), ..self }
     }
 }
@@ -121,7 +126,11 @@ impl AssociationFile {
         Self::parse(&text).map_err(|error| error.at(path))
     }
 
-    fn parse(text: &str) -> Result<Self, FileError> {
+    /// Reads a file's text.
+    ///
+    /// # Errors
+    /// [`FileError`] with, for a syntax error, the line.
+    pub fn parse(text: &str) -> Result<Self, FileError> {
         // JSON is YAML too, and read several times as fast as JSON. What is not JSON after all may still
         // be YAML that begins with a brace.
         if text.trim_start().starts_with('{')
@@ -182,33 +191,6 @@ impl ClusterEntry {
             (None, None) => Ok(cluster),
             _ => Err(FileError::new(format!("cluster {}: region and accountId belong together", self.name))),
         }
-    }
-
-    pub(super) fn issuer_config(&self, outbound: &Outbound) -> Result<IssuerConfig, FileError> {
-        let wrong = |reason: String| FileError::new(format!("cluster {}: {reason}", self.name));
-        let keys = match (&self.jwks_url, &self.jwks_file) {
-            (Some(_), Some(_)) => return Err(wrong("give jwksUrl or jwksFile, not both".to_owned())),
-            (Some(url), None) => KeyLocation::Url(url.clone()),
-            (None, Some(file)) => KeyLocation::File(file.clone()),
-            (None, None) => KeyLocation::Discovery,
-        };
-        let asked = match &keys {
-            KeyLocation::Url(url) => Some(url),
-            KeyLocation::Discovery => Some(&self.issuer),
-            KeyLocation::File(_) => None,
-        };
-        if let Some(url) = asked {
-            check_url(url).map_err(|error| wrong(error.to_string()))?;
-        }
-        Ok(IssuerConfig {
-            issuer: self.issuer.clone(),
-            keys,
-            bearer_token_file: self.bearer_token_file.clone(),
-            outbound: Outbound {
-                ca_file: self.ca_file.clone().or_else(|| outbound.ca_file.clone()),
-                ..outbound.clone()
-            },
-        })
     }
 }
 
