@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser};
 use pod_identity_core::arn::{AccountId, Partition};
+use pod_identity_core::identity::ClusterName;
 
-use crate::config::{ApiServer, Certificate, Config, ConfigError, TlsVersion};
+use crate::config::{ApiServer, Associations, Certificate, Config, ConfigError, TlsVersion};
 use crate::go::parse_bool;
 use crate::settings::{Settings, TokenExpiration, TokenProjection};
 
@@ -106,6 +107,15 @@ pub struct Args {
     /// The file of accounts that have Pod Identity.
     #[arg(long, value_name = "FILE")]
     watch_container_credentials_config: Option<PathBuf>,
+
+    /// The file of associations that pod-identity-auth serves: who has one has Pod Identity. Needs
+    /// --cluster-name.
+    #[arg(long, value_name = "FILE")]
+    associations: Option<PathBuf>,
+
+    /// With --associations: the name that this cluster has there.
+    #[arg(long, value_name = "NAME")]
+    cluster_name: Option<ClusterName>,
 
     /// For whom Pod Identity's tokens are.
     #[arg(long, value_name = "AUDIENCE", default_value = "pods.eks.amazonaws.com")]
@@ -245,6 +255,12 @@ impl Args {
             regional_sts: self.sts_regional_endpoint,
             bare_roles,
         };
+        let associations = match (self.associations, self.cluster_name) {
+            (Some(file), Some(cluster)) => Some(Associations { file, cluster }),
+            (Some(_), None) => return Err(ConfigError::NoCluster),
+            (None, Some(_)) => return Err(ConfigError::NoAssociations),
+            (None, None) => None,
+        };
         let certificate = if self.in_cluster {
             Certificate::Secret { secret: self.tls_secret, service: self.service_name }
         } else {
@@ -260,6 +276,7 @@ impl Args {
             namespace: self.namespace,
             watch_config_map: self.watch_config_map,
             identities: self.watch_container_credentials_config.filter(|path| !path.as_os_str().is_empty()),
+            associations,
             verbosity: self.verbosity,
             without_effect: self.without_effect,
         };

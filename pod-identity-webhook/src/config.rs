@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use pod_identity_core::identity::ClusterName;
+
 use crate::settings::Settings;
 
 /// The whole configuration.
@@ -25,6 +27,8 @@ pub struct Config {
     pub watch_config_map: bool,
     /// The file of accounts that have Pod Identity.
     pub identities: Option<PathBuf>,
+    /// The file of associations.
+    pub associations: Option<Associations>,
     /// How much is logged: klog's level, 0 for what everybody has to see.
     pub verbosity: u8,
     /// Flags that were given and are without effect, as they are on the command line.
@@ -68,6 +72,15 @@ pub struct ApiServer {
     pub url: Option<String>,
 }
 
+/// The associations that pod-identity-auth serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Associations {
+    /// Its file.
+    pub file: PathBuf,
+    /// This cluster: the file may have those of others, too.
+    pub cluster: ClusterName,
+}
+
 /// Why a configuration is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
@@ -97,6 +110,12 @@ pub enum ConfigError {
     /// An account or partition that nothing is made of.
     #[error("--aws-account-id and --aws-partition belong to --compose-role-arn")]
     NoComposition,
+    /// Associations of an unknown cluster.
+    #[error("--associations needs --cluster-name: the file may have associations of several clusters")]
+    NoCluster,
+    /// A cluster's name that nothing is looked up by.
+    #[error("--cluster-name belongs to --associations")]
+    NoAssociations,
 }
 
 impl Config {

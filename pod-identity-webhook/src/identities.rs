@@ -1,10 +1,14 @@
-//! The file of accounts that have Pod Identity, in the form of AWS's webhook
-//! (`--watch-container-credentials-config`): `{"identities": [{"namespace": ..., "serviceAccount": ...}]}`.
+//! The accounts that have Pod Identity, from a file of either of two forms.
+//!
+//! That of AWS's webhook (`--watch-container-credentials-config`) is
+//! `{"identities": [{"namespace": ..., "serviceAccount": ...}]}`. The other one is the file of associations that
+//! pod-identity-auth serves (`--associations`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use pod_identity_core::identity::{Namespace, ServiceAccount};
+use pod_identity_core::identity::{ClusterName, Namespace, ServiceAccount};
 use pod_identity_core::json::{self, JsonError};
+use pod_identity_runtime::association_file::AssociationFile;
 use serde::Deserialize;
 
 use crate::object::Object;
@@ -22,6 +26,17 @@ pub enum IdentitiesError {
     /// There is nothing in it.
     #[error("the file of identities is empty; one without identities says so: {{\"identities\": []}}")]
     Empty,
+    /// It names clusters, and not this one: a name that is misspelt must not mean that nobody has a role.
+    #[error(
+        "the file of associations names the clusters {named}, and not {cluster}: correct --cluster-name, or \
+         declare the cluster in the file"
+    )]
+    OtherClusters {
+        /// The cluster that was looked for.
+        cluster: ClusterName,
+        /// Those that are named.
+        named: String,
+    },
     /// It is not JSON of the form, repeats a key, or holds a name that is none.
     #[error("the file of identities: {0}")]
     Json(#[from] JsonError),
@@ -54,9 +69,46 @@ impl Identities {
         let Object(file): Object<File> = json::from_slice(content)?;
         let mut identities = Self::default();
         for Object(identity) in file.identities.unwrap_or_default() {
-            identities.accounts.entry(identity.namespace).or_default().insert(identity.service_account);
+            identities.insert(identity.namespace, identity.service_account);
         }
         Ok(identities)
+    }
+
+    /// Those that have an association in a cluster. What an association says beside its account is for the auth
+    /// service to judge: where that refuses it, its answer to the pod says so.
+    ///
+    /// # Errors
+    /// [`IdentitiesError::OtherClusters`] where the file is about other clusters only.
+    pub fn associated(file: AssociationFile, cluster: &ClusterName) -> Result<Self, IdentitiesError> {
+        let declared = file.clusters.iter().map(|entry| &entry.name);
+        let named: BTreeSet<_> =
+            declared.chain(file.associations.iter().map(|entry| &entry.cluster_name)).collect();
+        if !named.is_empty() && !named.contains(cluster) {
+            let named: Vec<_> = named.into_iter().map(ClusterName::as_str).collect();
+            let named = named.join(", ");
+            return Err(IdentitiesError::OtherClusters { cluster: cluster.clone(), named });
+        }
+        let mut identities = Self::default();
+        for association in file.associations {
+            if association.cluster_name == *cluster {
+                identities.insert(association.namespace, association.service_account);
+            }
+        }
+        Ok(identities)
+    }
+
+    fn insert(&mut self, namespace: Namespace, account: ServiceAccount) {
+        self.accounts.entry(namespace).or_default().insert(account);
+    }
+
+    /// How many they are.
+    pub fn len(&self) -> usize {
+        self.accounts.values().map(HashSet::len).sum()
+    }
+
+    /// Whether nobody is among them.
+    pub fn is_empty(&self) -> bool {
+        self.accounts.is_empty()
     }
 
     /// Whether an account is among them: exact names, no patterns.
@@ -86,6 +138,29 @@ mod tests {
             let contains = identities.contains(&namespace.parse().unwrap(), &account.parse().unwrap());
             assert_eq!(contains, found, "{namespace}/{account}");
         }
+    }
+
+    #[test]
+    fn associations_of_this_cluster_count_and_a_file_without_it_is_refused() {
+        let file = |text: &str| AssociationFile::parse(text).unwrap();
+        let entry = |cluster: &str, account: &str| {
+            format!(
+                "- {{clusterName: {cluster}, namespace: shop, serviceAccount: {account}, \
+                 roleArn: 'arn:aws:iam::111122223333:role/x'}}\n"
+            )
+        };
+        let both = format!("associations:\n{}{}", entry("demo", "cart"), entry("other", "pay"));
+        let demo = "demo".parse().unwrap();
+        let found = Identities::associated(file(&both), &demo).unwrap();
+        let contains = |account: &str| found.contains(&"shop".parse().unwrap(), &account.parse().unwrap());
+        assert_eq!((contains("cart"), contains("pay"), found.len()), (true, false, 1));
+
+        let declared = "clusters: [{name: demo, issuer: x}]\nassociations: []";
+        for text in [declared, "associations: []"] {
+            assert!(Identities::associated(file(text), &demo).unwrap().is_empty(), "{text}");
+        }
+        let error = Identities::associated(file(&both), &"dmeo".parse().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("demo, other, and not dmeo") && error.contains("--cluster-name"), "{error}");
     }
 
     #[test]

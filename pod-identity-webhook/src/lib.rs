@@ -37,7 +37,8 @@ pub mod review; // the API server's question, and the answer to it
 pub mod pod; // the pod, as far as injection looks
 pub mod account; // what its service account and namespace say
 pub mod config_map; // roles by account, from AWS's ConfigMap
-pub mod identities; // who has Pod Identity, from AWS's file
+pub mod identities; // who has Pod Identity, from files
+pub mod knowledge; // all that is known of an account when a review asks
 pub mod mutate; // the patch, what was not done, and why
 mod object; // JSON objects, strictly
 mod go; // values as Go's programs write them
