@@ -7,7 +7,7 @@ use pod_identity_runtime::admin::{Admin, Readiness};
 use pod_identity_runtime::listener::Listener;
 use pod_identity_runtime::metrics::HttpMetrics;
 use pod_identity_runtime::shutdown::Shutdown;
-use pod_identity_runtime::tls::{ServerTls, TlsError};
+use pod_identity_runtime::tls::{ServerTls, TlsError, TlsVersion};
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 
@@ -75,7 +75,7 @@ impl App {
         if agent_auth.is_none() {
             tracing::warn!("no --agent-auth: every program on this machine may exchange tokens");
         }
-        let tls = config.tls.map(ServerTls::read).transpose()?;
+        let tls = config.tls.map(|files| ServerTls::read(files, TlsVersion::default())).transpose()?;
         let store = Arc::new(Store::open(config.associations, config.cluster, config.outbound)?);
         warn_of_large_sessions(&store.snapshot().associations);
 

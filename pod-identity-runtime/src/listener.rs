@@ -125,7 +125,10 @@ async fn connection(
     // Small answers go out at once; failing to ask for that costs only time.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else { return requests(stream, peer, handler, watcher).await };
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await {
+    let Some(acceptor) = tls.acceptor() else {
+        return tracing::debug!(%peer, "no TLS certificate yet: the connection is closed");
+    };
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => requests(stream, peer, handler, watcher).await,
         Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),

@@ -1,10 +1,12 @@
-//! TLS for listeners, from certificate files that are read again when they change.
+//! TLS for listeners, with certificates that are replaced while they are served: from files that are read
+//! again when they change, or from memory.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use rustls::ServerConfig;
+use rustls::version::{TLS12, TLS13};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -41,12 +43,22 @@ pub enum TlsError {
     },
 }
 
-/// The server side of TLS, which always uses the newest certificate that could be read.
+/// The oldest version of TLS that a listener speaks. None of this project's speaks an older one than these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    #[default]
+    V1_2,
+    /// TLS 1.3.
+    V1_3,
+}
+
+/// The server side of TLS, which always uses the newest certificate that could be read. Clones go together.
 #[derive(Debug, Clone)]
 pub struct ServerTls {
-    files: CertificateFiles,
-    watched: Watched,
-    config: Arc<ArcSwap<ServerConfig>>,
+    oldest: TlsVersion,
+    files: Option<(CertificateFiles, Watched)>,
+    config: Arc<ArcSwapOption<ServerConfig>>,
 }
 
 impl ServerTls {
@@ -54,21 +66,42 @@ impl ServerTls {
     ///
     /// # Errors
     /// [`TlsError`] where they cannot be used.
-    pub fn read(files: CertificateFiles) -> Result<Self, TlsError> {
+    pub fn read(files: CertificateFiles, oldest: TlsVersion) -> Result<Self, TlsError> {
         let watched = Watched::look(vec![files.certificate.clone(), files.key.clone()]);
-        let config = Arc::new(ArcSwap::from_pointee(server_config(&files)?));
-        Ok(Self { files, watched, config })
+        let tls = Self::in_memory(oldest);
+        tls.read_again(&files)?;
+        Ok(Self { files: Some((files, watched)), ..tls })
+    }
+
+    /// Certificates come by [`replace`](Self::replace). Until the first has come, connections are closed.
+    pub fn in_memory(oldest: TlsVersion) -> Self {
+        Self { oldest, files: None, config: Arc::default() }
+    }
+
+    /// Shows this chain, leaf first, from the next connection on.
+    ///
+    /// Connections that are open stay so. Sessions that a client could resume end with their certificate: a
+    /// client that tries shakes hands in full and sees the new one.
+    ///
+    /// # Errors
+    /// Where chain and key do not go together; what was in use stays so.
+    pub fn replace(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<(), rustls::Error> {
+        self.config.store(Some(Arc::new(server_config(chain, key, self.oldest)?)));
+        Ok(())
     }
 
     /// Reads the files again whenever they change, until the shutdown. Files that cannot be used,
     /// a half-written pair among them, leave the old certificate in place, are logged, and are tried again
-    /// every half a minute.
+    /// every half a minute. Without files there is nothing to follow, and it ends at once.
     pub async fn follow(self, shutdown: Shutdown) {
-        let (files, current) = (&self.files, &self.config);
+        let Some((files, watched)) = &self.files else { return };
         let replace = || async {
-            match server_config(files) {
-                Ok(config) => {
-                    current.store(Arc::new(config));
+            match self.read_again(files) {
+                Ok(()) => {
                     tracing::info!(certificate = %files.certificate.display(), "new TLS certificate in use");
                     true
                 }
@@ -78,32 +111,42 @@ impl ServerTls {
                 }
             }
         };
-        self.watched.follow(shutdown, replace).await;
+        watched.clone().follow(shutdown, replace).await;
     }
 
-    pub(crate) fn acceptor(&self) -> tokio_rustls::TlsAcceptor {
-        self.config.load_full().into()
+    fn read_again(&self, files: &CertificateFiles) -> Result<(), TlsError> {
+        let unreadable = |path: &Path, error: rustls_pki_types::pem::Error| TlsError::File {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        };
+        let chain = CertificateDer::pem_file_iter(&files.certificate)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| unreadable(&files.certificate, error))?;
+        let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unreadable(&files.key, error))?;
+        self.replace(chain, key).map_err(|reason| TlsError::Pair { files: files.clone(), reason })
+    }
+
+    /// What accepts a connection; nothing while there is no certificate.
+    pub(crate) fn acceptor(&self) -> Option<tokio_rustls::TlsAcceptor> {
+        self.config.load_full().map(Into::into)
     }
 }
 
-fn server_config(files: &CertificateFiles) -> Result<ServerConfig, TlsError> {
-    let unreadable = |path: &Path, error: rustls_pki_types::pem::Error| TlsError::File {
-        path: path.to_owned(),
-        reason: error.to_string(),
+fn server_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    oldest: TlsVersion,
+) -> Result<ServerConfig, rustls::Error> {
+    let versions: &[_] = match oldest {
+        TlsVersion::V1_2 => &[&TLS13, &TLS12],
+        TlsVersion::V1_3 => &[&TLS13],
     };
-    let chain = CertificateDer::pem_file_iter(&files.certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| unreadable(&files.certificate, error))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unreadable(&files.key, error))?;
     // The provider is named: the process-wide default panics where a program has two of them.
-    let pair = |reason| TlsError::Pair { files: files.clone(), reason };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(pair)?
+        .with_protocol_versions(versions)?
         .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(pair)?;
+        .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser};
 use pod_identity_core::arn::{AccountId, Partition};
 use pod_identity_core::identity::ClusterName;
+use pod_identity_runtime::tls::{CertificateFiles, TlsVersion};
 
-use crate::config::{ApiServer, Associations, Certificate, Config, ConfigError, TlsVersion};
+use crate::config::{ApiServer, Associations, Certificate, Config, ConfigError};
 use crate::go::parse_bool;
 use crate::settings::{Settings, TokenExpiration, TokenProjection};
 
@@ -264,7 +265,7 @@ impl Args {
         let certificate = if self.in_cluster {
             Certificate::Secret { secret: self.tls_secret, service: self.service_name }
         } else {
-            Certificate::Files { certificate: self.tls_cert, key: self.tls_key }
+            Certificate::Files(CertificateFiles { certificate: self.tls_cert, key: self.tls_key })
         };
         let config = Config {
             settings,

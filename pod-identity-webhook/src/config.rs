@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use pod_identity_core::identity::ClusterName;
+use pod_identity_runtime::tls::{CertificateFiles, TlsVersion};
 
 use crate::settings::Settings;
 
@@ -39,12 +40,7 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Certificate {
     /// From files, which cert-manager or somebody else keeps.
-    Files {
-        /// The certificates (PEM).
-        certificate: PathBuf,
-        /// The key (PEM).
-        key: PathBuf,
-    },
+    Files(CertificateFiles),
     /// From a Secret of one's own.
     Secret {
         /// Its name.
@@ -52,15 +48,6 @@ pub enum Certificate {
         /// The Service that the certificate is for.
         service: String,
     },
-}
-
-/// A version of TLS. Older ones than these are not spoken by any program of this project.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsVersion {
-    /// TLS 1.2.
-    V1_2,
-    /// TLS 1.3.
-    V1_3,
 }
 
 /// How the API server is reached. Without either: as from within a pod.

@@ -20,7 +20,7 @@ use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation, REFETCH_INTER
 use pod_identity_runtime::listener::{Handler, Listener};
 use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::shutdown::Shutdown;
-use pod_identity_runtime::tls::{CertificateFiles, ServerTls};
+use pod_identity_runtime::tls::{CertificateFiles, ServerTls, TlsVersion};
 use serde_json::{Value, json};
 use testing::authority::Authority;
 use testing::eventually::eventually;
@@ -54,7 +54,8 @@ impl Published {
         if let Some(authority) = tls {
             authority.write_pair();
             let (certificate, key) = (authority.certificate_file(), authority.key_file());
-            listener = listener.with_tls(ServerTls::read(CertificateFiles { certificate, key }).unwrap());
+            let files = CertificateFiles { certificate, key };
+            listener = listener.with_tls(ServerTls::read(files, TlsVersion::default()).unwrap());
         }
         let issuer = Issuer::new(&format!("https://{place}"), &url, KeyAlgorithm::Es256).unwrap();
         let published = Arc::new(Self { url, issuer, asked: AtomicUsize::new(0) });

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use pod_identity_runtime::http::plain;
 use pod_identity_runtime::listener::{Handler, Listener};
 use pod_identity_runtime::shutdown::Shutdown;
-use pod_identity_runtime::tls::{CertificateFiles, ServerTls};
+use pod_identity_runtime::tls::{CertificateFiles, ServerTls, TlsVersion};
 use testing::authority::Authority;
 use tokio::sync::watch;
 
@@ -110,5 +110,5 @@ impl Documents {
 pub(crate) fn server_tls(authority: &Authority) -> ServerTls {
     authority.write_pair();
     let files = CertificateFiles { certificate: authority.certificate_file(), key: authority.key_file() };
-    ServerTls::read(files).unwrap()
+    ServerTls::read(files, TlsVersion::default()).unwrap()
 }

@@ -8,16 +8,25 @@ use hyper::body::Incoming;
 use pod_identity_runtime::http::plain;
 use pod_identity_runtime::listener::Listener;
 use pod_identity_runtime::shutdown::Shutdown;
-use rustls_pki_types::{CertificateDer, ServerName};
+use pod_identity_runtime::tls::{ServerTls, TlsVersion};
+use rustls::HandshakeKind;
+use rustls::version::{TLS12, TLS13};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use testing::authority::Authority;
 use testing::eventually::eventually;
 use testing::wire::Connection;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::servers::{Answering, LOOPBACK, server_tls};
 
 async fn serve(authority: &Authority) -> SocketAddr {
-    let tls = server_tls(authority);
+    serve_with(server_tls(authority)).await
+}
+
+async fn serve_with(tls: ServerTls) -> SocketAddr {
     tokio::spawn(tls.clone().follow(Shutdown::never()));
     let listener = Listener::bind(LOOPBACK).await.unwrap().with_tls(tls);
     let address = listener.address().unwrap();
@@ -26,22 +35,41 @@ async fn serve(authority: &Authority) -> SocketAddr {
     address
 }
 
-/// Asks over a new connection; gives the status and the certificate that the server showed.
-async fn ask(address: SocketAddr, authority: &Authority) -> std::io::Result<(u16, CertificateDer<'static>)> {
+/// A client that trusts the authority, and keeps sessions to resume.
+fn client(authority: &Authority, versions: &[&'static rustls::SupportedProtocolVersion]) -> TlsConnector {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(authority.ca_der().into()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    TlsConnector::from(Arc::new(config))
+}
+
+async fn connect(address: SocketAddr, client: &TlsConnector) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
-    let stream = connector.connect(ServerName::from(address.ip()), stream).await?;
-    let shown = stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned();
+    client.connect(ServerName::from(address.ip()), stream).await
+}
+
+fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
+    stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
+}
+
+/// Asks over a new connection; gives the status and the certificate that the server showed.
+async fn ask(address: SocketAddr, authority: &Authority) -> std::io::Result<(u16, CertificateDer<'static>)> {
+    let stream = connect(address, &client(authority, rustls::ALL_VERSIONS)).await?;
+    let shown = shown(&stream);
     let answer = Connection::over(stream).ask("GET /", &[("Host", "x")], b"").await?;
     Ok((answer.status, shown))
+}
+
+/// A pair of the authority's as a program has it that makes its certificates itself.
+fn pair(authority: &Authority) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    let (certificate, key) = authority.pair();
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+    (vec![certificate], PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap())
 }
 
 #[tokio::test]
@@ -106,4 +134,71 @@ async fn a_half_written_pair_leaves_the_old_certificate_in_use() {
         (ask(address, &authority).await.unwrap().1 != before).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_oldest_version_is_the_oldest_that_is_spoken() {
+    let authority = Authority::new();
+    for (oldest, taken) in [(TlsVersion::V1_2, true), (TlsVersion::V1_3, false)] {
+        let tls = ServerTls::in_memory(oldest);
+        let (chain, key) = pair(&authority);
+        tls.replace(chain, key).unwrap();
+        let address = serve_with(tls).await;
+        assert!(connect(address, &client(&authority, &[&TLS13])).await.is_ok(), "{oldest:?}");
+        match connect(address, &client(&authority, &[&TLS12])).await {
+            Ok(_) => assert!(taken, "{oldest:?}"),
+            Err(error) => {
+                assert!(!taken, "{oldest:?}: {error}");
+                assert!(error.to_string().contains("ProtocolVersion"), "{error}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_from_memory_is_shown_from_when_it_is_there_and_a_pair_that_does_not_fit_never() {
+    let authority = Authority::new();
+    let tls = ServerTls::in_memory(TlsVersion::default());
+    let address = serve_with(tls.clone()).await;
+    let error = ask(address, &authority).await.unwrap_err();
+    let closed = [std::io::ErrorKind::UnexpectedEof, std::io::ErrorKind::ConnectionReset];
+    assert!(closed.contains(&error.kind()), "{error}");
+
+    let (chain, key) = pair(&authority);
+    tls.replace(chain.clone(), key).unwrap();
+    assert_eq!(ask(address, &authority).await.unwrap(), (200, chain[0].clone()));
+
+    let (other, _) = pair(&authority);
+    let error = tls.replace(other, pair(&authority).1).unwrap_err();
+    assert!(error.to_string().contains("KeyMismatch"), "{error}");
+    assert_eq!(ask(address, &authority).await.unwrap(), (200, chain[0].clone()));
+}
+
+#[tokio::test]
+async fn sessions_end_with_their_certificate_and_open_connections_do_not() {
+    let authority = Authority::new();
+    for version in [&TLS12, &TLS13] {
+        let tls = ServerTls::in_memory(TlsVersion::default());
+        let (chain, key) = pair(&authority);
+        tls.replace(chain.clone(), key).unwrap();
+        let address = serve_with(tls.clone()).await;
+        let client = client(&authority, &[version]);
+        // Asks over a new connection: how hands were shaken, and what was shown.
+        let ask = async || {
+            let stream = connect(address, &client).await.unwrap();
+            let (kind, shown) = (stream.get_ref().1.handshake_kind().unwrap(), shown(&stream));
+            let mut connection = Connection::over(stream);
+            assert_eq!(connection.ask("GET /", &[("Host", "x")], b"").await.unwrap().status, 200);
+            (connection, kind, shown)
+        };
+        let (mut open, kind, _) = ask().await;
+        assert_eq!(kind, HandshakeKind::Full, "{version:?}");
+        assert_eq!(ask().await.1, HandshakeKind::Resumed, "{version:?}");
+
+        let (new, key) = pair(&authority);
+        tls.replace(new.clone(), key).unwrap();
+        let (_, kind, shown) = ask().await;
+        assert_eq!((kind, shown), (HandshakeKind::Full, new[0].clone()), "{version:?}");
+        assert_eq!(open.ask("GET /", &[("Host", "x")], b"").await.unwrap().status, 200, "{version:?}");
+    }
 }

@@ -15,10 +15,10 @@ fn the_command_line_of_the_manifests_of_aws_is_taken() {
         "--in-cluster=false --namespace=default --service-name=pod-identity-webhook \
          --annotation-prefix=eks.amazonaws.com --token-audience=sts.amazonaws.com --logtostderr",
     );
-    let files = Certificate::Files {
+    let files = Certificate::Files(CertificateFiles {
         certificate: "/etc/webhook/certs/tls.crt".into(),
         key: "/etc/webhook/certs/tls.key".into(),
-    };
+    });
     assert_eq!((config.namespace.as_str(), config.certificate), ("default", files));
     assert_eq!((config.port, config.metrics_port), (443, 9999));
     assert_eq!(config.settings, Settings::default());
