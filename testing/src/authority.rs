@@ -64,8 +64,17 @@ impl Authority {
     /// # Panics
     /// Where rcgen fails.
     pub fn pair(&self) -> (String, String) {
+        self.pair_for(&["127.0.0.1"])
+    }
+
+    /// A new pair for servers with these names and addresses.
+    ///
+    /// # Panics
+    /// Where rcgen fails.
+    pub fn pair_for(&self, names: &[&str]) -> (String, String) {
         let key = KeyPair::generate().expect(MADE);
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect(MADE);
+        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+        let params = CertificateParams::new(names).expect(MADE);
         let certificate = params.signed_by(&key, &self.issuer).expect(MADE);
         (certificate.pem(), key.serialize_pem())
     }

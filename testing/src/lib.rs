@@ -8,3 +8,7 @@ pub mod logs; // what the process has logged
 pub mod eventually; // waiting for what has to happen soon
 #[cfg(target_os = "linux")]
 pub mod netns; // peers with addresses of their own
+#[cfg(all(target_os = "linux", feature = "cluster"))]
+pub mod cluster; // a real Kubernetes control plane
+mod install; // what is installed once, below target/tools
+mod left_out; // what a machine lacks

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::sdk::{in_ci, say};
+use crate::left_out::{in_ci, say};
 
 /// A network namespace, with its loopback interface up. It goes when it is dropped.
 #[derive(Debug)]
@@ -90,13 +90,7 @@ impl Namespace {
 
     /// Runs something on a thread of its own in it: what that binds and connects to is there.
     pub fn run<T: Send + 'static>(&self, inside: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-        let path = format!("/run/netns/{}", self.name);
-        std::thread::spawn(move || {
-            let namespace = File::open(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-                .unwrap_or_else(|error| panic!("{path}: {error}"));
-            inside()
-        })
+        within(format!("/run/netns/{}", self.name), inside)
     }
 
     fn ip(&self, commands: &str) -> io::Result<()> {
@@ -110,6 +104,20 @@ impl Drop for Namespace {
             eprintln!("a network namespace stays behind: {error}");
         }
     }
+}
+
+/// Runs something on a thread of its own in the network namespace of that path. Threads and processes that
+/// it starts are there too.
+pub(crate) fn within<T: Send + 'static>(
+    path: String,
+    inside: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
+    std::thread::spawn(move || {
+        let namespace = File::open(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+            .unwrap_or_else(|error| panic!("{path}: {error}"));
+        inside()
+    })
 }
 
 fn ip(commands: &str) -> io::Result<()> {

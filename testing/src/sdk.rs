@@ -16,15 +16,14 @@
 //! assert!(answer["arn"].is_string());
 //! ```
 
-mod install;
 mod run;
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use install::{Manifest, Unavailable};
+use crate::install::{self, Manifest, Unavailable};
+use crate::left_out::or_left_out;
 pub use run::{Output, Running};
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/sdk");
@@ -43,7 +42,7 @@ impl Python {
     /// Under `CI=true`, in place of `None`.
     pub fn ready() -> Option<Self> {
         static READY: OnceLock<Option<Python>> = OnceLock::new();
-        READY.get_or_init(|| or_left_out("Python", Self::below(&install::tools()), in_ci())).clone()
+        READY.get_or_init(|| or_left_out("Python with AWS's SDK", Self::below(&install::tools()))).clone()
     }
 
     /// Python, installed below `tools`.
@@ -112,7 +111,7 @@ impl Node {
     /// Under `CI=true`, in place of `None`.
     pub fn ready() -> Option<Self> {
         static READY: OnceLock<Option<Node>> = OnceLock::new();
-        READY.get_or_init(|| or_left_out("Node.js", Self::below(&install::tools()), in_ci())).clone()
+        READY.get_or_init(|| or_left_out("Node.js with AWS's SDK", Self::below(&install::tools()))).clone()
     }
 
     /// Node.js, installed below `tools`.
@@ -151,26 +150,6 @@ impl Node {
         command.arg(home.path().join(name)).args(args);
         Running::start(command, env, home)
     }
-}
-
-pub(crate) fn in_ci() -> bool {
-    std::env::var_os("CI").is_some_and(|value| value == "true")
-}
-
-fn or_left_out<T>(what: &str, found: Result<T, Unavailable>, in_ci: bool) -> Option<T> {
-    match found {
-        Ok(found) => Some(found),
-        Err(why) => {
-            assert!(!in_ci, "{what} is needed under CI=true: {why}");
-            say(&format!("\n*** TESTS ARE LEFT OUT: no {what} with AWS's SDK: {why} ***\n"));
-            None
-        }
-    }
-}
-
-/// Writes to stderr past the test harness, which would keep back what `eprintln!` prints.
-pub(crate) fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
 }
 
 #[cfg(test)]

@@ -7,11 +7,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::say;
+use crate::left_out::say;
 
-/// Why a language's clients cannot be had.
+/// Why something cannot be had.
 #[derive(Debug)]
-pub(super) struct Unavailable(String);
+pub(crate) struct Unavailable(String);
 
 impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -19,11 +19,18 @@ impl fmt::Display for Unavailable {
     }
 }
 
+impl Unavailable {
+    #[cfg(feature = "cluster")]
+    pub(crate) fn because(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
+
 /// What an installation is made of: other files or another program, another installation.
-pub(super) struct Manifest<'a> {
-    pub(super) kind: &'static str,
-    pub(super) files: &'a [PathBuf],
-    pub(super) program: &'a str,
+pub(crate) struct Manifest<'a> {
+    pub(crate) kind: &'static str,
+    pub(crate) files: &'a [PathBuf],
+    pub(crate) program: &'a str,
 }
 
 impl Manifest<'_> {
@@ -31,7 +38,7 @@ impl Manifest<'_> {
     ///
     /// Other processes and threads wait meanwhile. An installation is made beside its place and moved
     /// there when it is whole, so that one that was interrupted is never found.
-    pub(super) fn install(
+    pub(crate) fn install(
         &self,
         tools: &Path,
         install: impl FnOnce(&Path) -> Result<(), Unavailable>,
@@ -53,11 +60,11 @@ impl Manifest<'_> {
         if draft.exists() {
             fs::remove_dir_all(&draft).map_err(|error| cannot("remove", &draft, &error))?;
         }
-        say(&format!("installing AWS's clients for {} into {} (once)", self.kind, place.display()));
+        say(&format!("installing {} into {} (once)", self.kind, place.display()));
         fs::create_dir(&draft).map_err(|error| cannot("create", &draft, &error))?;
         install(&draft)?;
         fs::rename(&draft, &place).map_err(|error| cannot("move", &draft, &error))?;
-        say(&format!("installed AWS's clients for {}", self.kind));
+        say(&format!("installed {}", self.kind));
         Ok(place)
     }
 
@@ -73,19 +80,15 @@ impl Manifest<'_> {
 }
 
 /// `target/tools`, where cargo puts what it makes.
-pub(super) fn tools() -> PathBuf {
+pub(crate) fn tools() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     workspace.join(target).join("tools")
 }
 
 /// What a program says of its version, when it is at least `oldest`.
-pub(super) fn version(program: &str, prefix: &str, oldest: (u32, u32)) -> Result<String, Unavailable> {
-    let output = Command::new(program)
-        .arg("--version")
-        .output()
-        .map_err(|error| Unavailable(format!("{program} cannot be started: {error}")))?;
-    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+pub(crate) fn version(program: &str, prefix: &str, oldest: (u32, u32)) -> Result<String, Unavailable> {
+    let text = said(Command::new(program).arg("--version"))?;
     let mut numbers = text.strip_prefix(prefix).unwrap_or_default().split('.').map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= oldest => Ok(text),
@@ -98,20 +101,23 @@ pub(super) fn version(program: &str, prefix: &str, oldest: (u32, u32)) -> Result
 
 /// Runs an installer to its end, with the environment of the tests: a proxy or a registry may be
 /// configured there.
-pub(super) fn run(command: &mut Command) -> Result<(), Unavailable> {
-    let output = command.output();
-    let failed = |what: String| Unavailable(format!("{command:?} {what}"));
-    match output {
-        Err(error) => Err(failed(format!("cannot be started: {error}"))),
-        Ok(output) if !output.status.success() => {
-            let stderr = String::from_utf8_lossy(&output.stderr);
-            Err(failed(format!("failed ({}): {}", output.status, stderr.trim())))
-        }
-        Ok(_) => Ok(()),
-    }
+pub(crate) fn run(command: &mut Command) -> Result<(), Unavailable> {
+    said(command).map(drop)
 }
 
-pub(super) fn copy_into(file: &Path, directory: &Path) -> Result<(), Unavailable> {
+/// As [`run`], and what it printed.
+pub(crate) fn said(command: &mut Command) -> Result<String, Unavailable> {
+    let output = command.output().map_err(|error| {
+        Unavailable(format!("{} cannot be started: {error}", command.get_program().display()))
+    })?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(Unavailable(format!("{command:?} failed ({}): {}", output.status, stderr.trim())))
+}
+
+pub(crate) fn copy_into(file: &Path, directory: &Path) -> Result<(), Unavailable> {
     let place = directory.join(file.file_name().unwrap_or_default());
     fs::copy(file, &place).map(drop).map_err(|error| cannot("write", &place, &error))
 }

@@ -1,0 +1,62 @@
+//! The files of a control plane: certificates, keys, tokens, kubeconfig files, and its logs.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{API_ADDRESS, SERVICE_ADDRESS};
+use crate::authority::Authority;
+
+/// The admin's kubeconfig file.
+pub(super) const ADMIN: &str = "admin.kubeconfig";
+/// The authority that certified the API server.
+pub(super) const CA: &str = "ca.crt";
+
+/// Writes what `control-plane.sh` wants into a directory, which that removes.
+pub(super) fn write() -> PathBuf {
+    let directory = tempfile::tempdir().expect("a directory").keep();
+    let write = |name: &str, text: String| fs::write(directory.join(name), text).expect("a file");
+    let authority = Authority::new();
+    let addresses = [API_ADDRESS, SERVICE_ADDRESS].map(|address| IpAddr::from(address).to_string());
+    let (certificate, key) = authority.pair_for(&[&addresses[0], &addresses[1], "kubernetes.default.svc"]);
+    write(CA, authority.ca_pem());
+    write("api.crt", certificate);
+    write("api.key", key);
+    // RSA, so that tokens are signed with RS256, as in most clusters; with an EC key it would be ES256.
+    let accounts = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).expect("an RSA key");
+    write("accounts.key", accounts.serialize_pem());
+    let token = Uuid::new_v4().simple().to_string();
+    // Token, user, UID, groups: https://kubernetes.io/docs/reference/access-authn-authz/authentication/
+    write("tokens.csv", format!("{token},admin,admin,system:masters\n"));
+    kubeconfig(&directory, ADMIN, &token);
+    directory
+}
+
+/// Writes a kubeconfig file for a token.
+pub(super) fn kubeconfig(directory: &Path, name: &str, token: &str) -> PathBuf {
+    let path = directory.join(name);
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "tests",
+        "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "tests"}}],
+        "clusters": [{"name": "tests", "cluster": {
+            "server": format!("https://{API_ADDRESS}"), "certificate-authority": directory.join(CA),
+        }}],
+        "users": [{"name": "tests", "user": {"token": token}}],
+    });
+    fs::write(&path, config.to_string()).expect("a file");
+    path
+}
+
+/// The ends of the programs' logs.
+pub(super) fn logs(directory: &Path) -> String {
+    let end = |name: &str| {
+        let log = fs::read_to_string(directory.join(name)).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        format!("{name}:\n{}\n", lines[lines.len().saturating_sub(20)..].join("\n"))
+    };
+    ["etcd.log", "kube-apiserver.log"].map(end).concat()
+}
