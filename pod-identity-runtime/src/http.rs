@@ -21,21 +21,32 @@ pub enum BodyError {
         /// How many would have been read.
         limit: usize,
     },
-    /// It took longer than [`BODY_TIMEOUT`].
-    #[error("the request's body did not arrive within {} s", BODY_TIMEOUT.as_secs())]
-    TooSlow,
+    /// It took longer than it may.
+    #[error("the request's body did not arrive within {} s", .patience.as_secs())]
+    TooSlow {
+        /// How long it may take.
+        patience: Duration,
+    },
     /// The connection failed.
     #[error("the request's body could not be read: {0}")]
     Broken(String),
 }
 
-/// Reads a whole body of at most `limit` bytes.
+/// Reads a whole body of at most `limit` bytes, within [`BODY_TIMEOUT`].
 ///
 /// # Errors
 /// [`BodyError`] where it is too large, too slow or broken off.
 pub async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
-    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
-    match read.map_err(|_| BodyError::TooSlow)? {
+    read_body_within(body, limit, BODY_TIMEOUT).await
+}
+
+/// The same, for clients that may take another time.
+///
+/// # Errors
+/// [`BodyError`] where it is too large, too slow or broken off.
+pub async fn read_body_within(body: Incoming, limit: usize, patience: Duration) -> Result<Bytes, BodyError> {
+    let read = tokio::time::timeout(patience, Limited::new(body, limit).collect()).await;
+    match read.map_err(|_| BodyError::TooSlow { patience })? {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge { limit }),
         Err(error) => Err(BodyError::Broken(error.to_string())),

@@ -24,12 +24,24 @@ use crate::tls::ServerTls;
 const MAX_HEAD: usize = 16 * 1024;
 /// The most headers a request may have.
 const MAX_HEADERS: usize = 64;
-/// How long a client may take to send a request's head, from its first byte or from the last answer.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections served at once; further ones wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 4096;
+
+/// How many connections a listener holds, and how long it waits for their next request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections served at once; further ones wait in the kernel's queue.
+    pub connections: usize,
+    /// How long a client may take to send a request's head, from the connection's beginning or from the last
+    /// answer. So it is how long a connection is kept that nobody uses, too.
+    pub head: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 4096, head: Duration::from_secs(5) }
+    }
+}
 
 /// What answers the requests of a listener.
 pub trait Handler: Send + Sync + 'static {
@@ -46,6 +58,7 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Listener {
     socket: TcpListener,
     tls: Option<ServerTls>,
+    limits: Limits,
 }
 
 impl Listener {
@@ -55,13 +68,20 @@ impl Listener {
     /// Where the address cannot be bound; the error names it.
     pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
         let named = |error: std::io::Error| std::io::Error::new(error.kind(), format!("{address}: {error}"));
-        Ok(Self { socket: TcpListener::bind(address).await.map_err(named)?, tls: None })
+        let socket = TcpListener::bind(address).await.map_err(named)?;
+        Ok(Self { socket, tls: None, limits: Limits::default() })
     }
 
     /// The same listener, speaking TLS.
     #[must_use]
     pub fn with_tls(self, tls: ServerTls) -> Self {
         Self { tls: Some(tls), ..self }
+    }
+
+    /// The same listener, with other limits.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// The address it is bound to.
@@ -75,7 +95,7 @@ impl Listener {
     /// Serves until the shutdown, then finishes the requests under way, for at most
     /// [`DRAIN_DEADLINE`].
     pub async fn serve(self, handler: Arc<impl Handler>, mut shutdown: Shutdown) {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let places = Arc::new(Semaphore::new(self.limits.connections));
         let graceful = GracefulShutdown::new();
         loop {
             let accepted = tokio::select! {
@@ -84,8 +104,9 @@ impl Listener {
             };
             let Some((stream, peer, place)) = accepted else { continue };
             let (handler, tls, watcher) = (handler.clone(), self.tls.clone(), graceful.watcher());
+            let patience = self.limits.head;
             tokio::spawn(async move {
-                connection(stream, peer, tls, handler, watcher).await;
+                connection(stream, peer, tls, patience, handler, watcher).await;
                 drop(place);
             });
         }
@@ -119,24 +140,30 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     tls: Option<ServerTls>,
+    patience: Duration,
     handler: Arc<impl Handler>,
     watcher: Watcher,
 ) {
     // Small answers go out at once; failing to ask for that costs only time.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else { return requests(stream, peer, handler, watcher).await };
+    let Some(tls) = tls else { return requests(stream, peer, patience, handler, watcher).await };
     let Some(acceptor) = tls.acceptor() else {
         return tracing::debug!(%peer, "no TLS certificate yet: the connection is closed");
     };
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => requests(stream, peer, handler, watcher).await,
+        Ok(Ok(stream)) => requests(stream, peer, patience, handler, watcher).await,
         Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
     }
 }
 
-async fn requests<S>(stream: S, peer: SocketAddr, handler: Arc<impl Handler>, watcher: Watcher)
-where
+async fn requests<S>(
+    stream: S,
+    peer: SocketAddr,
+    patience: Duration,
+    handler: Arc<impl Handler>,
+    watcher: Watcher,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request| {
@@ -145,7 +172,7 @@ where
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new()) // without it the next line does nothing
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(patience)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);

@@ -7,12 +7,13 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 /// The crates of this project, by the targets of their log lines.
-const OWN_TARGETS: [&str; 5] = [
+const OWN_TARGETS: [&str; 6] = [
     "pod_identity_core",
     "pod_identity_runtime",
     "pod_identity_auth",
     "pod_identity_agent",
     "pod_identity_local",
+    "pod_identity_webhook",
 ];
 
 /// What libraries may log, at every level. The AWS SDK's trace lines show requests, and a warning of
@@ -46,6 +47,18 @@ impl FromStr for LogFormat {
 /// and `warning`, which AWS's agent takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogLevel(LevelFilter);
+
+impl LogLevel {
+    /// The level that a verbosity of klog stands for (Kubernetes' logging conventions): 0 and 1 are what
+    /// everybody should see, from 2 on it is each thing that happens, from 6 on what only debugging needs.
+    pub fn of_klog(verbosity: u8) -> Self {
+        Self(match verbosity {
+            0..=1 => LevelFilter::INFO,
+            2..=5 => LevelFilter::DEBUG,
+            _ => LevelFilter::TRACE,
+        })
+    }
+}
 
 impl FromStr for LogLevel {
     type Err = String;

@@ -54,11 +54,16 @@ impl Shutdown {
                     tracing::warn!(signal = name, "second signal: ending at once");
                     std::process::exit(130);
                 }
-                tracing::info!(signal = name, "draining: open requests are finished, no new ones taken");
+                tracing::info!(signal = name, "draining: what is under way is finished");
                 ender.end();
             }
         });
         Ok(shutdown)
+    }
+
+    /// Whether the end has been asked for.
+    pub fn is_asked(&self) -> bool {
+        self.0.as_ref().is_some_and(|asked| *asked.borrow() || asked.has_changed().is_err())
     }
 
     /// Waits for the end to be asked for.

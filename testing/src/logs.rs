@@ -37,7 +37,7 @@ impl<'a> MakeWriter<'a> for Lines {
 /// shipped binaries.
 pub fn remember() {
     START.call_once(|| {
-        let own = ["core", "runtime", "auth", "agent", "local"];
+        let own = ["core", "runtime", "auth", "agent", "local", "webhook"];
         let filter = own.iter().fold("warn".to_owned(), |all, one| format!("{all},pod_identity_{one}=trace"));
         let logs = tracing_subscriber::fmt().json().flatten_event(true).with_writer(|| Lines);
         let _ = logs.with_env_filter(EnvFilter::new(filter)).try_init();

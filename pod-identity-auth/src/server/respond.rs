@@ -93,7 +93,7 @@ impl From<BodyError> for Refusal {
     fn from(error: BodyError) -> Self {
         let code = match error {
             BodyError::TooLarge { .. } => ErrorCode::RequestTooLarge,
-            BodyError::TooSlow | BodyError::Broken(_) => ErrorCode::RequestMalformed,
+            BodyError::TooSlow { .. } | BodyError::Broken(_) => ErrorCode::RequestMalformed,
         };
         Self::new(code, error.to_string())
     }
