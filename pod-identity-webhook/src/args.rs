@@ -1,11 +1,13 @@
 //! The command line: that of AWS's webhook, klog's flags among it, and what ours has beside it.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser};
 use pod_identity_core::arn::{AccountId, Partition};
 use pod_identity_core::identity::ClusterName;
+use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::tls::{CertificateFiles, TlsVersion};
 
 use crate::config::{ApiServer, Associations, Certificate, Config, ConfigError};
@@ -142,9 +144,17 @@ pub struct Args {
     #[arg(long, value_name = "URI", default_value = "http://169.254.170.23/v1/credentials")]
     container_credentials_full_uri: String,
 
+    /// How many seconds to go on serving after a signal to end, while API servers hear that this replica goes.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    shutdown_delay: u16,
+
     /// How much to log, as klog counts: 0 to 10.
     #[arg(short = 'v', long = "v", value_name = "LEVEL", default_value_t = 0)]
     verbosity: u8,
+
+    /// text or json.
+    #[arg(long, value_name = "FORMAT", default_value = "text", env = "POD_IDENTITY_LOG_FORMAT")]
+    pub log_format: LogFormat,
 
     #[arg(skip)]
     without_effect: Vec<&'static str>,
@@ -169,6 +179,18 @@ const WITHOUT_EFFECT: [(&str, bool); 15] = [
     ("stderrthreshold", false),
     ("vmodule", false),
 ];
+
+/// The program's own command line: AWS's image starts `/go-runner /webhook ...`, and in ours that is a link to
+/// this program.
+pub fn command_line(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let mut arguments = arguments.peekable();
+    let is_runner =
+        |program: &mut OsString| Path::new(program).file_name().is_some_and(|name| name == "go-runner");
+    if arguments.peek_mut().is_some_and(is_runner) {
+        arguments.next();
+    }
+    arguments
+}
 
 /// The command line's grammar, the flags without effect among it.
 pub fn command() -> Command {
@@ -217,6 +239,11 @@ fn tls_version(text: &str) -> Result<TlsVersion, String> {
 }
 
 impl Args {
+    /// How much to log.
+    pub fn log_level(&self) -> LogLevel {
+        LogLevel::of_klog(self.verbosity)
+    }
+
     /// What the flags mean together.
     ///
     /// # Errors
@@ -278,7 +305,7 @@ impl Args {
             watch_config_map: self.watch_config_map,
             identities: self.watch_container_credentials_config.filter(|path| !path.as_os_str().is_empty()),
             associations,
-            verbosity: self.verbosity,
+            shutdown_delay: Duration::from_secs(self.shutdown_delay.into()),
             without_effect: self.without_effect,
         };
         config.check()?;

@@ -1,6 +1,7 @@
 //! What the program is told, checked.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use pod_identity_core::identity::ClusterName;
 use pod_identity_runtime::tls::{CertificateFiles, TlsVersion};
@@ -30,8 +31,8 @@ pub struct Config {
     pub identities: Option<PathBuf>,
     /// The file of associations.
     pub associations: Option<Associations>,
-    /// How much is logged: klog's level, 0 for what everybody has to see.
-    pub verbosity: u8,
+    /// How long to go on serving after the end was asked for.
+    pub shutdown_delay: Duration,
     /// Flags that were given and are without effect, as they are on the command line.
     pub without_effect: Vec<&'static str>,
 }

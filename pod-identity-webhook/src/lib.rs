@@ -40,5 +40,8 @@ pub mod config_map; // roles by account, from AWS's ConfigMap
 pub mod identities; // who has Pod Identity, from files
 pub mod knowledge; // all that is known of an account when a review asks
 pub mod mutate; // the patch, what was not done, and why
+pub mod admission; // one review, end to end
+pub mod server; // the requests that bring them
+pub mod app; // the wiring
 mod object; // JSON objects, strictly
 mod go; // values as Go's programs write them

@@ -30,7 +30,7 @@ use self::notice::{Notice, Reason};
 pub use self::patch::Patch;
 pub use self::skip::Skip;
 use self::volume::Place;
-use crate::account::{self, Known};
+use crate::account::{self, Known, NamespaceSettings};
 use crate::pod::{Container, Pod};
 use crate::settings::{Settings, TokenExpiration, TokenProjection};
 
@@ -82,6 +82,17 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All that there are.
+    pub const ALL: [Self; 7] = [
+        Self::Injected,
+        Self::Missed,
+        Self::AlreadyInjected,
+        Self::Skipped(Skip::MirrorPod),
+        Self::Skipped(Skip::Label),
+        Self::Skipped(Skip::Containers),
+        Self::NoRole,
+    ];
+
     /// The outcome as a metric's label.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -122,6 +133,46 @@ pub fn mutate(pod: &Pod<'_>, known: &Known, settings: &Settings, random: u32) ->
         round.container(&path, container, grant, own.is_some(), &mut done);
     }
     round.finish(done, random)
+}
+
+/// What is done to a pod whatever its account says, so that nobody has to ask about that: the pod is left as it
+/// is, or was injected as a whole before, or pod or namespace ask for Pod Identity always.
+///
+/// So what an account says of its tokens does not count where pods ask for Pod Identity always. What they are
+/// given depends on nobody who could be away.
+pub fn mutate_without_account(
+    pod: &Pod<'_>,
+    namespace: NamespaceSettings,
+    settings: &Settings,
+    random: u32,
+) -> Option<Mutation> {
+    let known = Known { namespace, ..Known::default() };
+    if skip::whole_pod(pod, namespace).is_some() {
+        return Some(mutate(pod, &known, settings, random));
+    }
+    // Whether a role of a container's own goes through the agent, the account says.
+    if grant::gives_containers_roles(pod) {
+        return None;
+    }
+    if Grant::of_pod(pod, &known).is_some() {
+        return Some(mutate(pod, &known, settings, random));
+    }
+    let skipped = skip::containers(pod, settings);
+    let tokens = Tokens { pod_identity: &settings.pod_identity, web_identity: &settings.web_identity };
+    let (mut methods, mut left_out) = (BTreeSet::new(), false);
+    for (_, container) in pod.containers() {
+        if skipped.contains(&*container.name) {
+            left_out = true;
+        } else {
+            methods.insert(env::whole(container, &tokens, settings)?);
+        }
+    }
+    let outcome = match (methods.is_empty(), left_out) {
+        (false, _) => Outcome::AlreadyInjected,
+        (true, true) => Outcome::Skipped(Skip::Containers),
+        (true, false) => return None,
+    };
+    Some(Mutation { methods, ..Mutation::unchanged(outcome) })
 }
 
 /// What one pod is judged by.

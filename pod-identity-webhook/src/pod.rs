@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
+use crate::account::NamespaceSettings;
 use crate::object::Object;
 
 /// A pod that cannot be read.
@@ -22,18 +24,21 @@ pub struct InvalidPod(String);
 /// server means. It writes none twice.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Pod<'a> {
-    pub(crate) metadata: Object<Metadata>,
+    #[serde(borrow)]
+    pub(crate) metadata: Object<Metadata<'a>>,
     #[serde(borrow)]
     pub(crate) spec: Object<Spec<'a>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Metadata {
+pub(crate) struct Metadata<'a> {
     name: Option<String>,
     generate_name: Option<String>,
     pub(crate) labels: Option<BTreeMap<String, String>>,
     pub(crate) annotations: Option<BTreeMap<String, String>>,
+    #[serde(borrow)]
+    owner_references: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -121,6 +126,36 @@ pub(crate) struct VolumeMount<'a> {
     pub(crate) mount_path: Cow<'a, str>,
 }
 
+/// Whether the labels of a pod that cannot be read say that it must be injected.
+pub(crate) fn requires(json: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Labelled {
+        metadata: Object<Labels>,
+    }
+    #[derive(Deserialize)]
+    struct Labels {
+        labels: BTreeMap<String, String>,
+    }
+    let labelled = serde_json::from_str::<Object<Labelled>>(json);
+    labelled.is_ok_and(|Object(pod)| NamespaceSettings::from_labels(&pod.metadata.labels).require)
+}
+
+/// Who made a pod, to whom something about it can be said: it has no UID of its own yet.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Owner {
+    /// The version of its API.
+    pub api_version: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    #[serde(default)]
+    controller: bool,
+}
+
 impl<'a> Pod<'a> {
     /// Reads a pod's JSON.
     ///
@@ -141,6 +176,17 @@ impl<'a> Pod<'a> {
     /// The name of its service account. Without one it is `default`, as the API server's own admission has it.
     pub fn service_account(&self) -> &str {
         self.spec.service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default")
+    }
+
+    /// The controller that made it, if one has; also none where what the pod says of it cannot be read.
+    pub fn owner(&self) -> Option<Owner> {
+        let owners: Vec<Owner> = serde_json::from_str(self.metadata.owner_references?.get()).ok()?;
+        owners.into_iter().find(|owner| owner.controller)
+    }
+
+    /// Whether its own label says that it must be injected.
+    pub(crate) fn requires(&self) -> bool {
+        self.label(NamespaceSettings::REQUIRE) == Some("true")
     }
 
     pub(crate) fn annotation(&self, key: &str) -> Option<&str> {

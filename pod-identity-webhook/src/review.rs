@@ -4,6 +4,7 @@
 //! object no more is read than [`Pod`] holds, and nothing of it is sent back.
 
 use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -12,7 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::mutate::Mutation;
 use crate::object::Object;
-use crate::pod::{InvalidPod, Pod};
+use crate::pod::{self, InvalidPod, Pod};
 
 /// The most bytes of a review that are read. The API server takes objects of up to 3 MiB; the rest is for a
 /// request that was shorter in protobuf than it is in JSON.
@@ -60,7 +61,12 @@ pub enum Subject<'a> {
     /// A pod that is about to be created.
     Pod(Box<Pod<'a>>),
     /// The same, in a form that cannot be read.
-    Unreadable(InvalidPod),
+    Unreadable {
+        /// Why.
+        reason: InvalidPod,
+        /// Whether its labels, which may be readable all the same, say that it must be injected.
+        requires: bool,
+    },
     /// Anything else: a pod that there is already has its containers and volumes for life.
     Other,
 }
@@ -135,7 +141,10 @@ impl<'a> Review<'a> {
             envelope.request.filter(|request| !request.uid.is_empty()).ok_or(ReviewError::NoRequest)?;
         let subject = if request.is_pod_creation() {
             let object = request.object.map_or("null", RawValue::get);
-            Pod::parse(object).map_or_else(Subject::Unreadable, |pod| Subject::Pod(Box::new(pod)))
+            match Pod::parse(object) {
+                Ok(pod) => Subject::Pod(Box::new(pod)),
+                Err(reason) => Subject::Unreadable { reason, requires: pod::requires(object) },
+            }
         } else {
             Subject::Other
         };
@@ -146,6 +155,14 @@ impl<'a> Review<'a> {
             dry_run: request.dry_run.unwrap_or_default(),
             subject,
         })
+    }
+
+    /// A number that differs from review to review: the API server makes each one's uid by chance. It serves to
+    /// spread the lifetimes of tokens, and needs no source of chance that reviews would have to share.
+    pub fn random(&self) -> u32 {
+        let mut hasher = DefaultHasher::new();
+        self.uid.hash(&mut hasher);
+        hasher.finish() as u32
     }
 
     /// Lets the pod in with what is added to it.

@@ -83,6 +83,17 @@ pub(super) fn web_identity(container: &Container<'_>, tokens: &Tokens<'_>) -> Ca
     carried(container, &WEB_IDENTITY, whole)
 }
 
+/// The way by which a container has come to credentials as a whole, whoever injected it; nothing where it sets
+/// variables of another way beside.
+pub(super) fn whole(container: &Container<'_>, tokens: &Tokens<'_>, settings: &Settings) -> Option<Method> {
+    let families = (container_credentials(container, tokens, settings), web_identity(container, tokens));
+    match families {
+        (Carried::Whole, Carried::Nothing) => Some(method_of_agent(container, settings)),
+        (Carried::Nothing, Carried::Whole) => Some(Method::WebIdentity),
+        _ => None,
+    }
+}
+
 fn carried(container: &Container<'_>, family: &[&'static str], whole: bool) -> Carried {
     let own = present(container, family);
     match own.is_empty() {

@@ -12,6 +12,12 @@ use crate::settings::Settings;
 /// Annotations of this beginning give the container of the rest's name a role of its own.
 pub(super) const ROLE_OF_CONTAINER: &str = "podidentity.dev/role-arn.";
 
+/// Whether annotations of a pod give containers roles of their own.
+pub(super) fn gives_containers_roles(pod: &Pod<'_>) -> bool {
+    let mut keys = pod.metadata.annotations.iter().flat_map(|annotations| annotations.keys());
+    keys.any(|key| key.starts_with(ROLE_OF_CONTAINER))
+}
+
 /// The ways to credentials, the first that fits being taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
@@ -24,6 +30,9 @@ pub enum Method {
 }
 
 impl Method {
+    /// All that there are.
+    pub const ALL: [Self; 3] = [Self::PodIdentity, Self::ThroughAgent, Self::WebIdentity];
+
     /// The method as a metric's label. The first and the last are the words of AWS's webhook.
     pub fn as_str(self) -> &'static str {
         match self {

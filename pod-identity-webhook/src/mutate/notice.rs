@@ -128,6 +128,10 @@ impl Reason {
         Self::AnnotationUnused { key: key.to_owned(), text: text.to_owned(), expected }
     }
 
+    /// The labels of those for which a container goes without what its account has.
+    pub const MISSED: [&str; 4] =
+        ["own_variables", "injected_otherwise", "mount_path_taken", "volume_name_taken"];
+
     /// The reason as a metric's label.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -147,13 +151,22 @@ impl Reason {
 
     /// Whether a container goes without what its account has.
     pub fn is_missed(&self) -> bool {
-        matches!(
-            self,
-            Self::OwnVariables { .. }
-                | Self::InjectedOtherwise { .. }
-                | Self::MountPathTaken { .. }
-                | Self::VolumeNameTaken { .. }
-        )
+        Self::MISSED.contains(&self.as_str())
+    }
+
+    /// What somebody can do about a container that goes without.
+    pub fn fix(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::OwnVariables { .. } => {
+                "remove the variables, or name the container in the annotation skip-containers"
+            }
+            Self::InjectedOtherwise { .. } => {
+                "let one webhook inject the pod, or have both give its account the same way"
+            }
+            Self::MountPathTaken { .. } => "mount that volume elsewhere",
+            Self::VolumeNameTaken { .. } => "give that volume another name",
+            _ => return None,
+        })
     }
 
     /// Whether whoever creates the pod is to read it. `envFrom` is too common, and mostly harmless.
@@ -214,6 +227,7 @@ mod tests {
         let labels: Vec<_> = source
             .lines()
             .filter_map(|line| line.trim().strip_prefix("Self::")?.split_once(" => \""))
+            .filter(|(_, label)| !label.contains(' ')) // what a person can do is no label
             .collect();
         assert_eq!(labels.len(), 11);
         for (_, label) in labels {

@@ -28,7 +28,7 @@ pub(super) fn whole_pod(pod: &Pod<'_>, namespace: NamespaceSettings) -> Option<S
     if pod.annotation(MIRROR).is_some() {
         return Some(Skip::MirrorPod);
     }
-    let required = namespace.require || pod.label(NamespaceSettings::REQUIRE) == Some("true");
+    let required = namespace.require || pod.requires();
     (pod.label(SKIP_LABEL).is_some() && !required).then_some(Skip::Label)
 }
 

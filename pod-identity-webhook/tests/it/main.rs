@@ -1,7 +1,12 @@
-//! One test binary: the rules of injection, from the API server's question to its answer.
+//! One test binary: the rules of injection, from the API server's question to its answer, and the program itself.
 #![allow(clippy::unwrap_used)]
 
 mod apply; // a patch, applied by a library that is not ours
 mod fuzz; // any pod
 mod golden; // cases as files
+mod metrics; // what it says of itself
+mod require; // who is kept out
 mod review; // question and answer
+mod serving; // requests of all kinds
+mod shutdown; // the end
+mod webhook; // the whole program, for these

@@ -98,14 +98,16 @@ fn a_pod_that_cannot_be_read_can_still_be_answered() {
     for object in [json!(null), json!([]), json!({"metadata": {}}), json!("pod")] {
         let body = question(object.clone()).to_string().into_bytes();
         let review = Review::parse(&body).unwrap();
-        let Subject::Unreadable(reason) = &review.subject else { panic!("{object}: {:?}", review.subject) };
+        let Subject::Unreadable { reason, .. } = &review.subject else {
+            panic!("{object}: {:?}", review.subject)
+        };
         let response = &answer(&review.allow_unchanged(Some(reason.to_string())))["response"];
         assert_eq!(response["allowed"], true);
         assert!(response["warnings"][0].as_str().unwrap().contains("cannot be read"), "{response}");
     }
     let twice = String::from_utf8(with(|_| {})).unwrap().replace(r#""spec":"#, r#""spec":{},"spec":"#);
     let review = Review::parse(twice.as_bytes()).unwrap();
-    assert!(matches!(review.subject, Subject::Unreadable(_)));
+    assert!(matches!(review.subject, Subject::Unreadable { .. }));
 }
 
 #[test]

@@ -1,0 +1,201 @@
+//! One review, end to end: read, decided, answered, counted, and said where somebody has to know.
+
+mod metrics; // what became of reviews
+pub mod missed; // whom to tell of pods that go without
+mod require; // who is kept out rather than let in without
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use prometheus_client::registry::Registry;
+use tokio::sync::mpsc;
+
+use self::metrics::ReviewMetrics;
+use self::missed::Missed;
+use self::require::{Cause, Requirement};
+use crate::account::{Known, NamespaceSettings};
+use crate::knowledge::{Answer, Freshness, Knowledge};
+use crate::mutate::{Mutation, Outcome, mutate, mutate_without_account};
+use crate::pod::Pod;
+use crate::review::{Review, ReviewError, Subject};
+use crate::settings::Settings;
+
+/// What decides about pods.
+#[derive(Debug)]
+pub struct Admission {
+    knowledge: Knowledge,
+    settings: Settings,
+    metrics: ReviewMetrics,
+    missed: Option<mpsc::Sender<Missed>>,
+}
+
+impl Admission {
+    /// Decides by what is known, and says to `missed` which pods were let in without what they should have.
+    /// Nobody waits for whoever listens there: where that is too slow, some are not said, and counted.
+    pub fn new(
+        knowledge: Knowledge,
+        settings: Settings,
+        missed: Option<mpsc::Sender<Missed>>,
+        registry: &mut Registry,
+    ) -> Self {
+        Self { knowledge, settings, metrics: ReviewMetrics::register(registry), missed }
+    }
+
+    /// The answer to a review that arrived at `arrived`, of a pod in a namespace that says this.
+    ///
+    /// # Errors
+    /// [`ReviewError`] where it is none that could be answered.
+    pub async fn answer(
+        &self,
+        body: &[u8],
+        namespace: NamespaceSettings,
+        arrived: Instant,
+    ) -> Result<Vec<u8>, ReviewError> {
+        let review = Review::parse(body)?;
+        Ok(match &review.subject {
+            Subject::Pod(pod) => self.pod(&review, pod, namespace, arrived).await,
+            Subject::Unreadable { reason, requires } => {
+                let requirement = Requirement::new(*requires, namespace);
+                self.unreadable(&review, requirement, &reason.to_string())
+            }
+            Subject::Other => {
+                self.metrics.reviewed(metrics::NOT_A_POD);
+                review.allow_unchanged(None)
+            }
+        })
+    }
+
+    async fn pod(
+        &self,
+        review: &Review<'_>,
+        pod: &Pod<'_>,
+        namespace: NamespaceSettings,
+        arrived: Instant,
+    ) -> Vec<u8> {
+        let requirement = Requirement::of(pod, namespace);
+        let random = review.random();
+        let (mutation, freshness) = match mutate_without_account(pod, namespace, &self.settings, random) {
+            Some(mutation) => (mutation, Freshness::Fresh),
+            None => match self.ask(review, pod, arrived).await {
+                Ok(Answer { associated, account, freshness }) => {
+                    let known = Known { associated, account, namespace };
+                    (mutate(pod, &known, &self.settings, random), freshness)
+                }
+                Err(reason) => return self.unreadable(review, requirement, &reason),
+            },
+        };
+        self.metrics.reviewed(mutation.outcome.as_str());
+        if let Some(cause) = requirement.keeps_out(&mutation, &freshness) {
+            return self.refuse(review, pod, requirement, &cause);
+        }
+        if mutation.outcome == Outcome::Injected {
+            self.metrics.injected(&mutation.methods);
+            tracing::debug!(
+                namespace = &*review.namespace,
+                pod = pod.name(),
+                account = pod.service_account(),
+                methods = ?mutation.methods,
+                dry_run = review.dry_run,
+                "injected"
+            );
+        }
+        self.say_what_is_missed(review, pod, &mutation, &freshness);
+        review.allow(&mutation)
+    }
+
+    /// What is known of the pod's account.
+    async fn ask(&self, review: &Review<'_>, pod: &Pod<'_>, arrived: Instant) -> Result<Answer, String> {
+        let namespace =
+            review.namespace.parse().map_err(|error| format!("the pod cannot be read: {error}"))?;
+        let account =
+            pod.service_account().parse().map_err(|error| format!("the pod cannot be read: {error}"))?;
+        Ok(self.knowledge.of(&namespace, &account, arrived).await)
+    }
+
+    /// Says which containers go without what their account has, or that nobody knows whether it has anything.
+    fn say_what_is_missed(
+        &self,
+        review: &Review<'_>,
+        pod: &Pod<'_>,
+        mutation: &Mutation,
+        freshness: &Freshness,
+    ) {
+        let mut reasons: BTreeSet<_> = mutation.missed().map(|notice| notice.reason.as_str()).collect();
+        let mut said: Vec<_> = mutation.missed().map(ToString::to_string).collect();
+        if mutation.outcome == Outcome::NoRole {
+            match freshness {
+                Freshness::Fresh => {}
+                Freshness::FromWatch(failure) => tracing::info!(
+                    namespace = &*review.namespace,
+                    pod = pod.name(),
+                    account = pod.service_account(),
+                    reason = failure.as_str(),
+                    "let in without credentials by what was known before: {failure}"
+                ),
+                Freshness::Unknown(failure) => {
+                    reasons.insert(metrics::ACCOUNT_UNKNOWN);
+                    said.push(failure.to_string());
+                }
+            }
+        }
+        if reasons.is_empty() {
+            return;
+        }
+        reasons.iter().for_each(|reason| self.metrics.missed(reason));
+        let text = said.join("; ");
+        tracing::warn!(
+            namespace = &*review.namespace,
+            pod = pod.name(),
+            account = pod.service_account(),
+            reasons = ?reasons,
+            dry_run = review.dry_run,
+            "let in without credentials that it should have: {text}"
+        );
+        self.tell(review, || Missed {
+            namespace: review.namespace.clone().into_owned(),
+            pod: pod.name().to_owned(),
+            service_account: pod.service_account().to_owned(),
+            owner: pod.owner(),
+            reasons,
+            text,
+        });
+    }
+
+    /// Tells whoever listens. A pod that is not stored is nobody's trouble.
+    fn tell(&self, review: &Review<'_>, missed: impl FnOnce() -> Missed) {
+        let Some(listener) = self.missed.as_ref().filter(|_| !review.dry_run) else { return };
+        if listener.try_send(missed()).is_err() {
+            self.metrics.not_told();
+        }
+    }
+
+    /// A pod that cannot be read is let in, unless it must be injected.
+    fn unreadable(&self, review: &Review<'_>, requirement: Requirement, reason: &str) -> Vec<u8> {
+        self.metrics.reviewed(metrics::UNREADABLE);
+        let namespace = &*review.namespace;
+        if requirement == Requirement::None {
+            self.metrics.missed(metrics::UNREADABLE);
+            tracing::warn!(namespace, reasons = ?[metrics::UNREADABLE], "let in as it is: {reason}");
+            return review.allow_unchanged(Some(format!("pod-identity: {reason}")));
+        }
+        let cause = Cause::unreadable(reason);
+        self.metrics.refused(cause.reason);
+        let text = requirement.refusal(&cause);
+        tracing::warn!(namespace, reason = cause.reason, dry_run = review.dry_run, "refused: {text}");
+        review.refuse(&text)
+    }
+
+    fn refuse(&self, review: &Review<'_>, pod: &Pod<'_>, requirement: Requirement, cause: &Cause) -> Vec<u8> {
+        self.metrics.refused(cause.reason);
+        let text = requirement.refusal(cause);
+        tracing::warn!(
+            namespace = &*review.namespace,
+            pod = pod.name(),
+            account = pod.service_account(),
+            reason = cause.reason,
+            dry_run = review.dry_run,
+            "refused: {text}"
+        );
+        review.refuse(&text)
+    }
+}

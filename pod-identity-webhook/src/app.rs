@@ -1,0 +1,154 @@
+//! The whole webhook, wired top-down.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pod_identity_runtime::admin::{Admin, Readiness};
+use pod_identity_runtime::listener::{Limits, Listener};
+use pod_identity_runtime::shutdown::{Ender, Shutdown};
+use pod_identity_runtime::tls::{ServerTls, TlsError};
+use prometheus_client::registry::Registry;
+use tokio::task::JoinSet;
+
+use crate::admission::Admission;
+use crate::config::{Certificate, Config, ConfigError};
+use crate::knowledge::{FileError, Knowledge};
+use crate::server::Server;
+
+/// The connections to the webhook.
+///
+/// An API server keeps a connection for 90 s after its last question (`IdleConnTimeout` of Go's default
+/// transport, which client-go takes over). Were this program the first to close one, a review that is sent at
+/// that moment would be lost: Go sends a POST again only if nothing of it was written. So the API server is
+/// always the first. Reviews come from a few API servers, each with as many connections as it has pods being
+/// created at once.
+const CONNECTIONS: Limits = Limits { connections: 1024, head: Duration::from_secs(120) };
+
+/// The readiness condition that fails once the end has been asked for.
+const SHUTDOWN_CONDITION: &str = "shutdown";
+
+/// The webhook, bound to its ports but not serving yet.
+#[derive(Debug)]
+pub struct App {
+    listener: Listener,
+    admin: (Listener, Arc<Admin>),
+    tls: ServerTls,
+    server: Arc<Server>,
+    knowledge: Knowledge,
+    readiness: Readiness,
+    /// Tells the server that the end is near.
+    leave: Ender,
+    shutdown_delay: Duration,
+}
+
+/// Why the webhook does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Pods could not start with the configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file of accounts cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The certificate cannot be had.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A certificate of the webhook's own.
+    #[error(
+        "--in-cluster: a certificate of its own is not there yet; give --in-cluster=false, --tls-cert and --tls-key"
+    )]
+    NoCertificate,
+    /// A port cannot be bound.
+    #[error("cannot listen: {0}")]
+    Listen(#[from] std::io::Error),
+}
+
+impl App {
+    /// Reads every file and binds every port, so that what is wrong is said at the start.
+    ///
+    /// # Errors
+    /// [`StartError`] with the cause.
+    pub async fn bind(config: Config) -> Result<Self, StartError> {
+        config.check()?;
+        for flag in &config.without_effect {
+            tracing::warn!("--{flag} has no effect here");
+        }
+        let mut registry = Registry::default();
+        let readiness = Readiness::default();
+        let knowledge = Knowledge::of_files(&config, &mut registry)?;
+        let tls = match config.certificate {
+            Certificate::Files(files) => ServerTls::read(files, config.tls)?,
+            Certificate::Secret { .. } => return Err(StartError::NoCertificate),
+        };
+        let admission = Admission::new(knowledge.clone(), config.settings, None, &mut registry);
+        let (leave, leaving) = Shutdown::manual();
+        let server = Arc::new(Server::new(admission, leaving, &mut registry));
+        let listener = bind(config.port).await?.with_tls(tls.clone()).with_limits(CONNECTIONS);
+        let admin = (bind(config.metrics_port).await?, Arc::new(Admin::new(readiness.clone(), registry)));
+        let shutdown_delay = config.shutdown_delay;
+        Ok(Self { listener, admin, tls, server, knowledge, readiness, leave, shutdown_delay })
+    }
+
+    /// The address of `/mutate`.
+    ///
+    /// # Errors
+    /// Where the system does not say.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.address()
+    }
+
+    /// The address of `/metrics`.
+    ///
+    /// # Errors
+    /// Where the system does not say.
+    pub fn admin_address(&self) -> std::io::Result<SocketAddr> {
+        self.admin.0.address()
+    }
+
+    /// Serves until some time after the shutdown, then drains.
+    pub async fn run(self, shutdown: Shutdown) {
+        if let Ok(address) = self.listener.address() {
+            tracing::info!(%address, "serving reviews");
+        }
+        let mut tasks = JoinSet::new();
+        // Files, accounts and certificate stay current until the last review is answered.
+        tasks.spawn(self.knowledge.follow(self.readiness.clone(), Shutdown::never()));
+        tasks.spawn(self.tls.follow(Shutdown::never()));
+        let (listener, admin) = self.admin;
+        tasks.spawn(listener.serve(admin, Shutdown::never()));
+        let (ender, end) = Shutdown::manual();
+        tasks.spawn(leave_late(shutdown, self.leave, self.readiness, self.shutdown_delay, ender));
+        self.listener.serve(self.server, end).await;
+        tasks.shutdown().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Passes the end on after a while. Until the cluster has heard that this replica is going, and each connection
+/// that is kept has seen an answer which ends it, API servers go on asking here.
+async fn leave_late(
+    mut shutdown: Shutdown,
+    leave: Ender,
+    readiness: Readiness,
+    delay: Duration,
+    ender: Ender,
+) {
+    shutdown.asked().await;
+    leave.end();
+    readiness.unmet(SHUTDOWN_CONDITION, "this replica is about to end");
+    tracing::info!(seconds = delay.as_secs(), "still serving, until nobody asks here any more");
+    tokio::time::sleep(delay).await;
+    ender.end();
+}
+
+/// Binds a port on every address, as Go does: both families where this machine has both.
+async fn bind(port: u16) -> std::io::Result<Listener> {
+    match Listener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).await {
+        Err(error) if !matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied) => {
+            Listener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).await
+        }
+        bound => bound,
+    }
+}

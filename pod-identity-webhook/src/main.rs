@@ -1,0 +1,28 @@
+//! `pod-identity-webhook`: the admission webhook of EKS Pod Identity and IRSA.
+
+use std::process::ExitCode;
+
+use pod_identity_runtime::{logs, shutdown::Shutdown};
+use pod_identity_webhook::app::App;
+use pod_identity_webhook::args::{Args, command_line, parse};
+
+// One thread: a review is some microseconds of work, and handing it between two costs more than that.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let args = parse(command_line(std::env::args_os())).unwrap_or_else(|error| error.exit());
+    logs::start(args.log_level(), args.log_format, &[]);
+    match run(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
+    let config = args.config()?;
+    let shutdown = Shutdown::on_signal()?;
+    App::bind(config).await?.run(shutdown).await;
+    Ok(())
+}

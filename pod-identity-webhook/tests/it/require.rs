@@ -1,0 +1,124 @@
+//! Who is kept out rather than let in without credentials.
+
+use serde_json::{Value, json};
+
+use crate::webhook::{Webhook, pod};
+
+/// A pod with these labels, and other changes.
+fn labelled(account: &str, labels: &[&str], change: impl FnOnce(&mut Value)) -> Value {
+    let mut pod = pod(account);
+    for label in labels {
+        let (key, value) = label.split_once('=').unwrap();
+        pod["metadata"]["labels"][key] = json!(value);
+    }
+    change(&mut pod);
+    pod
+}
+
+const REQUIRE: &str = "podidentity.dev/require=true";
+const SKIP: &str = "eks.amazonaws.com/skip-pod-identity-webhook=true";
+
+fn own_variable(pod: &mut Value) {
+    pod["spec"]["containers"][0]["env"] =
+        json!([{"name": "AWS_CONTAINER_CREDENTIALS_FULL_URI", "value": "http://localhost/"}]);
+}
+
+fn skipped_container(pod: &mut Value) {
+    pod["metadata"]["annotations"]["eks.amazonaws.com/skip-containers"] = json!("app");
+}
+
+fn unreadable(pod: &mut Value) {
+    pod["spec"]["containers"] = json!("none");
+}
+
+fn mirror(pod: &mut Value) {
+    pod["metadata"]["annotations"]["kubernetes.io/config.mirror"] = json!("x");
+}
+
+fn nothing(_: &mut Value) {}
+
+#[tokio::test]
+async fn who_requires_credentials_is_kept_out_without_and_nobody_else_ever_is() {
+    /// What becomes of a pod: injected, let in without, or kept out with these words.
+    #[derive(Debug)]
+    enum Becomes {
+        Injected,
+        LetIn,
+        KeptOut(&'static str, &'static str),
+    }
+    use Becomes::{Injected, KeptOut, LetIn};
+
+    let webhook = Webhook::start(&[]).await;
+    let own = "sets AWS_CONTAINER_CREDENTIALS_FULL_URI itself";
+    type Change = fn(&mut Value);
+    let cases: [(&str, &str, &[&str], Change, Becomes); 18] = [
+        ("/mutate", "cart", &[REQUIRE], nothing, Injected),
+        ("/mutate", "cart", &[REQUIRE, SKIP], nothing, Injected),
+        ("/mutate", "cart", &[SKIP], nothing, LetIn),
+        ("/mutate", "pay", &[REQUIRE], nothing, KeptOut("no_role", "annotate the account")),
+        ("/mutate", "pay", &[REQUIRE, "podidentity.dev/inject=enabled"], nothing, Injected),
+        ("/mutate", "pay", &["podidentity.dev/require=yes"], nothing, LetIn),
+        ("/mutate", "cart", &[REQUIRE], own_variable, KeptOut("own_variables", own)),
+        ("/mutate", "cart", &[], own_variable, LetIn),
+        ("/mutate", "cart", &[REQUIRE], skipped_container, LetIn),
+        ("/mutate", "cart", &[REQUIRE], mirror, LetIn),
+        ("/mutate", "cart", &[REQUIRE], unreadable, KeptOut("unreadable", "cannot be read")),
+        ("/mutate", "cart", &[], unreadable, LetIn),
+        ("/mutate/require", "cart", &[SKIP], nothing, Injected),
+        ("/mutate/require", "pay", &[], nothing, LetIn),
+        ("/mutate/require", "pay", &[REQUIRE], nothing, KeptOut("no_role", "the pod asks")),
+        ("/mutate/require", "cart", &[], own_variable, KeptOut("own_variables", "its namespace asks")),
+        ("/mutate/require", "cart", &[], unreadable, KeptOut("unreadable", "its namespace asks")),
+        ("/mutate/inject/require", "pay", &[], nothing, Injected),
+    ];
+    for (path, account, labels, change, becomes) in cases {
+        let what = format!("{path} {account} {labels:?} {becomes:?}");
+        let refused = async |reason: &str| {
+            let name = format!("pod_identity_webhook_refused_total{{reason=\"{reason}\"}}");
+            webhook.metric(&name).await.unwrap_or_default()
+        };
+        let before = match &becomes {
+            KeptOut(reason, _) => refused(reason).await,
+            Injected | LetIn => 0.0,
+        };
+        let decision = webhook.review(path, &labelled(account, labels, change)).await;
+        match becomes {
+            Injected => assert!(decision.allowed && !decision.paths.is_empty(), "{what}: {decision:?}"),
+            LetIn => assert!(decision.allowed && decision.paths.is_empty(), "{what}: {decision:?}"),
+            KeptOut(reason, words) => {
+                assert!(!decision.allowed && decision.paths.is_empty(), "{what}: {decision:?}");
+                assert!(decision.message.contains(words), "{what}: {}", decision.message);
+                assert!(decision.message.contains(REQUIRE), "{what}: {}", decision.message);
+                assert!(decision.message.contains("To mend it"), "{what}: {}", decision.message);
+                assert_eq!(refused(reason).await, before + 1.0, "{what}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_what_is_known_may_be_old_who_requires_credentials_is_kept_out() {
+    let webhook = Webhook::start(&[]).await;
+    std::fs::write(webhook.identities(), "").unwrap();
+    // By what was known before, all others are let in.
+    let decision = webhook.review("/mutate", &pod("cart")).await;
+    assert!(decision.allowed && !decision.paths.is_empty(), "{decision:?}");
+    for (path, labels) in [("/mutate", &[REQUIRE][..]), ("/mutate/require", &[])] {
+        for account in ["cart", "pay"] {
+            let decision = webhook.review(path, &labelled(account, labels, nothing)).await;
+            assert!(!decision.allowed, "{path} {account}");
+            assert!(decision.message.contains("identities.json"), "{}", decision.message);
+            assert!(decision.message.contains("mend the file"), "{}", decision.message);
+        }
+    }
+    // Nothing has to be known of these.
+    for (path, labels) in
+        [("/mutate", &[REQUIRE, "podidentity.dev/inject=enabled"][..]), ("/mutate/inject/require", &[])]
+    {
+        let decision = webhook.review(path, &labelled("pay", labels, nothing)).await;
+        assert!(decision.allowed && !decision.paths.is_empty(), "{path}: {decision:?}");
+    }
+    std::fs::write(webhook.identities(), r#"{"identities": []}"#).unwrap();
+    let decision = webhook.review("/mutate/require", &pod("cart")).await;
+    assert!(decision.allowed && decision.paths.is_empty(), "{decision:?}");
+}

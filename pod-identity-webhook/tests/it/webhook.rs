@@ -1,0 +1,162 @@
+//! The whole program, over TLS.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use pod_identity_runtime::shutdown::{Ender, Shutdown};
+use pod_identity_webhook::app::App;
+use pod_identity_webhook::args::parse;
+use serde_json::{Value, json};
+use testing::authority::Authority;
+use testing::wire::{Answer, Connection, ask};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_rustls::client::TlsStream;
+
+/// A running webhook. It ends with the test.
+pub(crate) struct Webhook {
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) authority: Authority,
+    pub(crate) ender: Ender,
+    pub(crate) serving: JoinHandle<()>,
+}
+
+pub(crate) type Tls = Connection<TlsStream<TcpStream>>;
+
+impl Webhook {
+    /// Starts one with these flags beside those of its certificate; `cart` in `shop` has Pod Identity.
+    pub(crate) async fn start(flags: &[&str]) -> Self {
+        testing::logs::remember();
+        let authority = Authority::new();
+        authority.write_pair();
+        let identities = authority.directory().join("identities.json");
+        std::fs::write(&identities, r#"{"identities": [{"namespace": "shop", "serviceAccount": "cart"}]}"#)
+            .unwrap();
+        let own = [
+            "webhook".to_owned(),
+            "--in-cluster=false".to_owned(),
+            "--port=0".to_owned(),
+            "--metrics-port=0".to_owned(),
+            format!("--tls-cert={}", authority.certificate_file().display()),
+            format!("--tls-key={}", authority.key_file().display()),
+            format!("--watch-container-credentials-config={}", identities.display()),
+        ];
+        let flags = own.into_iter().chain(flags.iter().map(|flag| (*flag).to_owned()));
+        let app = App::bind(parse(flags).unwrap().config().unwrap()).await.unwrap();
+        let local = |address: SocketAddr| SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()));
+        let (address, admin) = (local(app.address().unwrap()), local(app.admin_address().unwrap()));
+        let (ender, shutdown) = Shutdown::manual();
+        let serving = tokio::spawn(app.run(shutdown));
+        Self { address, admin, authority, ender, serving }
+    }
+
+    /// The file of identities.
+    pub(crate) fn identities(&self) -> PathBuf {
+        self.authority.directory().join("identities.json")
+    }
+
+    /// A new connection.
+    pub(crate) async fn connect(&self) -> std::io::Result<Tls> {
+        connect(self.address, &self.authority).await
+    }
+
+    /// One request on a connection of its own.
+    pub(crate) async fn ask(&self, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let length = body.len().to_string();
+        let mut all = vec![("Host", "webhook"), ("Connection", "close"), ("Content-Length", &length)];
+        all.extend(headers);
+        self.connect().await.unwrap().ask(line, &all, body).await.unwrap()
+    }
+
+    /// One review of a pod, as the API server asks for it.
+    pub(crate) async fn review(&self, path: &str, pod: &Value) -> Decision {
+        let answer = self.ask(&format!("POST {path}?timeout=10s"), &[JSON], &review(pod)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        Decision::of(&answer)
+    }
+
+    /// A page of the metrics port.
+    pub(crate) async fn admin(&self, path: &str) -> Answer {
+        ask(self.admin, &format!("GET {path}"), &[], b"").await.unwrap()
+    }
+
+    /// The value of a metric, written as in the exposition.
+    pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.admin("/metrics").await.text();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map(|value| value.parse().unwrap())
+    }
+}
+
+pub(crate) const JSON: (&str, &str) = ("Content-Type", "application/json");
+
+pub(crate) async fn connect(address: SocketAddr, authority: &Authority) -> std::io::Result<Tls> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority.ca_der().into()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(Connection::over(connector.connect(address.ip().into(), stream).await?))
+}
+
+/// A review of a pod in the namespace `shop`.
+pub(crate) fn review(pod: &Value) -> Vec<u8> {
+    let review = json!({
+        "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1",
+        "request": {
+            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002", "operation": "CREATE", "namespace": "shop",
+            "resource": {"group": "", "version": "v1", "resource": "pods"}, "object": pod,
+        },
+    });
+    review.to_string().into_bytes()
+}
+
+/// A pod of a service account, with one container.
+pub(crate) fn pod(account: &str) -> Value {
+    json!({
+        "metadata": {"generateName": format!("{account}-"), "labels": {}, "annotations": {}},
+        "spec": {"serviceAccountName": account, "containers": [{"name": "app", "image": "app:1", "env": []}]},
+    })
+}
+
+/// What was decided about a pod.
+#[derive(Debug)]
+pub(crate) struct Decision {
+    pub(crate) allowed: bool,
+    /// Why not.
+    pub(crate) message: String,
+    pub(crate) warnings: Vec<String>,
+    /// Where something is added.
+    pub(crate) paths: Vec<String>,
+}
+
+impl Decision {
+    pub(crate) fn of(answer: &Answer) -> Self {
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        let response = &answer.json()["response"];
+        assert_eq!(response["uid"], "705ab4f5-6393-11e8-b7cc-42010a800002");
+        let patch = response["patch"].as_str().map_or(Value::Null, |patch| {
+            serde_json::from_slice(&BASE64_STANDARD.decode(patch).unwrap()).unwrap()
+        });
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let texts = |value: &Value, of: &dyn Fn(&Value) -> String| {
+            value.as_array().into_iter().flatten().map(of).collect::<Vec<_>>()
+        };
+        Self {
+            allowed: response["allowed"].as_bool().unwrap(),
+            message: text(&response["status"]["message"]),
+            warnings: texts(&response["warnings"], &text),
+            paths: texts(&patch, &|add| text(&add["path"])),
+        }
+    }
+}
