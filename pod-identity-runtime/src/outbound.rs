@@ -17,6 +17,8 @@ use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 
+use crate::cause::chain;
+
 /// How outgoing connections are made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outbound {
@@ -209,20 +211,6 @@ impl Getter {
         let body = body.map_err(|error| failed(error.to_string()))?;
         Ok((status, body.to_bytes()))
     }
-}
-
-/// An error with all its causes: the SDK's own first line says only that something failed.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Whether a call of the SDK failed for want of credentials, and the last word on why.

@@ -9,7 +9,8 @@ use pod_identity_core::backoff::retry_after;
 use pod_identity_core::cache::{Effect, Refusal};
 use pod_identity_core::error::{CODE_HEADER, ErrorCode};
 use pod_identity_core::token::TokenError;
-use pod_identity_runtime::outbound::{chain, missing_credentials};
+use pod_identity_runtime::cause::chain;
+use pod_identity_runtime::outbound::missing_credentials;
 
 /// Why a token was not exchanged.
 #[derive(Debug, thiserror::Error)]

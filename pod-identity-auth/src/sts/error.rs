@@ -9,7 +9,8 @@ use pod_identity_core::backoff::retry_after;
 use pod_identity_core::cache::{Effect, Refusal};
 use pod_identity_core::error::ErrorCode;
 use pod_identity_core::session::PackedSize;
-use pod_identity_runtime::outbound::{chain, missing_credentials};
+use pod_identity_runtime::cause::chain;
+use pod_identity_runtime::outbound::missing_credentials;
 
 /// Why STS gave no session.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

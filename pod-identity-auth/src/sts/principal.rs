@@ -6,7 +6,7 @@ use std::time::Duration;
 use pod_identity_core::association::Association;
 use pod_identity_core::backoff::{Backoff, random_fraction};
 use pod_identity_runtime::admin::Readiness;
-use pod_identity_runtime::outbound::chain;
+use pod_identity_runtime::cause::chain;
 use pod_identity_runtime::shutdown::Shutdown;
 
 use super::Sts;

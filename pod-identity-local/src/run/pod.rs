@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use aws_config::BehaviorVersion;
 use pod_identity_core::error::ErrorCode;
+use pod_identity_runtime::cause::chain;
 use pod_identity_runtime::clock;
-use pod_identity_runtime::outbound::chain;
 use pod_identity_runtime::shutdown::Shutdown;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
