@@ -10,7 +10,7 @@ use pod_identity_core::identity::ClusterName;
 use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::tls::{CertificateFiles, TlsVersion};
 
-use crate::config::{ApiServer, Associations, Certificate, Config, ConfigError};
+use crate::config::{AccountRead, ApiServer, Associations, Certificate, Config, ConfigError};
 use crate::go::parse_bool;
 use crate::settings::{Settings, TokenExpiration, TokenProjection};
 
@@ -101,6 +101,11 @@ pub struct Args {
     /// With --compose-role-arn: their partition; without it, that of --aws-default-region.
     #[arg(long, value_name = "PARTITION")]
     aws_partition: Option<Partition>,
+
+    /// Where it is known from what an account says: fresh (a read of the API server for each review) or cache
+    /// (what a watch has seen, which is behind by a moment, as with AWS's webhook).
+    #[arg(long, value_name = "HOW", default_value = "fresh")]
+    service_account_read: AccountRead,
 
     /// Whether roles are looked for in the ConfigMap pod-identity-webhook too.
     #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, require_equals = true,
@@ -302,6 +307,7 @@ impl Args {
             tls: self.tls_min_version,
             api_server: ApiServer { kubeconfig: self.kubeconfig, url: self.kube_api },
             namespace: self.namespace,
+            account_read: self.service_account_read,
             watch_config_map: self.watch_config_map,
             identities: self.watch_container_credentials_config.filter(|path| !path.as_os_str().is_empty()),
             associations,

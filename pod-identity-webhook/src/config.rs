@@ -1,6 +1,7 @@
 //! What the program is told, checked.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use pod_identity_core::identity::ClusterName;
@@ -25,6 +26,8 @@ pub struct Config {
     pub api_server: ApiServer,
     /// The namespace of this program, of its certificate and of the ConfigMap.
     pub namespace: String,
+    /// Where it is known from what an account says.
+    pub account_read: AccountRead,
     /// Whether roles are looked for in the ConfigMap `pod-identity-webhook` too.
     pub watch_config_map: bool,
     /// The file of accounts that have Pod Identity.
@@ -58,6 +61,28 @@ pub struct ApiServer {
     pub kubeconfig: Option<PathBuf>,
     /// A URL, which counts before the file's.
     pub url: Option<String>,
+}
+
+/// Where it is known from what an account says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AccountRead {
+    /// From a read for each review.
+    #[default]
+    Fresh,
+    /// From what a watch has seen: behind by a moment, as AWS's webhook is.
+    Cache,
+}
+
+impl FromStr for AccountRead {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "fresh" => Ok(Self::Fresh),
+            "cache" => Ok(Self::Cache),
+            other => Err(format!("{other:?} is neither fresh nor cache")),
+        }
+    }
 }
 
 /// The associations that pod-identity-auth serves.

@@ -1,27 +1,40 @@
 //! What is known of a service account when a review asks.
 //!
-//! Nothing that was read earlier is the last word: a pod is decided about once. So files are looked at in
-//! each review, and read again before the answer where they changed.
+//! Nothing that was read earlier is the last word: a pod is decided about once. So each review reads its
+//! account from the API server, and shares that read only with those that arrived before it began. Files are
+//! looked at in each review, and read again before the answer where they changed. What a watch has seen is
+//! for when the API server cannot be asked in time, and the answer says so.
 
+mod accounts; // service accounts: read, or as the watch has seen them
 mod failure; // why something was not read
 mod file; // the files of accounts that have Pod Identity
 mod metrics; // what was read, and what was not
+mod object; // a service account, as far as it is looked at
+mod reads; // reads that reviews share
+mod roles; // the ConfigMap
+mod watch; // what the watch has seen
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kube::Client;
 use pod_identity_core::identity::{Namespace, ServiceAccount};
 use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 
+use self::accounts::Accounts;
 pub use self::failure::ReadFailure;
 pub use self::file::FileError;
 use self::file::{Form, IdentityFile};
-use self::metrics::FileMetrics;
+use self::metrics::{FileMetrics, ReadMetrics};
+use self::roles::Roles;
 use crate::account::AccountSettings;
-use crate::config::Config;
+use crate::config::{AccountRead, Config};
+
+/// The readiness condition that all service accounts have been listed once.
+const ACCOUNTS_CONDITION: &str = "service_accounts";
 
 /// How long a review may wait for what it has to know, from its arrival on. The API server itself waits 10 s
 /// for a webhook by default, and whoever creates the pod waits with it.
@@ -31,6 +44,14 @@ pub const DEADLINE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Knowledge {
     files: Arc<[Arc<IdentityFile>]>,
+    api_server: Option<Arc<ApiServer>>,
+}
+
+/// What the API server is asked for.
+#[derive(Debug)]
+struct ApiServer {
+    accounts: Accounts,
+    roles: Option<Roles>,
 }
 
 /// What is known of an account.
@@ -68,7 +89,38 @@ impl Freshness {
 }
 
 impl Knowledge {
-    /// What the files of the configuration say, and nothing that the API server would have to be asked for.
+    /// Reads the files of the configuration for the first time; the API server is asked from then on. Until
+    /// all accounts have been listed, `readiness` says so: [`follow`](Self::follow) lists them.
+    ///
+    /// # Errors
+    /// [`FileError`]: at the start a file that cannot be used is fatal, later it is not.
+    pub fn open(
+        config: &Config,
+        client: &Client,
+        readiness: &Readiness,
+        registry: &mut Registry,
+    ) -> Result<Self, FileError> {
+        let of_files = Self::of_files(config, registry)?;
+        readiness.pending(ACCOUNTS_CONDITION, "the service accounts have not been listed yet");
+        let settings = Arc::new(config.settings.clone());
+        let reads = ReadMetrics::register(registry);
+        let accounts = Accounts::new(client, config.account_read, &settings, &reads, registry);
+        let roles = config.watch_config_map.then(|| Roles::new(client, &config.namespace, &settings, &reads));
+        tracing::info!(
+            service_accounts = match config.account_read {
+                AccountRead::Fresh => "read for each review",
+                AccountRead::Cache => "as the watch has seen them",
+            },
+            config_map = roles.is_some(),
+            identities = config.identities.is_some(),
+            associations = config.associations.is_some(),
+            "where it is known from who has a role; associations of EKS are not known here"
+        );
+        Ok(Self { api_server: Some(Arc::new(ApiServer { accounts, roles })), ..of_files })
+    }
+
+    /// What the files of the configuration say, and nothing that the API server would have to be asked for:
+    /// to its accounts there is nothing to say.
     ///
     /// # Errors
     /// [`FileError`]: at the start a file that cannot be used is fatal, later it is not.
@@ -82,15 +134,47 @@ impl Knowledge {
             .chain(associations)
             .map(|(path, form)| IdentityFile::open(path, form, metrics.clone()).map(Arc::new))
             .collect::<Result<_, _>>()?;
-        Ok(Self { files })
+        Ok(Self { files, api_server: None })
     }
 
     /// What is known of an account, for a review that arrived at `arrived`. It is there [`DEADLINE`] after
     /// that at the latest.
     pub async fn of(&self, namespace: &Namespace, account: &ServiceAccount, arrived: Instant) -> Answer {
         let deadline = (arrived + DEADLINE).into();
-        let (associated, freshness) = self.associated(namespace, account, deadline).await;
-        Answer { associated, account: AccountSettings::default(), freshness }
+        let ((associated, by_files), (settings, by_api_server)) = tokio::join!(
+            self.associated(namespace, account, deadline),
+            self.account(namespace, account, deadline),
+        );
+        let (settings, by_api_server) = match self.roles() {
+            // What gives a role to an account that has Pod Identity would change nothing.
+            Some(roles) if settings.role.is_none() && !associated => {
+                let (map, by_roles) = roles.current(deadline).await;
+                (settings.or_mapped(map.lookup(namespace, account)), by_api_server.and(by_roles))
+            }
+            _ => (settings, by_api_server),
+        };
+        let freshness = match by_files {
+            // The way to credentials is decided, whatever else the account may say.
+            Freshness::Fresh if associated => Freshness::Fresh,
+            by_files => by_files.and(by_api_server),
+        };
+        Answer { associated, account: settings, freshness }
+    }
+
+    async fn account(
+        &self,
+        namespace: &Namespace,
+        account: &ServiceAccount,
+        deadline: tokio::time::Instant,
+    ) -> (AccountSettings, Freshness) {
+        match &self.api_server {
+            Some(api_server) => api_server.accounts.of(namespace, account, deadline).await,
+            None => (AccountSettings::default(), Freshness::Fresh),
+        }
+    }
+
+    fn roles(&self) -> Option<&Roles> {
+        self.api_server.as_ref()?.roles.as_ref()
     }
 
     /// Whether a file says that the account has Pod Identity. A file that says so as it is now decides, in
@@ -118,9 +202,11 @@ impl Knowledge {
 
     /// Keeps it current between reviews, until the shutdown.
     pub async fn follow(self, readiness: Readiness, shutdown: Shutdown) {
-        let _ = readiness; // files have been read before anything is served
         let mut following: JoinSet<()> =
             self.files.iter().map(|file| file.clone().follow(shutdown.clone())).collect();
+        if let Some(api_server) = self.api_server {
+            following.spawn(async move { api_server.accounts.follow(readiness, shutdown).await });
+        }
         while following.join_next().await.is_some() {}
     }
 }

@@ -38,6 +38,7 @@ pub mod pod; // the pod, as far as injection looks
 pub mod account; // what its service account and namespace say
 pub mod config_map; // roles by account, from AWS's ConfigMap
 pub mod identities; // who has Pod Identity, from files
+pub mod client; // the API server's client
 pub mod knowledge; // all that is known of an account when a review asks
 pub mod mutate; // the patch, what was not done, and why
 pub mod admission; // one review, end to end

@@ -83,7 +83,8 @@ fn every_flag_about_what_is_injected_arrives_there() {
          --watch-config-map --watch-container-credentials-config=/c.json --container-credentials-audience=d \
          --container-credentials-token-mount-path=/e --container-credentials-token-volume-name=f \
          --container-credentials-token-path=g/h --container-credentials-full-uri=http://[fd00:ec2::23]/v1/credentials \
-         --tls-min-version=VersionTLS13 --kubeconfig=/i --kube-api=https://j --associations=/k --cluster-name=demo",
+         --tls-min-version=VersionTLS13 --kubeconfig=/i --kube-api=https://j --associations=/k --cluster-name=demo \
+         --service-account-read=cache",
     );
     let expected = Settings {
         annotation_prefix: "irsa.example.com".to_owned(),
@@ -110,6 +111,7 @@ fn every_flag_about_what_is_injected_arrives_there() {
     assert_eq!((config.identities, config.tls), (Some("/c.json".into()), TlsVersion::V1_3));
     let associations = Associations { file: "/k".into(), cluster: "demo".parse().unwrap() };
     assert_eq!(config.associations, Some(associations));
+    assert_eq!((config.account_read, read("").account_read), (AccountRead::Cache, AccountRead::Fresh));
     let api_server = ApiServer { kubeconfig: Some("/i".into()), url: Some("https://j".to_owned()) };
     assert_eq!(config.api_server, api_server);
 }
@@ -137,6 +139,7 @@ fn what_pods_could_not_start_with_is_refused_by_name() {
         ("--compose-role-arn --aws-account-id=1", "--aws-account-id"),
         ("--compose-role-arn --aws-account-id=111122223333 --aws-partition=azure", "--aws-partition"),
         ("--associations=/a", "--cluster-name"),
+        ("--service-account-read=watch", "--service-account-read"),
         ("--cluster-name=demo", "--associations"),
         ("--tls-min-version=1.2", "--tls-min-version"),
         ("--token-expiration=1d", "--token-expiration"),

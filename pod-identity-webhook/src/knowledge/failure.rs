@@ -2,9 +2,49 @@
 
 use std::path::PathBuf;
 
+use pod_identity_runtime::cause::chain;
+
 /// Why a source did not say, in time, what it says now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadFailure {
+    /// The API server did not answer within a second of the review's arrival.
+    #[error(
+        "the API server did not answer within a second. If this lasts, look at its load, and whether the \
+         FlowSchema pod-identity-webhook gives this program's reads a priority level of their own"
+    )]
+    Deadline,
+    /// The API server could not be reached, or hung up.
+    #[error("the API server cannot be reached: {0}")]
+    Connection(String),
+    /// The API server does not know who asks.
+    #[error("the API server does not take this program's token or certificate: {0}")]
+    Unauthorized(String),
+    /// The API server knows, and says no.
+    #[error("the API server forbids it: {reason}. This program's account needs the RBAC rule: {rule}")]
+    Forbidden {
+        /// What the API server says.
+        reason: String,
+        /// What has to be allowed.
+        rule: &'static str,
+    },
+    /// The API server asks to be asked less.
+    #[error(
+        "the API server is asked too much (429): {0}. Give this program's reads a priority level of their own: the \
+         FlowSchema pod-identity-webhook"
+    )]
+    Throttled(String),
+    /// The API server fails.
+    #[error("the API server fails: {0}")]
+    Server(String),
+    /// What came is no answer to what was asked.
+    #[error("the API server's answer cannot be used: {0}")]
+    Answer(String),
+    /// The watch has not seen all accounts yet.
+    #[error("the accounts have not been listed yet, since the program started")]
+    NotSynced,
+    /// The ConfigMap holds what cannot be used.
+    #[error("{0}. What it held before stays in use; mend the ConfigMap")]
+    ConfigMap(String),
     /// A file has changed, and what it holds now cannot be used.
     #[error("{}: {reason}. What it held before stays in use; mend the file", .path.display())]
     File {
@@ -25,8 +65,74 @@ impl ReadFailure {
     /// The failure as a metric's label.
     pub fn as_str(&self) -> &'static str {
         match self {
+            Self::Deadline => "deadline",
+            Self::Connection(_) => "connection",
+            Self::Unauthorized(_) => "unauthorized",
+            Self::Forbidden { .. } => "forbidden",
+            Self::Throttled(_) => "throttled",
+            Self::Server(_) => "server",
+            Self::Answer(_) => "answer",
+            Self::NotSynced => "not_synced",
+            Self::ConfigMap(_) => "config_map",
             Self::File { .. } => "file",
             Self::FileSlow { .. } => "file_slow",
         }
+    }
+
+    /// What an error of the client means. `rule` is what RBAC has to allow for it.
+    pub(super) fn of(error: &kube::Error, rule: &'static str) -> Self {
+        match error {
+            kube::Error::Api(status) => {
+                let said = || format!("{} ({})", status.message, status.code);
+                match status.code {
+                    401 => Self::Unauthorized(said()),
+                    403 => Self::Forbidden { reason: status.message.clone(), rule },
+                    429 => Self::Throttled(status.message.clone()),
+                    500.. => Self::Server(said()),
+                    _ => Self::Answer(said()),
+                }
+            }
+            kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => Self::Answer(chain(error)),
+            // Its own token's file, for example.
+            kube::Error::Auth(_) => Self::Unauthorized(chain(error)),
+            _ => Self::Connection(chain(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn the_status_of_the_api_server_tells_what_is_wrong_and_403_names_the_rule() {
+        let rule = "get of serviceaccounts";
+        let failure = |code: u16| {
+            let status = Status::failure("as the test says", "Test").with_code(code);
+            ReadFailure::of(&kube::Error::Api(status.boxed()), rule)
+        };
+        for (code, label) in [
+            (401, "unauthorized"),
+            (403, "forbidden"),
+            (409, "answer"),
+            (429, "throttled"),
+            (500, "server"),
+            (503, "server"),
+        ] {
+            let failure = failure(code);
+            assert_eq!(failure.as_str(), label, "{code}");
+            assert!(failure.to_string().contains("as the test says"), "{failure}");
+            assert_eq!(failure.to_string().contains(rule), code == 403, "{failure}");
+        }
+    }
+
+    #[test]
+    fn what_fails_on_the_way_is_told_with_its_causes() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let failure = ReadFailure::of(&kube::Error::ReadEvents(refused), "");
+        assert_eq!(failure.as_str(), "connection");
+        assert!(failure.to_string().contains("connection refused"), "{failure}");
     }
 }

@@ -1,0 +1,141 @@
+//! The ConfigMap of roles, read for each review that needs it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::api::core::v1::ConfigMap as Object;
+use kube::core::PartialObjectMeta;
+use kube::{Api, Client, ResourceExt};
+use tokio::time::Instant;
+
+use super::Freshness;
+use super::failure::ReadFailure;
+use super::metrics::ReadMetrics;
+use super::reads::{SharedReads, Source};
+use crate::config_map::ConfigMap;
+use crate::settings::Settings;
+
+/// The name of the ConfigMap, and the key in it (AWS's webhook, `pkg/cache/cache.go`).
+const NAME: &str = "pod-identity-webhook";
+const KEY: &str = "config";
+
+const RULE: &str = "get of the configmap pod-identity-webhook, in this program's namespace (a Role)";
+
+/// The ConfigMap, and what it last said.
+#[derive(Debug)]
+pub(super) struct Roles {
+    reads: Arc<SharedReads<RoleReads>>,
+    last: Arc<Mutex<Last>>,
+}
+
+/// What was read last.
+#[derive(Debug, Default)]
+struct Last {
+    /// The version that was looked at last, and what is wrong with it. Without a ConfigMap there is none.
+    version: Option<String>,
+    failure: Option<ReadFailure>,
+    /// The last one that could be used, once there was one: no ConfigMap is one without roles.
+    good: Option<Arc<ConfigMap>>,
+}
+
+impl Roles {
+    pub(super) fn new(
+        client: &Client,
+        namespace: &str,
+        settings: &Arc<Settings>,
+        metrics: &ReadMetrics,
+    ) -> Self {
+        let last: Arc<Mutex<Last>> = Arc::default();
+        let source = RoleReads {
+            client: client.clone(),
+            namespace: namespace.to_owned(),
+            settings: settings.clone(),
+            last: last.clone(),
+        };
+        Self { reads: SharedReads::new(source, metrics.of("config_map")), last }
+    }
+
+    /// What the ConfigMap says now, or what it said before and why not now.
+    pub(super) async fn current(&self, deadline: Instant) -> (Arc<ConfigMap>, Freshness) {
+        let failure = match self.reads.read((), deadline).await {
+            Ok(map) => return (map, Freshness::Fresh),
+            Err(failure) => failure,
+        };
+        match &self.last.lock().unwrap_or_else(PoisonError::into_inner).good {
+            Some(good) => (good.clone(), Freshness::FromWatch(failure)),
+            None => (Arc::default(), Freshness::Unknown(failure)),
+        }
+    }
+}
+
+/// Reads the ConfigMap from the API server.
+struct RoleReads {
+    client: Client,
+    namespace: String,
+    settings: Arc<Settings>,
+    last: Arc<Mutex<Last>>,
+}
+
+impl Source for RoleReads {
+    type Key = ();
+    type Found = Arc<ConfigMap>;
+
+    /// Its metadata, and where that is of another version than the last one, the whole: it may be large, and
+    /// changes seldom.
+    async fn read(&self, (): &()) -> Result<Arc<ConfigMap>, ReadFailure> {
+        let failed = |error: kube::Error| ReadFailure::of(&error, RULE);
+        let metadata: Api<PartialObjectMeta<Object>> = Api::namespaced(self.client.clone(), &self.namespace);
+        let Some(found) = metadata.get_opt(NAME).await.map_err(failed)? else {
+            return self.replace(None, Ok(ConfigMap::default()));
+        };
+        if let Some(unchanged) = self.unchanged(found.resource_version()) {
+            return unchanged;
+        }
+        let whole: Api<Object> = Api::namespaced(self.client.clone(), &self.namespace);
+        let Some(object) = whole.get_opt(NAME).await.map_err(failed)? else {
+            return self.replace(None, Ok(ConfigMap::default()));
+        };
+        let (version, settings) = (object.resource_version(), self.settings.clone());
+        let text = object.data.and_then(|mut data| data.remove(KEY));
+        let parsed = tokio::task::spawn_blocking(move || match text {
+            Some(text) => ConfigMap::parse(&text, &settings).map_err(|error| error.to_string()),
+            None => Err(format!("the ConfigMap {NAME} has no key {KEY}")),
+        });
+        let parsed = parsed.await.unwrap_or_else(|error| Err(error.to_string()));
+        self.replace(version, parsed)
+    }
+}
+
+impl RoleReads {
+    /// What is known of this version, if it was the last that was looked at.
+    fn unchanged(&self, version: Option<String>) -> Option<Result<Arc<ConfigMap>, ReadFailure>> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if version.is_none() || last.version != version {
+            return None;
+        }
+        Some(match (&last.failure, &last.good) {
+            (Some(failure), _) => Err(failure.clone()),
+            (None, good) => Ok(good.clone().unwrap_or_default()),
+        })
+    }
+
+    fn replace(
+        &self,
+        version: Option<String>,
+        parsed: Result<ConfigMap, String>,
+    ) -> Result<Arc<ConfigMap>, ReadFailure> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match parsed {
+            Ok(map) => {
+                let map = Arc::new(map);
+                *last = Last { version, failure: None, good: Some(map.clone()) };
+                Ok(map)
+            }
+            Err(reason) => {
+                let failure = ReadFailure::ConfigMap(reason);
+                tracing::error!("{failure}");
+                (last.version, last.failure) = (version, Some(failure.clone()));
+                Err(failure)
+            }
+        }
+    }
+}

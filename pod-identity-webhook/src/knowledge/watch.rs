@@ -1,0 +1,197 @@
+//! What the watch of service accounts has seen.
+//!
+//! Kept of each account is what it says, and of those that say nothing, nothing. Reads do not write here:
+//! whatever is older than what the watch has seen cannot take its place, and what is deleted stays so.
+
+use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource};
+use pod_identity_core::identity::{Namespace, ServiceAccount};
+use pod_identity_runtime::admin::Readiness;
+use pod_identity_runtime::clock;
+use pod_identity_runtime::metrics::register_gauge;
+use pod_identity_runtime::shutdown::Shutdown;
+use prometheus_client::registry::Registry;
+
+use super::ACCOUNTS_CONDITION;
+use super::accounts::RULE;
+use super::failure::ReadFailure;
+use super::metrics::WatchMetrics;
+use super::object::AccountObject;
+use crate::account::AccountSettings;
+use crate::settings::Settings;
+
+/// How many accounts are listed at once: the page of client-go (its `tools/pager`).
+const PAGE: u32 = 500;
+
+/// How long one watch request lasts. A connection that died silently is noticed when it is over; a new request
+/// goes on where the last one ended.
+const REQUEST: Duration = Duration::from_secs(60);
+
+/// What this project's own annotations begin with, before the `/`.
+const OUR_PREFIX: &str = "podidentity.dev";
+
+/// Accounts that say something, by namespace and name.
+type Seen = HashMap<Namespace, HashMap<ServiceAccount, Arc<AccountSettings>>>;
+
+#[derive(Debug)]
+pub(super) struct Watch {
+    api: Api<AccountObject>,
+    settings: Arc<Settings>,
+    /// Empty until all accounts have been listed once.
+    seen: Arc<OnceLock<RwLock<Seen>>>,
+    metrics: WatchMetrics,
+}
+
+impl Watch {
+    /// Registers the gauges `pod_identity_watch_accounts` and `pod_identity_watch_silent_seconds` too.
+    pub(super) fn new(client: Client, settings: Arc<Settings>, registry: &mut Registry) -> Self {
+        let seen: Arc<OnceLock<RwLock<Seen>>> = Arc::default();
+        let metrics = WatchMetrics::register(registry);
+        let (of_gauge, last) = (seen.clone(), metrics.last_event());
+        register_gauge(
+            registry,
+            "pod_identity_watch_accounts",
+            "Service accounts with annotations of ours, as the watch has seen them",
+            move || {
+                Some(
+                    of_gauge
+                        .get()?
+                        .read()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .values()
+                        .map(HashMap::len)
+                        .sum::<usize>() as u64,
+                )
+            },
+        );
+        register_gauge(
+            registry,
+            "pod_identity_watch_silent_seconds",
+            "Seconds since the watch of service accounts last said something",
+            move || Some((clock::monotonic() - last()?).as_secs_f64()),
+        );
+        Self { api: Api::all(client), settings, seen, metrics }
+    }
+
+    /// What the watch has seen of an account; `None` where it has not seen all accounts yet.
+    pub(super) fn lookup(&self, namespace: &Namespace, account: &ServiceAccount) -> Option<AccountSettings> {
+        let seen = self.seen.get()?.read().unwrap_or_else(PoisonError::into_inner);
+        let found = seen.get(namespace).and_then(|accounts| accounts.get(account));
+        Some(found.map(|settings| (**settings).clone()).unwrap_or_default())
+    }
+
+    /// Lists and watches until the shutdown. After an error it goes on where it was, or lists anew where the API
+    /// server has forgotten that; what was seen before stays meanwhile.
+    pub(super) async fn follow(&self, readiness: Readiness, mut shutdown: Shutdown) {
+        let request = u32::try_from(REQUEST.as_secs()).unwrap_or(u32::MAX);
+        let config = watcher::Config::default().page_size(PAGE).timeout(request);
+        let mut events = pin!(watcher(self.api.clone(), config).default_backoff());
+        let mut listed = Seen::new();
+        let mut failing = false;
+        loop {
+            let event = tokio::select! {
+                () = shutdown.asked() => return,
+                event = events.next() => event,
+            };
+            let Some(event) = event else { return };
+            match event {
+                Ok(event) => {
+                    if std::mem::take(&mut failing) {
+                        tracing::info!("the watch of service accounts goes on");
+                    }
+                    self.metrics.heard();
+                    self.apply(event, &mut listed, &readiness);
+                }
+                Err(error) => {
+                    let failure = failure(&error);
+                    self.metrics.failed(&failure);
+                    // The API server forgets old versions by and by; to list anew is the answer, and no fault.
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!("the watch of service accounts was interrupted: {failure}");
+                    }
+                    if self.seen.get().is_none() {
+                        readiness.unmet(ACCOUNTS_CONDITION, failure.to_string());
+                    }
+                }
+            }
+        }
+    }
+
+    fn apply(&self, event: Event<AccountObject>, listed: &mut Seen, readiness: &Readiness) {
+        match event {
+            Event::Init => *listed = Seen::new(),
+            Event::InitApply(object) => self.put(listed, object),
+            Event::InitDone => {
+                listed.values_mut().for_each(HashMap::shrink_to_fit);
+                listed.shrink_to_fit();
+                let listed = std::mem::take(listed);
+                let accounts: usize = listed.values().map(HashMap::len).sum();
+                match self.seen.get() {
+                    None => drop(self.seen.set(RwLock::new(listed))),
+                    Some(seen) => *seen.write().unwrap_or_else(PoisonError::into_inner) = listed,
+                }
+                tracing::info!(accounts, "service accounts with annotations of ours were listed");
+                readiness.met(ACCOUNTS_CONDITION);
+            }
+            Event::Apply(object) => {
+                if let Some(seen) = self.seen.get() {
+                    self.put(&mut seen.write().unwrap_or_else(PoisonError::into_inner), object);
+                }
+            }
+            Event::Delete(object) => {
+                if let (Some(seen), Some((namespace, account))) = (self.seen.get(), names(&object)) {
+                    forget(&mut seen.write().unwrap_or_else(PoisonError::into_inner), &namespace, &account);
+                }
+            }
+        }
+    }
+
+    fn put(&self, seen: &mut Seen, object: AccountObject) {
+        let Some((namespace, account)) = names(&object) else { return };
+        if object.annotations().is_some_and(|annotations| self.are_ours(annotations)) {
+            let settings = AccountSettings::from_annotations(&object.into_annotations(), &self.settings);
+            seen.entry(namespace).or_default().insert(account, Arc::new(settings));
+        } else {
+            forget(seen, &namespace, &account);
+        }
+    }
+
+    fn are_ours(&self, annotations: &BTreeMap<String, String>) -> bool {
+        let mut prefixes = annotations.keys().filter_map(|key| Some(key.split_once('/')?.0));
+        prefixes.any(|prefix| prefix == self.settings.annotation_prefix || prefix == OUR_PREFIX)
+    }
+}
+
+fn names(object: &AccountObject) -> Option<(Namespace, ServiceAccount)> {
+    let metadata = object.meta();
+    Some((metadata.namespace.as_ref()?.parse().ok()?, metadata.name.as_ref()?.parse().ok()?))
+}
+
+fn forget(seen: &mut Seen, namespace: &Namespace, account: &ServiceAccount) {
+    if let Some(accounts) = seen.get_mut(namespace) {
+        accounts.remove(account);
+        if accounts.is_empty() {
+            seen.remove(namespace);
+        }
+    }
+}
+
+fn failure(error: &watcher::Error) -> ReadFailure {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => ReadFailure::of(error, RULE),
+        watcher::Error::WatchError(status) => ReadFailure::of(&kube::Error::Api(status.clone()), RULE),
+        watcher::Error::NoResourceVersion => ReadFailure::Answer(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
