@@ -17,9 +17,10 @@ const OWN_TARGETS: [&str; 6] = [
 ];
 
 /// What libraries may log, at every level. The AWS SDK's trace lines show requests, and a warning of
-/// its metadata client shows a whole answer: both hold secrets.
-const LIBRARIES: &str =
-    "warn,aws_config=error,aws_runtime=error,aws_smithy_runtime=error,aws_smithy_http_client=error";
+/// its metadata client shows a whole answer: both hold secrets. So does one of kube's client, about an
+/// answer that it cannot read: it may be a Secret.
+const LIBRARIES: &str = "warn,aws_config=error,aws_runtime=error,aws_smithy_runtime=error,\
+    aws_smithy_http_client=error,kube_client=error";
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

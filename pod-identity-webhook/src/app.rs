@@ -8,12 +8,14 @@ use std::time::Duration;
 use pod_identity_runtime::admin::{Admin, Readiness};
 use pod_identity_runtime::listener::{Limits, Listener};
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
-use pod_identity_runtime::tls::{ServerTls, TlsError};
+use pod_identity_runtime::tls::TlsError;
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 
 use crate::admission::Admission;
-use crate::config::{Certificate, Config, ConfigError};
+use crate::certificate::TlsCertificate;
+use crate::client::{self, ClientError};
+use crate::config::{Config, ConfigError};
 use crate::knowledge::{FileError, Knowledge};
 use crate::server::Server;
 
@@ -34,7 +36,7 @@ const SHUTDOWN_CONDITION: &str = "shutdown";
 pub struct App {
     listener: Listener,
     admin: (Listener, Arc<Admin>),
-    tls: ServerTls,
+    certificate: TlsCertificate,
     server: Arc<Server>,
     knowledge: Knowledge,
     readiness: Readiness,
@@ -55,11 +57,9 @@ pub enum StartError {
     /// The certificate cannot be had.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// A certificate of the webhook's own.
-    #[error(
-        "--in-cluster: a certificate of its own is not there yet; give --in-cluster=false, --tls-cert and --tls-key"
-    )]
-    NoCertificate,
+    /// There is no way to the API server.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// A port cannot be bound.
     #[error("cannot listen: {0}")]
     Listen(#[from] std::io::Error),
@@ -77,18 +77,16 @@ impl App {
         }
         let mut registry = Registry::default();
         let readiness = Readiness::default();
-        let knowledge = Knowledge::of_files(&config, &mut registry)?;
-        let tls = match config.certificate {
-            Certificate::Files(files) => ServerTls::read(files, config.tls)?,
-            Certificate::Secret { .. } => return Err(StartError::NoCertificate),
-        };
+        let client = client::client(&config.api_server).await?;
+        let knowledge = Knowledge::open(&config, Some(&client), &readiness, &mut registry)?;
+        let certificate = TlsCertificate::open(&config, &client, &readiness, &mut registry)?;
         let admission = Admission::new(knowledge.clone(), config.settings, None, &mut registry);
         let (leave, leaving) = Shutdown::manual();
         let server = Arc::new(Server::new(admission, leaving, &mut registry));
-        let listener = bind(config.port).await?.with_tls(tls.clone()).with_limits(CONNECTIONS);
+        let listener = bind(config.port).await?.with_tls(certificate.tls()).with_limits(CONNECTIONS);
         let admin = (bind(config.metrics_port).await?, Arc::new(Admin::new(readiness.clone(), registry)));
         let shutdown_delay = config.shutdown_delay;
-        Ok(Self { listener, admin, tls, server, knowledge, readiness, leave, shutdown_delay })
+        Ok(Self { listener, admin, certificate, server, knowledge, readiness, leave, shutdown_delay })
     }
 
     /// The address of `/mutate`.
@@ -115,7 +113,7 @@ impl App {
         let mut tasks = JoinSet::new();
         // Files, accounts and certificate stay current until the last review is answered.
         tasks.spawn(self.knowledge.follow(self.readiness.clone(), Shutdown::never()));
-        tasks.spawn(self.tls.follow(Shutdown::never()));
+        tasks.spawn(self.certificate.follow(Shutdown::never()));
         let (listener, admin) = self.admin;
         tasks.spawn(listener.serve(admin, Shutdown::never()));
         let (ender, end) = Shutdown::manual();

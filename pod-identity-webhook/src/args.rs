@@ -10,6 +10,7 @@ use pod_identity_core::identity::ClusterName;
 use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::tls::{CertificateFiles, TlsVersion};
 
+use crate::certificate::Own;
 use crate::config::{AccountRead, ApiServer, Associations, Certificate, Config, ConfigError};
 use crate::go::parse_bool;
 use crate::settings::{Settings, TokenExpiration, TokenProjection};
@@ -46,6 +47,22 @@ pub struct Args {
     /// With --in-cluster: the Service that the certificate is for.
     #[arg(long, value_name = "NAME", default_value = "pod-identity-webhook")]
     service_name: String,
+
+    /// With --in-cluster: the MutatingWebhookConfiguration whose entries ask that Service.
+    #[arg(long, value_name = "NAME", default_value = "pod-identity-webhook")]
+    webhook_configuration: String,
+
+    /// With --in-cluster: how long a certificate holds, in seconds. After two thirds of that it is replaced.
+    #[arg(long, value_name = "SECONDS", default_value_t = 7_776_000)] // 90 days
+    certificate_lifetime: u32,
+
+    /// With --in-cluster: how long API servers are given to learn a new authority, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    certificate_wait: u32,
+
+    /// The name of this program's pod, for people who look which replica leads.
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    pod_name: Option<String>,
 
     /// The oldest TLS to speak, as Go names it; versions before 1.2 are not spoken.
     #[arg(long, value_name = "VERSION", default_value = "VersionTLS12", value_parser = tls_version)]
@@ -102,8 +119,8 @@ pub struct Args {
     #[arg(long, value_name = "PARTITION")]
     aws_partition: Option<Partition>,
 
-    /// Where it is known from what an account says: fresh (a read of the API server for each review) or cache
-    /// (what a watch has seen, which is behind by a moment, as with AWS's webhook).
+    /// Where it is known from what an account says: fresh (a read of the API server for each review), cache
+    /// (what a watch has seen, which is behind by a moment, as with AWS's webhook) or never (it does not count).
     #[arg(long, value_name = "HOW", default_value = "fresh")]
     service_account_read: AccountRead,
 
@@ -295,7 +312,13 @@ impl Args {
             (None, None) => None,
         };
         let certificate = if self.in_cluster {
-            Certificate::Secret { secret: self.tls_secret, service: self.service_name }
+            Certificate::Own(Own {
+                secret: self.tls_secret,
+                service: self.service_name,
+                configuration: self.webhook_configuration,
+                lifetime: Duration::from_secs(self.certificate_lifetime.into()),
+                wait: Duration::from_secs(self.certificate_wait.into()),
+            })
         } else {
             Certificate::Files(CertificateFiles { certificate: self.tls_cert, key: self.tls_key })
         };
@@ -308,6 +331,7 @@ impl Args {
             api_server: ApiServer { kubeconfig: self.kubeconfig, url: self.kube_api },
             namespace: self.namespace,
             account_read: self.service_account_read,
+            pod: self.pod_name,
             watch_config_map: self.watch_config_map,
             identities: self.watch_container_credentials_config.filter(|path| !path.as_os_str().is_empty()),
             associations,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use pod_identity_core::identity::ClusterName;
 use pod_identity_runtime::tls::{CertificateFiles, TlsVersion};
 
+use crate::certificate::Own;
 use crate::settings::Settings;
 
 /// The whole configuration.
@@ -28,6 +29,8 @@ pub struct Config {
     pub namespace: String,
     /// Where it is known from what an account says.
     pub account_read: AccountRead,
+    /// The name of this program's pod, for people who look which replica leads.
+    pub pod: Option<String>,
     /// Whether roles are looked for in the ConfigMap `pod-identity-webhook` too.
     pub watch_config_map: bool,
     /// The file of accounts that have Pod Identity.
@@ -45,13 +48,8 @@ pub struct Config {
 pub enum Certificate {
     /// From files, which cert-manager or somebody else keeps.
     Files(CertificateFiles),
-    /// From a Secret of one's own.
-    Secret {
-        /// Its name.
-        secret: String,
-        /// The Service that the certificate is for.
-        service: String,
-    },
+    /// Of one's own, kept in a Secret.
+    Own(Own),
 }
 
 /// How the API server is reached. Without either: as from within a pod.
@@ -71,6 +69,8 @@ pub enum AccountRead {
     Fresh,
     /// From what a watch has seen: behind by a moment, as AWS's webhook is.
     Cache,
+    /// Not at all: their annotations do not count.
+    Never,
 }
 
 impl FromStr for AccountRead {
@@ -80,7 +80,8 @@ impl FromStr for AccountRead {
         match text {
             "fresh" => Ok(Self::Fresh),
             "cache" => Ok(Self::Cache),
-            other => Err(format!("{other:?} is neither fresh nor cache")),
+            "never" => Ok(Self::Never),
+            other => Err(format!("{other:?} is neither fresh, cache nor never")),
         }
     }
 }
@@ -116,6 +117,14 @@ pub enum ConfigError {
         second: &'static str,
         /// What both say.
         value: String,
+    },
+    /// A certificate that could end before API servers know the next one.
+    #[error("--certificate-lifetime: {lifetime} s must be more than six times --certificate-wait, {wait} s")]
+    Lifetime {
+        /// The lifetime, in seconds.
+        lifetime: u64,
+        /// The wait, in seconds.
+        wait: u64,
     },
     /// A role's name without the account that it lies in.
     #[error("--compose-role-arn needs --aws-account-id: this program does not ask the instance for it")]
@@ -181,7 +190,11 @@ impl Config {
             volume,
             &token.volume,
             "another name than that of IRSA's volume",
-        )
+        )?;
+        match &self.certificate {
+            Certificate::Own(own) => own.check(),
+            Certificate::Files(_) => Ok(()),
+        }
     }
 }
 

@@ -44,14 +44,8 @@ pub const DEADLINE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Knowledge {
     files: Arc<[Arc<IdentityFile>]>,
-    api_server: Option<Arc<ApiServer>>,
-}
-
-/// What the API server is asked for.
-#[derive(Debug)]
-struct ApiServer {
-    accounts: Accounts,
-    roles: Option<Roles>,
+    accounts: Option<Arc<Accounts>>,
+    roles: Option<Arc<Roles>>,
 }
 
 /// What is known of an account.
@@ -89,52 +83,39 @@ impl Freshness {
 }
 
 impl Knowledge {
-    /// Reads the files of the configuration for the first time; the API server is asked from then on. Until
-    /// all accounts have been listed, `readiness` says so: [`follow`](Self::follow) lists them.
+    /// Reads the files of the configuration for the first time; the API server is asked from then on, where there
+    /// is a client and the configuration says so. Until all accounts have been listed, `readiness` says
+    /// so: [`follow`](Self::follow) lists them.
     ///
     /// # Errors
     /// [`FileError`]: at the start a file that cannot be used is fatal, later it is not.
     pub fn open(
         config: &Config,
-        client: &Client,
+        client: Option<&Client>,
         readiness: &Readiness,
         registry: &mut Registry,
     ) -> Result<Self, FileError> {
-        let of_files = Self::of_files(config, registry)?;
-        readiness.pending(ACCOUNTS_CONDITION, "the service accounts have not been listed yet");
+        let files = files(config, registry)?;
         let settings = Arc::new(config.settings.clone());
         let reads = ReadMetrics::register(registry);
-        let accounts = Accounts::new(client, config.account_read, &settings, &reads, registry);
-        let roles = config.watch_config_map.then(|| Roles::new(client, &config.namespace, &settings, &reads));
+        let accounts = client.filter(|_| config.account_read != AccountRead::Never).map(|client| {
+            readiness.pending(ACCOUNTS_CONDITION, "the service accounts have not been listed yet");
+            Arc::new(Accounts::new(client, config.account_read, &settings, &reads, registry))
+        });
+        let roles = client.filter(|_| config.watch_config_map);
+        let roles = roles.map(|client| Arc::new(Roles::new(client, &config.namespace, &settings, &reads)));
         tracing::info!(
             service_accounts = match config.account_read {
                 AccountRead::Fresh => "read for each review",
                 AccountRead::Cache => "as the watch has seen them",
+                AccountRead::Never => "not read",
             },
             config_map = roles.is_some(),
             identities = config.identities.is_some(),
             associations = config.associations.is_some(),
             "where it is known from who has a role; associations of EKS are not known here"
         );
-        Ok(Self { api_server: Some(Arc::new(ApiServer { accounts, roles })), ..of_files })
-    }
-
-    /// What the files of the configuration say, and nothing that the API server would have to be asked for:
-    /// to its accounts there is nothing to say.
-    ///
-    /// # Errors
-    /// [`FileError`]: at the start a file that cannot be used is fatal, later it is not.
-    pub fn of_files(config: &Config, registry: &mut Registry) -> Result<Self, FileError> {
-        let metrics = FileMetrics::register(registry);
-        let identities = config.identities.clone().map(|path| (path, Form::Identities));
-        let associations = config.associations.clone();
-        let associations = associations.map(|source| (source.file, Form::Associations(source.cluster)));
-        let files = identities
-            .into_iter()
-            .chain(associations)
-            .map(|(path, form)| IdentityFile::open(path, form, metrics.clone()).map(Arc::new))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { files, api_server: None })
+        Ok(Self { files, accounts, roles })
     }
 
     /// What is known of an account, for a review that arrived at `arrived`. It is there [`DEADLINE`] after
@@ -145,7 +126,7 @@ impl Knowledge {
             self.associated(namespace, account, deadline),
             self.account(namespace, account, deadline),
         );
-        let (settings, by_api_server) = match self.roles() {
+        let (settings, by_api_server) = match &self.roles {
             // What gives a role to an account that has Pod Identity would change nothing.
             Some(roles) if settings.role.is_none() && !associated => {
                 let (map, by_roles) = roles.current(deadline).await;
@@ -167,14 +148,10 @@ impl Knowledge {
         account: &ServiceAccount,
         deadline: tokio::time::Instant,
     ) -> (AccountSettings, Freshness) {
-        match &self.api_server {
-            Some(api_server) => api_server.accounts.of(namespace, account, deadline).await,
+        match &self.accounts {
+            Some(accounts) => accounts.of(namespace, account, deadline).await,
             None => (AccountSettings::default(), Freshness::Fresh),
         }
-    }
-
-    fn roles(&self) -> Option<&Roles> {
-        self.api_server.as_ref()?.roles.as_ref()
     }
 
     /// Whether a file says that the account has Pod Identity. A file that says so as it is now decides, in
@@ -204,11 +181,20 @@ impl Knowledge {
     pub async fn follow(self, readiness: Readiness, shutdown: Shutdown) {
         let mut following: JoinSet<()> =
             self.files.iter().map(|file| file.clone().follow(shutdown.clone())).collect();
-        if let Some(api_server) = self.api_server {
-            following.spawn(async move { api_server.accounts.follow(readiness, shutdown).await });
+        if let Some(accounts) = self.accounts {
+            following.spawn(async move { accounts.follow(readiness, shutdown).await });
         }
         while following.join_next().await.is_some() {}
     }
+}
+
+fn files(config: &Config, registry: &mut Registry) -> Result<Arc<[Arc<IdentityFile>]>, FileError> {
+    let metrics = FileMetrics::register(registry);
+    let identities = config.identities.clone().map(|path| (path, Form::Identities));
+    let associations = config.associations.clone();
+    let associations = associations.map(|source| (source.file, Form::Associations(source.cluster)));
+    let files = identities.into_iter().chain(associations);
+    files.map(|(path, form)| IdentityFile::open(path, form, metrics.clone()).map(Arc::new)).collect()
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ pub mod identities; // who has Pod Identity, from files
 pub mod client; // the API server's client
 pub mod knowledge; // all that is known of an account when a review asks
 pub mod mutate; // the patch, what was not done, and why
+pub mod certificate; // what API servers know this program by
 pub mod lease; // which replica acts where only one should
 pub mod admission; // one review, end to end
 pub mod server; // the requests that bring them

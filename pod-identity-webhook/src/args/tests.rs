@@ -29,7 +29,14 @@ fn the_command_line_of_the_manifests_of_aws_is_taken() {
 fn without_flags_it_is_as_with_the_defaults_of_aws() {
     let config = read("");
     let (name, eks) = ("pod-identity-webhook".to_owned(), "eks");
-    assert_eq!(config.certificate, Certificate::Secret { secret: name.clone(), service: name });
+    let own = Own {
+        secret: name.clone(),
+        service: name.clone(),
+        configuration: name,
+        lifetime: Duration::from_secs(90 * 24 * 60 * 60),
+        wait: Duration::from_secs(60),
+    };
+    assert_eq!(config.certificate, Certificate::Own(own));
     assert_eq!((config.namespace.as_str(), config.watch_config_map, config.identities), (eks, false, None));
     assert_eq!(config.settings, Settings::default());
     // AWS's default, given as a flag, is spread as it is without the flag.
@@ -184,5 +191,25 @@ fn every_flag_is_in_its_page() {
     let page = include_str!("../../../docs/webhook.md");
     for flag in command().get_arguments().filter_map(Arg::get_long) {
         assert!(page.contains(&format!("`--{flag}`")), "docs/webhook.md does not name --{flag}");
+    }
+}
+
+#[test]
+fn a_certificate_that_ends_before_api_servers_know_the_next_one_is_refused() {
+    for (flags, taken) in [
+        ("--certificate-lifetime=7 --certificate-wait=1", true),
+        ("--certificate-lifetime=6 --certificate-wait=1", false),
+        ("--certificate-lifetime=360", false),
+        ("--certificate-wait=0", false),
+        ("--certificate-wait=4294967295", false),
+        ("--certificate-wait=0 --in-cluster=false", true),
+    ] {
+        match config(flags) {
+            Ok(_) => assert!(taken, "{flags}"),
+            Err(error) => {
+                assert!(!taken, "{flags}: {error}");
+                assert!(error.contains("--certificate-lifetime") && error.contains("--certificate-wait"));
+            }
+        }
     }
 }

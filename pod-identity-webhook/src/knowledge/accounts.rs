@@ -43,7 +43,7 @@ impl Accounts {
         let source = AccountReads { client: client.clone(), settings: settings.clone() };
         let reads = match read {
             AccountRead::Fresh => Some(SharedReads::new(source, reads.of("service_account"))),
-            AccountRead::Cache => None,
+            AccountRead::Cache | AccountRead::Never => None,
         };
         let watch = Arc::new(Watch::new(client.clone(), settings.clone(), registry));
         Self { reads, watch, metrics: AnswerMetrics::register(registry) }

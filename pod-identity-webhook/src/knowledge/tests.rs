@@ -18,7 +18,8 @@ impl Files {
         put(&directory.path().join("identities.json"), identities);
         put(&directory.path().join("associations.yaml"), associations);
         let mut registry = Registry::default();
-        let knowledge = Knowledge::of_files(&config(directory.path()), &mut registry).unwrap();
+        let knowledge =
+            Knowledge::open(&config(directory.path()), None, &Readiness::default(), &mut registry).unwrap();
         Self { directory, knowledge, registry }
     }
 
@@ -169,7 +170,9 @@ async fn a_file_that_cannot_be_used_at_the_start_is_named() {
         let _ = std::fs::remove_file(&path);
         content.iter().for_each(|content| put(&path, content));
         put(&directory.path().join("associations.yaml"), &of_cluster);
-        let error = Knowledge::of_files(&config(directory.path()), &mut Registry::default()).unwrap_err();
+        let error =
+            Knowledge::open(&config(directory.path()), None, &Readiness::default(), &mut Registry::default())
+                .unwrap_err();
         assert!(error.to_string().contains(named), "{error} does not name {named:?}");
     }
 }

@@ -41,6 +41,8 @@ impl Webhook {
             "--in-cluster=false".to_owned(),
             "--port=0".to_owned(),
             "--metrics-port=0".to_owned(),
+            "--service-account-read=never".to_owned(),
+            "--kube-api=http://127.0.0.1:9".to_owned(), // nobody is there
             format!("--tls-cert={}", authority.certificate_file().display()),
             format!("--tls-key={}", authority.key_file().display()),
             format!("--watch-container-credentials-config={}", identities.display()),

@@ -1,0 +1,122 @@
+//! The certificate of `/mutate`: from files, which somebody else keeps, or of the webhook's own authority.
+//!
+//! With `--in-cluster` the replicas keep it themselves. A Secret holds the last generations, each an authority
+//! with its one certificate; the `caBundle`s of the webhook configuration hold their authorities; a Lease says
+//! which replica rotates. [`rotation`] says what is to be done next, and why no API server ever meets a
+//! certificate that it cannot verify.
+//!
+//! The certificate names `<service>.<namespace>.svc` and nothing else: API servers ask a Service by that name
+//! (`k8s.io/apiserver`'s webhook client), whatever the cluster's domain is.
+
+mod bundle;
+mod generation;
+mod keeper;
+mod metrics;
+mod rotation;
+mod store;
+
+use std::time::Duration;
+
+use pod_identity_runtime::admin::Readiness;
+use pod_identity_runtime::clock::Clock;
+use pod_identity_runtime::shutdown::Shutdown;
+use pod_identity_runtime::tls::{ServerTls, TlsError};
+use prometheus_client::registry::Registry;
+use uuid::Uuid;
+
+use crate::config::{Certificate, Config, ConfigError};
+use crate::lease::Election;
+use keeper::Keeper;
+use metrics::Metrics;
+use store::Store;
+
+/// The readiness condition.
+pub const CONDITION: &str = "certificate";
+
+/// A certificate of our own: what it is called and for how long it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Own {
+    /// The Secret that it is kept in. The Lease has the same name.
+    pub secret: String,
+    /// The Service that it is for.
+    pub service: String,
+    /// The MutatingWebhookConfiguration whose entries ask that Service.
+    pub configuration: String,
+    /// How long a generation holds. The next one is made when two thirds of that are over.
+    pub lifetime: Duration,
+    /// How long API servers are given to learn an authority.
+    pub wait: Duration,
+}
+
+impl Own {
+    /// The last third of a life has to be enough for two waits: one until the new certificate is served, one
+    /// until what is old has left the bundles.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let (lifetime, wait) = (self.lifetime.as_secs(), self.wait.as_secs());
+        let holds = wait > 0 && lifetime > wait.saturating_mul(6);
+        holds.then_some(()).ok_or(ConfigError::Lifetime { lifetime, wait })
+    }
+
+    fn name(&self, namespace: &str) -> String {
+        format!("{}.{namespace}.svc", self.service)
+    }
+}
+
+/// The certificate that is served.
+#[derive(Debug)]
+pub struct TlsCertificate {
+    tls: ServerTls,
+    own: Option<(Keeper, Election)>,
+}
+
+impl TlsCertificate {
+    /// Reads the files, or makes ready to keep one of our own; nothing is asked of the API server yet.
+    ///
+    /// # Errors
+    /// Where the files cannot be used.
+    pub fn open(
+        config: &Config,
+        client: &kube::Client,
+        readiness: &Readiness,
+        registry: &mut Registry,
+    ) -> Result<Self, TlsError> {
+        let own = match &config.certificate {
+            Certificate::Files(files) => {
+                return Ok(Self { tls: ServerTls::read(files.clone(), config.tls)?, own: None });
+            }
+            Certificate::Own(own) => own.clone(),
+        };
+        readiness.pending(CONDITION, "the API server was not asked yet");
+        let (tls, clock) = (ServerTls::in_memory(config.tls), Clock::default());
+        // Another one after each start, so that nobody holds what a dead process of the same pod held.
+        let identity = format!("{}_{}", config.pod.as_deref().unwrap_or_default(), Uuid::new_v4());
+        let election = Election::new(client.clone(), &config.namespace, &own.secret, identity, clock.clone());
+        let keeper = Keeper {
+            store: Store::new(client.clone(), config.namespace.clone(), own.clone()),
+            name: own.name(&config.namespace),
+            own,
+            tls: tls.clone(),
+            leadership: election.leadership(),
+            readiness: readiness.clone(),
+            metrics: Metrics::register(registry, election.leadership()),
+            clock,
+            known: keeper::Known::default(),
+        };
+        Ok(Self { tls, own: Some((keeper, election)) })
+    }
+
+    /// What a listener serves.
+    pub fn tls(&self) -> ServerTls {
+        self.tls.clone()
+    }
+
+    /// Keeps it until the shutdown.
+    pub async fn follow(self, shutdown: Shutdown) {
+        match self.own {
+            None => self.tls.follow(shutdown).await,
+            Some((keeper, election)) => {
+                tokio::join!(keeper.follow(shutdown.clone()), election.follow(shutdown));
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+use super::*;
+
+const NAME: &str = "pod-identity-webhook.eks.svc";
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+}
+
+fn made() -> Generation {
+    Generation::make(NAME, LIFETIME, now()).unwrap()
+}
+
+fn refusal(generation: &Generation, name: &str, now: SystemTime) -> String {
+    generation.check(name, now).unwrap_err().to_string()
+}
+
+#[test]
+fn a_client_that_trusts_the_authority_takes_the_certificate_for_its_name_and_no_other() {
+    let generation = made();
+    generation.check(NAME, now()).unwrap();
+    for other in ["pod-identity-webhook.default.svc", "pod-identity-webhook.eks.svc.cluster.local", "eks.svc"]
+    {
+        let error = refusal(&generation, other, now());
+        assert!(error.contains("not valid for name"), "{other}: {error}");
+    }
+    let authority = made().check(NAME, now()).unwrap().authority;
+    let error = generation.check(NAME, now()).unwrap().verify(&[&authority], NAME, now()).unwrap_err();
+    assert!(error.to_string().contains("UnknownIssuer"), "{error}");
+}
+
+#[test]
+fn it_holds_for_clocks_that_are_a_day_behind_and_until_its_end() {
+    let generation = made();
+    for (at, taken) in [
+        (now() - 25 * HOUR, Err("not valid yet")),
+        (now() - 24 * HOUR, Ok(())),
+        (now() + LIFETIME - HOUR, Ok(())),
+        (now() + LIFETIME, Err("expired")),
+    ] {
+        match (generation.check(NAME, at), taken) {
+            (Ok(_), Ok(())) => {}
+            (Err(error), Err(reason)) => assert!(error.to_string().contains(reason), "{error}"),
+            (found, _) => panic!("{at:?}: {found:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_next_one_is_due_when_two_thirds_of_its_life_are_over() {
+    let generation = made();
+    let due = now() + LIFETIME * 2 / 3;
+    assert!(!generation.is_due(due - Duration::from_secs(1)));
+    assert!(generation.is_due(due));
+}
+
+#[test]
+fn a_bundle_of_several_authorities_takes_each_certificate() {
+    let pairs: Vec<_> = (0..3).map(|_| made().check(NAME, now()).unwrap()).collect();
+    let authorities: Vec<_> = pairs.iter().map(|pair| &pair.authority).collect();
+    for pair in &pairs {
+        pair.verify(&authorities, NAME, now()).unwrap();
+    }
+}
+
+#[test]
+fn what_somebody_has_written_into_is_not_used() {
+    let (generation, other) = (made(), made());
+    let swapped = Generation { key: other.key.clone(), ..generation.clone() };
+    assert!(refusal(&swapped, NAME, now()).contains("KeyMismatch"));
+    let swapped = Generation { authority: other.authority.clone(), ..generation.clone() };
+    assert!(refusal(&swapped, NAME, now()).contains("UnknownIssuer"));
+    let broken = Generation { certificate: "none".to_owned(), ..generation };
+    assert!(refusal(&broken, NAME, now()).contains("not PEM"));
+}
+
+#[test]
+fn a_name_that_is_none_makes_no_certificate_and_no_panic() {
+    assert!(Generation::make("käse.eks.svc", LIFETIME, now()).is_err());
+    assert!(made().check("..", now()).is_err());
+}
+
+#[test]
+fn the_secret_holds_generations_as_they_were_and_nothing_prints_their_keys() {
+    let generations = [made(), Generation { settled: true, ..made() }];
+    let written = write(&generations);
+    assert_eq!(read(&written).unwrap(), generations);
+
+    let text = String::from_utf8(written.to_vec()).unwrap();
+    assert_eq!(
+        text.matches("PRIVATE KEY-----\\n").count(),
+        4,
+        "two keys, of certificates and not of authorities"
+    );
+    let key = generations[0].key.0.lines().nth(1).unwrap().to_owned();
+    assert!(text.contains(&key));
+    let printed = format!("{generations:?} {:?}", generations[0].check(NAME, now()).unwrap());
+    assert!(printed.contains("(private key)") && !printed.contains(&key), "{printed}");
+    // The error of what cannot be read quotes nothing of it.
+    for broken in [text.replace("\"settled\":true", "\"settled\":7"), text.replace("\"made\":", "\"made\":-")]
+    {
+        let error = read(broken.as_bytes()).unwrap_err();
+        assert!(error.starts_with("line 1, column ") && error.len() < 40, "{error}");
+    }
+}
