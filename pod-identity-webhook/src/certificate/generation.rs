@@ -14,7 +14,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 /// How long before it is made a certificate holds already: a day. An API server's clock may be behind, by hours
 /// where it was set to another zone's time.
@@ -199,9 +199,9 @@ pub(super) fn read(json: &[u8]) -> Result<Vec<Generation>, String> {
 }
 
 /// The entry of a Secret that holds these generations.
-pub(super) fn write(generations: &[Generation]) -> Zeroizing<Vec<u8>> {
+pub(super) fn write(generations: &[Generation]) -> Vec<u8> {
     // A list of texts and numbers can always be written.
-    Zeroizing::new(serde_json::to_vec(generations).unwrap_or_default())
+    serde_json::to_vec(generations).unwrap_or_default()
 }
 
 #[cfg(test)]

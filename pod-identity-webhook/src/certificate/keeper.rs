@@ -163,6 +163,10 @@ impl Keeper {
             return;
         }
         match self.lacks(found, standing, bundles) {
+            // A certificate that nobody asks for is an alarm; one that is on its way is not.
+            Some(reason) if self.known.served.is_some() && bundles.is_empty() => {
+                self.readiness.unmet(CONDITION, reason);
+            }
             Some(reason) => self.readiness.pending(CONDITION, &reason),
             None => {
                 self.readiness.met(CONDITION);

@@ -100,7 +100,7 @@ impl Store {
     /// Writes the Secret, at the version that was read. What else is in it stays.
     pub(super) async fn keep(&self, found: &Found, generations: &[Generation]) -> Result<(), Failure> {
         let mut secret = found.secret.clone().unwrap_or_default();
-        let entry = ByteString(generation::write(generations).to_vec());
+        let entry = ByteString(generation::write(generations));
         secret.data.get_or_insert_default().insert(ENTRY.to_owned(), entry);
         let (secrets, name, params) = (&self.secrets, &self.own.secret, PostParams::default());
         if found.secret.is_some() {

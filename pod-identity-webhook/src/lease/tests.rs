@@ -74,6 +74,17 @@ fn it_is_taken_once_it_has_not_changed_for_its_duration_whatever_the_times_in_it
 }
 
 #[test]
+fn who_leads_stops_before_anybody_can_have_seen_it_unchanged_for_its_duration() {
+    let (mut a, mut b, mut store) = candidates();
+    // The other sees the write in the moment in which it was sent: sooner than it can be.
+    assert!(round(&mut a, &mut store, seconds(0)) && !round(&mut b, &mut store, seconds(0)));
+    let ends = a.leads_until.unwrap();
+    assert!(!round(&mut b, &mut store, now(DURATION - Duration::from_millis(1))));
+    assert!(round(&mut b, &mut store, now(DURATION)));
+    assert!(ends + Duration::from_secs(5) <= DURATION, "{ends:?}");
+}
+
+#[test]
 fn what_is_released_is_free_at_once_and_only_its_holder_releases() {
     let (mut a, mut b, mut store) = candidates();
     assert!(round(&mut a, &mut store, seconds(0)));

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod apply; // a patch, applied by a library that is not ours
+#[cfg(target_os = "linux")]
+mod certificate; // a certificate of its own, on a real API server
 mod fuzz; // any pod
 mod golden; // cases as files
 mod metrics; // what it says of itself

@@ -87,7 +87,7 @@ fn the_secret_holds_generations_as_they_were_and_nothing_prints_their_keys() {
     let written = write(&generations);
     assert_eq!(read(&written).unwrap(), generations);
 
-    let text = String::from_utf8(written.to_vec()).unwrap();
+    let text = String::from_utf8(written).unwrap();
     assert_eq!(
         text.matches("PRIVATE KEY-----\\n").count(),
         4,

@@ -1,0 +1,337 @@
+//! The certificate of its own, and the Lease, on a real API server.
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
+use pod_identity_runtime::admin::Readiness;
+use pod_identity_runtime::clock::Clock;
+use pod_identity_runtime::http::answer;
+use pod_identity_runtime::listener::{Handler, Listener};
+use pod_identity_runtime::shutdown::{Ender, Shutdown};
+use pod_identity_webhook::args;
+use pod_identity_webhook::certificate::TlsCertificate;
+use pod_identity_webhook::lease::{DURATION, Election, Leadership, PERIOD};
+use prometheus_client::registry::Registry;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use serde_json::{Value, json};
+use testing::cluster::{Cluster, apply, apply_object, namespace, pod_address, serve};
+use testing::eventually::eventually;
+use tokio::net::TcpStream;
+
+/// One replica, as far as its certificate goes: it lets every pod in, and closes the connection, so that each
+/// review is a handshake.
+struct Replica {
+    address: SocketAddrV4,
+    readiness: Readiness,
+    registry: Arc<Registry>,
+    reviews: Arc<AtomicUsize>,
+    shutdown: Ender,
+}
+
+struct LetsIn(Arc<AtomicUsize>);
+
+impl Handler for LetsIn {
+    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let review: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let verdict = json!({"uid": review["request"]["uid"], "allowed": true});
+        let review = json!({"apiVersion": review["apiVersion"], "kind": review["kind"], "response": verdict});
+        self.0.fetch_add(1, Ordering::SeqCst);
+        let mut answer = answer(StatusCode::OK, "application/json", review.to_string().into());
+        answer.headers_mut().insert("connection", "close".parse().unwrap());
+        answer
+    }
+}
+
+impl Replica {
+    /// Starts one with these flags, on an address of a pod's.
+    async fn start(client: &Client, flags: &str, number: u8) -> Self {
+        let command_line = std::iter::once("/webhook").chain(flags.split_whitespace());
+        let config = args::parse(command_line).unwrap().config().unwrap();
+        let (readiness, mut registry, reviews) =
+            (Readiness::default(), Registry::default(), Arc::new(AtomicUsize::new(0)));
+        let certificate = TlsCertificate::open(&config, client, &readiness, &mut registry).unwrap();
+        assert_eq!(readiness.missing()[0].0, "certificate");
+        let address = SocketAddr::new(IpAddr::V4(pod_address(number)), 0);
+        let listener = Listener::bind(address).await.unwrap().with_tls(certificate.tls());
+        let SocketAddr::V4(address) = listener.address().unwrap() else { panic!("an IPv4 address") };
+        let (shutdown, ending) = Shutdown::manual();
+        tokio::spawn(listener.serve(Arc::new(LetsIn(reviews.clone())), ending.clone()));
+        tokio::spawn(certificate.follow(ending));
+        Self { address, readiness, registry: Arc::new(registry), reviews, shutdown }
+    }
+
+    async fn is_ready(&self) {
+        eventually(&format!("{} is ready", self.address), async || {
+            self.readiness.missing().is_empty().then_some(())
+        })
+        .await;
+    }
+
+    /// What a metric says; 0 where it says nothing.
+    fn metric(&self, name: &str) -> u64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse().unwrap())
+    }
+
+    fn steps(&self, step: &str) -> u64 {
+        let labels = format!("step=\"{step}\",outcome=\"ok\"");
+        self.metric(&format!("pod_identity_webhook_certificate_steps_total{{{labels}}}"))
+    }
+
+    /// The certificate that it shows to who trusts these authorities and asks for that name.
+    async fn shows(&self, bundle: &[u8], name: &str) -> std::io::Result<CertificateDer<'static>> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(bundle).map(Result::unwrap));
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let stream = TcpStream::connect(self.address).await?;
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        Ok(stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned())
+    }
+}
+
+/// A configuration with two entries for that Service, for pods with its name as a label, and one of somebody
+/// else.
+fn configuration(name: &str, namespace: &str, service: &str) -> Value {
+    let entry = |entry: &str, service: &str, operation: &str| {
+        json!({
+            "name": format!("{entry}.{name}.test"), "admissionReviewVersions": ["v1"], "sideEffects": "None",
+            "clientConfig": {"service": {"namespace": namespace, "name": service, "path": "/mutate"}},
+            "objectSelector": {"matchLabels": {"asks": name}}, "failurePolicy": "Fail", "timeoutSeconds": 10,
+            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": [operation]}],
+        })
+    };
+    let webhooks = [
+        entry("one", service, "CREATE"),
+        entry("other", "somebody-else", "DELETE"),
+        entry("two", service, "DELETE"),
+    ];
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": name}, "webhooks": webhooks,
+    })
+}
+
+async fn bundles(configurations: &Api<MutatingWebhookConfiguration>, name: &str) -> Vec<Option<Vec<u8>>> {
+    let found = configurations.get(name).await.unwrap().webhooks.unwrap();
+    found.into_iter().map(|webhook| webhook.client_config.ca_bundle.map(|bundle| bundle.0)).collect()
+}
+
+#[test]
+fn two_replicas_make_one_certificate_with_the_rights_of_the_manifests_and_mend_what_others_overwrite() {
+    let Some(cluster) = Cluster::shared() else { return };
+    cluster.run(async || {
+        let admin = cluster.client().await;
+        namespace(&admin, "rights", &[]).await;
+        // The manifests as they are, under other names: other tests of this cluster may apply them too.
+        let rights = include_str!("../../../deploy/webhook/rbac.yaml")
+            .replace("pod-identity-webhook", "webhook-of-rights")
+            .replace("namespace: pod-identity\n", "namespace: rights\n")
+            .replace("[podidentity.dev]", "[rights]");
+        apply(&admin, &rights).await;
+        apply_object(&admin, &configuration("rights", "rights", "webhook-of-rights")).await;
+
+        let kubeconfig = cluster.kubeconfig_of("rights", "webhook-of-rights").await;
+        let client = testing::cluster::client(&kubeconfig).await;
+        let flags = "--namespace=rights --tls-secret=webhook-of-rights --service-name=webhook-of-rights \
+                     --webhook-configuration=rights";
+        let replicas = [Replica::start(&client, flags, 1).await, Replica::start(&client, flags, 2).await];
+        for replica in &replicas {
+            replica.is_ready().await;
+        }
+        let configurations: Api<MutatingWebhookConfiguration> = Api::all(admin.clone());
+        let found = bundles(&configurations, "rights").await;
+        let bundle = found[0].clone().unwrap();
+        assert_eq!(
+            found,
+            [Some(bundle.clone()), None, Some(bundle.clone())],
+            "the second is somebody else's"
+        );
+        assert_eq!(CertificateDer::pem_slice_iter(&bundle).count(), 1, "of both replicas one has made it");
+        let name = "webhook-of-rights.rights.svc";
+        let shown = replicas[0].shows(&bundle, name).await.unwrap();
+        assert_eq!(replicas[1].shows(&bundle, name).await.unwrap(), shown);
+        let leaders = || replicas.iter().map(|one| one.metric("pod_identity_webhook_certificate_leader"));
+        assert_eq!(leaders().sum::<u64>(), 1);
+
+        // Somebody applies the manifest again.
+        for overwrite in [json!(""), json!("aGFsbG8="), Value::Null] {
+            let entry = json!({"name": "one.rights.test", "clientConfig": {"caBundle": overwrite}});
+            let patch = Patch::Strategic(json!({"webhooks": [entry]}));
+            configurations.patch("rights", &PatchParams::default(), &patch).await.unwrap();
+            eventually("the caBundle is mended", async || {
+                (bundles(&configurations, "rights").await == found).then_some(())
+            })
+            .await;
+        }
+        eventually("repairs are counted", async || {
+            // The generation is not settled within the test: what is mended counts as published.
+            let published: u64 = replicas.iter().map(|one| one.steps("publish")).sum();
+            (published >= 4).then_some(())
+        })
+        .await;
+
+        // The Secret is lost: what is served stays until API servers know the new one.
+        let secrets: Api<Secret> = Api::namespaced(admin.clone(), "rights");
+        secrets.delete("webhook-of-rights", &DeleteParams::default()).await.unwrap();
+        let both = eventually("the authority of a new one is there", async || {
+            let found = bundles(&configurations, "rights").await.remove(0)?;
+            (CertificateDer::pem_slice_iter(&found).count() == 2).then_some(found)
+        })
+        .await;
+        for replica in &replicas {
+            assert_eq!(replica.shows(&both, name).await.unwrap(), shown);
+        }
+        for replica in replicas {
+            replica.shutdown.end();
+        }
+    });
+}
+
+/// Two replicas renew every few seconds while pods are created, each of which must be reviewed over a new
+/// connection. One replica after the other is replaced.
+#[test]
+fn rotations_under_load_lose_no_review() {
+    let Some(cluster) = Cluster::shared() else { return };
+    cluster.run(async || {
+        let admin = cluster.client().await;
+        namespace(&admin, "rotation", &[]).await;
+        apply_object(&admin, &configuration("rotation", "rotation", "webhook")).await;
+        let flags = "--namespace=rotation --tls-secret=webhook --service-name=webhook \
+                     --webhook-configuration=rotation --certificate-wait=2 --certificate-lifetime=13";
+        let replicas = [Replica::start(&admin, flags, 3).await, Replica::start(&admin, flags, 4).await];
+        for replica in &replicas {
+            replica.is_ready().await;
+        }
+        serve(&admin, "rotation", "webhook", &replicas.each_ref().map(|replica| replica.address)).await;
+        let create = {
+            let admin = admin.clone();
+            async move |name: String| {
+                let pods: Api<Pod> = Api::namespaced(admin.clone(), "rotation");
+                let pod = json!({"metadata": {"name": name, "labels": {"asks": "rotation"}},
+                    "spec": {"containers": [{"name": "app", "image": "app"}]}});
+                pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await
+            }
+        };
+        // The API server learns where the Service is served.
+        let first = create.clone();
+        eventually("reviews arrive", async || first("first".to_owned()).await.ok()).await;
+
+        let (created, done) = (Arc::new(AtomicUsize::new(1)), Arc::new(AtomicBool::new(false)));
+        let workers: Vec<_> = (0..4)
+            .map(|worker| {
+                let (create, created, done) = (create.clone(), created.clone(), done.clone());
+                tokio::spawn(async move {
+                    for number in 0.. {
+                        if done.load(Ordering::SeqCst) {
+                            return;
+                        }
+                        create(format!("{worker}-{number}")).await.unwrap_or_else(|error| panic!("{error}"));
+                        created.fetch_add(1, Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        let settled = || replicas.iter().map(|replica| replica.steps("settle")).sum::<u64>();
+        let trimmed = || replicas.iter().map(|replica| replica.steps("trim")).sum::<u64>();
+        for rotation in 1..=4 {
+            eventually(&format!("rotation {rotation}"), async || (settled() >= rotation).then_some(())).await;
+        }
+        eventually("what is old leaves the bundle", async || (trimmed() >= 1).then_some(())).await;
+        done.store(true, Ordering::SeqCst);
+        for worker in workers {
+            worker.await.unwrap();
+        }
+        let reviews: usize = replicas.iter().map(|replica| replica.reviews.load(Ordering::SeqCst)).sum();
+        let created = created.load(Ordering::SeqCst);
+        eprintln!("{created} pods, {reviews} reviews, {} rotations", settled());
+        assert!(reviews >= created, "{reviews} reviews of {created} pods");
+        let secrets: Api<Secret> = Api::namespaced(admin.clone(), "rotation");
+        let kept: Value = serde_json::from_slice(
+            &secrets.get("webhook").await.unwrap().data.unwrap()["generations.json"].0,
+        )
+        .unwrap();
+        assert_eq!(kept.as_array().unwrap().len(), 3);
+        for replica in replicas {
+            replica.shutdown.end();
+        }
+    });
+}
+
+fn candidate(client: &Client, identity: &str, clock: &Clock) -> (Leadership, Ender) {
+    let election = Election::new(client.clone(), "election", "leader", identity.to_owned(), clock.clone());
+    let (leadership, (ender, ending)) = (election.leadership(), Shutdown::manual());
+    tokio::spawn(election.follow(ending));
+    (leadership, ender)
+}
+
+#[test]
+fn a_lease_is_held_by_one_given_back_at_the_end_and_taken_from_one_who_is_gone() {
+    let Some(cluster) = Cluster::shared() else { return };
+    cluster.run(async || {
+        let client = cluster.client().await;
+        namespace(&client, "election", &[]).await;
+        let (hand, clock) =
+            Clock::by_hand(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        let leads = async |who: &str, leadership: &Leadership| {
+            eventually(&format!("{who} leads"), async || {
+                hand.advance(PERIOD / 10);
+                leadership.holds().then_some(())
+            })
+            .await;
+        };
+        let (first, first_ender) = candidate(&client, "first", &clock);
+        leads("the first", &first).await;
+        let (second, second_ender) = candidate(&client, "second", &clock);
+        let leases: Api<Lease> = Api::namespaced(client.clone(), "election");
+        let version = async || leases.get("leader").await.unwrap().resource_version().unwrap();
+        let before = version().await;
+        eventually("the first renews", async || {
+            hand.advance(PERIOD / 10);
+            assert!(!(first.holds() && second.holds()));
+            (version().await != before).then_some(())
+        })
+        .await;
+        assert!(!second.holds());
+
+        first_ender.end();
+        leads("the second, which need not wait,", &second).await;
+        assert!(!first.holds());
+        let spec = leases.get("leader").await.unwrap().spec.unwrap();
+        assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("second"), Some(1)));
+
+        // One that is not ours has it, and never renews it.
+        second_ender.end();
+        eventually("it is given back", async || {
+            let spec = leases.get("leader").await.unwrap().spec.unwrap();
+            (spec.holder_identity.as_deref() == Some("")).then_some(())
+        })
+        .await;
+        let gone = json!({"spec": {"holderIdentity": "gone", "leaseDurationSeconds": DURATION.as_secs()}});
+        leases.patch("leader", &PatchParams::default(), &Patch::Merge(&gone)).await.unwrap();
+        let began = clock.now().monotonic;
+        let (third, _third_ender) = candidate(&client, "third", &clock);
+        leads("the third", &third).await;
+        assert!(clock.now().monotonic - began >= DURATION);
+    });
+}
