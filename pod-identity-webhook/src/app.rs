@@ -113,7 +113,7 @@ impl App {
         let mut tasks = JoinSet::new();
         // Files, accounts and certificate stay current until the last review is answered.
         tasks.spawn(self.knowledge.follow(self.readiness.clone(), Shutdown::never()));
-        tasks.spawn(self.certificate.follow(Shutdown::never()));
+        tasks.spawn(self.certificate.follow(shutdown.clone(), Shutdown::never()));
         let (listener, admin) = self.admin;
         tasks.spawn(listener.serve(admin, Shutdown::never()));
         let (ender, end) = Shutdown::manual();

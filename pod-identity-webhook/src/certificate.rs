@@ -50,10 +50,11 @@ pub struct Own {
 
 impl Own {
     /// The last third of a life has to be enough for two waits: one until the new certificate is served, one
-    /// until what is old has left the bundles.
+    /// until what is old has left the bundles. The rest is for looks and calls, and for an API server that is
+    /// slow.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let (lifetime, wait) = (self.lifetime.as_secs(), self.wait.as_secs());
-        let holds = wait > 0 && lifetime > wait.saturating_mul(6);
+        let holds = wait > 0 && lifetime >= wait.saturating_mul(6).saturating_add(30);
         holds.then_some(()).ok_or(ConfigError::Lifetime { lifetime, wait })
     }
 
@@ -110,12 +111,12 @@ impl TlsCertificate {
         self.tls.clone()
     }
 
-    /// Keeps it until the shutdown.
-    pub async fn follow(self, shutdown: Shutdown) {
+    /// Keeps it until the end. From the shutdown on others rotate: what is served still follows them.
+    pub async fn follow(self, shutdown: Shutdown, end: Shutdown) {
         match self.own {
-            None => self.tls.follow(shutdown).await,
+            None => self.tls.follow(end).await,
             Some((keeper, election)) => {
-                tokio::join!(keeper.follow(shutdown.clone()), election.follow(shutdown));
+                tokio::join!(keeper.follow(end), election.follow(shutdown));
             }
         }
     }

@@ -119,7 +119,10 @@ pub enum ConfigError {
         value: String,
     },
     /// A certificate that could end before API servers know the next one.
-    #[error("--certificate-lifetime: {lifetime} s must be more than six times --certificate-wait, {wait} s")]
+    #[error(
+        "--certificate-lifetime: {lifetime} s must be six times --certificate-wait, which is {wait} s and must not \
+         be 0, and half a minute more"
+    )]
     Lifetime {
         /// The lifetime, in seconds.
         lifetime: u64,

@@ -197,9 +197,9 @@ fn every_flag_is_in_its_page() {
 #[test]
 fn a_certificate_that_ends_before_api_servers_know_the_next_one_is_refused() {
     for (flags, taken) in [
-        ("--certificate-lifetime=7 --certificate-wait=1", true),
-        ("--certificate-lifetime=6 --certificate-wait=1", false),
-        ("--certificate-lifetime=360", false),
+        ("--certificate-lifetime=36 --certificate-wait=1", true),
+        ("--certificate-lifetime=35 --certificate-wait=1", false),
+        ("--certificate-lifetime=389", false),
         ("--certificate-wait=0", false),
         ("--certificate-wait=4294967295", false),
         ("--certificate-wait=0 --in-cluster=false", true),

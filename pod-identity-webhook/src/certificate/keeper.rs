@@ -53,8 +53,8 @@ struct Usable<'a> {
 }
 
 impl Keeper {
-    /// Keeps it until the shutdown.
-    pub(super) async fn follow(mut self, mut shutdown: Shutdown) {
+    /// Keeps it until the end.
+    pub(super) async fn follow(mut self, mut end: Shutdown) {
         let mut changes = std::pin::pin!(self.store.changes());
         let mut leadership = self.leadership.clone();
         // Within a wait each replica has to see what has become of the Secret.
@@ -70,7 +70,7 @@ impl Keeper {
                 }
             };
             tokio::select! {
-                () = shutdown.asked() => return,
+                () = end.asked() => return,
                 () = looked => {}
             }
         }
@@ -83,6 +83,9 @@ impl Keeper {
         };
         // A conflict is no failure: another replica has done it.
         let failure = failure.filter(|error| !matches!(error, Failure::Conflict));
+        if let Some(error) = failure.as_ref().filter(|_| !self.known.ready) {
+            self.readiness.pending(CONDITION, &error.to_string());
+        }
         match &failure {
             Some(error) if !self.known.failing => {
                 tracing::warn!(%error, "the webhook's own certificate is not kept at present");

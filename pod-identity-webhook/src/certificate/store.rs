@@ -12,9 +12,17 @@ use kube::runtime::{WatchStreamExt, watcher};
 use super::Own;
 use super::bundle::{self, Entry};
 use super::generation::{self, Generation};
+use crate::knowledge::ReadFailure;
 
 /// The Secret's entry that holds the generations.
 const ENTRY: &str = "generations.json";
+
+/// How long one watch lasts: shorter than a connection may be silent.
+const WATCH: u32 = 60;
+
+/// What RBAC has to allow.
+const RULE: &str = "get, list, watch and update of the Secret of --tls-secret, create of secrets where it is not \
+                    there, and get, list, watch and patch of --webhook-configuration";
 
 /// How long one call may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -44,8 +52,8 @@ pub(super) enum Failure {
     /// Somebody else was faster; the next look shows what is to be done then.
     #[error("changed by somebody else meanwhile")]
     Conflict,
-    #[error("{what}: {error}")]
-    Call { what: &'static str, error: kube::Error },
+    #[error("{what}: {failure}")]
+    Call { what: &'static str, failure: ReadFailure },
     #[error("{what}: no answer within {} s", LIMIT.as_secs())]
     Late { what: &'static str },
     #[error("no certificate can be made: {0}")]
@@ -60,7 +68,8 @@ impl Store {
 
     /// Something changed in one of the two: a reason to look, and no more than that.
     pub(super) fn changes(&self) -> impl Stream<Item = ()> + Send + use<> {
-        let only = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let only =
+            |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}")).timeout(WATCH);
         let client = || self.secrets.clone().into_client();
         let secrets: Api<PartialObjectMeta<Secret>> = Api::namespaced(client(), &self.namespace);
         let configurations: Api<PartialObjectMeta<MutatingWebhookConfiguration>> = Api::all(client());
@@ -128,7 +137,7 @@ async fn limited<T>(
         Ok(Ok(answer)) => Ok(answer),
         // 404: what was read is gone meanwhile.
         Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Err(Failure::Conflict),
-        Ok(Err(error)) => Err(Failure::Call { what, error }),
+        Ok(Err(error)) => Err(Failure::Call { what, failure: ReadFailure::of(&error, RULE) }),
         Err(_) => Err(Failure::Late { what }),
     }
 }

@@ -80,7 +80,7 @@ impl ReadFailure {
     }
 
     /// What an error of the client means. `rule` is what RBAC has to allow for it.
-    pub(super) fn of(error: &kube::Error, rule: &'static str) -> Self {
+    pub(crate) fn of(error: &kube::Error, rule: &'static str) -> Self {
         match error {
             kube::Error::Api(status) => {
                 let said = || format!("{} ({})", status.message, status.code);

@@ -9,10 +9,13 @@ use pod_identity_runtime::shutdown::Shutdown;
 use tokio::sync::watch;
 
 use super::{Candidate, PERIOD};
+use crate::knowledge::ReadFailure;
 
 /// How long reading and writing the Lease may take together. With [`RETRY`], a renewal that fails is tried once
 /// more before who leads would stop to.
 const LIMIT: Duration = Duration::from_secs(3);
+/// What RBAC has to allow.
+const RULE: &str = "get and update of this Lease, and create of leases where it is not there";
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -74,7 +77,7 @@ impl Election {
                 Ok(Ok(())) => None,
                 // Somebody else was faster; the next look shows who.
                 Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => None,
-                Ok(Err(error)) => Some(error.to_string()),
+                Ok(Err(error)) => Some(ReadFailure::of(&error, RULE).to_string()),
                 Err(_) => Some(format!("no answer within {} s", LIMIT.as_secs())),
             };
             if let Some(error) = failure.as_ref().filter(|_| reachable) {

@@ -318,6 +318,9 @@ fn run(events: Vec<(u64, Event)>) -> Result<(), TestCaseError> {
 }
 
 proptest! {
+    // Each plays an hour or more.
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     /// Replicas die in any step, believe to lead at once, write late; bundles are overwritten by others.
     #[test]
     fn no_api_server_meets_a_certificate_that_it_cannot_verify(events in events(Event::Overwrite)) {
