@@ -5,7 +5,11 @@ mod apply; // a patch, applied by a library that is not ours
 #[cfg(target_os = "linux")]
 mod certificate; // a certificate of its own, on a real API server
 mod fuzz; // any pod
+#[cfg(target_os = "linux")]
+mod gate; // a way to the API server that can be closed
 mod golden; // cases as files
+#[cfg(target_os = "linux")]
+mod knowledge; // what is known of accounts, with a real API server
 mod metrics; // what it says of itself
 mod require; // who is kept out
 mod review; // question and answer

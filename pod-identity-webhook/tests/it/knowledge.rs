@@ -1,0 +1,294 @@
+//! What is known of accounts, with a real API server.
+
+use std::path::Path;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
+use kube::Client;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use pod_identity_runtime::admin::Readiness;
+use pod_identity_runtime::clock::monotonic;
+use pod_identity_runtime::shutdown::{Ender, Shutdown};
+use pod_identity_webhook::account::Role;
+use pod_identity_webhook::args::parse;
+use pod_identity_webhook::client::client;
+use pod_identity_webhook::knowledge::{Answer, Freshness, Knowledge};
+use prometheus_client::registry::Registry;
+use serde_json::json;
+use testing::cluster::{Cluster, account, apply, namespace};
+use testing::eventually::eventually;
+
+use crate::gate::{Gate, State};
+
+/// What a webhook with these flags knows; it follows until this is dropped.
+struct Stand {
+    knowledge: Knowledge,
+    readiness: Readiness,
+    registry: Registry,
+    _following: Ender,
+}
+
+impl Stand {
+    async fn with(kubeconfig: &Path, flags: &[&str]) -> Self {
+        let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
+        let flags = ["webhook", &kubeconfig].into_iter().chain(flags.iter().copied());
+        let config = parse(flags).unwrap().config().unwrap();
+        let (readiness, mut registry) = (Readiness::default(), Registry::default());
+        let client = client(&config.api_server).await.unwrap();
+        let knowledge = Knowledge::open(&config, &client, &readiness, &mut registry).unwrap();
+        let (ender, shutdown) = Shutdown::manual();
+        tokio::spawn(knowledge.clone().follow(readiness.clone(), shutdown));
+        Self { knowledge, readiness, registry, _following: ender }
+    }
+
+    async fn is_ready(&self) {
+        eventually("all accounts are listed", async || self.readiness.missing().is_empty().then_some(()))
+            .await;
+    }
+
+    async fn ask(&self, namespace: &str, account: &str) -> Answer {
+        self.knowledge.of(&namespace.parse().unwrap(), &account.parse().unwrap(), monotonic()).await
+    }
+
+    /// The name of the account's role, and how sure it is.
+    async fn role(&self, namespace: &str, account: &str) -> (String, Freshness) {
+        let answer = self.ask(namespace, account).await;
+        let role = match answer.account.role {
+            Some(Role::Arn(arn)) => arn.as_str().rsplit('/').next().unwrap().to_owned(),
+            Some(Role::Invalid(text)) => text,
+            None => String::new(),
+        };
+        (role, answer.freshness)
+    }
+
+    fn metric(&self, name: &str) -> f64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.unwrap_or_default()
+    }
+}
+
+fn fresh(role: &str) -> (String, Freshness) {
+    (role.to_owned(), Freshness::Fresh)
+}
+
+const ROLE: &str = "eks.amazonaws.com/role-arn";
+
+fn arn(role: &str) -> String {
+    format!("arn:aws:iam::111122223333:role/{role}")
+}
+
+async fn annotate(client: &Client, namespace: &str, account: &str, role: &str) {
+    let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let patch = json!({"metadata": {"annotations": {ROLE: arn(role)}}});
+    api.patch(account, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+}
+
+async fn delete(client: &Client, namespace: &str, account: &str) {
+    let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    api.delete(account, &DeleteParams::default()).await.unwrap();
+}
+
+#[test]
+fn a_read_sees_every_change_that_came_before_it_and_the_watch_does_not() {
+    let Some(cluster) = Cluster::shared() else { return };
+    cluster.run(async || {
+        let admin = cluster.client().await;
+        namespace(&admin, "orders", &[]).await;
+        let reads = Stand::with(&cluster.kubeconfig(), &[]).await;
+        let watches = Stand::with(&cluster.kubeconfig(), &["--service-account-read=cache"]).await;
+        watches.is_ready().await;
+        let mut missed = 0;
+        for round in 0..75 {
+            let app = format!("app-{round}");
+            let roles = ["", "one", "two", ""].into_iter().chain(["three"]);
+            for (step, role) in roles.enumerate() {
+                match step {
+                    0 => account(&admin, "orders", &app, &[]).await,
+                    1 | 2 => annotate(&admin, "orders", &app, role).await,
+                    3 => delete(&admin, "orders", &app).await,
+                    _ => account(&admin, "orders", &app, &[(ROLE, &arn(role))]).await,
+                }
+                missed += u32::from(watches.role("orders", &app).await != fresh(role));
+                assert_eq!(reads.role("orders", &app).await, fresh(role), "{app}, step {step}");
+            }
+        }
+        assert!(missed > 0, "the watch saw each change at once");
+        // In the end it sees everything.
+        for round in 0..75 {
+            let app = format!("app-{round}");
+            eventually("the watch sees the role", async || {
+                (watches.role("orders", &app).await == fresh("three")).then_some(())
+            })
+            .await;
+        }
+        assert!(reads.metric(r#"pod_identity_account_answers_total{source="read"}"#) >= 375.0);
+    });
+}
+
+#[test]
+fn a_burst_of_reviews_is_few_reads() {
+    let Some(cluster) = Cluster::shared() else { return };
+    cluster.run(async || {
+        let admin = cluster.client().await;
+        namespace(&admin, "burst", &[]).await;
+        account(&admin, "burst", "app", &[(ROLE, &arn("app"))]).await;
+        let stand = Stand::with(&cluster.kubeconfig(), &[]).await;
+        let reviews = (0..64).map(|_| stand.role("burst", "app"));
+        for answer in futures_util::future::join_all(reviews).await {
+            assert_eq!(answer, fresh("app"));
+        }
+        let reads = stand.metric(r#"pod_identity_api_reads_total{object="service_account",result="ok"}"#);
+        assert!((1.0..=2.0).contains(&reads), "{reads} reads");
+    });
+}
+
+#[test]
+fn without_the_right_to_read_it_is_said_which_rule_is_missing() {
+    let Some(cluster) = Cluster::shared() else { return };
+    cluster.run(async || {
+        let admin = cluster.client().await;
+        namespace(&admin, "rights", &[]).await;
+        account(&admin, "rights", "webhook", &[]).await;
+        account(&admin, "rights", "app", &[(ROLE, &arn("app"))]).await;
+        let kubeconfig = cluster.kubeconfig_of("rights", "webhook").await;
+        let stand = Stand::with(&kubeconfig, &["--watch-config-map", "--namespace=rights"]).await;
+        let (_, freshness) = stand.role("rights", "app").await;
+        let Freshness::Unknown(failure) = freshness else { panic!("{freshness:?}") };
+        assert_eq!(failure.as_str(), "forbidden");
+        let text = failure.to_string();
+        assert!(text.contains("get, list and watch of serviceaccounts"), "{text}");
+        assert!(text.contains("system:serviceaccount:rights:webhook"), "{text}");
+        let reason = eventually("the missing right keeps it from being ready", async || {
+            stand.readiness.missing().into_iter().find(|(_, reason)| reason.contains("forbids"))
+        });
+        assert!(reason.await.1.contains("get, list and watch of serviceaccounts"));
+
+        // With what the manifests allow, it reads, and is ready by itself.
+        apply(&admin, include_str!("knowledge/rights.yaml")).await;
+        eventually("the account is read", async || {
+            (stand.role("rights", "app").await == fresh("app")).then_some(())
+        })
+        .await;
+        stand.is_ready().await;
+        // The account has no role, so the ConfigMap is asked for: which there is not.
+        assert_eq!(stand.role("rights", "webhook").await, fresh(""));
+    });
+}
+
+#[test]
+fn while_the_api_server_is_away_the_watch_answers_and_then_it_goes_on() {
+    let Some(cluster) = Cluster::shared() else { return };
+    cluster.run(async || {
+        let admin = cluster.client().await;
+        namespace(&admin, "away", &[]).await;
+        account(&admin, "away", "app", &[(ROLE, &arn("one"))]).await;
+        let (gate, directory) = (Gate::open().await, tempfile::tempdir().unwrap());
+        let kubeconfig = gate.kubeconfig(&cluster.kubeconfig(), directory.path());
+        gate.is(State::Closed);
+        let reads = Stand::with(&kubeconfig, &[]).await;
+        let (role, freshness) = reads.role("away", "app").await;
+        assert!(matches!(freshness, Freshness::Unknown(_)) && role.is_empty(), "{freshness:?}");
+        gate.is(State::Open);
+        reads.is_ready().await;
+        let watches = Stand::with(&kubeconfig, &["--service-account-read=cache"]).await;
+        watches.is_ready().await;
+        assert_eq!(reads.role("away", "app").await, fresh("one"));
+
+        for (state, label, at_least) in [
+            (State::Closed, "connection", Duration::ZERO),
+            (State::Stopped, "deadline", Duration::from_millis(990)),
+        ] {
+            gate.is(state);
+            let asked = monotonic();
+            let (role, freshness) = reads.role("away", "app").await;
+            let took: Duration = monotonic() - asked;
+            let Freshness::FromWatch(failure) = freshness else { panic!("{state:?}: {freshness:?}") };
+            assert_eq!((role.as_str(), failure.as_str()), ("one", label), "{failure}");
+            assert!(took >= at_least && took < Duration::from_millis(1500), "{state:?}: {took:?}");
+        }
+        gate.is(State::Closed); // what it had is lost
+        annotate(&admin, "away", "app", "two").await;
+        account(&admin, "away", "new", &[(ROLE, &arn("new"))]).await;
+        gate.is(State::Open);
+        assert!(reads.readiness.missing().is_empty(), "it stays ready");
+        eventually("reads succeed again", async || {
+            (reads.role("away", "app").await == fresh("two")).then_some(())
+        })
+        .await;
+        eventually("the watch goes on", async || {
+            let seen = [watches.role("away", "app").await, watches.role("away", "new").await];
+            (seen == [fresh("two"), fresh("new")]).then_some(())
+        })
+        .await;
+    });
+}
+
+#[test]
+fn the_config_map_counts_as_it_is_now_and_a_broken_one_as_it_was() {
+    let Some(cluster) = Cluster::shared() else { return };
+    cluster.run(async || {
+        let admin = cluster.client().await;
+        namespace(&admin, "mapped", &[]).await;
+        account(&admin, "mapped", "app", &[]).await;
+        account(&admin, "mapped", "own", &[(ROLE, &arn("own"))]).await;
+        let api: Api<ConfigMap> = Api::namespaced(admin.clone(), "mapped");
+        let stand = Stand::with(&cluster.kubeconfig(), &["--watch-config-map", "--namespace=mapped"]).await;
+        assert_eq!(stand.role("mapped", "app").await, fresh(""));
+
+        let content =
+            |role: &str| format!(r#"{{"mapped/*": {{}}, "mapped/app": {{"RoleARN": "{}"}}}}"#, arn(role));
+        let good = |role: &str| content(role).replacen(r#""mapped/*": {}, "#, "", 1);
+        let map =
+            |config: &str| json!({"metadata": {"name": "pod-identity-webhook"}, "data": {"config": config}});
+        api.create(&PostParams::default(), &serde_json::from_value(map(&good("one"))).unwrap())
+            .await
+            .unwrap();
+        assert_eq!(stand.role("mapped", "app").await, fresh("one"));
+        assert_eq!(stand.role("mapped", "own").await, fresh("own"));
+
+        let replace = async |config: &str| {
+            api.patch("pod-identity-webhook", &PatchParams::default(), &Patch::Merge(map(config)))
+                .await
+                .unwrap();
+        };
+        for round in 0..30 {
+            let role = format!("role-{round}");
+            replace(&good(&role)).await;
+            assert_eq!(stand.role("mapped", "app").await, fresh(&role));
+        }
+        replace(&content("two")).await; // an account's name that is none refuses the whole
+        for _ in 0..2 {
+            let (role, freshness) = stand.role("mapped", "app").await;
+            let Freshness::FromWatch(failure) = freshness else { panic!("{freshness:?}") };
+            assert_eq!((role.as_str(), failure.as_str()), ("role-29", "config_map"));
+            assert!(failure.to_string().contains("mapped/*"), "{failure}");
+        }
+        replace(&good("three")).await;
+        assert_eq!(stand.role("mapped", "app").await, fresh("three"));
+        api.delete("pod-identity-webhook", &DeleteParams::default()).await.unwrap();
+        assert_eq!(stand.role("mapped", "app").await, fresh(""));
+    });
+}
+
+#[test]
+fn accounts_of_several_pages_are_all_listed() {
+    let Some(cluster) = Cluster::shared() else { return };
+    cluster.run(async || {
+        let admin = cluster.client().await;
+        namespace(&admin, "pages", &[]).await;
+        let names: Vec<_> = (0..1100).map(|number| format!("app-{number}")).collect();
+        for some in names.chunks(50) {
+            let made =
+                some.iter().map(|name| async { account(&admin, "pages", name, &[(ROLE, &arn(name))]).await });
+            futures_util::future::join_all(made).await;
+        }
+        let stand = Stand::with(&cluster.kubeconfig(), &["--service-account-read=cache"]).await;
+        stand.is_ready().await;
+        for name in &names {
+            assert_eq!(stand.role("pages", name).await, fresh(name));
+        }
+        assert!(stand.metric("pod_identity_watch_accounts") >= 1100.0);
+    });
+}
