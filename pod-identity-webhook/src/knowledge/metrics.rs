@@ -95,8 +95,10 @@ impl ReadMetrics {
         metrics
     }
 
-    /// Those of one kind of objects.
+    /// Those of one kind of objects; there from the start, so that a rate can be told from the first read on.
     pub(super) fn of(&self, object: &'static str) -> Self {
+        drop(self.reads.get_or_create(&Read { object, result: "ok" }));
+        drop(self.seconds.get_or_create(&OfObject { object }));
         Self { object, ..self.clone() }
     }
 
@@ -125,6 +127,9 @@ impl AnswerMetrics {
             "Reviews that asked for a service account, by what answered them",
             answers.0.clone(),
         );
+        for source in ["read", "watch", "nothing"] {
+            drop(answers.0.get_or_create(&AnsweredBy { source }));
+        }
         answers
     }
 
@@ -142,13 +147,14 @@ struct Failed {
 #[derive(Debug, Clone)]
 pub(super) struct WatchMetrics {
     failures: Family<Failed, Counter>,
-    last_event: Arc<Mutex<Option<Instant>>>,
+    last_event: Arc<Mutex<Instant>>,
 }
 
 impl WatchMetrics {
     /// Registers `pod_identity_watch_failures_total`.
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let metrics = Self { failures: Family::default(), last_event: Arc::default() };
+        let last_event = Arc::new(Mutex::new(clock::monotonic()));
+        let metrics = Self { failures: Family::default(), last_event };
         registry.register(
             "pod_identity_watch_failures",
             "Interruptions of the watch of service accounts, by reason",
@@ -163,11 +169,11 @@ impl WatchMetrics {
 
     /// Notes that the watch has said something.
     pub(super) fn heard(&self) {
-        *self.last_event.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock::monotonic());
+        *self.last_event.lock().unwrap_or_else(PoisonError::into_inner) = clock::monotonic();
     }
 
-    /// When it last did.
-    pub(super) fn last_event(&self) -> impl Fn() -> Option<Instant> + Send + Sync + use<> {
+    /// When it last did, or began.
+    pub(super) fn last_event(&self) -> impl Fn() -> Instant + Send + Sync + use<> {
         let last_event = self.last_event.clone();
         move || *last_event.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -55,27 +55,21 @@ impl Watch {
         let seen: Arc<OnceLock<RwLock<Seen>>> = Arc::default();
         let metrics = WatchMetrics::register(registry);
         let (of_gauge, last) = (seen.clone(), metrics.last_event());
+        let count = |seen: &RwLock<Seen>| {
+            let seen = seen.read().unwrap_or_else(PoisonError::into_inner);
+            seen.values().map(HashMap::len).sum::<usize>() as u64
+        };
         register_gauge(
             registry,
             "pod_identity_watch_accounts",
             "Service accounts with annotations of ours, as the watch has seen them",
-            move || {
-                Some(
-                    of_gauge
-                        .get()?
-                        .read()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .values()
-                        .map(HashMap::len)
-                        .sum::<usize>() as u64,
-                )
-            },
+            move || Some(of_gauge.get().map_or(0, count)),
         );
         register_gauge(
             registry,
             "pod_identity_watch_silent_seconds",
             "Seconds since the watch of service accounts last said something",
-            move || Some((clock::monotonic() - last()?).as_secs_f64()),
+            move || Some((clock::monotonic() - last()).as_secs_f64()),
         );
         Self { api: Api::all(client), settings, seen, metrics }
     }

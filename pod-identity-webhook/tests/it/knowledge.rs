@@ -35,7 +35,7 @@ impl Stand {
         let config = parse(flags).unwrap().config().unwrap();
         let (readiness, mut registry) = (Readiness::default(), Registry::default());
         let client = client(&config.api_server).await.unwrap();
-        let knowledge = Knowledge::open(&config, &client, &readiness, &mut registry).unwrap();
+        let knowledge = Knowledge::open(&config, Some(&client), &readiness, &mut registry).unwrap();
         let (ender, shutdown) = Shutdown::manual();
         tokio::spawn(knowledge.clone().follow(readiness.clone(), shutdown));
         Self { knowledge, readiness, registry, _following: ender }

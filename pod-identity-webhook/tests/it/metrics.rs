@@ -31,7 +31,7 @@ pub(crate) fn listed(heading: &str) -> BTreeSet<(String, String)> {
 
 #[tokio::test]
 async fn the_page_lists_the_metrics_that_there_are_with_their_types_and_no_others() {
-    let webhook = Webhook::start(&[]).await;
+    let webhook = Webhook::start(&["--service-account-read=fresh"]).await;
     let first = webhook.ask("GET /healthz", &[], b"").await;
     assert_eq!(first.status, 200);
     let text = webhook.admin("/metrics").await.text();

@@ -51,7 +51,7 @@ async fn nothing_is_known_before_all_are_listed_and_then_it_is_ready() {
     let mut stand = Stand::new();
     stand.hear(Event::Init);
     stand.hear(Event::InitApply(with_role("cart", "cart")));
-    assert_eq!((stand.role("cart"), stand.accounts()), (None, None));
+    assert_eq!((stand.role("cart"), stand.accounts()), (None, Some(0)));
     assert_eq!(stand.readiness.missing().len(), 1);
     stand.hear(Event::InitDone);
     assert_eq!(stand.role("cart").as_deref(), Some("cart"));
