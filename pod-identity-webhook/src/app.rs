@@ -28,6 +28,9 @@ use crate::server::Server;
 /// created at once.
 const CONNECTIONS: Limits = Limits { connections: 1024, head: Duration::from_secs(120) };
 
+/// How long the last of what is kept may take to end: a Lease is given back.
+const TO_LEAVE: Duration = Duration::from_secs(2);
+
 /// The readiness condition that fails once the end has been asked for.
 const SHUTDOWN_CONDITION: &str = "shutdown";
 
@@ -110,15 +113,23 @@ impl App {
         if let Ok(address) = self.listener.address() {
             tracing::info!(%address, "serving reviews");
         }
-        let mut tasks = JoinSet::new();
+        let (mut tasks, mut keeping) = (JoinSet::new(), JoinSet::new());
         // Files, accounts and certificate stay current until the last review is answered.
-        tasks.spawn(self.knowledge.follow(self.readiness.clone(), Shutdown::never()));
-        tasks.spawn(self.certificate.follow(shutdown.clone(), Shutdown::never()));
+        let (answered, last) = Shutdown::manual();
+        keeping.spawn(self.knowledge.follow(self.readiness.clone(), last.clone()));
+        keeping.spawn(self.certificate.follow(shutdown.clone(), last));
         let (listener, admin) = self.admin;
         tasks.spawn(listener.serve(admin, Shutdown::never()));
         let (ender, end) = Shutdown::manual();
         tasks.spawn(leave_late(shutdown, self.leave, self.readiness, self.shutdown_delay, ender));
         self.listener.serve(self.server, end).await;
+        answered.end();
+        if tokio::time::timeout(TO_LEAVE, async { while keeping.join_next().await.is_some() {} })
+            .await
+            .is_err()
+        {
+            tracing::warn!("the API server did not hear in time that this replica leads no more");
+        }
         tasks.shutdown().await;
         tracing::info!("stopped");
     }

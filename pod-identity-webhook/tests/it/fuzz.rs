@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use pod_identity_webhook::account::{AccountSettings, Known, NamespaceSettings};
-use pod_identity_webhook::mutate::mutate;
+use pod_identity_webhook::mutate::{Outcome, mutate, mutate_without_account};
 use pod_identity_webhook::pod::Pod;
 use pod_identity_webhook::review::Review;
 use pod_identity_webhook::settings::Settings;
@@ -263,6 +263,26 @@ proptest! {
         let again = mutate(&Pod::parse(&after.to_string()).unwrap(), &known, &settings(), random.wrapping_add(1));
         prop_assert!(again.patch.is_empty(), "{:?}", again.patch);
         prop_assert_eq!(again.methods, first.methods);
+    }
+
+    #[test]
+    fn what_needs_no_account_is_the_same_for_every_account(
+        before in pod(), known in known(), inject: bool, rounds in 0..2, random: u32,
+    ) {
+        let known = Known { namespace: NamespaceSettings { inject, require: false }, ..known };
+        // Some have been injected before.
+        let once = |pod: &Value| {
+            apply(pod, &mutate(&Pod::parse(&pod.to_string()).unwrap(), &known, &settings(), 0).patch)
+        };
+        let json = (0..rounds).fold(before, |pod, _| once(&pod)).to_string();
+        let pod = Pod::parse(&json).unwrap();
+        if let Some(settled) = mutate_without_account(&pod, known.namespace, &settings(), random) {
+            // That IRSA asks STS in its region, an account says; with Pod Identity always, the flags alone do.
+            let account = AccountSettings { regional_sts: None, ..known.account.clone() };
+            let expected = mutate(&pod, &Known { account, ..known }, &settings(), random);
+            prop_assert_eq!(&settled.patch, &expected.patch);
+            prop_assert_eq!(settled.outcome == Outcome::Injected, expected.outcome == Outcome::Injected);
+        }
     }
 
     #[test]

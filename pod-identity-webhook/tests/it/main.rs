@@ -1,7 +1,9 @@
 //! One test binary: the rules of injection, from the API server's question to its answer, and the program itself.
 #![allow(clippy::unwrap_used)]
 
+mod admission; // one review, without HTTP
 mod apply; // a patch, applied by a library that is not ours
+mod binary; // what is shipped
 #[cfg(target_os = "linux")]
 mod certificate; // a certificate of its own, on a real API server
 mod fuzz; // any pod
@@ -10,6 +12,7 @@ mod gate; // a way to the API server that can be closed
 mod golden; // cases as files
 #[cfg(target_os = "linux")]
 mod knowledge; // what is known of accounts, with a real API server
+mod limits; // sizes and times
 mod metrics; // what it says of itself
 mod require; // who is kept out
 mod review; // question and answer

@@ -66,6 +66,12 @@ impl Webhook {
         connect(self.address, &self.authority).await
     }
 
+    /// The certificate that it shows, in DER.
+    pub(crate) async fn certificate(&self) -> Vec<u8> {
+        let stream = stream(self.address, &self.authority).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    }
+
     /// One request on a connection of its own.
     pub(crate) async fn ask(&self, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let length = body.len().to_string();
@@ -97,6 +103,10 @@ impl Webhook {
 pub(crate) const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 pub(crate) async fn connect(address: SocketAddr, authority: &Authority) -> std::io::Result<Tls> {
+    stream(address, authority).await.map(Connection::over)
+}
+
+async fn stream(address: SocketAddr, authority: &Authority) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(authority.ca_der().into()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -108,7 +118,7 @@ pub(crate) async fn connect(address: SocketAddr, authority: &Authority) -> std::
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    Ok(Connection::over(connector.connect(address.ip().into(), stream).await?))
+    connector.connect(address.ip().into(), stream).await
 }
 
 /// A review of a pod in the namespace `shop`.

@@ -1,0 +1,216 @@
+//! One review, without HTTP: whom nobody is asked about, and who is told of what is missed.
+
+use std::collections::BTreeSet;
+
+use pod_identity_runtime::admin::Readiness;
+use pod_identity_runtime::clock;
+use pod_identity_webhook::account::NamespaceSettings;
+use pod_identity_webhook::admission::Admission;
+use pod_identity_webhook::admission::missed::Missed;
+use pod_identity_webhook::args::parse;
+use pod_identity_webhook::client;
+use pod_identity_webhook::knowledge::Knowledge;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::webhook::{Webhook, pod, review};
+
+/// Decides by an API server that nobody can reach.
+struct Alone {
+    admission: Admission,
+    told: mpsc::Receiver<Missed>,
+    registry: Registry,
+}
+
+impl Alone {
+    async fn new() -> Self {
+        testing::logs::remember();
+        let flags = ["webhook", "--kube-api=http://127.0.0.1:9", "--in-cluster=false"];
+        let config = parse(flags).unwrap().config().unwrap();
+        let client = client::client(&config.api_server).await.unwrap();
+        let mut registry = Registry::default();
+        let knowledge =
+            Knowledge::open(&config, Some(&client), &Readiness::default(), &mut registry).unwrap();
+        let (telling, told) = mpsc::channel(2);
+        let admission = Admission::new(knowledge, config.settings, Some(telling), &mut registry);
+        Self { admission, told, registry }
+    }
+
+    async fn answer(&self, body: &[u8]) -> Value {
+        let answer =
+            self.admission.answer(body, NamespaceSettings::default(), clock::monotonic()).await.unwrap();
+        serde_json::from_slice::<Value>(&answer).unwrap()["response"].clone()
+    }
+
+    fn metric(&self, name: &str) -> Option<f64> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?.parse().ok()
+    }
+}
+
+const UNKNOWN: &str = r#"pod_identity_webhook_missed_total{reason="account_unknown"}"#;
+
+/// The API server was asked, and nobody was there.
+const READ_FAILED: &str = r#"pod_identity_api_reads_total{object="service_account",result="connection"}"#;
+
+/// A pod of a ReplicaSet, with changes.
+fn owned(change: impl FnOnce(&mut Value)) -> Value {
+    let mut pod = pod("stranger");
+    pod["metadata"]["ownerReferences"] = json!([
+        {"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": "1"},
+        {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "stranger-7d", "uid": "2", "controller": true},
+    ]);
+    change(&mut pod);
+    pod
+}
+
+#[tokio::test]
+async fn a_pod_of_which_nobody_knows_anything_is_let_in_and_whoever_listens_is_told() {
+    let mut alone = Alone::new().await;
+    let response = alone.answer(&review(&owned(|_| {}))).await;
+    assert_eq!((&response["allowed"], &response["patch"]), (&json!(true), &Value::Null));
+    assert_eq!(alone.metric(UNKNOWN), Some(1.0));
+    let missed = alone.told.try_recv().unwrap();
+    assert_eq!((missed.namespace.as_str(), missed.pod.as_str()), ("shop", "stranger-"));
+    assert_eq!(missed.service_account, "stranger");
+    assert_eq!(missed.reasons, BTreeSet::from(["account_unknown"]));
+    assert!(missed.text.contains("API server"), "{}", missed.text);
+    let owner = missed.owner.unwrap();
+    assert_eq!(
+        (owner.kind.as_str(), owner.name.as_str(), owner.uid.as_str()),
+        ("ReplicaSet", "stranger-7d", "2")
+    );
+    let line = testing::logs::lines_with(&["WARN", "stranger-", "account_unknown", "let in without"]).pop();
+    assert!(line.is_some());
+}
+
+#[tokio::test]
+async fn a_dry_run_is_counted_and_nobody_is_told() {
+    let mut alone = Alone::new().await;
+    let mut body: Value = serde_json::from_slice(&review(&owned(|_| {}))).unwrap();
+    body["request"]["dryRun"] = json!(true);
+    assert_eq!(alone.answer(body.to_string().as_bytes()).await["allowed"], true);
+    assert_eq!(alone.metric(UNKNOWN), Some(1.0));
+    assert!(alone.told.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn nobody_waits_for_who_is_told_and_what_is_not_told_is_counted() {
+    let mut alone = Alone::new().await;
+    let body = review(&owned(|pod| pod["metadata"]["ownerReferences"] = json!("nonsense")));
+    for _ in 0..5 {
+        assert_eq!(alone.answer(&body).await["allowed"], true);
+    }
+    assert_eq!(alone.metric("pod_identity_webhook_missed_not_told_total"), Some(3.0));
+    assert_eq!(alone.told.try_recv().unwrap().owner, None);
+}
+
+#[tokio::test]
+async fn of_pods_that_are_the_same_for_every_account_nobody_asks() {
+    let alone = Alone::new().await;
+    let label = |key: &'static str, value: &'static str| {
+        move |pod: &mut Value| pod["metadata"]["labels"][key] = json!(value)
+    };
+    let always = pod_with(label("podidentity.dev/inject", "enabled"));
+    let injected = {
+        let pod = always.clone();
+        let response = alone.answer(&review(&pod)).await;
+        assert_eq!(response["patchType"], "JSONPatch");
+        patched(&pod, &response)
+    };
+    for (what, pod, outcome) in [
+        ("skipped", pod_with(label("eks.amazonaws.com/skip-pod-identity-webhook", "")), "skip_label"),
+        (
+            "containers skipped",
+            pod_with(|pod| {
+                pod["metadata"]["annotations"]["eks.amazonaws.com/skip-containers"] = json!("app, side");
+            }),
+            "skip_containers",
+        ),
+        (
+            "static",
+            pod_with(|pod| pod["metadata"]["annotations"]["kubernetes.io/config.mirror"] = json!("x")),
+            "mirror_pod",
+        ),
+        ("injected", injected, "already_injected"),
+        ("always", always, "injected"),
+    ] {
+        let name = format!("pod_identity_webhook_reviews_total{{outcome=\"{outcome}\"}}");
+        let before = alone.metric(&name).unwrap();
+        assert_eq!(alone.answer(&review(&pod)).await["allowed"], true, "{what}");
+        assert_eq!(alone.metric(&name), Some(before + 1.0), "{what}");
+    }
+    // An answer of whom was asked would be that nobody knows.
+    assert_eq!(alone.metric(UNKNOWN), Some(0.0));
+    // Half of a way is none, and whether a role goes through the agent the account says.
+    for pod in [
+        pod_with(|pod| {
+            pod["metadata"]["annotations"]["podidentity.dev/role-arn.app"] =
+                json!("arn:aws:iam::111122223333:role/app");
+            pod["metadata"]["labels"]["podidentity.dev/inject"] = json!("enabled");
+        }),
+        pod_with(|pod| pod["spec"]["containers"][0]["env"] = json!([{"name": "AWS_ROLE_ARN", "value": "x"}])),
+    ] {
+        let before = alone.metric(READ_FAILED);
+        alone.answer(&review(&pod)).await;
+        assert_ne!(alone.metric(READ_FAILED), before, "{pod}");
+    }
+}
+
+/// A pod of two containers, with a change.
+fn pod_with(change: impl FnOnce(&mut Value)) -> Value {
+    let mut pod = pod("stranger");
+    let containers = pod["spec"]["containers"].as_array_mut().unwrap();
+    containers.push(json!({"name": "side"}));
+    change(&mut pod);
+    pod
+}
+
+/// The pod as the API server has it after the answer.
+fn patched(pod: &Value, response: &Value) -> Value {
+    use base64::Engine as _;
+    let patch = base64::prelude::BASE64_STANDARD.decode(response["patch"].as_str().unwrap()).unwrap();
+    let patch: json_patch::Patch = serde_json::from_slice(&patch).unwrap();
+    let mut pod = pod.clone();
+    json_patch::patch(&mut pod, &patch).unwrap();
+    pod
+}
+
+#[tokio::test]
+async fn while_nobody_knows_anything_the_program_is_not_ready_and_lets_in_all_but_who_requires() {
+    let webhook = Webhook::start(&["--service-account-read=fresh"]).await;
+    let started = clock::monotonic();
+    assert!(webhook.review("/mutate", &pod("pay")).await.allowed);
+    let refused = webhook.review("/mutate/require", &pod("pay")).await;
+    assert!(!refused.allowed);
+    assert!(refused.message.contains("API server"), "{}", refused.message);
+    // A file says it of this one.
+    assert!(webhook.review("/mutate/require", &pod("cart")).await.allowed);
+    assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
+    assert_eq!(webhook.admin("/readyz").await.status, 503);
+    assert_eq!(webhook.metric(UNKNOWN).await, Some(1.0));
+    let refused = r#"pod_identity_webhook_refused_total{reason="not_fresh"}"#;
+    assert_eq!(webhook.metric(refused).await, Some(1.0));
+}
+
+#[tokio::test]
+async fn logs_say_who_was_injected_and_who_was_not_and_nothing_that_a_pod_keeps_to_itself() {
+    let webhook = Webhook::start(&[]).await;
+    let mut pod = pod("cart");
+    pod["metadata"]["name"] = json!("cart-of-the-log");
+    pod["spec"]["containers"][0]["env"] = json!([{"name": "PASSWORD", "value": "hunter2-of-the-log"}]);
+    assert!(webhook.review("/mutate", &pod).await.allowed);
+    pod["spec"]["containers"][0]["env"] =
+        json!([{"name": "AWS_CONTAINER_AUTHORIZATION_TOKEN", "value": "hunter2-of-the-log"}]);
+    pod["metadata"]["name"] = json!("bad-of-the-log\nforged line");
+    assert!(webhook.review("/mutate", &pod).await.allowed);
+    let line = |texts: &[&str]| testing::logs::lines_with(texts).pop().unwrap_or_else(|| panic!("{texts:?}"));
+    let injected: Value = serde_json::from_str(&line(&["cart-of-the-log", "DEBUG"])).unwrap();
+    assert_eq!((&injected["message"], &injected["namespace"]), (&json!("injected"), &json!("shop")));
+    assert_eq!(injected["account"], "cart");
+    let missed = line(&["bad-of-the-log", "WARN", "own_variables", "AWS_CONTAINER_AUTHORIZATION_TOKEN"]);
+    assert_eq!(missed.trim_end().lines().count(), 1, "{missed}");
+    assert!(testing::logs::lines_with(&["hunter2-of-the-log"]).is_empty());
+}

@@ -1,0 +1,97 @@
+//! The binary that is shipped.
+
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use testing::authority::Authority;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_pod-identity-webhook");
+
+async fn run(program: &str, arguments: &[&str]) -> Output {
+    Command::new(program).args(arguments).env_clear().output().await.unwrap()
+}
+
+fn said(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[tokio::test]
+async fn it_says_what_its_flags_are_and_what_is_wrong_with_them() {
+    let help = run(PROGRAM, &["--help"]).await;
+    assert_eq!(help.status.code(), Some(0));
+    let page = include_str!("../../../docs/webhook.md");
+    let text = said(&help.stdout);
+    let flags: Vec<_> =
+        text.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 2).collect();
+    assert!(flags.len() > 30, "{text}");
+    for flag in flags {
+        let flag = flag.split(['=', '[', '.', ',', ';', ':', '`']).next().unwrap();
+        let known = page.contains(&format!("`{flag}`")) || ["--help", "--version"].contains(&flag);
+        assert!(known, "docs/webhook.md does not name {flag}");
+    }
+    assert_eq!(run(PROGRAM, &["--no-such-flag"]).await.status.code(), Some(2));
+    for (flags, named) in [
+        (&["--token-audience="][..], "--token-audience"),
+        (
+            &["--in-cluster=false", "--kube-api=http://127.0.0.1:9", "--tls-cert=/no/such/file"],
+            "/no/such/file",
+        ),
+        (&["--in-cluster=false"], "--kubeconfig"),
+    ] {
+        let output = run(PROGRAM, flags).await;
+        assert_eq!(output.status.code(), Some(1), "{flags:?}");
+        assert!(said(&output.stderr).contains(named), "{flags:?}: {}", said(&output.stderr));
+    }
+}
+
+#[tokio::test]
+async fn it_is_started_as_the_image_of_aws_starts_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let runner = directory.path().join("go-runner");
+    std::os::unix::fs::symlink(PROGRAM, &runner).unwrap();
+    let version = run(PROGRAM, &["--version"]).await;
+    let through = run(runner.to_str().unwrap(), &["/webhook", "--version"]).await;
+    assert_eq!(through.status.code(), Some(0), "{}", said(&through.stderr));
+    assert_eq!(through.stdout, version.stdout);
+}
+
+#[tokio::test]
+async fn one_signal_lets_it_serve_on_for_a_while_and_a_second_one_ends_it_at_once() {
+    let authority = Authority::new();
+    authority.write_pair();
+    let mut child = Command::new(PROGRAM)
+        .args(["--in-cluster=false", "--port=0", "--metrics-port=0", "--log-format=json", "-v=2"])
+        .args(["--service-account-read=never", "--kube-api=http://127.0.0.1:9", "--resync-period=60s"])
+        .arg(format!("--tls-cert={}", authority.certificate_file().display()))
+        .arg(format!("--tls-key={}", authority.key_file().display()))
+        .env_clear()
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut until = async |text: &str| {
+        let found = async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok(), "{line}");
+                if line.contains(text) {
+                    return;
+                }
+            }
+            panic!("it ended before it said {text:?}");
+        };
+        tokio::time::timeout(Duration::from_secs(20), found).await.unwrap_or_else(|_| panic!("{text:?}"));
+    };
+    until("--resync-period has no effect").await;
+    until("serving reviews").await;
+    let id = child.id().unwrap().to_string();
+    let signal = || Command::new("kill").args(["-TERM", &id]).status();
+    assert!(signal().await.unwrap().success());
+    until("still serving").await;
+    assert!(child.try_wait().unwrap().is_none());
+    assert!(signal().await.unwrap().success());
+    let ended = tokio::time::timeout(Duration::from_secs(10), child.wait()).await;
+    assert_eq!(ended.expect("it does not end").unwrap().code(), Some(130));
+}

@@ -1,0 +1,158 @@
+//! Bodies of all sizes, and clients that take their time.
+
+use std::time::Duration;
+
+use serde_json::json;
+use testing::eventually::eventually;
+
+use crate::webhook::{Decision, JSON, Webhook, connect, pod, review};
+
+const MIB: usize = 1024 * 1024;
+
+#[tokio::test]
+async fn the_largest_pod_is_injected_and_what_is_beyond_every_pod_is_not_read() {
+    let webhook = Webhook::start(&[]).await;
+    let mut large = pod("cart");
+    large["metadata"]["annotations"]["filler"] = json!("x".repeat(3 * MIB));
+    let decision = webhook.review("/mutate", &large).await;
+    assert!(decision.allowed && !decision.paths.is_empty());
+
+    // One that says beforehand that it is too large.
+    let mut connection = webhook.connect().await.unwrap();
+    let length = (9 * MIB).to_string();
+    let headers = [("Host", "webhook"), JSON, ("Content-Length", length.as_str())];
+    let answer = connection.ask("POST /mutate", &headers, b"").await.unwrap();
+    assert_eq!(answer.status, 413, "{}", answer.text());
+    assert!(answer.text().contains("8388608"), "{}", answer.text());
+
+    // One that does not say. It may be cut off before all is sent.
+    let mut connection = webhook.connect().await.unwrap();
+    let head = "POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    connection.send(head.as_bytes()).await.unwrap();
+    let chunk = [format!("{MIB:x}\r\n").as_bytes(), &vec![b' '; MIB], b"\r\n"].concat();
+    for _ in 0..9 {
+        if connection.send(&chunk).await.is_err() {
+            break;
+        }
+    }
+    if let Ok(answer) = connection.answer().await {
+        assert_eq!(answer.status, 413);
+    }
+    eventually("both are counted", || async {
+        let counted = r#"pod_identity_http_responses_total{status="413",code="too_large"}"#;
+        (webhook.metric(counted).await == Some(2.0)).then_some(())
+    })
+    .await;
+    assert!(webhook.review("/mutate", &pod("cart")).await.allowed);
+}
+
+#[tokio::test]
+async fn large_bodies_wait_for_each_other_and_small_ones_for_nobody() {
+    let webhook = Webhook::start(&[]).await;
+    let mut large = pod("cart");
+    large["metadata"]["annotations"]["filler"] = json!("x".repeat(MIB));
+    let body = review(&large);
+    let head = format!(
+        "POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    // Four are being read, each told to go on.
+    let mut reading = Vec::new();
+    for _ in 0..4 {
+        let mut connection = webhook.connect().await.unwrap();
+        connection.send(head.as_bytes()).await.unwrap();
+        assert_eq!(connection.answer().await.unwrap().status, 100);
+        reading.push(connection);
+    }
+    let mut fifth = webhook.connect().await.unwrap();
+    fifth.send(head.as_bytes()).await.unwrap();
+    assert!(webhook.review("/mutate", &pod("cart")).await.allowed);
+    let early = tokio::time::timeout(Duration::from_millis(300), fifth.answer()).await;
+    assert!(early.is_err(), "the fifth is read beside four: {early:?}");
+    let mut first = reading.remove(0);
+    first.send(&body).await.unwrap();
+    assert!(Decision::of(&first.answer().await.unwrap()).allowed);
+    // The client gave up on one answer, not on the connection.
+    assert_eq!(fifth.answer().await.unwrap().status, 100);
+    fifth.send(&body).await.unwrap();
+    assert!(Decision::of(&fifth.answer().await.unwrap()).allowed);
+}
+
+#[tokio::test]
+async fn a_body_that_takes_longer_than_any_api_server_waits_is_given_up() {
+    let webhook = Webhook::start(&[]).await;
+    let mut slow = webhook.connect().await.unwrap();
+    let head = "POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n";
+    slow.send(head.as_bytes()).await.unwrap();
+    assert_eq!(slow.answer().await.unwrap().status, 100); // from now on it is waited for
+    slow.send(b"{").await.unwrap();
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(29)).await;
+    tokio::time::resume();
+    let early = tokio::time::timeout(Duration::from_millis(200), slow.answer()).await;
+    assert!(early.is_err(), "it is given up too early: {early:?}");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    tokio::time::resume();
+    assert_eq!(slow.answer().await.unwrap().status, 408);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_kept_for_longer_than_an_api_server_keeps_it() {
+    let webhook = Webhook::start(&[]).await;
+    let body = review(&pod("cart"));
+    let length = body.len().to_string();
+    let headers = [("Host", "webhook"), JSON, ("Content-Length", length.as_str())];
+    let mut used = webhook.connect().await.unwrap();
+    assert_eq!(used.ask("POST /mutate", &headers, &body).await.unwrap().status, 200);
+    // Go may open one more than it needs, and use it later.
+    let mut unused = webhook.connect().await.unwrap();
+    // Whoever is served now was accepted after those.
+    assert!(webhook.review("/mutate", &pod("cart")).await.allowed);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(95)).await;
+    tokio::time::resume();
+    for connection in [&mut used, &mut unused] {
+        assert_eq!(connection.ask("POST /mutate", &headers, &body).await.unwrap().status, 200);
+    }
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(121)).await;
+    tokio::time::resume();
+    assert!(used.closes().await && unused.closes().await);
+}
+
+#[tokio::test]
+async fn the_certificate_is_replaced_under_load_and_no_review_is_lost() {
+    let webhook = Webhook::start(&[]).await;
+    let webhook = std::sync::Arc::new(webhook);
+    let anew = |webhook: std::sync::Arc<Webhook>| async move {
+        loop {
+            assert!(webhook.review("/mutate", &pod("cart")).await.allowed);
+        }
+    };
+    let kept = |webhook: std::sync::Arc<Webhook>| async move {
+        let body = review(&pod("cart"));
+        let length = body.len().to_string();
+        let headers = [("Host", "webhook"), JSON, ("Content-Length", length.as_str())];
+        let mut connection = connect(webhook.address, &webhook.authority).await.unwrap();
+        loop {
+            let answer = connection.ask("POST /mutate", &headers, &body).await.unwrap();
+            assert!(Decision::of(&answer).allowed);
+        }
+    };
+    let loads: Vec<_> = (0..2)
+        .flat_map(|_| [tokio::spawn(anew(webhook.clone())), tokio::spawn(kept(webhook.clone()))])
+        .collect();
+    for _ in 0..2 {
+        let before = webhook.certificate().await;
+        webhook.authority.write_pair();
+        eventually("the new certificate is shown", || async {
+            (webhook.certificate().await != before).then_some(())
+        })
+        .await;
+    }
+    for load in loads {
+        assert!(!load.is_finished(), "{:?}", load.await);
+        load.abort();
+    }
+}
