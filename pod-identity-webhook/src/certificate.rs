@@ -2,7 +2,7 @@
 //!
 //! With `--in-cluster` the replicas keep it themselves. A Secret holds the last generations, each an authority
 //! with its one certificate; the `caBundle`s of the webhook configuration hold their authorities; a Lease says
-//! which replica rotates. [`rotation`] says what is to be done next, and why no API server ever meets a
+//! which replica rotates. `rotation.rs` says what is to be done next, and why no API server ever meets a
 //! certificate that it cannot verify.
 //!
 //! The certificate names `<service>.<namespace>.svc` and nothing else: API servers ask a Service by that name
@@ -22,10 +22,9 @@ use pod_identity_runtime::clock::Clock;
 use pod_identity_runtime::shutdown::Shutdown;
 use pod_identity_runtime::tls::{ServerTls, TlsError};
 use prometheus_client::registry::Registry;
-use uuid::Uuid;
 
 use crate::config::{Certificate, Config, ConfigError};
-use crate::lease::Election;
+use crate::lease::{self, Election};
 use keeper::Keeper;
 use metrics::Metrics;
 use store::Store;
@@ -89,8 +88,7 @@ impl TlsCertificate {
         };
         readiness.pending(CONDITION, "the API server was not asked yet");
         let (tls, clock) = (ServerTls::in_memory(config.tls), Clock::default());
-        // Another one after each start, so that nobody holds what a dead process of the same pod held.
-        let identity = format!("{}_{}", config.pod.as_deref().unwrap_or_default(), Uuid::new_v4());
+        let identity = lease::identity(config.pod.as_deref());
         let election = Election::new(client.clone(), &config.namespace, &own.secret, identity, clock.clone());
         let keeper = Keeper {
             store: Store::new(client.clone(), config.namespace.clone(), own.clone()),

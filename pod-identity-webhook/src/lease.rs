@@ -19,6 +19,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use pod_identity_core::now::Now;
+use uuid::Uuid;
 
 pub use elect::{Election, Leadership};
 
@@ -35,6 +36,12 @@ pub const PERIOD: Duration = Duration::from_secs(5);
 /// The longest duration of somebody else's that is waited for. A Lease is written by who may write it, and one
 /// of years would end every election.
 const LONGEST: Duration = Duration::from_secs(120);
+
+/// An identity for an election: the pod's name, for people, and chance. So each start of a process has another
+/// one, and nobody holds what a dead process of the same pod has held.
+pub fn identity(pod: Option<&str>) -> String {
+    format!("{}_{}", pod.unwrap_or_default(), Uuid::new_v4())
+}
 
 /// One who wants to lead, and what it knows of the Lease.
 #[derive(Debug)]

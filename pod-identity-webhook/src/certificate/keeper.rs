@@ -19,7 +19,7 @@ use crate::lease::Leadership;
 const TICK: Duration = Duration::from_secs(5);
 
 /// How long it rests after each look, so that a fight with another program over a `caBundle` stays slow.
-const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Keeps the certificate of one replica.
 #[derive(Debug)]

@@ -51,8 +51,7 @@ impl Leadership {
 }
 
 impl Election {
-    /// Stands for the Lease of that name. The identity must be another one for each candidate, and for each
-    /// start of a process.
+    /// Stands for the Lease of that name, as the one of that [`identity`](super::identity).
     pub fn new(client: kube::Client, namespace: &str, name: &str, identity: String, clock: Clock) -> Self {
         Self {
             leases: Api::namespaced(client, namespace),

@@ -139,6 +139,15 @@ fn configuration(name: &str, namespace: &str, service: &str) -> Value {
     })
 }
 
+/// A line of the key that a Secret holds.
+fn key_of(secret: &Secret) -> String {
+    let entry = &secret.data.as_ref().unwrap()["generations.json"].0;
+    let generations: Value = serde_json::from_slice(entry).unwrap();
+    let key = generations[0]["key"].as_str().unwrap().lines().nth(1).unwrap().to_owned();
+    assert_eq!(key.len(), 64);
+    key
+}
+
 async fn bundles(configurations: &Api<MutatingWebhookConfiguration>, name: &str) -> Vec<Option<Vec<u8>>> {
     let found = configurations.get(name).await.unwrap().webhooks.unwrap();
     found.into_iter().map(|webhook| webhook.client_config.ca_bundle.map(|bundle| bundle.0)).collect()
@@ -147,6 +156,7 @@ async fn bundles(configurations: &Api<MutatingWebhookConfiguration>, name: &str)
 #[test]
 fn two_replicas_make_one_certificate_with_the_rights_of_the_manifests_and_mend_what_others_overwrite() {
     let Some(cluster) = Cluster::shared() else { return };
+    testing::logs::remember();
     cluster.run(async || {
         let admin = cluster.client().await;
         namespace(&admin, "rights", &[]).await;
@@ -206,16 +216,26 @@ fn two_replicas_make_one_certificate_with_the_rights_of_the_manifests_and_mend_w
         })
         .await;
 
-        // The Secret is lost: what is served stays until API servers know the new one.
+        // What the Secret holds is spoilt, then the Secret is lost: what is served stays until API servers know
+        // the new one.
         let secrets: Api<Secret> = Api::namespaced(admin.clone(), "rights");
-        secrets.delete("webhook-of-rights", &DeleteParams::default()).await.unwrap();
-        let both = eventually("the authority of a new one is there", async || {
-            let found = bundles(&configurations, "rights").await.remove(0)?;
-            (CertificateDer::pem_slice_iter(&found).count() == 2).then_some(found)
-        })
-        .await;
+        let secret = "webhook-of-rights";
+        let key = key_of(&secrets.get(secret).await.unwrap());
+        let junk =
+            Patch::Merge(json!({"stringData": {"generations.json": format!("[{{\"key\": \"{key}\"")}}));
+        let authorities = async |count| {
+            eventually(&format!("{count} authorities are there"), async || {
+                let found = bundles(&configurations, "rights").await.remove(0)?;
+                (CertificateDer::pem_slice_iter(&found).count() == count).then_some(found)
+            })
+            .await
+        };
+        secrets.patch(secret, &PatchParams::default(), &junk).await.unwrap();
+        authorities(2).await;
+        secrets.delete(secret, &DeleteParams::default()).await.unwrap();
+        let all = authorities(3).await;
         for replica in &replicas {
-            assert_eq!(replica.shows(&both, name).await.unwrap(), shown);
+            assert_eq!(replica.shows(&all, name).await.unwrap(), shown);
             replica.shutdown.end();
         }
         let leases: Api<Lease> = Api::namespaced(admin, "rights");
@@ -224,6 +244,12 @@ fn two_replicas_make_one_certificate_with_the_rights_of_the_manifests_and_mend_w
             (lease.spec.unwrap().holder_identity.as_deref() == Some("")).then_some(())
         })
         .await;
+
+        let told = testing::logs::lines_with(&["entry cannot be read", secret]);
+        assert!(!told.is_empty(), "that the Secret was spoilt is said");
+        for key in [key, key_of(&secrets.get(secret).await.unwrap())] {
+            assert_eq!(testing::logs::lines_with(&[&key]), [""; 0]);
+        }
     });
 }
 
