@@ -6,6 +6,7 @@
 //! for when the API server cannot be asked in time, and the answer says so.
 
 mod accounts; // service accounts: read, or as the watch has seen them
+mod complaints; // what is said of failures
 mod failure; // why something was not read
 mod file; // the files of accounts that have Pod Identity
 mod metrics; // what was read, and what was not

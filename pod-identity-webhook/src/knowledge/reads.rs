@@ -12,10 +12,12 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use pod_identity_runtime::clock;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::DEADLINE;
+use super::complaints::Complaints;
 use super::failure::ReadFailure;
 use super::metrics::ReadMetrics;
 
@@ -39,6 +41,7 @@ type Outcome<F> = Result<F, ReadFailure>;
 pub(super) struct SharedReads<S: Source> {
     source: S,
     metrics: ReadMetrics,
+    complaints: Complaints,
     flights: Mutex<HashMap<S::Key, Flights<S::Found>>>,
 }
 
@@ -57,7 +60,7 @@ struct Waiting<F> {
 
 impl<S: Source> SharedReads<S> {
     pub(super) fn new(source: S, metrics: ReadMetrics) -> Arc<Self> {
-        Arc::new(Self { source, metrics, flights: Mutex::default() })
+        Arc::new(Self { source, metrics, complaints: Complaints::default(), flights: Mutex::default() })
     }
 
     /// What a read finds that begins after this call, if it is there by the deadline.
@@ -113,7 +116,11 @@ impl<S: Source> SharedReads<S> {
             Ok(outcome) => outcome,
             Err(_) => Err(ReadFailure::Deadline),
         };
-        self.metrics.read(outcome.as_ref().err(), began.elapsed());
+        let failure = outcome.as_ref().err();
+        self.metrics.read(failure, began.elapsed());
+        if let Some(failure) = failure.filter(|failure| self.complaints.is_due(failure, clock::monotonic())) {
+            tracing::warn!(reason = failure.as_str(), "what was known before is the answer: {failure}");
+        }
         drop(under_way); // before anybody who is answered comes with the next review
         sender.send_replace(Some(outcome));
     }

@@ -34,6 +34,9 @@ const PAGE: u32 = 500;
 /// goes on where the last one ended.
 const REQUEST: Duration = Duration::from_secs(60);
 
+/// The status of a watch that asks for what is not kept any more (Kubernetes, *API concepts*, 410 Gone).
+const GONE: u16 = 410;
+
 /// What this project's own annotations begin with, before the `/`.
 const OUR_PREFIX: &str = "podidentity.dev";
 
@@ -103,10 +106,13 @@ impl Watch {
                     self.metrics.heard();
                     self.apply(event, &mut listed, &readiness);
                 }
+                // The API server forgets old versions by and by: that is no fault, and all is listed anew.
+                Err(watcher::Error::WatchError(status)) if status.code == GONE => {
+                    tracing::info!("the service accounts are listed anew: {}", status.message);
+                }
                 Err(error) => {
                     let failure = failure(&error);
                     self.metrics.failed(&failure);
-                    // The API server forgets old versions by and by; to list anew is the answer, and no fault.
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!("the watch of service accounts was interrupted: {failure}");
                     }
