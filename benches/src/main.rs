@@ -3,6 +3,7 @@
 //! Machines are noisy and unlike, so no figure stands alone: what is measured and what it is compared
 //! with take turns in one process, and what counts is the median of their ratios.
 
+mod accounts;
 mod cache;
 mod exchange;
 mod get;
@@ -24,7 +25,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 type Bench = fn() -> Outcome;
 
 /// The measurements: a name, what it compares, and the function.
-const BENCHES: [(&str, &str, Bench); 7] = [
+const BENCHES: [(&str, &str, Bench); 8] = [
     ("get", "a cached GET at the agent against a bare hyper server with the same answer", get::run),
     ("cache", "a hit in the cache, alone and beside a writer, against a map behind a mutex", cache::run),
     (
@@ -35,6 +36,11 @@ const BENCHES: [(&str, &str, Bench); 7] = [
     ("verify", "a token verified against the same signature verified by the bare library", verify::run),
     ("lookup", "an association looked up among 10 … 100,000", lookup::run),
     ("exchange", "an exchange at the auth service without STS against one verified signature", exchange::run),
+    (
+        "accounts",
+        "the webhook with 1,000 to 100,000 service accounts, and what reading one for each pod adds",
+        accounts::run,
+    ),
     ("herd", "64 first requests: how long after the one upstream answer all have theirs", herd::run),
 ];
 
