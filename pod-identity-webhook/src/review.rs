@@ -71,20 +71,21 @@ pub enum Subject<'a> {
     Other,
 }
 
+/// A review whose object is read as an `O`.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Envelope<'a> {
+#[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
+struct Envelope<'a, O> {
     #[serde(borrow, default)]
     api_version: Cow<'a, str>,
     #[serde(borrow, default)]
     kind: Cow<'a, str>,
     #[serde(borrow)]
-    request: Option<Object<Request<'a>>>,
+    request: Option<Object<Request<'a, O>>>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Request<'a> {
+#[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
+struct Request<'a, O> {
     #[serde(borrow, default)]
     uid: Cow<'a, str>,
     #[serde(borrow, default)]
@@ -95,8 +96,7 @@ struct Request<'a> {
     operation: Cow<'a, str>,
     #[serde(borrow, default)]
     namespace: Cow<'a, str>,
-    #[serde(borrow)]
-    object: Option<&'a RawValue>,
+    object: Option<O>,
     dry_run: Option<bool>,
 }
 
@@ -108,7 +108,23 @@ struct Resource<'a> {
     resource: Cow<'a, str>,
 }
 
-impl Request<'_> {
+impl<'a, O> Envelope<'a, O> {
+    /// What is asked, and in which version of a review.
+    fn open(self) -> Result<(Cow<'a, str>, Request<'a, O>), ReviewError> {
+        let known = matches!(&*self.api_version, "admission.k8s.io/v1" | "admission.k8s.io/v1beta1");
+        if !known || self.kind != "AdmissionReview" {
+            return Err(ReviewError::Kind {
+                api_version: self.api_version.into_owned(),
+                kind: self.kind.into_owned(),
+            });
+        }
+        let Object(request) =
+            self.request.filter(|request| !request.uid.is_empty()).ok_or(ReviewError::NoRequest)?;
+        Ok((self.api_version, request))
+    }
+}
+
+impl<O> Request<'_, O> {
     fn is_pod_creation(&self) -> bool {
         let whole = self.sub_resource.is_none_or(|name| matches!(name.get(), "\"\"" | "null"));
         self.resource.group.is_empty()
@@ -128,17 +144,23 @@ impl<'a> Review<'a> {
         if body.len() > MAX_BYTES {
             return Err(ReviewError::TooLarge);
         }
-        let Object(envelope): Object<Envelope<'a>> =
+        Self::of_pod(body).map_or_else(|| Self::of_anything(body), Ok)
+    }
+
+    /// A review of a pod that can be read, as nearly all are: its JSON is gone through once.
+    fn of_pod(body: &'a [u8]) -> Option<Self> {
+        let Object(envelope): Object<Envelope<'a, Object<Pod<'a>>>> = serde_json::from_slice(body).ok()?;
+        let (api_version, mut request) = envelope.open().ok()?;
+        let Object(pod) = request.object.take()?;
+        request.is_pod_creation().then(|| Self::new(api_version, request, Subject::Pod(Box::new(pod))))
+    }
+
+    /// Any review: the object is first kept as it is, since what it is, and whether it can be read, must not
+    /// keep the rest from being read.
+    fn of_anything(body: &'a [u8]) -> Result<Self, ReviewError> {
+        let Object(envelope): Object<Envelope<'a, &'a RawValue>> =
             serde_json::from_slice(body).map_err(|error| ReviewError::Json(error.to_string()))?;
-        let known = matches!(&*envelope.api_version, "admission.k8s.io/v1" | "admission.k8s.io/v1beta1");
-        if !known || envelope.kind != "AdmissionReview" {
-            return Err(ReviewError::Kind {
-                api_version: envelope.api_version.into_owned(),
-                kind: envelope.kind.into_owned(),
-            });
-        }
-        let Object(request) =
-            envelope.request.filter(|request| !request.uid.is_empty()).ok_or(ReviewError::NoRequest)?;
+        let (api_version, request) = envelope.open()?;
         let subject = if request.is_pod_creation() {
             let object = request.object.map_or("null", RawValue::get);
             match Pod::parse(object) {
@@ -148,13 +170,17 @@ impl<'a> Review<'a> {
         } else {
             Subject::Other
         };
-        Ok(Self {
-            api_version: envelope.api_version,
+        Ok(Self::new(api_version, request, subject))
+    }
+
+    fn new<O>(api_version: Cow<'a, str>, request: Request<'a, O>, subject: Subject<'a>) -> Self {
+        Self {
+            api_version,
             uid: request.uid,
             namespace: request.namespace,
             dry_run: request.dry_run.unwrap_or_default(),
             subject,
-        })
+        }
     }
 
     /// A number that differs from review to review: the API server makes each one's uid by chance. It serves to
@@ -237,4 +263,40 @@ struct Status<'a> {
     code: u16,
     reason: &'static str,
     message: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_that_can_be_read_is_the_same_read_either_way_and_all_else_is_left_to_the_second() {
+        let body = |object: &str, operation: &str| {
+            format!(
+                r#"{{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {{"uid": "1",
+                    "new": [[{{}}]], "operation": "{operation}", "namespace": "shop", "dryRun": true,
+                    "resource": {{"resource": "pods"}}, "object": {object}}}}}"#
+            )
+        };
+        for pod in [
+            r#"{"metadata": {}, "spec": {"containers": []}}"#,
+            r#"{"new": 1e999, "metadata": {"name": "\u0061", "labels": {"a": "\n"}, "ownerReferences": [{}]},
+                "spec": {"containers": [{"name": "app", "env": [{"name": "A", "value": "\""}], "new": null}]}}"#,
+        ] {
+            let body = body(pod, "CREATE");
+            let (once, twice) =
+                (Review::of_pod(body.as_bytes()).unwrap(), Review::of_anything(body.as_bytes()));
+            assert_eq!(format!("{once:?}"), format!("{:?}", twice.unwrap()));
+        }
+        for (pod, operation) in [
+            (r#"{"metadata": {}, "spec": {"containers": []}}"#, "UPDATE"),
+            (r#"{"metadata": {}, "spec": {}}"#, "CREATE"),
+            ("null", "CREATE"),
+            ("[]", "CREATE"),
+        ] {
+            let body = body(pod, operation);
+            assert!(Review::of_pod(body.as_bytes()).is_none(), "{pod}");
+            assert!(Review::of_anything(body.as_bytes()).is_ok(), "{pod}");
+        }
+    }
 }
