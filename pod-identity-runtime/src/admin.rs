@@ -1,6 +1,7 @@
 //! `/healthz`, `/readyz` and `/metrics`, on a listener of their own.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -59,12 +60,36 @@ impl Readiness {
 pub struct Admin {
     readiness: Readiness,
     registry: Registry,
+    pages: Vec<Page>,
+}
+
+/// A page of one program's own.
+struct Page {
+    path: &'static str,
+    answer: Box<dyn Fn() -> Response<Full<Bytes>> + Send + Sync>,
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.path)
+    }
 }
 
 impl Admin {
     /// Serves this readiness and these metrics.
     pub fn new(readiness: Readiness, registry: Registry) -> Self {
-        Self { readiness, registry }
+        Self { readiness, registry, pages: Vec::new() }
+    }
+
+    /// The same, with a page of the program's own.
+    #[must_use]
+    pub fn with_page(
+        mut self,
+        path: &'static str,
+        answer: impl Fn() -> Response<Full<Bytes>> + Send + Sync + 'static,
+    ) -> Self {
+        self.pages.push(Page { path, answer: Box::new(answer) });
+        self
     }
 
     fn ready(&self) -> Response<Full<Bytes>> {
@@ -98,7 +123,10 @@ impl Handler for Admin {
             "/healthz" => plain(StatusCode::OK, "ok\n"),
             "/readyz" => self.ready(),
             "/metrics" => self.metrics(),
-            _ => plain(StatusCode::NOT_FOUND, "here are /healthz, /readyz and /metrics\n"),
+            path => match self.pages.iter().find(|page| page.path == path) {
+                Some(page) => (page.answer)(),
+                None => plain(StatusCode::NOT_FOUND, "here are /healthz, /readyz and /metrics\n"),
+            },
         }
     }
 }

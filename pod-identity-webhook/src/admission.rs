@@ -1,22 +1,21 @@
 //! One review, end to end: read, decided, answered, counted, and said where somebody has to know.
 
 mod metrics; // what became of reviews
-pub mod missed; // whom to tell of pods that go without
 mod require; // who is kept out rather than let in without
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use prometheus_client::registry::Registry;
-use tokio::sync::mpsc;
 
 use self::metrics::ReviewMetrics;
-use self::missed::Missed;
 use self::require::{Cause, Requirement};
 use crate::account::{Known, NamespaceSettings};
 use crate::knowledge::{Answer, Freshness, Knowledge};
 use crate::mutate::{Mutation, Outcome, mutate, mutate_without_account};
 use crate::pod::Pod;
+use crate::reports::{Events, Said};
 use crate::review::{Review, ReviewError, Subject};
 use crate::settings::Settings;
 
@@ -26,19 +25,18 @@ pub struct Admission {
     knowledge: Knowledge,
     settings: Settings,
     metrics: ReviewMetrics,
-    missed: Option<mpsc::Sender<Missed>>,
+    events: Option<Events>,
 }
 
 impl Admission {
-    /// Decides by what is known, and says to `missed` which pods were let in without what they should have.
-    /// Nobody waits for whoever listens there: where that is too slow, some are not said, and counted.
+    /// Decides by what is known, and says in `events` which pods were let in without what they should have.
     pub fn new(
         knowledge: Knowledge,
         settings: Settings,
-        missed: Option<mpsc::Sender<Missed>>,
+        events: Option<Events>,
         registry: &mut Registry,
     ) -> Self {
-        Self { knowledge, settings, metrics: ReviewMetrics::register(registry), missed }
+        Self { knowledge, settings, metrics: ReviewMetrics::register(registry), events }
     }
 
     /// The answer to a review that arrived at `arrived`, of a pod in a namespace that says this.
@@ -151,22 +149,25 @@ impl Admission {
             dry_run = review.dry_run,
             "let in without credentials that it should have: {text}"
         );
-        self.tell(review, || Missed {
-            namespace: review.namespace.clone().into_owned(),
-            pod: pod.name().to_owned(),
-            service_account: pod.service_account().to_owned(),
-            owner: pod.owner(),
-            reasons,
-            text,
-        });
+        self.tell(review, pod, &text);
     }
 
-    /// Tells whoever listens. A pod that is not stored is nobody's trouble.
-    fn tell(&self, review: &Review<'_>, missed: impl FnOnce() -> Missed) {
-        let Some(listener) = self.missed.as_ref().filter(|_| !review.dry_run) else { return };
-        if listener.try_send(missed()).is_err() {
-            self.metrics.not_told();
-        }
+    /// Says it to who looks at the pod's owner: the pod itself is not there yet, and may never be. One that is
+    /// not stored is nobody's trouble, and of one without an owner the warning tells who creates it.
+    fn tell(&self, review: &Review<'_>, pod: &Pod<'_>, text: &str) {
+        let Some(events) = self.events.as_ref().filter(|_| !review.dry_run) else { return };
+        let Some(owner) = pod.owner() else { return };
+        let regarding = ObjectReference {
+            api_version: Some(owner.api_version),
+            kind: Some(owner.kind),
+            name: Some(owner.name),
+            namespace: Some(review.namespace.clone().into_owned()),
+            uid: Some(owner.uid),
+            ..ObjectReference::default()
+        };
+        let (name, account) = (pod.name(), pod.service_account());
+        let note = format!("pod {name} of the service account {account} goes without credentials: {text}");
+        events.say(Said { regarding, reason: "PodIdentityMissed", note });
     }
 
     /// A pod that cannot be read is let in, unless it must be injected.

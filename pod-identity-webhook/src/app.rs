@@ -17,6 +17,7 @@ use crate::certificate::TlsCertificate;
 use crate::client::{self, ClientError};
 use crate::config::{Config, ConfigError};
 use crate::knowledge::{FileError, Knowledge};
+use crate::reports::Reports;
 use crate::server::Server;
 
 /// The connections to the webhook.
@@ -42,6 +43,7 @@ pub struct App {
     certificate: TlsCertificate,
     server: Arc<Server>,
     knowledge: Knowledge,
+    reports: Reports,
     readiness: Readiness,
     /// Tells the server that the end is near.
     leave: Ender,
@@ -83,13 +85,25 @@ impl App {
         let client = client::client(&config.api_server).await?;
         let knowledge = Knowledge::open(&config, Some(&client), &readiness, &mut registry)?;
         let certificate = TlsCertificate::open(&config, &client, &readiness, &mut registry)?;
-        let admission = Admission::new(knowledge.clone(), config.settings, None, &mut registry);
+        let reports = Reports::new(&config, &client, &knowledge, &mut registry);
+        let admission = Admission::new(knowledge.clone(), config.settings, reports.events(), &mut registry);
         let (leave, leaving) = Shutdown::manual();
         let server = Arc::new(Server::new(admission, leaving, &mut registry));
         let listener = bind(config.port).await?.with_tls(certificate.tls()).with_limits(CONNECTIONS);
-        let admin = (bind(config.metrics_port).await?, Arc::new(Admin::new(readiness.clone(), registry)));
+        let admin = reports.with_page(Admin::new(readiness.clone(), registry));
+        let admin = (bind(config.metrics_port).await?, Arc::new(admin));
         let shutdown_delay = config.shutdown_delay;
-        Ok(Self { listener, admin, certificate, server, knowledge, readiness, leave, shutdown_delay })
+        Ok(Self {
+            listener,
+            admin,
+            certificate,
+            server,
+            knowledge,
+            reports,
+            readiness,
+            leave,
+            shutdown_delay,
+        })
     }
 
     /// The address of `/mutate`.
@@ -118,6 +132,7 @@ impl App {
         let (answered, last) = Shutdown::manual();
         keeping.spawn(self.knowledge.follow(self.readiness.clone(), last.clone()));
         keeping.spawn(self.certificate.follow(shutdown.clone(), last));
+        keeping.spawn(self.reports.follow(shutdown.clone()));
         let (listener, admin) = self.admin;
         tasks.spawn(listener.serve(admin, Shutdown::never()));
         let (ender, end) = Shutdown::manual();
@@ -128,7 +143,7 @@ impl App {
             .await
             .is_err()
         {
-            tracing::warn!("the API server did not hear in time that this replica leads no more");
+            tracing::warn!("what was to be said to the API server at the end was not said in time");
         }
         tasks.shutdown().await;
         tracing::info!("stopped");

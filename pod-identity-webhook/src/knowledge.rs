@@ -6,6 +6,7 @@
 //! for when the API server cannot be asked in time, and the answer says so.
 
 mod accounts; // service accounts: read, or as the watch has seen them
+mod changes; // what changed, for who looks at pods that run
 mod complaints; // what is said of failures
 mod failure; // why something was not read
 mod file; // the files of accounts that have Pod Identity
@@ -23,9 +24,12 @@ use pod_identity_core::identity::{Namespace, ServiceAccount};
 use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::accounts::Accounts;
+pub use self::changes::Change;
+use self::changes::Changes;
 pub use self::failure::ReadFailure;
 pub use self::file::FileError;
 use self::file::{Form, IdentityFile};
@@ -47,6 +51,7 @@ pub struct Knowledge {
     files: Arc<[Arc<IdentityFile>]>,
     accounts: Option<Arc<Accounts>>,
     roles: Option<Arc<Roles>>,
+    changes: Changes,
 }
 
 /// What is known of an account.
@@ -96,12 +101,13 @@ impl Knowledge {
         readiness: &Readiness,
         registry: &mut Registry,
     ) -> Result<Self, FileError> {
-        let files = files(config, registry)?;
+        let changes = Changes::default();
+        let files = files(config, &changes, registry)?;
         let settings = Arc::new(config.settings.clone());
         let reads = ReadMetrics::register(registry);
         let accounts = client.filter(|_| config.account_read != AccountRead::Never).map(|client| {
             readiness.pending(ACCOUNTS_CONDITION, "the service accounts have not been listed yet");
-            Arc::new(Accounts::new(client, config.account_read, &settings, &reads, registry))
+            Arc::new(Accounts::new(client, config.account_read, &settings, &changes, &reads, registry))
         });
         let roles = client.filter(|_| config.watch_config_map);
         let roles = roles.map(|client| Arc::new(Roles::new(client, &config.namespace, &settings, &reads)));
@@ -116,7 +122,7 @@ impl Knowledge {
             associations = config.associations.is_some(),
             "where it is known from who has a role; associations of EKS are not known here"
         );
-        Ok(Self { files, accounts, roles })
+        Ok(Self { files, accounts, roles, changes })
     }
 
     /// What is known of an account, for a review that arrived at `arrived`. It is there [`DEADLINE`] after
@@ -178,6 +184,19 @@ impl Knowledge {
         (associated, freshness)
     }
 
+    /// Whether anything that is known at this moment, without asking, may give the account a role.
+    pub fn may_have_role(&self, namespace: &Namespace, account: &ServiceAccount) -> bool {
+        let in_file = || self.files.iter().any(|file| file.known().contains(namespace, account));
+        let seen =
+            || self.accounts.as_ref().is_some_and(|accounts| accounts.may_have_role(namespace, account));
+        self.roles.is_some() || in_file() || seen()
+    }
+
+    /// What changes from now on, for one who listens.
+    pub fn changes(&self) -> mpsc::Receiver<Change> {
+        self.changes.listen()
+    }
+
     /// Keeps it current between reviews, until the shutdown.
     pub async fn follow(self, readiness: Readiness, shutdown: Shutdown) {
         let mut following: JoinSet<()> =
@@ -189,13 +208,19 @@ impl Knowledge {
     }
 }
 
-fn files(config: &Config, registry: &mut Registry) -> Result<Arc<[Arc<IdentityFile>]>, FileError> {
+fn files(
+    config: &Config,
+    changes: &Changes,
+    registry: &mut Registry,
+) -> Result<Arc<[Arc<IdentityFile>]>, FileError> {
     let metrics = FileMetrics::register(registry);
     let identities = config.identities.clone().map(|path| (path, Form::Identities));
     let associations = config.associations.clone();
     let associations = associations.map(|source| (source.file, Form::Associations(source.cluster)));
     let files = identities.into_iter().chain(associations);
-    files.map(|(path, form)| IdentityFile::open(path, form, metrics.clone()).map(Arc::new)).collect()
+    files
+        .map(|(path, form)| IdentityFile::open(path, form, metrics.clone(), changes.clone()).map(Arc::new))
+        .collect()
 }
 
 #[cfg(test)]

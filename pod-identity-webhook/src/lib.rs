@@ -43,6 +43,7 @@ pub mod knowledge; // all that is known of an account when a review asks
 pub mod mutate; // the patch, what was not done, and why
 pub mod certificate; // what API servers know this program by
 pub mod lease; // which replica acts where only one should
+pub mod reports; // who is told of pods that go without
 pub mod admission; // one review, end to end
 pub mod server; // the requests that bring them
 pub mod app; // the wiring

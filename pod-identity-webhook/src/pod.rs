@@ -18,6 +18,12 @@ use crate::object::Object;
 #[error("the pod cannot be read: {0}")]
 pub struct InvalidPod(String);
 
+impl From<serde_json::Error> for InvalidPod {
+    fn from(error: serde_json::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
 /// A pod that is about to be created.
 ///
 /// A member that is read and stands twice is an error: there would be no telling which of the two the API
@@ -162,7 +168,8 @@ impl<'a> Pod<'a> {
     /// # Errors
     /// [`InvalidPod`] where it is no pod, or a part that injection looks at is not of its type.
     pub fn parse(json: &'a str) -> Result<Self, InvalidPod> {
-        serde_json::from_str(json).map(|Object(pod)| pod).map_err(|error| InvalidPod(error.to_string()))
+        let Object(pod) = serde_json::from_str(json)?;
+        Ok(pod)
     }
 
     /// Its name, or what its name will begin with: the API server makes names after admission.

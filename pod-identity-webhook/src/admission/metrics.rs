@@ -40,7 +40,6 @@ pub(super) struct ReviewMetrics {
     reviews: Family<ByOutcome, Counter>,
     missed: Family<ByReason, Counter>,
     refused: Family<ByReason, Counter>,
-    not_told: Counter,
     /// AWS's webhook names these. They are gauges to the metrics library: what it calls a counter gets the end
     /// `_total`, and would have another name than there.
     pods: Family<ByMethod, Gauge>,
@@ -49,14 +48,13 @@ pub(super) struct ReviewMetrics {
 
 impl ReviewMetrics {
     /// Registers `pod_identity_webhook_reviews_total`, `pod_identity_webhook_missed_total`,
-    /// `pod_identity_webhook_refused_total`, `pod_identity_webhook_missed_not_told_total`, and AWS's
-    /// `pod_identity_webhook_pod_count` and `pod_identity_webhook_used`.
+    /// `pod_identity_webhook_refused_total`, and AWS's `pod_identity_webhook_pod_count` and
+    /// `pod_identity_webhook_used`.
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             reviews: Family::default(),
             missed: Family::default(),
             refused: Family::default(),
-            not_told: Counter::default(),
             pods: Family::default(),
             used: Gauge::default(),
         };
@@ -90,11 +88,6 @@ impl ReviewMetrics {
             metrics.refused.clone(),
         );
         registry.register(
-            "pod_identity_webhook_missed_not_told",
-            "Pods let in without, of which nobody could be told in time",
-            metrics.not_told.clone(),
-        );
-        registry.register(
             "pod_identity_webhook_pod_count",
             "Pods that were injected, by method",
             metrics.pods.clone(),
@@ -113,10 +106,6 @@ impl ReviewMetrics {
 
     pub(super) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&ByReason { reason }).inc();
-    }
-
-    pub(super) fn not_told(&self) {
-        self.not_told.inc();
     }
 
     pub(super) fn injected(&self, methods: &BTreeSet<Method>) {

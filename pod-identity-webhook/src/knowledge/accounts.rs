@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 use super::Freshness;
+use super::changes::Changes;
 use super::failure::ReadFailure;
 use super::metrics::{AnswerMetrics, ReadMetrics};
 use super::object::AccountObject;
@@ -37,6 +38,7 @@ impl Accounts {
         client: &Client,
         read: AccountRead,
         settings: &Arc<Settings>,
+        changes: &Changes,
         reads: &ReadMetrics,
         registry: &mut Registry,
     ) -> Self {
@@ -45,7 +47,7 @@ impl Accounts {
             AccountRead::Fresh => Some(SharedReads::new(source, reads.of("service_account"))),
             AccountRead::Cache | AccountRead::Never => None,
         };
-        let watch = Arc::new(Watch::new(client.clone(), settings.clone(), registry));
+        let watch = Arc::new(Watch::new(client.clone(), settings.clone(), changes.clone(), registry));
         Self { reads, watch, metrics: AnswerMetrics::register(registry) }
     }
 
@@ -77,6 +79,11 @@ impl Accounts {
                 (AccountSettings::default(), Freshness::Unknown(failure))
             }
         }
+    }
+
+    /// Whether the watch has seen a role of it, or does not know.
+    pub(super) fn may_have_role(&self, namespace: &Namespace, account: &ServiceAccount) -> bool {
+        self.watch.lookup(namespace, account).is_none_or(|seen| seen.role.is_some())
     }
 
     pub(super) async fn follow(&self, readiness: Readiness, shutdown: Shutdown) {

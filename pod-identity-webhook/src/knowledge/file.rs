@@ -14,6 +14,7 @@ use pod_identity_runtime::files::{Fingerprint, Watched};
 use pod_identity_runtime::shutdown::Shutdown;
 use tokio::time::Instant;
 
+use super::changes::{Change, Changes};
 use super::failure::ReadFailure;
 use super::metrics::FileMetrics;
 use crate::identities::Identities;
@@ -69,6 +70,7 @@ pub(super) struct IdentityFile {
     /// Held by the one reading that there is.
     turn: tokio::sync::Mutex<()>,
     metrics: FileMetrics,
+    changes: Changes,
 }
 
 /// How the last reading went.
@@ -81,7 +83,12 @@ struct Reading {
 
 impl IdentityFile {
     /// Reads a file for the first time.
-    pub(super) fn open(path: PathBuf, form: Form, metrics: FileMetrics) -> Result<Self, FileError> {
+    pub(super) fn open(
+        path: PathBuf,
+        form: Form,
+        metrics: FileMetrics,
+        changes: Changes,
+    ) -> Result<Self, FileError> {
         let (watched, seen) = (Watched::look(vec![path.clone()]), Fingerprint::of(&path));
         let identities = form.read(&path).map_err(|reason| FileError { path: path.clone(), reason })?;
         tracing::info!(file = %path.display(), accounts = identities.len(), "accounts with Pod Identity");
@@ -94,6 +101,7 @@ impl IdentityFile {
             reading: Mutex::new(Reading { seen, failure: None }),
             turn: tokio::sync::Mutex::new(()),
             metrics,
+            changes,
         })
     }
 
@@ -112,6 +120,11 @@ impl IdentityFile {
         }
         let failure = self.reading.lock().unwrap_or_else(PoisonError::into_inner).failure.clone();
         (self.current.load_full(), failure)
+    }
+
+    /// What it last said.
+    pub(super) fn known(&self) -> Arc<Identities> {
+        self.current.load_full()
     }
 
     fn has_changed(&self) -> bool {
@@ -143,6 +156,7 @@ impl IdentityFile {
                     "accounts with Pod Identity were read again"
                 );
                 self.current.store(Arc::new(identities));
+                self.changes.say(|| Change::Everything);
                 None
             }
             Err(reason) => {

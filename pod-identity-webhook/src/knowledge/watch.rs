@@ -21,6 +21,7 @@ use prometheus_client::registry::Registry;
 
 use super::ACCOUNTS_CONDITION;
 use super::accounts::RULE;
+use super::changes::{Change, Changes};
 use super::failure::ReadFailure;
 use super::metrics::WatchMetrics;
 use super::object::AccountObject;
@@ -50,11 +51,17 @@ pub(super) struct Watch {
     /// Empty until all accounts have been listed once.
     seen: Arc<OnceLock<RwLock<Seen>>>,
     metrics: WatchMetrics,
+    changes: Changes,
 }
 
 impl Watch {
     /// Registers the gauges `pod_identity_watch_accounts` and `pod_identity_watch_silent_seconds` too.
-    pub(super) fn new(client: Client, settings: Arc<Settings>, registry: &mut Registry) -> Self {
+    pub(super) fn new(
+        client: Client,
+        settings: Arc<Settings>,
+        changes: Changes,
+        registry: &mut Registry,
+    ) -> Self {
         let seen: Arc<OnceLock<RwLock<Seen>>> = Arc::default();
         let metrics = WatchMetrics::register(registry);
         let (of_gauge, last) = (seen.clone(), metrics.last_event());
@@ -74,7 +81,7 @@ impl Watch {
             "Seconds since the watch of service accounts last said something",
             move || Some((clock::monotonic() - last()).as_secs_f64()),
         );
-        Self { api: Api::all(client), settings, seen, metrics }
+        Self { api: Api::all(client), settings, seen, metrics, changes }
     }
 
     /// What the watch has seen of an account; `None` where it has not seen all accounts yet.
@@ -137,19 +144,26 @@ impl Watch {
                     None => drop(self.seen.set(RwLock::new(listed))),
                     Some(seen) => *seen.write().unwrap_or_else(PoisonError::into_inner) = listed,
                 }
+                self.changes.say(|| Change::Everything);
                 tracing::info!(accounts, "service accounts with annotations of ours were listed");
                 readiness.met(ACCOUNTS_CONDITION);
             }
-            Event::Apply(object) => {
-                if let Some(seen) = self.seen.get() {
-                    self.put(&mut seen.write().unwrap_or_else(PoisonError::into_inner), object);
+            Event::Apply(object) => self.change(object, Self::put),
+            Event::Delete(object) => self.change(object, |_, seen, object| {
+                if let Some((namespace, account)) = names(&object) {
+                    forget(seen, &namespace, &account);
                 }
-            }
-            Event::Delete(object) => {
-                if let (Some(seen), Some((namespace, account))) = (self.seen.get(), names(&object)) {
-                    forget(&mut seen.write().unwrap_or_else(PoisonError::into_inner), &namespace, &account);
-                }
-            }
+            }),
+        }
+    }
+
+    /// Changes what was seen of one account, and says so where that is something else than before.
+    fn change(&self, object: AccountObject, change: impl FnOnce(&Self, &mut Seen, AccountObject)) {
+        let (Some(seen), Some((namespace, account))) = (self.seen.get(), names(&object)) else { return };
+        let before = self.lookup(&namespace, &account);
+        change(self, &mut seen.write().unwrap_or_else(PoisonError::into_inner), object);
+        if self.lookup(&namespace, &account) != before {
+            self.changes.say(|| Change::Account(namespace, account));
         }
     }
 

@@ -1,15 +1,13 @@
 //! One review, without HTTP: whom nobody is asked about, and who is told of what is missed.
 
-use std::collections::BTreeSet;
-
 use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::clock;
 use pod_identity_webhook::account::NamespaceSettings;
 use pod_identity_webhook::admission::Admission;
-use pod_identity_webhook::admission::missed::Missed;
 use pod_identity_webhook::args::parse;
 use pod_identity_webhook::client;
 use pod_identity_webhook::knowledge::Knowledge;
+use pod_identity_webhook::reports::{Events, Said};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -19,7 +17,7 @@ use crate::webhook::{Webhook, pod, review};
 /// Decides by an API server that nobody can reach.
 struct Alone {
     admission: Admission,
-    told: mpsc::Receiver<Missed>,
+    told: mpsc::Receiver<Said>,
     registry: Registry,
 }
 
@@ -32,8 +30,8 @@ impl Alone {
         let mut registry = Registry::default();
         let knowledge =
             Knowledge::open(&config, Some(&client), &Readiness::default(), &mut registry).unwrap();
-        let (telling, told) = mpsc::channel(2);
-        let admission = Admission::new(knowledge, config.settings, Some(telling), &mut registry);
+        let (events, told) = Events::channel(&mut registry);
+        let admission = Admission::new(knowledge, config.settings, Some(events), &mut registry);
         Self { admission, told, registry }
     }
 
@@ -72,16 +70,14 @@ async fn a_pod_of_which_nobody_knows_anything_is_let_in_and_whoever_listens_is_t
     let response = alone.answer(&review(&owned(|_| {}))).await;
     assert_eq!((&response["allowed"], &response["patch"]), (&json!(true), &Value::Null));
     assert_eq!(alone.metric(UNKNOWN), Some(1.0));
-    let missed = alone.told.try_recv().unwrap();
-    assert_eq!((missed.namespace.as_str(), missed.pod.as_str()), ("shop", "stranger-"));
-    assert_eq!(missed.service_account, "stranger");
-    assert_eq!(missed.reasons, BTreeSet::from(["account_unknown"]));
-    assert!(missed.text.contains("API server"), "{}", missed.text);
-    let owner = missed.owner.unwrap();
-    assert_eq!(
-        (owner.kind.as_str(), owner.name.as_str(), owner.uid.as_str()),
-        ("ReplicaSet", "stranger-7d", "2")
-    );
+    let said = alone.told.try_recv().unwrap();
+    let of = &said.regarding;
+    let named =
+        [&of.api_version, &of.kind, &of.namespace, &of.name, &of.uid].map(|text| text.as_deref().unwrap());
+    assert_eq!(named, ["apps/v1", "ReplicaSet", "shop", "stranger-7d", "2"]);
+    for part in ["stranger-", "account stranger", "API server"] {
+        assert!(said.note.contains(part), "{:?} does not name {part}", said.note);
+    }
     let line = testing::logs::lines_with(&["WARN", "stranger-", "account_unknown", "let in without"]).pop();
     assert!(line.is_some());
 }
@@ -97,14 +93,14 @@ async fn a_dry_run_is_counted_and_nobody_is_told() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_who_is_told_and_what_is_not_told_is_counted() {
+async fn of_a_pod_without_an_owner_the_warning_alone_tells() {
     let mut alone = Alone::new().await;
-    let body = review(&owned(|pod| pod["metadata"]["ownerReferences"] = json!("nonsense")));
-    for _ in 0..5 {
+    for owners in [json!("nonsense"), json!([]), Value::Null] {
+        let body = review(&owned(|pod| pod["metadata"]["ownerReferences"] = owners));
         assert_eq!(alone.answer(&body).await["allowed"], true);
     }
-    assert_eq!(alone.metric("pod_identity_webhook_missed_not_told_total"), Some(3.0));
-    assert_eq!(alone.told.try_recv().unwrap().owner, None);
+    assert_eq!(alone.metric(UNKNOWN), Some(3.0));
+    assert!(alone.told.try_recv().is_err());
 }
 
 #[tokio::test]

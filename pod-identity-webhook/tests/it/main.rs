@@ -14,6 +14,8 @@ mod golden; // cases as files
 mod knowledge; // what is known of accounts, with a real API server
 mod limits; // sizes and times
 mod metrics; // what it says of itself
+#[cfg(target_os = "linux")]
+mod reports; // who is told of pods that go without
 mod require; // who is kept out
 mod review; // question and answer
 mod serving; // requests of all kinds

@@ -1,0 +1,193 @@
+//! What was found: a gauge, and a page for people and programs.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use pod_identity_core::identity::{Namespace, ServiceAccount};
+use pod_identity_runtime::clock;
+use pod_identity_runtime::http::json;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+
+use super::judgement::Finding;
+
+/// The pods that lack something, as of the last reading. Clones are the same list.
+#[derive(Debug, Clone)]
+pub(in crate::reports) struct Findings {
+    state: Arc<Mutex<State>>,
+    gauge: Family<Reason, Gauge>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// When all pods were last read; never by a replica that does not look.
+    read: Option<String>,
+    /// By the pods' UIDs.
+    pods: HashMap<String, Finding>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+/// The time, in RFC 3339.
+pub(super) fn time() -> String {
+    jiff::Timestamp::try_from(clock::now()).unwrap_or_default().strftime("%FT%TZ").to_string()
+}
+
+impl Findings {
+    /// The path of the page, on the port of the metrics.
+    pub(in crate::reports) const PATH: &str = "/uninjected-pods";
+
+    /// None yet. Registers `pod_identity_webhook_uninjected_pods`.
+    pub(in crate::reports) fn register(registry: &mut Registry) -> Self {
+        let gauge = Family::default();
+        registry.register(
+            "pod_identity_webhook_uninjected_pods",
+            "Running pods without what their service account has, by reason; of the replica that looks for them",
+            gauge.clone(),
+        );
+        Self { state: Arc::default(), gauge }
+    }
+
+    /// Puts what a reading of all pods has found in place of everything, and gives those that are new.
+    pub(super) fn replace_all(&self, found: Vec<Finding>) -> Vec<Finding> {
+        let mut state = self.lock();
+        state.read = Some(time());
+        self.put(&mut state, found, |_| true)
+    }
+
+    /// The same for the pods of one account.
+    pub(super) fn replace(
+        &self,
+        namespace: &Namespace,
+        account: &ServiceAccount,
+        found: Vec<Finding>,
+    ) -> Vec<Finding> {
+        let of = |finding: &Finding| {
+            finding.namespace == namespace.as_str() && finding.service_account == account.as_str()
+        };
+        self.put(&mut self.lock(), found, of)
+    }
+
+    /// Forgets all: another replica looks.
+    pub(super) fn clear(&self) {
+        *self.lock() = State::default();
+        self.gauge.clear();
+    }
+
+    fn put(&self, state: &mut State, found: Vec<Finding>, of: impl Fn(&Finding) -> bool) -> Vec<Finding> {
+        let told: HashSet<_> = state.pods.values().map(|old| (old.uid.clone(), old.reason)).collect();
+        let mut first_found: HashMap<_, _> = state
+            .pods
+            .extract_if(|_, old| of(old))
+            .map(|(uid, old)| ((uid, old.reason), old.found))
+            .collect();
+        let mut new = Vec::new();
+        for mut finding in found {
+            let key = (finding.uid.clone(), finding.reason);
+            if let Some(found) = first_found.remove(&key) {
+                finding.found = found;
+            }
+            if !told.contains(&key) {
+                new.push(finding.clone());
+            }
+            state.pods.insert(finding.uid.clone(), finding);
+        }
+        let mut count: BTreeMap<&'static str, i64> = BTreeMap::new();
+        for finding in state.pods.values() {
+            *count.entry(finding.reason).or_default() += 1;
+        }
+        self.gauge.clear();
+        for (reason, count) in count {
+            self.gauge.get_or_create(&Reason { reason }).set(count);
+        }
+        new
+    }
+
+    /// The page: what was found, by namespace and name. A replica that does not look says so with 503.
+    pub(in crate::reports) fn page(&self) -> Response<Full<Bytes>> {
+        #[derive(Serialize)]
+        struct Page<'a> {
+            read: &'a str,
+            pods: Vec<&'a Finding>,
+        }
+        #[derive(Serialize)]
+        struct Elsewhere {
+            code: &'static str,
+            message: &'static str,
+        }
+        let state = self.lock();
+        let Some(read) = &state.read else {
+            let message = "this replica has not read the pods: the one that does holds the Lease \
+                           pod-identity-webhook-reconciler";
+            return json(StatusCode::SERVICE_UNAVAILABLE, &Elsewhere { code: "not_read", message });
+        };
+        let mut pods: Vec<_> = state.pods.values().collect();
+        pods.sort_by(|one, other| (&one.namespace, &one.pod).cmp(&(&other.namespace, &other.pod)));
+        json(StatusCode::OK, &Page { read, pods })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(account: &str, uid: &str, reason: &'static str, found: &str) -> Finding {
+        Finding {
+            namespace: "shop".to_owned(),
+            pod: format!("{account}-{uid}"),
+            uid: uid.to_owned(),
+            service_account: account.to_owned(),
+            reason,
+            message: String::new(),
+            found: found.to_owned(),
+        }
+    }
+
+    fn uids(found: &[Finding]) -> Vec<&str> {
+        found.iter().map(|finding| &*finding.uid).collect()
+    }
+
+    #[test]
+    fn a_pod_is_told_of_once_for_each_reason_and_keeps_the_time_it_was_found() {
+        let findings = Findings::register(&mut Registry::default());
+        let first =
+            vec![finding("cart", "1", "not_injected", "t1"), finding("pay", "2", "not_injected", "t1")];
+        assert_eq!(uids(&findings.replace_all(first)), ["1", "2"]);
+        let (shop, cart) = ("shop".parse().unwrap(), "cart".parse().unwrap());
+        let again =
+            vec![finding("cart", "1", "not_injected", "t2"), finding("cart", "3", "not_injected", "t2")];
+        assert_eq!(uids(&findings.replace(&shop, &cart, again)), ["3"]);
+        assert_eq!(findings.lock().pods["1"].found, "t1");
+        assert_eq!(findings.lock().pods.len(), 3);
+        assert_eq!(findings.gauge.get_or_create(&Reason { reason: "not_injected" }).get(), 3);
+        let other_reason = vec![finding("cart", "1", "role_differs", "t3")];
+        assert_eq!(uids(&findings.replace(&shop, &cart, other_reason)), ["1"]);
+        assert_eq!(findings.lock().pods["1"].found, "t3");
+        assert_eq!(findings.gauge.get_or_create(&Reason { reason: "not_injected" }).get(), 1);
+        assert!(findings.replace_all(vec![]).is_empty());
+        assert!(findings.lock().pods.is_empty());
+    }
+
+    #[test]
+    fn a_replica_that_has_not_read_the_pods_does_not_say_that_all_is_well() {
+        let findings = Findings::register(&mut Registry::default());
+        assert_eq!(findings.page().status(), StatusCode::SERVICE_UNAVAILABLE);
+        findings.replace_all(vec![]);
+        assert_eq!(findings.page().status(), StatusCode::OK);
+        findings.clear();
+        assert_eq!(findings.page().status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+}
