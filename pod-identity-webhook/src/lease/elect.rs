@@ -72,12 +72,12 @@ impl Election {
         let mut reachable = true;
         loop {
             let round = tokio::time::timeout(LIMIT, self.round()).await;
-            let failure = match round {
-                Ok(Ok(())) => None,
-                // Somebody else was faster; the next look shows who.
-                Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => None,
-                Ok(Err(error)) => Some(ReadFailure::of(&error, RULE).to_string()),
-                Err(_) => Some(format!("no answer within {} s", LIMIT.as_secs())),
+            let (pause, failure) = match round {
+                Ok(Ok(())) => (PERIOD, None),
+                // Somebody has changed it meanwhile; the next look shows who and what.
+                Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => (RETRY, None),
+                Ok(Err(error)) => (RETRY, Some(ReadFailure::of(&error, RULE).to_string())),
+                Err(_) => (RETRY, Some(format!("no answer within {} s", LIMIT.as_secs()))),
             };
             if let Some(error) = failure.as_ref().filter(|_| reachable) {
                 tracing::warn!(lease = %self.name, %error, "the Lease cannot be kept");
@@ -86,7 +86,7 @@ impl Election {
             self.publish();
             tokio::select! {
                 () = shutdown.asked() => break,
-                () = self.clock.sleep(if reachable { PERIOD } else { RETRY }) => {}
+                () = self.clock.sleep(pause) => {}
             }
         }
         let released = tokio::time::timeout(LIMIT, self.release()).await;
@@ -119,7 +119,8 @@ impl Election {
     }
 
     fn publish(&self) {
-        let until = self.candidate.leads_until;
+        let now = self.clock.now().monotonic;
+        let until = self.candidate.leads_until.filter(|until| now < *until);
         self.leads_until.send_if_modified(|known| {
             if known.is_some() != until.is_some() {
                 let message = if until.is_some() { "leading" } else { "no longer leading" };

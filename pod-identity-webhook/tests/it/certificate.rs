@@ -159,19 +159,19 @@ fn two_replicas_make_one_certificate_with_the_rights_of_the_manifests_and_mend_w
     testing::logs::remember();
     cluster.run(async || {
         let admin = cluster.client().await;
-        namespace(&admin, "rights", &[]).await;
+        namespace(&admin, "authority", &[]).await;
         // The manifests as they are, under other names: other tests of this cluster may apply them too.
         let rights = include_str!("../../../deploy/webhook/rbac.yaml")
-            .replace("pod-identity-webhook", "webhook-of-rights")
-            .replace("namespace: pod-identity\n", "namespace: rights\n")
-            .replace("[podidentity.dev]", "[rights]");
+            .replace("pod-identity-webhook", "webhook-of-authority")
+            .replace("namespace: pod-identity\n", "namespace: authority\n")
+            .replace("[podidentity.dev]", "[authority]");
         apply(&admin, &rights).await;
-        apply_object(&admin, &configuration("rights", "rights", "webhook-of-rights")).await;
+        apply_object(&admin, &configuration("authority", "authority", "webhook-of-authority")).await;
 
-        let kubeconfig = cluster.kubeconfig_of("rights", "webhook-of-rights").await;
+        let kubeconfig = cluster.kubeconfig_of("authority", "webhook-of-authority").await;
         let client = testing::cluster::client(&kubeconfig).await;
-        let flags = "--namespace=rights --tls-secret=webhook-of-rights --service-name=webhook-of-rights \
-                     --webhook-configuration=rights";
+        let flags = "--namespace=authority --tls-secret=webhook-of-authority --service-name=webhook-of-authority \
+                     --webhook-configuration=authority";
         let replicas = [Replica::start(&client, flags, 1).await, Replica::start(&client, flags, 2).await];
         let started = tokio::time::Instant::now();
         for replica in &replicas {
@@ -179,7 +179,7 @@ fn two_replicas_make_one_certificate_with_the_rights_of_the_manifests_and_mend_w
         }
         eprintln!("both replicas were ready within {:?}", started.elapsed());
         let configurations: Api<MutatingWebhookConfiguration> = Api::all(admin.clone());
-        let found = bundles(&configurations, "rights").await;
+        let found = bundles(&configurations, "authority").await;
         let bundle = found[0].clone().unwrap();
         assert_eq!(
             found,
@@ -187,7 +187,7 @@ fn two_replicas_make_one_certificate_with_the_rights_of_the_manifests_and_mend_w
             "the second is somebody else's"
         );
         assert_eq!(CertificateDer::pem_slice_iter(&bundle).count(), 1, "of both replicas one has made it");
-        let name = "webhook-of-rights.rights.svc";
+        let name = "webhook-of-authority.authority.svc";
         let shown = replicas[0].shows(&bundle, name).await.unwrap();
         assert_eq!(replicas[1].shows(&bundle, name).await.unwrap(), shown);
         let leaders = || replicas.iter().map(|one| one.metric("pod_identity_webhook_certificate_leader"));
@@ -199,12 +199,12 @@ fn two_replicas_make_one_certificate_with_the_rights_of_the_manifests_and_mend_w
 
         // Somebody applies the manifest again.
         for overwrite in [json!(""), json!("aGFsbG8="), Value::Null] {
-            let entry = json!({"name": "one.rights.test", "clientConfig": {"caBundle": overwrite}});
+            let entry = json!({"name": "one.authority.test", "clientConfig": {"caBundle": overwrite}});
             let patch = Patch::Strategic(json!({"webhooks": [entry]}));
-            configurations.patch("rights", &PatchParams::default(), &patch).await.unwrap();
+            configurations.patch("authority", &PatchParams::default(), &patch).await.unwrap();
             let overwritten = tokio::time::Instant::now();
             eventually("the caBundle is mended", async || {
-                (bundles(&configurations, "rights").await == found).then_some(())
+                (bundles(&configurations, "authority").await == found).then_some(())
             })
             .await;
             eprintln!("the caBundle was mended within {:?}", overwritten.elapsed());
@@ -218,14 +218,14 @@ fn two_replicas_make_one_certificate_with_the_rights_of_the_manifests_and_mend_w
 
         // What the Secret holds is spoilt, then the Secret is lost: what is served stays until API servers know
         // the new one.
-        let secrets: Api<Secret> = Api::namespaced(admin.clone(), "rights");
-        let secret = "webhook-of-rights";
+        let secrets: Api<Secret> = Api::namespaced(admin.clone(), "authority");
+        let secret = "webhook-of-authority";
         let key = key_of(&secrets.get(secret).await.unwrap());
         let junk =
             Patch::Merge(json!({"stringData": {"generations.json": format!("[{{\"key\": \"{key}\"")}}));
         let authorities = async |count| {
             eventually(&format!("{count} authorities are there"), async || {
-                let found = bundles(&configurations, "rights").await.remove(0)?;
+                let found = bundles(&configurations, "authority").await.remove(0)?;
                 (CertificateDer::pem_slice_iter(&found).count() == count).then_some(found)
             })
             .await
@@ -238,9 +238,9 @@ fn two_replicas_make_one_certificate_with_the_rights_of_the_manifests_and_mend_w
             assert_eq!(replica.shows(&all, name).await.unwrap(), shown);
             replica.shutdown.end();
         }
-        let leases: Api<Lease> = Api::namespaced(admin, "rights");
+        let leases: Api<Lease> = Api::namespaced(admin, "authority");
         eventually("the Lease is given back", async || {
-            let lease = leases.get("webhook-of-rights").await.unwrap();
+            let lease = leases.get("webhook-of-authority").await.unwrap();
             (lease.spec.unwrap().holder_identity.as_deref() == Some("")).then_some(())
         })
         .await;
