@@ -1,5 +1,5 @@
 #!/bin/sh
-# control-plane.sh DIRECTORY API-ADDRESS SERVICE-ADDRESS
+# control-plane.sh DIRECTORY API-ADDRESS SERVICE-ADDRESS AGENT-ADDRESS
 #
 # etcd and kube-apiserver in a network namespace of their own (whoever starts this makes it, with `unshare --net`), until
 # standard input ends. Whoever started it holds the other end of that pipe: however they end, this ends the programs,
@@ -7,7 +7,7 @@
 #
 # DIRECTORY holds the certificates, keys and tokens, and gets the logs. The programs are found by PATH.
 set -eu
-directory=$1 api=$2 service=$3
+directory=$1 api=$2 service=$3 agent=$4
 cd "$directory"
 
 # A whole network on lo is this namespace's own: every address in it can be bound, as those of pods are. EndpointSlices
@@ -17,7 +17,7 @@ ip -batch - <<END
 link set lo up
 address add $api/16 dev lo
 address add $service/32 dev lo
-address add 169.254.170.23/32 dev lo
+address add $agent/32 dev lo
 END
 
 # Its life is one test: nothing is lost by not waiting for the disk.

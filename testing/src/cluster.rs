@@ -49,6 +49,9 @@ pub const API_ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
 /// Where it is found inside a cluster: the Service `kubernetes`, the first of the Services' addresses.
 pub const SERVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 
+/// Where EKS Pod Identity's agent is for pods.
+pub const AGENT_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 23);
+
 /// The issuer of service account tokens.
 pub const ISSUER: &str = "https://172.30.0.1";
 
@@ -94,7 +97,7 @@ impl Cluster {
             .args(["--net", "/bin/sh"])
             .arg(Path::new(SOURCES).join("control-plane.sh"))
             .arg(&directory)
-            .args([API_ADDRESS.to_string(), SERVICE_ADDRESS.to_string()])
+            .args([API_ADDRESS, SERVICE_ADDRESS, AGENT_ADDRESS].map(|address| address.to_string()))
             .env("PATH", path)
             .process_group(0) // Ctrl-C is for the tests; this has to outlive them
             .stdin(Stdio::piped())
@@ -134,6 +137,11 @@ impl Cluster {
     /// The certificate authority of the API server, as a file.
     pub fn ca_file(&self) -> PathBuf {
         self.directory.join(files::CA)
+    }
+
+    /// What the API server has logged: it says there which webhooks it could not call.
+    pub fn api_log(&self) -> String {
+        std::fs::read_to_string(self.directory.join(files::API_LOG)).unwrap_or_default()
     }
 
     /// A client with all rights. It belongs to the runtime that it is made on.

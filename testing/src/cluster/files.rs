@@ -15,6 +15,8 @@ use crate::authority::Authority;
 pub(super) const ADMIN: &str = "admin.kubeconfig";
 /// The authority that certified the API server.
 pub(super) const CA: &str = "ca.crt";
+/// What kube-apiserver logs.
+pub(super) const API_LOG: &str = "kube-apiserver.log";
 
 /// Writes what `control-plane.sh` wants into a directory, which that removes.
 pub(super) fn write() -> PathBuf {
@@ -58,5 +60,5 @@ pub(super) fn logs(directory: &Path) -> String {
         let lines: Vec<_> = log.lines().collect();
         format!("{name}:\n{}\n", lines[lines.len().saturating_sub(20)..].join("\n"))
     };
-    ["etcd.log", "kube-apiserver.log"].map(end).concat()
+    ["etcd.log", API_LOG].map(end).concat()
 }
