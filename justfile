@@ -7,18 +7,26 @@ _default:
 check:
     cargo check --workspace --all-targets --locked
 
-# Every test but the three that are long or measure; SDKs of other languages are installed below target/ on first use.
+# Every test but those that are long or measure; SDKs of other languages are installed below target/ on first use.
 test *args:
     cargo test --workspace --locked {{args}}
 
-# The three tests that are long or measure, one after the other (see CONTRIBUTING.md); as root.
-long: cross-pod
+# The tests that are long or measure, one after the other (see CONTRIBUTING.md); as root.
+long: cross-pod sequences
     cargo test --release --locked -p pod-identity-agent --test it -- --ignored --nocapture outage
     cargo test --release --locked -p pod-identity-agent --test it junk_delays -- --ignored --nocapture
 
 # 1,000,000 requests of many pods, forgers among them: minutes.
 cross-pod:
     cargo test --release --locked -p pod-identity-local --test cross_pod -- --ignored --nocapture
+
+# What is said of an account just before a pod is created counts, 300 times each; as root.
+sequences:
+    cargo test --locked -p pod-identity-webhook --test it -- --ignored --nocapture 300_times
+
+# A Kubernetes control plane for one command: `just control-plane kubectl get namespaces`; as root.
+control-plane *command:
+    cargo run --locked -p testing --features cluster --example control-plane -- {{command}}
 
 fmt:
     cargo fmt --all

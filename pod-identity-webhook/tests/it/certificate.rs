@@ -254,7 +254,7 @@ fn two_replicas_make_one_certificate_with_the_rights_of_the_manifests_and_mend_w
 }
 
 /// Makes the newest generation look as old as the hills: two thirds of its life are over.
-async fn age(secrets: &Api<Secret>, name: &str) {
+pub(crate) async fn age(secrets: &Api<Secret>, name: &str) {
     let mut secret = secrets.get(name).await.unwrap();
     let entry = &mut secret.data.as_mut().unwrap().get_mut("generations.json").unwrap().0;
     let mut generations: Value = serde_json::from_slice(entry).unwrap();

@@ -1,4 +1,5 @@
-//! One test binary: the rules of injection, from the API server's question to its answer, and the program itself.
+//! One test binary: the rules of injection, from the API server's question to its answer, and the program itself, by
+//! itself and on a real API server.
 #![allow(clippy::unwrap_used)]
 
 mod admission; // one review, without HTTP
@@ -6,6 +7,8 @@ mod apply; // a patch, applied by a library that is not ours
 mod binary; // what is shipped
 #[cfg(target_os = "linux")]
 mod certificate; // a certificate of its own, on a real API server
+#[cfg(target_os = "linux")]
+mod cluster; // the program as deploy/ has it, on a real API server
 mod fuzz; // any pod
 #[cfg(target_os = "linux")]
 mod gate; // a way to the API server that can be closed

@@ -1,0 +1,187 @@
+//! Who is injected, and who is kept out.
+
+use k8s_openapi::api::core::v1::{Pod, ProjectedVolumeSource, Volume};
+use kube::api::Api;
+use serde_json::json;
+use testing::cluster::{Cluster, account, apply_object};
+use testing::eventually::eventually;
+
+use super::installation::{Installation, Plan};
+use super::pods::{self, FULL_URI, ROLE_ARN, create, create_dry, is_injected, pod, variable};
+use super::sidecar;
+
+pub(crate) const ROLE: &str = "arn:aws:iam::111122223333:role/cart";
+pub(crate) const ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
+
+fn volume<'a>(pod: &'a Pod, name: &str) -> &'a Volume {
+    pod.spec.as_ref().unwrap().volumes.iter().flatten().find(|volume| volume.name == name).unwrap()
+}
+
+fn token(projected: &ProjectedVolumeSource) -> (Option<&str>, Option<i64>) {
+    let source = &projected.sources.as_ref().unwrap()[0];
+    let token = source.service_account_token.as_ref().unwrap();
+    (token.audience.as_deref(), token.expiration_seconds)
+}
+
+#[test]
+fn a_stored_pod_has_its_accounts_role() {
+    let Some(cluster) = Cluster::shared() else { return };
+    cluster.run(async || {
+        let installed = Installation::start(cluster, Plan::new("role")).await;
+        let namespace = installed.namespace("shop", &[]).await;
+        let annotations = [(ROLE_ANNOTATION, ROLE), ("eks.amazonaws.com/token-expiration", "4000")];
+        account(&installed.client, &namespace, "cart", &annotations).await;
+        let mut from_a_replica_set = pod("", "cart");
+        from_a_replica_set["metadata"] = json!({"generateName": "cart-5d8f-"});
+        for pod in [pod("cart", "cart"), from_a_replica_set] {
+            let pod = create(&installed.client, &namespace, pod).await.unwrap();
+            assert!(is_injected(&pod), "{pod:?}");
+            assert_eq!(variable(&pod, ROLE_ARN), Some(ROLE));
+            assert_eq!(variable(&pod, FULL_URI), None);
+            let projected = volume(&pod, "aws-iam-token").projected.as_ref().unwrap();
+            assert_eq!(token(projected), (Some("sts.amazonaws.com"), Some(4000)));
+        }
+        let without = create(&installed.client, &namespace, pod("other", "default")).await.unwrap();
+        assert!(!is_injected(&without), "{without:?}");
+    });
+}
+
+#[test]
+fn a_namespace_can_have_all_its_pods_injected() {
+    let Some(cluster) = Cluster::shared() else { return };
+    cluster.run(async || {
+        let installed = Installation::start(cluster, Plan::new("inject")).await;
+        let namespace = installed.namespace("shop", &[("podidentity.dev/inject", "enabled")]).await;
+        let pod = create(&installed.client, &namespace, pod("cart", "default")).await.unwrap();
+        assert!(is_injected(&pod), "{pod:?}");
+        assert_eq!(variable(&pod, FULL_URI), Some("http://169.254.170.23/v1/credentials"));
+        assert_eq!(pod.metadata.labels.unwrap()["eks.amazonaws.com/pod-identity"], "enabled");
+    });
+}
+
+#[test]
+fn pods_of_kube_system_are_injected() {
+    let Some(cluster) = Cluster::shared() else { return };
+    cluster.run(async || {
+        let installed = Installation::start(cluster, Plan::new("system")).await;
+        let label = installed.label();
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system", "labels": label},
+        });
+        apply_object(&installed.client, &namespace).await;
+        account(&installed.client, "kube-system", "ebs-csi-controller", &[(ROLE_ANNOTATION, ROLE)]).await;
+        // The API server sees labels of namespaces by watch.
+        eventually("kube-system has its label", async || {
+            let pod = create_dry(&installed.client, "kube-system", pod("csi", "ebs-csi-controller")).await;
+            is_injected(&pod.unwrap()).then_some(())
+        })
+        .await;
+        let pod = create(&installed.client, "kube-system", pod("csi", "ebs-csi-controller")).await.unwrap();
+        assert!(is_injected(&pod), "{pod:?}");
+    });
+}
+
+#[test]
+fn a_pod_that_skips_is_not_asked_about_unless_it_requires() {
+    let Some(cluster) = Cluster::shared() else { return };
+    cluster.run(async || {
+        let installed = Installation::start(cluster, Plan::new("skip")).await;
+        let namespace = installed.namespace("shop", &[]).await;
+        account(&installed.client, &namespace, "cart", &[(ROLE_ANNOTATION, ROLE)]).await;
+        let before = installed.reviews().await;
+        let mut skipping = pod("skipping", "cart");
+        skipping["metadata"]["labels"] = json!({"eks.amazonaws.com/skip-pod-identity-webhook": "true"});
+        let pod = create(&installed.client, &namespace, skipping.clone()).await.unwrap();
+        assert!(!is_injected(&pod), "{pod:?}");
+        assert_eq!(installed.reviews().await, before);
+
+        skipping["metadata"]["name"] = json!("requiring");
+        skipping["metadata"]["labels"]["podidentity.dev/require"] = json!("true");
+        let pod = create(&installed.client, &namespace, skipping).await.unwrap();
+        assert!(is_injected(&pod), "{pod:?}");
+        assert_eq!(installed.reviews().await, before + 1.0, "one review for a pod");
+    });
+}
+
+#[test]
+fn a_pod_that_requires_credentials_is_kept_out_where_it_would_have_none() {
+    let Some(cluster) = Cluster::shared() else { return };
+    cluster.run(async || {
+        let mut installed = Installation::start(cluster, Plan::new("require")).await;
+        let namespace = installed.namespace("shop", &[]).await;
+        let strict = installed.namespace("strict", &[("podidentity.dev/require", "true")]).await;
+        let client = installed.client.clone();
+        for namespace in [&namespace, &strict] {
+            account(&client, namespace, "cart", &[(ROLE_ANNOTATION, ROLE)]).await;
+        }
+        let requiring = |name: &str, account: &str| {
+            let mut pod = pod(name, account);
+            pod["metadata"]["labels"] = json!({"podidentity.dev/require": "true"});
+            pod
+        };
+        assert!(is_injected(&create(&client, &namespace, requiring("with", "cart")).await.unwrap()));
+        assert!(is_injected(&create(&client, &strict, pod("with", "cart")).await.unwrap()));
+        let refused = create(&client, &namespace, requiring("without", "default")).await.unwrap_err();
+        assert_eq!(code(&refused), 403, "{refused}");
+        assert!(refused.to_string().contains("podidentity.dev/require"), "{refused}");
+        // A namespace that requires has pods as well that need no role.
+        create(&client, &strict, pod("without", "default")).await.unwrap();
+
+        installed.replicas.clear();
+        for (namespace, pod) in [(&namespace, requiring("down", "cart")), (&strict, pod("down", "cart"))] {
+            let refused = create(&client, namespace, pod).await.unwrap_err();
+            assert!(refused.to_string().contains("failed calling webhook"), "{refused}");
+        }
+        let pod = create(&client, &namespace, pod("down", "cart")).await.unwrap();
+        assert!(!is_injected(&pod), "nobody was there: {pod:?}");
+    });
+}
+
+fn code(error: &kube::Error) -> u16 {
+    match error {
+        kube::Error::Api(status) => status.code,
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_dry_run_shows_the_pod_and_leaves_nothing() {
+    let Some(cluster) = Cluster::shared() else { return };
+    cluster.run(async || {
+        let installed = Installation::start(cluster, Plan::new("dry")).await;
+        let namespace = installed.namespace("shop", &[]).await;
+        account(&installed.client, &namespace, "cart", &[(ROLE_ANNOTATION, ROLE)]).await;
+        let pod = create_dry(&installed.client, &namespace, pod("cart", "cart")).await.unwrap();
+        assert!(is_injected(&pod), "{pod:?}");
+        let pods: Api<Pod> = Api::namespaced(installed.client.clone(), &namespace);
+        assert!(pods.get_opt("cart").await.unwrap().is_none());
+    });
+}
+
+#[test]
+fn a_container_that_another_webhook_adds_later_is_injected_too() {
+    let Some(cluster) = Cluster::shared() else { return };
+    cluster.run(async || {
+        let installed = Installation::start(cluster, Plan::new("second")).await;
+        let namespace = installed.namespace("shop", &[]).await;
+        account(&installed.client, &namespace, "cart", &[(ROLE_ANNOTATION, ROLE)]).await;
+        sidecar::serve(&installed.client, "zz.sidecar.example.com", &namespace).await;
+        eventually("the API server asks the other webhook", async || {
+            let pod = create_dry(&installed.client, &namespace, pod("cart", "default")).await.unwrap();
+            (pods::containers(&pod).len() == 2).then_some(())
+        })
+        .await;
+        let before = installed.reviews().await;
+        let pod = create(&installed.client, &namespace, pod("cart", "cart")).await.unwrap();
+        assert_eq!(pods::containers(&pod).iter().map(|one| &one.name).collect::<Vec<_>>(), ["app", "proxy"]);
+        assert!(is_injected(&pod), "{pod:?}");
+        assert_eq!(installed.reviews().await, before + 2.0, "once before the other webhook and once after");
+        for container in pods::containers(&pod) {
+            let names: Vec<_> =
+                container.env.iter().flatten().map(|variable| variable.name.as_str()).collect();
+            assert_eq!(names.iter().filter(|&&name| name == ROLE_ARN).count(), 1, "{names:?}");
+        }
+        let volumes = pod.spec.unwrap().volumes.unwrap();
+        assert_eq!(volumes.iter().filter(|volume| volume.name == "aws-iam-token").count(), 1);
+    });
+}
