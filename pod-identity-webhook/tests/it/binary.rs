@@ -1,5 +1,6 @@
 //! The binary that is shipped.
 
+use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -43,6 +44,45 @@ async fn it_says_what_its_flags_are_and_what_is_wrong_with_them() {
         let output = run(PROGRAM, flags).await;
         assert_eq!(output.status.code(), Some(1), "{flags:?}");
         assert!(said(&output.stderr).contains(named), "{flags:?}: {}", said(&output.stderr));
+    }
+}
+
+/// The image's files are all that the program needs, under both of its names, for a user without rights.
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn it_runs_in_the_image_as_aws_manifests_start_it() {
+    if !testing::netns::available() {
+        return; // not root: it is said there
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let archive = directory.path().join("webhook.tar");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/image.sh");
+    let made = Command::new(script).args([PROGRAM, "pod-identity-webhook:test"]).arg(&archive).output().await;
+    let made = made.unwrap();
+    assert!(made.status.success(), "{}", said(&made.stderr));
+    let extract = async |archive: &Path, into: &Path| {
+        let status = Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(into).status().await;
+        assert!(status.unwrap().success(), "{}", archive.display());
+    };
+    extract(&archive, directory.path()).await;
+    let read = |name: &str| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(directory.path().join(name)).unwrap()).unwrap()
+    };
+    assert_eq!(read("manifest.json")[0]["RepoTags"][0], "pod-identity-webhook:test");
+    assert_eq!(read("config.json")["config"]["Entrypoint"][0], "/webhook");
+    let root = directory.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    extract(&directory.path().join("layer.tar"), &root).await;
+    // Who is nobody has to reach it.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), open).unwrap();
+    let version = run(PROGRAM, &["--version"]).await;
+    for command in [&["/webhook", "--version"][..], &["/go-runner", "/webhook", "--version"]] {
+        let mut chroot = Command::new("chroot");
+        chroot.arg("--userspec=65532:65532").arg(&root).args(command);
+        let output = chroot.output().await.unwrap();
+        assert!(output.status.success(), "{command:?}: {}", said(&output.stderr));
+        assert_eq!(output.stdout, version.stdout, "{command:?}");
     }
 }
 
