@@ -81,7 +81,7 @@ impl Requirement {
         };
         let fix = cause.fix.as_ref().map(|fix| format!(". To mend it, {fix}")).unwrap_or_default();
         let label = NamespaceSettings::REQUIRE;
-        format!("pod-identity: {}{fix}. {who} asks by the label {label}=true to be refused then", cause.text)
+        format!("pod-identity: {}{fix}. The label {label}=true of {who} keeps it out otherwise", cause.text)
     }
 }
 

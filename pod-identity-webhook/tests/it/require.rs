@@ -66,9 +66,9 @@ async fn who_requires_credentials_is_kept_out_without_and_nobody_else_ever_is() 
         ("/mutate", "cart", &[], unreadable, LetIn),
         ("/mutate/require", "cart", &[SKIP], nothing, Injected),
         ("/mutate/require", "pay", &[], nothing, LetIn),
-        ("/mutate/require", "pay", &[REQUIRE], nothing, KeptOut("no_role", "the pod asks")),
-        ("/mutate/require", "cart", &[], own_variable, KeptOut("own_variables", "its namespace asks")),
-        ("/mutate/require", "cart", &[], unreadable, KeptOut("unreadable", "its namespace asks")),
+        ("/mutate/require", "pay", &[REQUIRE], nothing, KeptOut("no_role", "=true of the pod")),
+        ("/mutate/require", "cart", &[], own_variable, KeptOut("own_variables", "=true of its namespace")),
+        ("/mutate/require", "cart", &[], unreadable, KeptOut("unreadable", "=true of its namespace")),
         ("/mutate/inject/require", "pay", &[], nothing, Injected),
     ];
     for (path, account, labels, change, becomes) in cases {
