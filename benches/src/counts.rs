@@ -20,20 +20,26 @@ use std::time::Duration;
 
 use benches::associations::Table;
 use benches::identities::{cache, fetched, hit, now, token};
+use benches::reviews::review;
 use benches::signed::{Algorithm, Error, ISSUER, SignedToken, valid_at};
 use pod_identity_core::token::{BearerToken, Expected, KeySet, POD_IDENTITY_AUDIENCE, TokenDigest, verify};
+use pod_identity_webhook::account::Known;
+use pod_identity_webhook::mutate::{Outcome, mutate, mutate_without_account};
+use pod_identity_webhook::review::{Review, Subject};
+use pod_identity_webhook::settings::Settings;
 
 /// How far a count may be from the recorded one, in hundredths of it. What moves it without any change:
 /// the C library's allocator, and the seeds of hash maps.
 const MARGIN: f64 = 3.0;
 
 /// What is counted: a name, how often it is called, the calls, and those that are taken off.
-const COUNTS: [(&str, u32, &str, Option<&str>); 5] = [
+const COUNTS: [(&str, u32, &str, Option<&str>); 6] = [
     ("a hit, without the token's digest", 20_000, "hit", Some("digest")),
     ("a token read at its first request", 20_000, "bearer", None),
     ("RS256 verified, without the signature", 200, "verify-rs256", Some("signature-rs256")),
     ("ES256 verified, without the signature", 200, "verify-es256", Some("signature-es256")),
     ("an association looked up among 1,000", 20_000, "lookup", None),
+    ("a review read, its pod mutated, and answered", 2_000, "review", None),
 ];
 
 fn main() -> ExitCode {
@@ -200,6 +206,19 @@ fn calls(name: &str, times: u32, directory: &Path) -> Result<(), Error> {
         "bearer" => {
             let token = signed("rs256", directory)?.token;
             repeat(times, |_| BearerToken::parse(black_box(&token)).is_ok())
+        }
+        "review" => {
+            let (body, settings) = (review(), Settings::default());
+            let known = Known { associated: true, ..Known::default() };
+            repeat(times, |number| {
+                let Ok(review) = Review::parse(black_box(&body)) else { return false };
+                let Subject::Pod(pod) = &review.subject else { return false };
+                // As the webhook does, first by what needs no account.
+                let settled = mutate_without_account(pod, known.namespace, &settings, number);
+                let mutation = settled.unwrap_or_else(|| mutate(pod, &known, &settings, number));
+                let answer = review.allow(&mutation);
+                mutation.outcome == Outcome::Injected && black_box(answer).len() > 1000
+            })
         }
         "lookup" => {
             let table = Table::new(1000)?;

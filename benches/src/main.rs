@@ -11,6 +11,7 @@ mod herd;
 mod lookup;
 mod measure;
 mod pods;
+mod review;
 mod rotation;
 mod served;
 mod upstream;
@@ -25,7 +26,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 type Bench = fn() -> Outcome;
 
 /// The measurements: a name, what it compares, and the function.
-const BENCHES: [(&str, &str, Bench); 8] = [
+const BENCHES: [(&str, &str, Bench); 9] = [
     ("get", "a cached GET at the agent against a bare hyper server with the same answer", get::run),
     ("cache", "a hit in the cache, alone and beside a writer, against a map behind a mutex", cache::run),
     (
@@ -40,6 +41,11 @@ const BENCHES: [(&str, &str, Bench); 8] = [
         "accounts",
         "the webhook with 1,000 to 100,000 service accounts, and what reading one for each pod adds",
         accounts::run,
+    ),
+    (
+        "review",
+        "a review at the webhook against a bare hyper server with TLS and the same answer",
+        review::run,
     ),
     ("herd", "64 first requests: how long after the one upstream answer all have theirs", herd::run),
 ];
