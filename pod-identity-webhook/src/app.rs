@@ -10,7 +10,7 @@ use pod_identity_runtime::listener::{Limits, Listener};
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
 use pod_identity_runtime::tls::TlsError;
 use prometheus_client::registry::Registry;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::admission::Admission;
 use crate::certificate::TlsCertificate;
@@ -123,43 +123,82 @@ impl App {
     }
 
     /// Serves until some time after the shutdown, then drains.
-    pub async fn run(self, shutdown: Shutdown) {
+    ///
+    /// # Errors
+    /// [`Broken`] where a part of the program failed by its own fault. It ends then, as after a shutdown: what
+    /// goes on without that part would be wrong sooner or later, and nobody would know.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), Broken> {
         if let Ok(address) = self.listener.address() {
             tracing::info!(%address, "serving reviews");
         }
-        let (mut tasks, mut keeping) = (JoinSet::new(), JoinSet::new());
         // Files, accounts and certificate stay current until the last review is answered.
         let (answered, last) = Shutdown::manual();
+        let mut keeping = JoinSet::new();
         keeping.spawn(self.knowledge.follow(self.readiness.clone(), last.clone()));
-        keeping.spawn(self.certificate.follow(shutdown.clone(), last));
-        keeping.spawn(self.reports.follow(shutdown.clone()));
+        keeping.spawn(self.certificate.follow(shutdown.clone(), last.clone()));
+        keeping.spawn(self.reports.follow(shutdown.clone(), last));
+        let mut tasks = JoinSet::new();
         let (listener, admin) = self.admin;
         tasks.spawn(listener.serve(admin, Shutdown::never()));
         let (ender, end) = Shutdown::manual();
-        tasks.spawn(leave_late(shutdown, self.leave, self.readiness, self.shutdown_delay, ender));
-        self.listener.serve(self.server, end).await;
+        let (breaker, broken) = Shutdown::manual();
+        let readiness = self.readiness;
+        tasks.spawn(leave_late(shutdown, broken, self.leave, readiness, self.shutdown_delay, ender));
+
+        let mut serving = std::pin::pin!(self.listener.serve(self.server, end));
+        let mut result = Ok(());
+        loop {
+            tokio::select! {
+                () = &mut serving => break,
+                Some(ended) = keeping.join_next() => if is_broken(ended) {
+                    breaker.end();
+                    result = Err(Broken);
+                }
+            }
+        }
         answered.end();
-        if tokio::time::timeout(TO_LEAVE, async { while keeping.join_next().await.is_some() {} })
-            .await
-            .is_err()
-        {
+        let rest = async {
+            while let Some(ended) = keeping.join_next().await {
+                if is_broken(ended) {
+                    result = Err(Broken);
+                }
+            }
+        };
+        if tokio::time::timeout(TO_LEAVE, rest).await.is_err() {
             tracing::warn!("what was to be said to the API server at the end was not said in time");
         }
         tasks.shutdown().await;
         tracing::info!("stopped");
+        result
     }
+}
+
+/// A part of the program panicked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a part of the program failed; what it said is above. This is a fault of the program: please report it"
+)]
+pub struct Broken;
+
+/// Whether a task ended by a panic. Those that have nothing to do end as well.
+fn is_broken(ended: Result<(), JoinError>) -> bool {
+    ended.is_err_and(|error| error.is_panic())
 }
 
 /// Passes the end on after a while. Until the cluster has heard that this replica is going, and each connection
 /// that is kept has seen an answer which ends it, API servers go on asking here.
 async fn leave_late(
     mut shutdown: Shutdown,
+    mut broken: Shutdown,
     leave: Ender,
     readiness: Readiness,
     delay: Duration,
     ender: Ender,
 ) {
-    shutdown.asked().await;
+    tokio::select! {
+        () = shutdown.asked() => {}
+        () = broken.asked() => {}
+    }
     leave.end();
     readiness.unmet(SHUTDOWN_CONDITION, "this replica is about to end");
     tracing::info!(seconds = delay.as_secs(), "still serving, until nobody asks here any more");
@@ -174,5 +213,22 @@ async fn bind(port: u16) -> std::io::Result<Listener> {
             Listener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).await
         }
         bound => bound,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_is_broken_that_panicked_and_not_one_that_had_nothing_to_do_or_was_stopped() {
+        let mut parts = JoinSet::new();
+        parts.spawn(async {});
+        assert!(!is_broken(parts.join_next().await.unwrap()));
+        parts.spawn(async { panic!("as a part that is at fault does") });
+        assert!(is_broken(parts.join_next().await.unwrap()));
+        parts.spawn(std::future::pending());
+        parts.abort_all();
+        assert!(!is_broken(parts.join_next().await.unwrap()));
     }
 }

@@ -204,7 +204,14 @@ impl Knowledge {
         if let Some(accounts) = self.accounts {
             following.spawn(async move { accounts.follow(readiness, shutdown).await });
         }
-        while following.join_next().await.is_some() {}
+        while let Some(ended) = following.join_next().await {
+            // A panic is one of whoever waits: nobody may go by what is no longer followed.
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! The admission webhook of EKS Pod Identity and IRSA: puts into a pod what its SDK needs to find its
 //! role's credentials.
 //!
-//! What is here are the rules, without a server: nothing reads a file, a clock or the API server. The
-//! API server's question is read ([`review`]), what is known of the pod's service account is put together
-//! ([`account`], [`config_map`], [`identities`]), and [`mutate`](mod@mutate) makes the patch, and says what it
-//! did not do and why. Flags, annotations, names and paths are those of AWS's own webhook.
+//! The rules read no file, no clock and nothing of the API server: its question is read ([`review`], [`pod`]),
+//! what is known of the pod's service account is put together ([`account`], [`config_map`], [`identities`]),
+//! and [`mutate`](mod@mutate) makes the patch, and says what it did not do and why. Around them [`knowledge`]
+//! reads accounts and files, [`admission`] decides one review, [`server`] and [`app`] serve. Flags, annotations,
+//! names and paths are those of AWS's own webhook.
 //!
 //! ```
 //! use pod_identity_webhook::account::{AccountSettings, Known};

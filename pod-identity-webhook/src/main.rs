@@ -23,6 +23,6 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let config = args.config()?;
     let shutdown = Shutdown::on_signal()?;
-    App::bind(config).await?.run(shutdown).await;
+    App::bind(config).await?.run(shutdown).await?;
     Ok(())
 }

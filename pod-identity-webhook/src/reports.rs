@@ -11,7 +11,6 @@ use pod_identity_runtime::clock::Clock;
 use pod_identity_runtime::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use self::events::EventWriter;
 pub use self::events::{Events, Said};
@@ -19,7 +18,7 @@ pub use self::reconciler::Finding;
 use self::reconciler::{Findings, LEASE, Reconciler};
 use crate::config::Config;
 use crate::knowledge::{Change, Knowledge};
-use crate::lease::Election;
+use crate::lease::{self, Election};
 
 /// What reports there are.
 #[derive(Debug)]
@@ -53,8 +52,7 @@ impl Reports {
         });
         let reconciler = config.reconcile_interval.map(|interval| {
             let findings = Findings::register(registry);
-            // Another one after each start, so that nobody holds what a dead process of the same pod held.
-            let identity = format!("{pod}_{}", Uuid::new_v4());
+            let identity = lease::identity(config.pod.as_deref());
             let election =
                 Election::new(client.clone(), &config.namespace, LEASE, identity, Clock::default());
             let reconciler = Reconciler::new(
@@ -86,12 +84,12 @@ impl Reports {
         }
     }
 
-    /// Looks and writes until the shutdown.
-    pub async fn follow(self, shutdown: Shutdown) {
+    /// Looks until the shutdown, from when on another replica does; writes what is said until the end.
+    pub async fn follow(self, shutdown: Shutdown, end: Shutdown) {
         let write = async {
             if let Some((events, writer)) = self.events {
                 drop(events);
-                writer.follow(shutdown.clone()).await;
+                writer.follow(end).await;
             }
         };
         let look = async {

@@ -72,7 +72,7 @@ fn core_has_no_more_of_tokio_than_its_channels() {
 
 #[test]
 fn there_is_one_cryptography_library_and_one_tls_stack() {
-    for member in ["pod-identity-agent", "pod-identity-auth", "pod-identity-local"] {
+    for member in ["pod-identity-agent", "pod-identity-auth", "pod-identity-webhook", "pod-identity-local"] {
         forbid(member, &["ring", "openssl", "native-tls", "dashmap"]);
     }
 }

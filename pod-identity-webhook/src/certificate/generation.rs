@@ -132,14 +132,14 @@ impl Generation {
 
     /// Until when it holds.
     pub(super) fn expires(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(self.expires)
+        time(self.expires)
     }
 
     /// Whether it is time for the next one: two thirds of its life are over. The last third is for an API
     /// server that is away, and for clocks that are ahead.
     pub(super) fn is_due(&self, now: SystemTime) -> bool {
         let life = Duration::from_secs(self.expires.saturating_sub(self.made));
-        now >= UNIX_EPOCH + Duration::from_secs(self.made) + life * 2 / 3
+        now >= time(self.made) + life.min(LAST) * 2 / 3
     }
 
     /// Reads it, and asks the verifier of rustls whether a client takes it for a server of that name.
@@ -202,6 +202,14 @@ pub(super) fn read(json: &[u8]) -> Result<Vec<Generation>, String> {
 pub(super) fn write(generations: &[Generation]) -> Vec<u8> {
     // A list of texts and numbers can always be written.
     serde_json::to_vec(generations).unwrap_or_default()
+}
+
+/// The last second that a certificate can hold in (RFC 5280, 4.1.2.5), since 1970. Whoever wrote a later one into
+/// the Secret means that.
+const LAST: Duration = Duration::from_secs(253_402_300_799);
+
+fn time(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(seconds).min(LAST)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! log.
 
 use std::fmt;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -16,6 +17,8 @@ use tokio::sync::mpsc;
 const WAITING: usize = 256;
 /// The most bytes of an Event's note (kubernetes `pkg/apis/core/validation/events.go`: `NoteLengthLimit`).
 const LONGEST_NOTE: usize = 1024;
+/// How long writing one may take. Nobody waits for it but the next ones.
+const LIMIT: Duration = Duration::from_secs(5);
 /// Who the Events say they are from.
 const CONTROLLER: &str = "pod-identity-webhook";
 
@@ -99,21 +102,35 @@ impl EventWriter {
         Self { recorder, waiting, metrics: events.metrics.clone() }
     }
 
-    /// Writes until the shutdown. What is said again within six minutes is counted in the Event that is there, and
-    /// is no new one.
-    pub(super) async fn follow(mut self, mut shutdown: Shutdown) {
+    /// Writes until the end, and then what still waits. What is said again within six minutes is counted in the
+    /// Event that is there, and is no new one.
+    pub(super) async fn follow(mut self, mut end: Shutdown) {
         loop {
-            let said = tokio::select! {
-                () = shutdown.asked() => return,
-                said = self.waiting.recv() => said,
-            };
-            let Some(said) = said else { return };
-            let outcome = self.write(said).await;
-            self.metrics.get_or_create(&Outcome { outcome }).inc();
+            tokio::select! {
+                () = end.asked() => break,
+                said = self.waiting.recv() => match said {
+                    Some(said) => self.write(said).await,
+                    None => return,
+                }
+            }
+        }
+        while let Ok(said) = self.waiting.try_recv() {
+            self.write(said).await;
         }
     }
 
-    async fn write(&self, Said { regarding, reason, note }: Said) -> &'static str {
+    async fn write(&self, said: Said) {
+        let outcome = match tokio::time::timeout(LIMIT, self.publish(said)).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                tracing::warn!(seconds = LIMIT.as_secs(), "a Kubernetes Event was not written: no answer");
+                FAILED
+            }
+        };
+        self.metrics.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    async fn publish(&self, Said { regarding, reason, note }: Said) -> &'static str {
         let event = Event {
             type_: EventType::Warning,
             reason: reason.to_owned(),

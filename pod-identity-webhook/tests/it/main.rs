@@ -16,6 +16,7 @@ mod golden; // cases as files
 #[cfg(target_os = "linux")]
 mod knowledge; // what is known of accounts, with a real API server
 mod limits; // sizes and times
+mod manifests; // those of deploy/webhook
 mod metrics; // what it says of itself
 #[cfg(target_os = "linux")]
 mod reports; // who is told of pods that go without

@@ -52,7 +52,7 @@ impl Replica {
         let page = reports.with_page(Admin::new(readiness.clone(), registry));
         let (shutdown, ending) = Shutdown::manual();
         tokio::spawn(knowledge.follow(readiness, ending.clone()));
-        tokio::spawn(reports.follow(ending.clone()));
+        tokio::spawn(reports.follow(ending.clone(), ending.clone()));
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let admin = listener.address().unwrap();
         tokio::spawn(listener.serve(std::sync::Arc::new(page), ending));

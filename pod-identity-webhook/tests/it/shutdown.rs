@@ -10,7 +10,7 @@ use crate::webhook::{Decision, JSON, Webhook, pod, review};
 
 #[tokio::test]
 async fn after_the_signal_reviews_are_answered_for_a_while_each_ending_its_connection_and_then_none() {
-    let webhook = Webhook::start(&["--shutdown-delay=2"]).await;
+    let webhook = Webhook::start(&["--shutdown-delay=5"]).await;
     assert_eq!(webhook.admin("/readyz").await.status, 200);
     let body = review(&pod("cart"));
     let length = body.len().to_string();
@@ -45,9 +45,13 @@ async fn after_the_signal_reviews_are_answered_for_a_while_each_ending_its_conne
         Connection::open(webhook.address).await.err().map(drop)
     })
     .await;
-    assert!(asked.elapsed() >= Duration::from_secs(2), "after {:?}", asked.elapsed());
+    assert!(asked.elapsed() >= Duration::from_secs(5), "after {:?}", asked.elapsed());
     assert!(!webhook.serving.is_finished());
     slow.send(&body[100..]).await.unwrap();
     assert!(Decision::of(&slow.answer().await.unwrap()).allowed);
-    tokio::time::timeout(Duration::from_secs(5), webhook.serving).await.expect("it does not end").unwrap();
+    tokio::time::timeout(Duration::from_secs(5), webhook.serving)
+        .await
+        .expect("it does not end")
+        .unwrap()
+        .unwrap();
 }

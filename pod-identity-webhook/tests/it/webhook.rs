@@ -7,7 +7,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
-use pod_identity_webhook::app::App;
+use pod_identity_webhook::app::{App, Broken};
 use pod_identity_webhook::args::parse;
 use serde_json::{Value, json};
 use testing::authority::Authority;
@@ -22,7 +22,7 @@ pub(crate) struct Webhook {
     pub(crate) admin: SocketAddr,
     pub(crate) authority: Authority,
     pub(crate) ender: Ender,
-    pub(crate) serving: JoinHandle<()>,
+    pub(crate) serving: JoinHandle<Result<(), Broken>>,
 }
 
 pub(crate) type Tls = Connection<TlsStream<TcpStream>>;

@@ -96,13 +96,16 @@ impl Finding {
     }
 }
 
+/// The reason of a pod that would be injected, were it created now.
+pub(super) const NOT_INJECTED: &str = "not_injected";
+
 /// A word for metrics, and a sentence for people.
 fn lack(mutation: &Mutation) -> Option<(&'static str, String)> {
     let of = |notice: &Notice| (notice.reason.as_str(), notice.to_string());
     let differs = |notice: &&Notice| matches!(notice.reason, Reason::RoleDiffers { .. });
     match mutation.outcome {
         Outcome::Injected => Some((
-            "not_injected",
+            NOT_INJECTED,
             "pod-identity: its service account has a role, but the pod was created without it: before the \
              account had one, or while the webhook did not answer. Delete the pod, so that its owner makes a new one"
                 .to_owned(),

@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
-use super::judgement::Finding;
+use super::judgement::{Finding, NOT_INJECTED};
 
 /// The pods that lack something, as of the last reading. Clones are the same list.
 #[derive(Debug, Clone)]
@@ -48,7 +48,8 @@ impl Findings {
 
     /// None yet. Registers `pod_identity_webhook_uninjected_pods`.
     pub(in crate::reports) fn register(registry: &mut Registry) -> Self {
-        let gauge = Family::default();
+        let gauge = Family::<Reason, Gauge>::default();
+        drop(gauge.get_or_create(&Reason { reason: NOT_INJECTED }));
         registry.register(
             "pod_identity_webhook_uninjected_pods",
             "Running pods without what their service account has, by reason; of the replica that looks for them",
@@ -101,7 +102,7 @@ impl Findings {
             }
             state.pods.insert(finding.uid.clone(), finding);
         }
-        let mut count: BTreeMap<&'static str, i64> = BTreeMap::new();
+        let mut count = BTreeMap::from([(NOT_INJECTED, 0)]);
         for finding in state.pods.values() {
             *count.entry(finding.reason).or_default() += 1;
         }

@@ -1,0 +1,118 @@
+//! The manifests of `deploy/webhook`: which pods are asked about, and that names which belong together agree.
+
+use serde_json::Value;
+use testing::cluster::documents;
+
+const REQUIRE: &str = "podidentity.dev/require";
+const INJECT: &str = "podidentity.dev/inject";
+const SKIP: &str = "eks.amazonaws.com/skip-pod-identity-webhook";
+
+fn read(name: &str) -> String {
+    let path = format!("{}/../deploy/webhook/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// Whether labels are selected (`k8s.io/apimachinery`, `LabelSelectorAsSelector`), by the operators that are used.
+fn selects(selector: &Value, labels: &[(&str, &str)]) -> bool {
+    selector["matchExpressions"].as_array().unwrap().iter().all(|expression| {
+        let key = expression["key"].as_str().unwrap();
+        let value = labels.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
+        let listed = || expression["values"].as_array().unwrap().iter().any(|one| one.as_str() == value);
+        match expression["operator"].as_str().unwrap() {
+            "In" => value.is_some() && listed(),
+            "NotIn" => value.is_none() || !listed(),
+            "DoesNotExist" => value.is_none(),
+            other => panic!("{other}"),
+        }
+    })
+}
+
+#[test]
+fn a_pod_is_asked_about_once_by_the_entry_that_says_what_it_and_its_namespace_want() {
+    let configuration = documents(&read("webhook")).remove(0);
+    let entries = configuration["webhooks"].as_array().unwrap();
+    let mut cases = 0;
+    for namespace_name in ["shop", "kube-system", "pod-identity"] {
+        for (namespace_require, namespace_inject) in
+            [("", ""), ("true", ""), ("", "enabled"), ("true", "enabled"), ("false", "disabled")]
+        {
+            for (pod_require, skip) in
+                [(None, false), (Some("true"), false), (None, true), (Some("true"), true), (Some("no"), true)]
+            {
+                let namespace = [
+                    ("kubernetes.io/metadata.name", namespace_name),
+                    (REQUIRE, namespace_require),
+                    (INJECT, namespace_inject),
+                ];
+                let pod: Vec<_> = pod_require
+                    .map(|value| (REQUIRE, value))
+                    .into_iter()
+                    .chain(skip.then_some((SKIP, "true")))
+                    .collect();
+                let asked: Vec<_> = entries
+                    .iter()
+                    .filter(|entry| selects(&entry["namespaceSelector"], &namespace))
+                    .filter(|entry| selects(&entry["objectSelector"], &pod))
+                    .map(|entry| {
+                        let text = |value: &Value| value.as_str().unwrap().to_owned();
+                        (text(&entry["failurePolicy"]), text(&entry["clientConfig"]["service"]["path"]))
+                    })
+                    .collect();
+                let own = namespace_name == "pod-identity";
+                let by_pod = pod_require == Some("true");
+                let by_namespace = namespace_require == "true";
+                let required = !own && (by_pod || by_namespace);
+                let inject = if namespace_inject == "enabled" { "/inject" } else { "" };
+                let require = if required && !by_pod { "/require" } else { "" };
+                let policy = if required { "Fail" } else { "Ignore" };
+                let expected = if skip && !required {
+                    vec![]
+                } else {
+                    vec![(policy.to_owned(), format!("/mutate{inject}{require}"))]
+                };
+                assert_eq!(asked, expected, "{namespace:?} {pod:?}");
+                cases += 1;
+            }
+        }
+    }
+    assert_eq!(cases, 75);
+}
+
+#[test]
+fn what_belongs_together_has_one_name() {
+    let text = |value: &Value, pointer: &str| {
+        value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let namespace = text(&documents(&read("namespace"))[0], "/metadata/name");
+    let deployment = documents(&read("deployment")).remove(0);
+    let pod = &deployment["spec"]["template"];
+    // Nobody could answer for the first of its own pods.
+    assert_eq!(text(pod, "/metadata/labels/eks.amazonaws.com~1skip-pod-identity-webhook"), "true");
+    let account = text(pod, "/spec/serviceAccountName");
+    let flow = documents(&read("priority")).remove(1);
+    assert_eq!(text(&flow, "/spec/rules/0/subjects/0/serviceAccount/namespace"), namespace);
+    assert_eq!(text(&flow, "/spec/rules/0/subjects/0/serviceAccount/name"), account);
+    for manifests in ["rbac", "reports"] {
+        for object in documents(&read(manifests)) {
+            for subject in object["subjects"].as_array().into_iter().flatten() {
+                assert_eq!(
+                    (text(subject, "/namespace"), text(subject, "/name")),
+                    (namespace.clone(), account.clone())
+                );
+            }
+        }
+    }
+    let configuration = documents(&read("webhook")).remove(0);
+    let service = text(&documents(&read("service"))[0], "/metadata/name");
+    for entry in configuration["webhooks"].as_array().unwrap() {
+        assert_eq!(text(entry, "/clientConfig/service/namespace"), namespace);
+        assert_eq!(text(entry, "/clientConfig/service/name"), service);
+    }
+    let arguments = pod["spec"]["containers"][0]["args"].to_string();
+    for argument in [
+        format!("--webhook-configuration={}", text(&configuration, "/metadata/name")),
+        format!("--service-name={service}"),
+    ] {
+        assert!(arguments.contains(&argument), "{arguments} has no {argument}");
+    }
+}
