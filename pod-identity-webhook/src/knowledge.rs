@@ -24,12 +24,11 @@ use pod_identity_core::identity::{Namespace, ServiceAccount};
 use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::accounts::Accounts;
-pub use self::changes::Change;
 use self::changes::Changes;
+pub use self::changes::{Change, ChangeReceiver};
 pub use self::failure::ReadFailure;
 pub use self::file::FileError;
 use self::file::{Form, IdentityFile};
@@ -184,7 +183,8 @@ impl Knowledge {
         (associated, freshness)
     }
 
-    /// Whether anything that is known at this moment, without asking, may give the account a role.
+    /// Whether anything that is known at this moment, without asking, may give the account a role, or says how
+    /// one is given.
     pub fn may_have_role(&self, namespace: &Namespace, account: &ServiceAccount) -> bool {
         let in_file = || self.files.iter().any(|file| file.known().contains(namespace, account));
         let seen =
@@ -193,7 +193,7 @@ impl Knowledge {
     }
 
     /// What changes from now on, for one who listens.
-    pub fn changes(&self) -> mpsc::Receiver<Change> {
+    pub fn changes(&self) -> ChangeReceiver {
         self.changes.listen()
     }
 

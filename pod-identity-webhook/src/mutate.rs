@@ -26,6 +26,7 @@ use serde_json::json;
 use self::env::{Carried, Tokens};
 use self::grant::Grant;
 pub use self::grant::Method;
+pub(crate) use self::grant::gives_containers_roles;
 use self::notice::{Notice, Reason};
 pub use self::patch::Patch;
 pub use self::skip::Skip;
@@ -151,7 +152,7 @@ pub fn mutate_without_account(
         return Some(mutate(pod, &known, settings, random));
     }
     // Whether a role of a container's own goes through the agent, the account says.
-    if grant::gives_containers_roles(pod) {
+    if gives_containers_roles(pod) {
         return None;
     }
     if Grant::of_pod(pod, &known).is_some() {

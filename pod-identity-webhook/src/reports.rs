@@ -10,14 +10,13 @@ use pod_identity_runtime::admin::Admin;
 use pod_identity_runtime::clock::Clock;
 use pod_identity_runtime::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
-use tokio::sync::mpsc;
 
 use self::events::EventWriter;
 pub use self::events::{Events, Said};
 pub use self::reconciler::Finding;
 use self::reconciler::{Findings, LEASE, Reconciler};
 use crate::config::Config;
-use crate::knowledge::{Change, Knowledge};
+use crate::knowledge::{ChangeReceiver, Knowledge};
 use crate::lease::{self, Election};
 
 /// What reports there are.
@@ -33,7 +32,7 @@ struct Looking {
     reconciler: Reconciler,
     findings: Findings,
     election: Election,
-    changes: mpsc::Receiver<Change>,
+    changes: ChangeReceiver,
 }
 
 impl Reports {

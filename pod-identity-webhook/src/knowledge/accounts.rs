@@ -81,9 +81,10 @@ impl Accounts {
         }
     }
 
-    /// Whether the watch has seen a role of it, or does not know.
+    /// Whether the watch has seen that it says anything, or does not know. One that says without a role that IRSA
+    /// goes through the agent counts where the ConfigMap or a container has the role.
     pub(super) fn may_have_role(&self, namespace: &Namespace, account: &ServiceAccount) -> bool {
-        self.watch.lookup(namespace, account).is_none_or(|seen| seen.role.is_some())
+        self.watch.lookup(namespace, account).is_none_or(|seen| seen != AccountSettings::default())
     }
 
     pub(super) async fn follow(&self, readiness: Readiness, shutdown: Shutdown) {

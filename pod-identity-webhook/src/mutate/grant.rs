@@ -13,7 +13,7 @@ use crate::settings::Settings;
 pub(super) const ROLE_OF_CONTAINER: &str = "podidentity.dev/role-arn.";
 
 /// Whether annotations of a pod give containers roles of their own.
-pub(super) fn gives_containers_roles(pod: &Pod<'_>) -> bool {
+pub(crate) fn gives_containers_roles(pod: &Pod<'_>) -> bool {
     let mut keys = pod.metadata.annotations.iter().flat_map(|annotations| annotations.keys());
     keys.any(|key| key.starts_with(ROLE_OF_CONTAINER))
 }

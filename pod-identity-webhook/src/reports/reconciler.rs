@@ -1,37 +1,33 @@
 //! Pods that run without what their accounts have: looked for, and told of. Nothing is changed, nobody evicted.
 //!
 //! One replica does this, the one that holds the Lease. It reads all pods every so often, page by page, and
-//! those of one account as soon as the account changes, which is when most of them come to lack something.
+//! those of one account soon after the account changes, which is when most of them come to lack something.
 
 mod judgement; // what a pod lacks
 mod list; // what was found, for people and programs
 mod pods; // the pods that there are
+mod schedule; // when which of them are read
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use pod_identity_core::identity::{Namespace, ServiceAccount};
 use pod_identity_runtime::clock;
 use pod_identity_runtime::shutdown::Shutdown;
-use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 pub use self::judgement::Finding;
 use self::judgement::ListedPod;
 pub(super) use self::list::Findings;
+use self::list::Read;
 use self::pods::{Pods, PodsError};
+use self::schedule::{Due, Schedule};
 use crate::account::{Known, NamespaceSettings};
-use crate::knowledge::{Change, Freshness, Knowledge};
+use crate::knowledge::{ChangeReceiver, Freshness, Knowledge};
 use crate::lease::Leadership;
+use crate::mutate::gives_containers_roles;
 use crate::reports::{Events, Said};
 use crate::settings::Settings;
-
-/// How long changes are gathered before their pods are looked at: an account is often written several times
-/// in a row, and its pods come right after it.
-const GATHERING: Duration = Duration::from_secs(2);
-/// When a reading that failed is begun again.
-const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(10);
-/// The most accounts whose pods are read one account after the other; more are a reading of all pods.
-const MOST_ACCOUNTS: usize = 50;
 
 /// The Lease of who looks.
 pub(super) const LEASE: &str = "pod-identity-webhook-reconciler";
@@ -45,31 +41,6 @@ pub(super) struct Reconciler {
     findings: Findings,
     events: Option<Events>,
     interval: Duration,
-}
-
-/// Whose pods are to be read.
-#[derive(Debug, Default)]
-struct Due {
-    all: bool,
-    accounts: BTreeSet<(Namespace, ServiceAccount)>,
-}
-
-impl Due {
-    fn all() -> Self {
-        Self { all: true, accounts: BTreeSet::new() }
-    }
-
-    fn add(&mut self, change: Change) {
-        match change {
-            Change::Account(namespace, account) => {
-                self.accounts.insert((namespace, account));
-            }
-            Change::Everything => self.all = true,
-        }
-        if self.all || self.accounts.len() > MOST_ACCOUNTS {
-            *self = Self::all();
-        }
-    }
 }
 
 impl Reconciler {
@@ -89,7 +60,7 @@ impl Reconciler {
     pub(super) async fn follow(
         self,
         leadership: Leadership,
-        mut changes: mpsc::Receiver<Change>,
+        mut changes: ChangeReceiver,
         mut shutdown: Shutdown,
     ) {
         let look = async {
@@ -108,28 +79,29 @@ impl Reconciler {
     }
 
     /// Looks again and again; ends when there is nobody left to tell of changes.
-    async fn look(&self, changes: &mut mpsc::Receiver<Change>) {
-        let mut due = Due::all();
+    async fn look(&self, changes: &mut ChangeReceiver) {
+        let mut schedule = Schedule::new(self.interval, now());
         loop {
-            let next = match self.reconcile(&due).await {
-                Ok(()) => {
-                    due = Due::default();
-                    self.interval
+            // What waited while another replica looked, or while this one read.
+            while let Some(change) = changes.try_recv() {
+                schedule.add(change, now());
+            }
+            let began = now();
+            if let Some(due) = schedule.due(began) {
+                match self.reconcile(&due).await {
+                    Ok(()) => schedule.done(&due, began, now()),
+                    Err(error) => {
+                        tracing::warn!(%error, "the pods were not looked at; tried again in a moment");
+                        schedule.failed(now());
+                    }
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "the pods were not looked at; tried again in a moment");
-                    PAUSE_AFTER_FAILURE
-                }
-            };
+                continue;
+            }
             tokio::select! {
-                () = tokio::time::sleep(next) => due.add(Change::Everything),
+                () = tokio::time::sleep_until(schedule.next()) => {}
                 change = changes.recv() => {
                     let Some(change) = change else { return };
-                    due.add(change);
-                    tokio::time::sleep(GATHERING).await;
-                    while let Ok(change) = changes.try_recv() {
-                        due.add(change);
-                    }
+                    schedule.add(change, now());
                 }
             }
         }
@@ -137,14 +109,17 @@ impl Reconciler {
 
     async fn reconcile(&self, due: &Due) -> Result<(), PodsError> {
         let mut reading = Reading { namespaces: self.pods.namespaces().await?, accounts: HashMap::new() };
-        if due.all {
-            let found = self.read(None, &mut reading).await?;
-            self.say(self.findings.replace_all(found));
-            return Ok(());
-        }
-        for (namespace, account) in &due.accounts {
-            let found = self.read(Some((namespace, account)), &mut reading).await?;
-            self.say(self.findings.replace(namespace, account, found));
+        match due {
+            Due::All => {
+                let read = self.read(None, &mut reading).await?;
+                self.say(self.findings.replace_all(read));
+            }
+            Due::Accounts(accounts) => {
+                for (namespace, account) in accounts {
+                    let read = self.read(Some((namespace, account)), &mut reading).await?;
+                    self.say(self.findings.replace(namespace, account, read));
+                }
+            }
         }
         Ok(())
     }
@@ -153,45 +128,56 @@ impl Reconciler {
         &self,
         of: Option<(&Namespace, &ServiceAccount)>,
         reading: &mut Reading,
-    ) -> Result<Vec<Finding>, PodsError> {
+    ) -> Result<Read, PodsError> {
         let time = list::time();
-        let mut found = Vec::new();
-        let mut page = self.pods.first_page(of).await?;
+        let (mut read, mut token) = (Read::default(), None);
         loop {
-            for json in page.pods()? {
+            let page = self.pods.page(of, token.as_deref()).await?;
+            let list = page.list()?;
+            for json in list.pods() {
+                // Thousands of pods are some time of computing: reviews come first.
+                tokio::task::yield_now().await;
                 // Of a pod that cannot be read nobody can say what it lacks; the API server wrote it.
                 let Ok(pod) = ListedPod::parse(json) else { continue };
-                let Some(known) = self.known(&pod, reading).await else { continue };
-                found.extend(pod.lacks(&known, &self.settings, &time));
+                let Some(account) = pod.account() else { continue };
+                match self.known(&pod, &account, reading).await {
+                    Some(known) => read.found.extend(pod.lacks(&known, &self.settings, &time)),
+                    None => {
+                        read.undetermined.entry(account).or_default().insert(pod.uid);
+                    }
+                }
             }
-            match self.pods.next_page(of, &page).await? {
-                Some(next) => page = next,
-                None => return Ok(found),
+            token = list.next();
+            if token.is_none() {
+                return Ok(read);
             }
         }
     }
 
     /// What is known of a pod's account, read once for all of its pods; nothing where that cannot be said
     /// for certain now.
-    async fn known(&self, pod: &ListedPod<'_>, reading: &mut Reading) -> Option<Known> {
-        let namespace: Namespace = pod.namespace.parse().ok()?;
-        let account: ServiceAccount = pod.pod.service_account().parse().ok()?;
+    async fn known(
+        &self,
+        pod: &ListedPod<'_>,
+        account: &(Namespace, ServiceAccount),
+        reading: &mut Reading,
+    ) -> Option<Known> {
         let of_namespace = reading.namespaces.get(&pod.namespace).copied().unwrap_or_default();
-        let key = (namespace, account);
-        if !reading.accounts.contains_key(&key) {
-            let answer = if self.knowledge.may_have_role(&key.0, &key.1) {
-                let answer = self.knowledge.of(&key.0, &key.1, clock::monotonic()).await;
-                matches!(answer.freshness, Freshness::Fresh).then_some(Known {
-                    associated: answer.associated,
-                    account: answer.account,
-                    ..Known::default()
-                })
-            } else {
-                Some(Known::default())
-            };
-            reading.accounts.insert(key.clone(), answer);
+        // Of most accounts it is known without asking that they give nothing. A container's own role comes with
+        // its pod, and what the account says of tokens counts for it.
+        if !gives_containers_roles(&pod.pod) && !self.knowledge.may_have_role(&account.0, &account.1) {
+            return Some(Known { namespace: of_namespace, ..Known::default() });
         }
-        let known = reading.accounts.get(&key)?.clone()?;
+        if !reading.accounts.contains_key(account) {
+            let answer = self.knowledge.of(&account.0, &account.1, clock::monotonic()).await;
+            let answer = matches!(answer.freshness, Freshness::Fresh).then_some(Known {
+                associated: answer.associated,
+                account: answer.account,
+                ..Known::default()
+            });
+            reading.accounts.insert(account.clone(), answer);
+        }
+        let known = reading.accounts.get(account)?.clone()?;
         Some(Known { namespace: of_namespace, ..known })
     }
 
@@ -214,25 +200,13 @@ async fn until(leadership: &Leadership, leads: bool) {
     }
 }
 
+/// The time that timers go by.
+fn now() -> Instant {
+    Instant::from_std(clock::monotonic())
+}
+
 /// What one reading of pods has learned.
 struct Reading {
     namespaces: HashMap<String, NamespaceSettings>,
     accounts: HashMap<(Namespace, ServiceAccount), Option<Known>>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn many_accounts_are_a_reading_of_all() {
-        let mut due = Due::default();
-        for number in 0..=MOST_ACCOUNTS {
-            assert!(!due.all);
-            due.add(Change::Account("shop".parse().unwrap(), format!("cart-{number}").parse().unwrap()));
-        }
-        assert!(due.all && due.accounts.is_empty());
-        due.add(Change::Account("shop".parse().unwrap(), "cart".parse().unwrap()));
-        assert!(due.all && due.accounts.is_empty());
-    }
 }

@@ -1,6 +1,7 @@
 //! What a pod that is there lacks.
 
 use k8s_openapi::api::core::v1::ObjectReference;
+use pod_identity_core::identity::{Namespace, ServiceAccount};
 use serde::{Deserialize, Serialize};
 
 use crate::account::Known;
@@ -61,6 +62,11 @@ impl<'a> ListedPod<'a> {
         let Object(envelope): Object<Envelope> = serde_json::from_str(json)?;
         let Object(Metadata { name, namespace, uid, deletion_timestamp }) = envelope.metadata;
         Ok(Self { name, namespace, uid, deleted: deletion_timestamp.is_some(), pod })
+    }
+
+    /// Its account. Names that are none, the API server takes from nobody.
+    pub(super) fn account(&self) -> Option<(Namespace, ServiceAccount)> {
+        Some((self.namespace.parse().ok()?, self.pod.service_account().parse().ok()?))
     }
 
     /// What it lacks of what is known, if anything: what the admission of such a pod would add or complain of.

@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 
 use crate::account::NamespaceSettings;
 
-/// Pods to a page: some megabytes.
-const PAGE: u32 = 250;
+/// Pods, or namespaces, to a page. A pod's JSON may have some hundred kilobytes, mostly it has ten.
+const PAGE: u32 = 100;
 /// Pods that have ended need nothing any more.
 const RUNNING: &str = "status.phase!=Succeeded,status.phase!=Failed";
 
@@ -43,14 +43,12 @@ pub(super) enum PodsError {
     Json(#[from] serde_json::Error),
 }
 
-/// A page of the list of pods.
-pub(super) struct Page {
-    text: String,
-    next: Option<String>,
-}
+/// A page of the list of pods, as it came.
+pub(super) struct Page(String);
 
+/// The same, taken apart as far as the pods.
 #[derive(Deserialize)]
-struct List<'a> {
+pub(super) struct List<'a> {
     metadata: ListMetadata,
     #[serde(borrow)]
     items: Vec<&'a RawValue>,
@@ -62,10 +60,20 @@ struct ListMetadata {
 }
 
 impl Page {
+    pub(super) fn list(&self) -> Result<List<'_>, PodsError> {
+        Ok(serde_json::from_str(&self.0)?)
+    }
+}
+
+impl List<'_> {
     /// Each pod's JSON.
-    pub(super) fn pods(&self) -> Result<impl Iterator<Item = &str>, PodsError> {
-        let list: List<'_> = serde_json::from_str(&self.text)?;
-        Ok(list.items.into_iter().map(RawValue::get))
+    pub(super) fn pods(&self) -> impl Iterator<Item = &str> {
+        self.items.iter().map(|pod| pod.get())
+    }
+
+    /// What the next page is asked for by, if there is one.
+    pub(super) fn next(&self) -> Option<String> {
+        self.metadata.r#continue.clone().filter(|token| !token.is_empty())
     }
 }
 
@@ -94,27 +102,9 @@ impl Pods {
         }
     }
 
-    /// The first pods of one account, or of all.
-    pub(super) async fn first_page(
-        &self,
-        of: Option<(&Namespace, &ServiceAccount)>,
-    ) -> Result<Page, PodsError> {
-        self.page(of, None).await
-    }
-
-    /// Those that come after, if there are any.
-    pub(super) async fn next_page(
-        &self,
-        of: Option<(&Namespace, &ServiceAccount)>,
-        before: &Page,
-    ) -> Result<Option<Page>, PodsError> {
-        match &before.next {
-            Some(token) => self.page(of, Some(token)).await.map(Some),
-            None => Ok(None),
-        }
-    }
-
-    async fn page(
+    /// A page of the pods of one account, or of all: the first one, or the one that a token of the one before
+    /// leads to.
+    pub(super) async fn page(
         &self,
         of: Option<(&Namespace, &ServiceAccount)>,
         token: Option<&str>,
@@ -133,9 +123,6 @@ impl Pods {
         params.continue_token = token.map(str::to_owned);
         let request = Request::new(path).list(&params)?;
         let text = self.client.request_text(request).await;
-        let text = text.map_err(|error| PodsError::List { what: "pods", error })?;
-        let list: List<'_> = serde_json::from_str(&text)?;
-        let next = list.metadata.r#continue.filter(|token| !token.is_empty());
-        Ok(Page { text, next })
+        text.map(Page).map_err(|error| PodsError::List { what: "pods", error })
     }
 }
