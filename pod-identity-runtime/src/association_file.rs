@@ -19,8 +19,8 @@ pub struct AssociationFile {
     /// The clusters.
     #[serde(default)]
     pub clusters: Vec<ClusterEntry>,
-    /// The associations of all clusters.
-    #[serde(default)]
+    /// The associations of all clusters. A file that does not have the key is refused, though it declares
+    /// clusters: the rest of it may not be written yet.
     pub associations: Vec<AssociationEntry>,
 }
 
@@ -286,6 +286,9 @@ mod tests {
     fn what_is_wrong_is_named() {
         for (text, named) in [
             (association("  rolArn: x\n"), "rolArn"),
+            (table(CLUSTER), "associations"),
+            (table(&format!("{CLUSTER}assoc")), ""),
+            (table(r#"{"clusters": []}"#), "associations"),
             (association("  associationId: b-1\n"), "associations[0]"),
             (association("  targetRoleArn: arn:aws:iam::444455556666:role/far\n"), "region and accountId"),
             (association("  policy: {}\n"), "disableSessionTags"),
@@ -295,8 +298,14 @@ mod tests {
                 ),
                 "other",
             ),
-            (table("clusters: [{name: demo, issuer: x, region: eu-west-1}]"), "belong together"),
-            (table("clusters: [{name: demo, issuer: x, accountId: 111122223333}]"), "accountId"),
+            (
+                table("{clusters: [{name: demo, issuer: x, region: eu-west-1}], associations: []}"),
+                "belong together",
+            ),
+            (
+                table("{clusters: [{name: demo, issuer: x, accountId: 111122223333}], associations: []}"),
+                "accountId",
+            ),
         ] {
             let error = text.unwrap_err();
             assert!(error.contains(named), "{error:?} does not name {named:?}");

@@ -1,7 +1,7 @@
 //! Files that are read again when they change.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::MissedTickBehavior;
 
@@ -76,6 +76,17 @@ impl Fingerprint {
             |file: std::fs::Metadata| (file.dev(), file.ino(), file.size(), file.ctime(), file.ctime_nsec());
         Self(std::fs::metadata(path).ok().map(state))
     }
+
+    /// Whether the file changed within this time before `now`. Of such a file a fingerprint may not tell the next
+    /// state: file systems count the time of a change in steps of some milliseconds. A time that is to come, by
+    /// another machine's clock, is no such.
+    pub fn is_younger_than(&self, age: Duration, now: SystemTime) -> bool {
+        let Some((.., seconds, nanoseconds)) = self.0 else { return false };
+        let changed = i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
+        let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = i128::try_from(since_1970.as_nanos()).unwrap_or(i128::MAX);
+        i128::try_from(age.as_nanos()).is_ok_and(|age| (0..age).contains(&(now - changed)))
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +96,27 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+
+    #[test]
+    fn a_file_is_young_for_a_while_after_its_change() {
+        use std::os::unix::fs::MetadataExt;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (seen, metadata) = (Fingerprint::of(file.path()), file.path().metadata().unwrap());
+        let seconds = Duration::from_secs(metadata.ctime().unsigned_abs());
+        let nanoseconds = Duration::from_nanos(metadata.ctime_nsec().unsigned_abs());
+        let changed = SystemTime::UNIX_EPOCH + seconds + nanoseconds;
+        let age = Duration::from_millis(100);
+        for (later, young) in [(0, true), (99, true), (100, false), (10_000, false)] {
+            assert_eq!(
+                seen.is_younger_than(age, changed + Duration::from_millis(later)),
+                young,
+                "{later} ms"
+            );
+        }
+        assert!(!seen.is_younger_than(age, changed - Duration::from_millis(1)), "by a clock that is behind");
+        let nothing = Fingerprint::of(&file.path().join("none"));
+        assert!(!nothing.is_younger_than(age, changed));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_failed_is_tried_again_without_a_change_and_what_succeeded_is_not() {

@@ -45,8 +45,9 @@ pub enum IdentitiesError {
 /// More members than these may come from newer programs of AWS: they do not take away what is said here.
 #[derive(Deserialize)]
 struct File {
-    /// AWS's own type leaves it out where there are none.
-    #[serde(default)]
+    /// `null` is how Go writes none. Without the key it is an error, though AWS's webhook reads that as nobody:
+    /// what has no key that is known is another file, or misspelt.
+    #[serde(deserialize_with = "Option::deserialize")]
     identities: Option<Vec<Object<Identity>>>,
 }
 
@@ -99,6 +100,22 @@ impl Identities {
 
     fn insert(&mut self, namespace: Namespace, account: ServiceAccount) {
         self.accounts.entry(namespace).or_default().insert(account);
+    }
+
+    /// The accounts that are among one of the two and not the other.
+    pub fn difference<'a>(
+        &'a self,
+        other: &'a Self,
+    ) -> impl Iterator<Item = (&'a Namespace, &'a ServiceAccount)> {
+        self.without(other).chain(other.without(self))
+    }
+
+    fn without<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (&'a Namespace, &'a ServiceAccount)> {
+        let all = self
+            .accounts
+            .iter()
+            .flat_map(|(namespace, accounts)| accounts.iter().map(move |account| (namespace, account)));
+        all.filter(|(namespace, account)| !other.contains(namespace, account))
     }
 
     /// How many they are.
@@ -164,8 +181,29 @@ mod tests {
     }
 
     #[test]
+    fn two_files_differ_in_the_accounts_that_one_has() {
+        let file = |accounts: &[&str]| {
+            let mut identities = Identities::default();
+            accounts
+                .iter()
+                .for_each(|name| identities.insert("shop".parse().unwrap(), name.parse().unwrap()));
+            identities
+        };
+        let (old, new) = (file(&["cart", "pay"]), file(&["pay", "night"]));
+        let difference = |one: &Identities, other: &Identities| {
+            let mut names: Vec<_> = one.difference(other).map(|(_, account)| account.to_string()).collect();
+            names.sort();
+            names.join(" ")
+        };
+        assert_eq!(difference(&old, &new), "cart night");
+        assert_eq!(difference(&new, &old), "cart night");
+        assert_eq!(difference(&old, &old), "");
+        assert_eq!(difference(&old, &Identities::default()), "cart pay");
+    }
+
+    #[test]
     fn nobody_has_to_be_said() {
-        for content in ["{}", r#"{"identities": []}"#, r#"{"identities": null}"#] {
+        for content in [r#"{"identities": []}"#, r#"{"identities": null}"#] {
             assert_eq!(Identities::parse(content.as_bytes()), Ok(Identities::default()), "{content}");
         }
         for content in ["", " \n"] {
@@ -180,6 +218,8 @@ mod tests {
             r#"{"identities": [{"namespace": "shop"}]}"#,
             r#"{"identities": [{"namespace": "Shop", "serviceAccount": "cart"}]}"#,
             r#"{"identities": [], "identities": []}"#,
+            "{}",
+            r#"{"identites": [{"namespace": "shop", "serviceAccount": "cart"}]}"#,
             "[]",
         ] {
             assert!(

@@ -6,18 +6,29 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use pod_identity_core::identity::ClusterName;
 use pod_identity_runtime::association_file::AssociationFile;
+use pod_identity_runtime::clock;
 use pod_identity_runtime::files::{Fingerprint, Watched};
 use pod_identity_runtime::shutdown::Shutdown;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::changes::{Change, Changes};
 use super::failure::ReadFailure;
 use super::metrics::FileMetrics;
 use crate::identities::Identities;
+
+/// How old a change has to be for a fingerprint to tell the next one from it: more than the step in which file
+/// systems count. Git calls files that are younger racily clean, and reads them again
+/// (git, *Documentation/technical/racy-git*).
+const SETTLED: Duration = Duration::from_millis(100);
+
+/// How many accounts a change of a file names one by one; more are a change of everything.
+const MOST_CHANGES: usize = 50;
 
 /// What a file's content is.
 #[derive(Debug, Clone)]
@@ -76,8 +87,9 @@ pub(super) struct IdentityFile {
 /// How the last reading went.
 #[derive(Debug)]
 struct Reading {
-    /// The file before it was read: what changes meanwhile is found at the next look.
-    seen: Fingerprint,
+    /// The file as it was read. `None` where that is not certain, so that the next look reads it again: it changed
+    /// while it was read, or so shortly before that another change may look the same.
+    settled: Option<Fingerprint>,
     failure: Option<ReadFailure>,
 }
 
@@ -89,16 +101,16 @@ impl IdentityFile {
         metrics: FileMetrics,
         changes: Changes,
     ) -> Result<Self, FileError> {
-        let (watched, seen) = (Watched::look(vec![path.clone()]), Fingerprint::of(&path));
+        let (watched, looked) = (Watched::look(vec![path.clone()]), Look::at(&path));
         let identities = form.read(&path).map_err(|reason| FileError { path: path.clone(), reason })?;
         tracing::info!(file = %path.display(), accounts = identities.len(), "accounts with Pod Identity");
         metrics.read(form.as_str(), true);
         Ok(Self {
-            path,
             watched,
             form,
             current: ArcSwap::from_pointee(identities),
-            reading: Mutex::new(Reading { seen, failure: None }),
+            reading: Mutex::new(Reading { settled: looked.settled(Fingerprint::of(&path)), failure: None }),
+            path,
             turn: tokio::sync::Mutex::new(()),
             metrics,
             changes,
@@ -113,9 +125,13 @@ impl IdentityFile {
         if self.has_changed() {
             // A task of its own: a review that hangs up or gives up ends no reading that others wait for.
             let reading = tokio::spawn(self.clone().read_again(false));
-            if tokio::time::timeout_at(deadline, reading).await.is_err() {
-                let failure = ReadFailure::FileSlow { path: self.path.clone() };
-                return (self.current.load_full(), Some(failure));
+            let failure = match tokio::time::timeout_at(deadline, reading).await {
+                Ok(Ok(_)) => None,
+                Ok(Err(error)) => Some(self.failure(error.to_string())),
+                Err(_) => Some(ReadFailure::FileSlow { path: self.path.clone() }),
+            };
+            if failure.is_some() {
+                return (self.current.load_full(), failure);
             }
         }
         let failure = self.reading.lock().unwrap_or_else(PoisonError::into_inner).failure.clone();
@@ -129,44 +145,54 @@ impl IdentityFile {
 
     fn has_changed(&self) -> bool {
         let now = Fingerprint::of(&self.path);
-        self.reading.lock().unwrap_or_else(PoisonError::into_inner).seen != now
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner).settled != Some(now)
+    }
+
+    fn failure(&self, reason: String) -> ReadFailure {
+        ReadFailure::File { path: self.path.clone(), reason }
     }
 
     /// Reads the file where it changed since the last reading, or in any case. Says whether what is in use is
-    /// what the file says.
+    /// what the file says, and certainly so.
     async fn read_again(self: Arc<Self>, in_any_case: bool) -> bool {
         let _turn = self.turn.lock().await;
         // Whoever waited for another reading may find everything done.
         if in_any_case || self.has_changed() {
-            let file = self.clone();
-            if let Err(error) = tokio::task::spawn_blocking(move || file.replace()).await {
-                tracing::error!(file = %self.path.display(), %error, "the file was not read");
-            }
+            self.replace().await;
         }
-        self.reading.lock().unwrap_or_else(PoisonError::into_inner).failure.is_none()
+        let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        reading.failure.is_none() && reading.settled.is_some()
     }
 
-    fn replace(&self) {
-        let seen = Fingerprint::of(&self.path);
-        let failure = match self.form.read(&self.path) {
-            Ok(identities) => {
+    async fn replace(&self) {
+        let (path, form, before) = (self.path.clone(), self.form.clone(), self.current.load_full());
+        let looked = Look::at(&path);
+        let read = finished(tokio::task::spawn_blocking(move || {
+            let identities = form.read(&path)?;
+            Ok((changes(&before, &identities), identities))
+        }));
+        let failure = match read.await {
+            Ok((changes, identities)) => {
                 tracing::info!(
                     file = %self.path.display(),
                     accounts = identities.len(),
                     "accounts with Pod Identity were read again"
                 );
                 self.current.store(Arc::new(identities));
-                self.changes.say(|| Change::Everything);
+                for change in changes {
+                    self.changes.say(|| change);
+                }
                 None
             }
             Err(reason) => {
-                let failure = ReadFailure::File { path: self.path.clone(), reason };
+                let failure = self.failure(reason);
                 tracing::error!("{failure}");
                 Some(failure)
             }
         };
         self.metrics.read(self.form.as_str(), failure.is_none());
-        *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = Reading { seen, failure };
+        let settled = looked.settled(Fingerprint::of(&self.path));
+        *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = Reading { settled, failure };
     }
 
     /// Reads the file when it changes between reviews, so that the next one need not wait, until the shutdown.
@@ -176,5 +202,83 @@ impl IdentityFile {
         let failed =
             |file: &Self| file.reading.lock().unwrap_or_else(PoisonError::into_inner).failure.is_some();
         watched.follow(shutdown, || self.clone().read_again(failed(&self))).await;
+    }
+}
+
+/// A file before it is read.
+struct Look {
+    fingerprint: Fingerprint,
+    at: SystemTime,
+}
+
+impl Look {
+    fn at(path: &Path) -> Self {
+        Self { fingerprint: Fingerprint::of(path), at: clock::now() }
+    }
+
+    /// What the file is known by from now on, where nothing else can have been read than what is there now.
+    fn settled(&self, afterwards: Fingerprint) -> Option<Fingerprint> {
+        let certain = self.fingerprint == afterwards && !self.fingerprint.is_younger_than(SETTLED, self.at);
+        certain.then_some(afterwards)
+    }
+}
+
+/// What a reading gives. One that panicked gives a reason too.
+async fn finished<T>(reading: JoinHandle<Result<T, String>>) -> Result<T, String> {
+    reading.await.unwrap_or_else(|error| Err(format!("the reading did not end: {error}")))
+}
+
+/// Whose role may be another one from now on.
+fn changes(before: &Identities, now: &Identities) -> Vec<Change> {
+    let mut changed: Vec<_> = before
+        .difference(now)
+        .take(MOST_CHANGES + 1)
+        .map(|(namespace, account)| Change::Account(namespace.clone(), account.clone()))
+        .collect();
+    if changed.len() > MOST_CHANGES {
+        changed = vec![Change::Everything];
+    }
+    changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_settled_where_it_is_as_before_and_has_not_just_changed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, other) = (directory.path().join("file"), directory.path().join("other"));
+        std::fs::write(&path, "1").unwrap();
+        std::fs::write(&other, "2").unwrap();
+        let fingerprint = Fingerprint::of(&path);
+        let at = |later| Look { fingerprint, at: clock::now() + Duration::from_millis(later) };
+        assert_eq!(at(60_000).settled(fingerprint), Some(fingerprint));
+        assert_eq!(at(60_000).settled(Fingerprint::of(&other)), None);
+        let changed = path.metadata().unwrap().modified().unwrap();
+        assert_eq!(Look { fingerprint, at: changed }.settled(fingerprint), None);
+    }
+
+    #[tokio::test]
+    async fn a_reading_that_panics_gives_a_reason() {
+        let panics = || -> Result<(), String> { panic!("as the test says") };
+        let reason = finished(tokio::task::spawn_blocking(panics)).await.unwrap_err();
+        assert!(reason.contains("panicked"), "{reason}");
+        assert_eq!(finished(tokio::spawn(async { Ok(7) })).await, Ok(7));
+    }
+
+    #[test]
+    fn a_few_changes_are_named_and_many_are_one_of_everything() {
+        let identities = |accounts: usize| {
+            let entry = |number| format!(r#"{{"namespace": "shop", "serviceAccount": "cart-{number}"}}"#);
+            let entries: Vec<_> = (0..accounts).map(entry).collect();
+            Identities::parse(format!(r#"{{"identities": [{}]}}"#, entries.join(",")).as_bytes()).unwrap()
+        };
+        assert_eq!(changes(&identities(60), &identities(60)), []);
+        let last = Change::Account("shop".parse().unwrap(), "cart-60".parse().unwrap());
+        assert_eq!(changes(&identities(60), &identities(61)), [last.clone()]);
+        assert_eq!(changes(&identities(61), &identities(60)), [last]);
+        assert_eq!(changes(&identities(0), &identities(MOST_CHANGES)).len(), MOST_CHANGES);
+        assert_eq!(changes(&identities(0), &identities(MOST_CHANGES + 1)), [Change::Everything]);
     }
 }
