@@ -288,6 +288,7 @@ mod tests {
             (association("  rolArn: x\n"), "rolArn"),
             (table(CLUSTER), "associations"),
             (table(&format!("{CLUSTER}assoc")), ""),
+            (table(&format!("{CLUSTER}associations:\n")), ""),
             (table(r#"{"clusters": []}"#), "associations"),
             (association("  associationId: b-1\n"), "associations[0]"),
             (association("  targetRoleArn: arn:aws:iam::444455556666:role/far\n"), "region and accountId"),

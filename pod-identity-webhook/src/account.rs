@@ -11,6 +11,10 @@ use crate::settings::{Settings, TokenExpiration};
 /// The annotation that sends an account's IRSA through the agent.
 const THROUGH_AGENT: &str = "podidentity.dev/irsa-through-agent";
 
+/// What the keys end in that an account's annotations are read by, after the prefix and its `/`.
+pub(crate) const READ: [&str; 5] =
+    ["role-arn", "audience", "token-expiration", "sts-regional-endpoints", "irsa-through-agent"];
+
 /// All that is known of a pod beside the pod itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {

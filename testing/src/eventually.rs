@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Asks again until there is an answer.
 ///
 /// # Panics
-/// After ten seconds without one, with `what` was waited for.
+/// After a minute without one, with `what` was waited for.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
     let asked = async {
         loop {
@@ -15,8 +15,8 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: i
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    match tokio::time::timeout(Duration::from_secs(10), asked).await {
+    match tokio::time::timeout(Duration::from_secs(60), asked).await {
         Ok(answer) => answer,
-        Err(_) => panic!("not within 10 s: {what}"),
+        Err(_) => panic!("not within a minute: {what}"),
     }
 }

@@ -66,7 +66,7 @@ impl Accounts {
                 }
                 Err(failure) => Some(failure),
             },
-            None => None,
+            None => self.watch.failure(),
         };
         match (self.watch.lookup(namespace, account), failure) {
             (Some(seen), failure) => {
@@ -81,10 +81,11 @@ impl Accounts {
         }
     }
 
-    /// Whether the watch has seen that it says anything, or does not know. One that says without a role that IRSA
+    /// Whether the watch has seen that it says anything, or does not know now. One that says without a role that IRSA
     /// goes through the agent counts where the ConfigMap or a container has the role.
     pub(super) fn may_have_role(&self, namespace: &Namespace, account: &ServiceAccount) -> bool {
-        self.watch.lookup(namespace, account).is_none_or(|seen| seen != AccountSettings::default())
+        self.watch.failure().is_some()
+            || self.watch.lookup(namespace, account).is_none_or(|seen| seen != AccountSettings::default())
     }
 
     pub(super) async fn follow(&self, readiness: Readiness, shutdown: Shutdown) {

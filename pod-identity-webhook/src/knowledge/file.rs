@@ -275,9 +275,9 @@ mod tests {
             Identities::parse(format!(r#"{{"identities": [{}]}}"#, entries.join(",")).as_bytes()).unwrap()
         };
         assert_eq!(changes(&identities(60), &identities(60)), []);
-        let last = Change::Account("shop".parse().unwrap(), "cart-60".parse().unwrap());
-        assert_eq!(changes(&identities(60), &identities(61)), [last.clone()]);
-        assert_eq!(changes(&identities(61), &identities(60)), [last]);
+        let last = [Change::Account("shop".parse().unwrap(), "cart-60".parse().unwrap())];
+        assert_eq!(changes(&identities(60), &identities(61)), last);
+        assert_eq!(changes(&identities(61), &identities(60)), last);
         assert_eq!(changes(&identities(0), &identities(MOST_CHANGES)).len(), MOST_CHANGES);
         assert_eq!(changes(&identities(0), &identities(MOST_CHANGES + 1)), [Change::Everything]);
     }

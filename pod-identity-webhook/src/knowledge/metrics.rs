@@ -1,9 +1,7 @@
 //! What was read, and what was not.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use pod_identity_runtime::clock;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -147,14 +145,12 @@ struct Failed {
 #[derive(Debug, Clone)]
 pub(super) struct WatchMetrics {
     failures: Family<Failed, Counter>,
-    last_event: Arc<Mutex<Instant>>,
 }
 
 impl WatchMetrics {
     /// Registers `pod_identity_watch_failures_total`.
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let last_event = Arc::new(Mutex::new(clock::monotonic()));
-        let metrics = Self { failures: Family::default(), last_event };
+        let metrics = Self { failures: Family::default() };
         registry.register(
             "pod_identity_watch_failures",
             "Interruptions of the watch of service accounts, by reason",
@@ -165,16 +161,5 @@ impl WatchMetrics {
 
     pub(super) fn failed(&self, failure: &ReadFailure) {
         self.failures.get_or_create(&Failed { reason: failure.as_str() }).inc();
-    }
-
-    /// Notes that the watch has said something.
-    pub(super) fn heard(&self) {
-        *self.last_event.lock().unwrap_or_else(PoisonError::into_inner) = clock::monotonic();
-    }
-
-    /// When it last did, or began.
-    pub(super) fn last_event(&self) -> impl Fn() -> Instant + Send + Sync + use<> {
-        let last_event = self.last_event.clone();
-        move || *last_event.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,6 +3,8 @@
 //! Kept of each account is what it says, and of those that say nothing, nothing. Reads do not write here:
 //! whatever is older than what the watch has seen cannot take its place, and what is deleted stays so.
 
+mod health; // whether it still sees what happens
+
 use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -19,6 +21,7 @@ use pod_identity_runtime::metrics::register_gauge;
 use pod_identity_runtime::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
 
+use self::health::Health;
 use super::ACCOUNTS_CONDITION;
 use super::accounts::RULE;
 use super::changes::{Change, Changes};
@@ -28,8 +31,9 @@ use super::object::AccountObject;
 use crate::account::AccountSettings;
 use crate::settings::Settings;
 
-/// How many accounts are listed at once: the page of client-go (its `tools/pager`).
-const PAGE: u32 = 500;
+/// How many accounts are listed at once. One may have 256 KiB of annotations (Kubernetes, *Annotations*), and all
+/// of a page is in memory at once.
+const PAGE: u32 = 100;
 
 /// How long one watch request lasts. A connection that died silently is noticed when it is over; a new request
 /// goes on where the last one ended.
@@ -51,6 +55,7 @@ pub(super) struct Watch {
     /// Empty until all accounts have been listed once.
     seen: Arc<OnceLock<RwLock<Seen>>>,
     metrics: WatchMetrics,
+    health: Health,
     changes: Changes,
 }
 
@@ -64,7 +69,8 @@ impl Watch {
     ) -> Self {
         let seen: Arc<OnceLock<RwLock<Seen>>> = Arc::default();
         let metrics = WatchMetrics::register(registry);
-        let (of_gauge, last) = (seen.clone(), metrics.last_event());
+        let health = Health::new(clock::monotonic());
+        let (of_gauge, of_silence) = (seen.clone(), health.clone());
         let count = |seen: &RwLock<Seen>| {
             let seen = seen.read().unwrap_or_else(PoisonError::into_inner);
             seen.values().map(HashMap::len).sum::<usize>() as u64
@@ -78,10 +84,11 @@ impl Watch {
         register_gauge(
             registry,
             "pod_identity_watch_silent_seconds",
-            "Seconds since the watch of service accounts last said something",
-            move || Some((clock::monotonic() - last()).as_secs_f64()),
+            "Seconds since a request of the watch of service accounts last succeeded",
+            move || Some(of_silence.silent(clock::monotonic()).as_secs_f64()),
         );
-        Self { api: Api::all(client), settings, seen, metrics, changes }
+        let api = Api::all(noting(client, health.clone()));
+        Self { api, settings, seen, metrics, health, changes }
     }
 
     /// What the watch has seen of an account; `None` where it has not seen all accounts yet.
@@ -91,6 +98,11 @@ impl Watch {
         Some(found.map(|settings| (**settings).clone()).unwrap_or_default())
     }
 
+    /// Why what it has seen may be old, where it has failed for half a minute.
+    pub(super) fn failure(&self) -> Option<ReadFailure> {
+        self.health.failure(clock::monotonic())
+    }
+
     /// Lists and watches until the shutdown. After an error it goes on where it was, or lists anew where the API
     /// server has forgotten that; what was seen before stays meanwhile.
     pub(super) async fn follow(&self, readiness: Readiness, mut shutdown: Shutdown) {
@@ -98,7 +110,6 @@ impl Watch {
         let config = watcher::Config::default().page_size(PAGE).timeout(request);
         let mut events = pin!(watcher(self.api.clone(), config).default_backoff());
         let mut listed = Seen::new();
-        let mut failing = false;
         loop {
             let event = tokio::select! {
                 () = shutdown.asked() => return,
@@ -107,10 +118,10 @@ impl Watch {
             let Some(event) = event else { return };
             match event {
                 Ok(event) => {
-                    if std::mem::take(&mut failing) {
-                        tracing::info!("the watch of service accounts goes on");
+                    // A list that has begun may still fail.
+                    if !matches!(event, Event::Init | Event::InitApply(_)) {
+                        goes_on(&self.health);
                     }
-                    self.metrics.heard();
                     self.apply(event, &mut listed, &readiness);
                 }
                 // The API server forgets old versions by and by: that is no fault, and all is listed anew.
@@ -120,11 +131,11 @@ impl Watch {
                 Err(error) => {
                     let failure = failure(&error);
                     self.metrics.failed(&failure);
-                    if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!("the watch of service accounts was interrupted: {failure}");
-                    }
                     if self.seen.get().is_none() {
                         readiness.unmet(ACCOUNTS_CONDITION, failure.to_string());
+                    }
+                    if self.health.failed(failure.clone(), clock::monotonic()) {
+                        tracing::warn!("the watch of service accounts was interrupted: {failure}");
                     }
                 }
             }
@@ -180,6 +191,33 @@ impl Watch {
     fn are_ours(&self, annotations: &BTreeMap<String, String>) -> bool {
         let mut prefixes = annotations.keys().filter_map(|key| Some(key.split_once('/')?.0));
         prefixes.any(|prefix| prefix == self.settings.annotation_prefix || prefix == OUR_PREFIX)
+    }
+}
+
+/// The same client, for the watch, which notes what becomes of its requests: nobody else hears of a watch request
+/// that was accepted and has nothing to tell.
+fn noting(client: Client, health: Health) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let (client, health) = (client.clone(), health.clone());
+        async move {
+            let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+            let response = client.send(request).await?;
+            if response.status().is_success() {
+                health.answered(clock::monotonic());
+                if watches {
+                    goes_on(&health);
+                }
+            }
+            Ok::<_, kube::Error>(response)
+        }
+    });
+    Client::new(service, namespace)
+}
+
+fn goes_on(health: &Health) {
+    if health.watches(clock::monotonic()) {
+        tracing::info!("the watch of service accounts goes on");
     }
 }
 
