@@ -93,8 +93,7 @@ impl Server {
 
 impl Handler for Server {
     async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
-        let started = clock::monotonic();
-        let request_metrics = self.metrics.of(request.method(), request.uri().path());
+        let one = self.metrics.of(request.method(), request.uri().path(), clock::monotonic());
         let (mut response, code) = match self.answer(request).await {
             Ok(response) => (response, "ok"),
             Err(refusal) => {
@@ -105,7 +104,7 @@ impl Handler for Server {
         if self.shutdown.is_asked() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        request_metrics.count(response.status().as_u16(), code, started.elapsed());
+        one.count(response.status().as_u16(), code);
         response
     }
 }

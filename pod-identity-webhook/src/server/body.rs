@@ -11,11 +11,14 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::refusal::Refusal;
 use crate::review::MAX_BYTES;
 
-/// How long a body may take: the most that an API server waits for a webhook (`timeoutSeconds` in
+/// How long a small body may take: the most that an API server waits for a webhook (`timeoutSeconds` in
 /// `admissionregistration.k8s.io/v1`), so that this program never is the one who gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Up to that many bytes a body is a small one, as nearly all are: a review of two containers has 6 to 8 kB.
 const SMALL: u64 = 64 * 1024;
+/// How long a larger one may take, for it has a place that others wait for: 8 MiB at 13 Mbit/s. API servers are near,
+/// and have all of a review when they begin to send it.
+const PATIENCE_WITH_LARGE: Duration = Duration::from_secs(5);
 /// How many larger ones are held at once. Together with small ones on every connection that is 96 MiB.
 const LARGE_AT_ONCE: usize = 4;
 
@@ -53,7 +56,8 @@ impl Bodies {
         } else {
             None
         };
-        let bytes = read_body_within(body, MAX_BYTES, PATIENCE).await?;
+        let patience = if place.is_some() { PATIENCE_WITH_LARGE } else { PATIENCE };
+        let bytes = read_body_within(body, MAX_BYTES, patience).await?;
         Ok(Body { bytes, _place: place })
     }
 }

@@ -1,9 +1,10 @@
 //! How many requests there were, and how fast they were answered: under this project's names, and under those
 //! of AWS's webhook.
 
-use std::time::Duration;
+use std::time::Instant;
 
 use http::Method;
+use pod_identity_runtime::clock;
 use pod_identity_runtime::metrics::HttpMetrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
@@ -35,11 +36,20 @@ pub(super) struct RequestMetrics {
     latencies: Family<Asked, Histogram, fn() -> Histogram>,
 }
 
-/// Counts one request.
+/// The code of a request that has no answer, since whoever asked hung up: an API server whose `timeoutSeconds` are
+/// over, for one.
+const HUNG_UP: &str = "hung_up";
+/// What stands for the status of such an answer, as in the logs of nginx (`NGX_HTTP_CLIENT_CLOSED_REQUEST`). Nobody
+/// is sent it.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// Counts one request: as one that nobody waited for, when it is dropped before it was answered.
 #[derive(Debug)]
 pub(super) struct OneRequest<'a> {
     metrics: &'a RequestMetrics,
     asked: Asked,
+    started: Instant,
+    answered: bool,
 }
 
 impl RequestMetrics {
@@ -64,7 +74,8 @@ impl RequestMetrics {
         metrics
     }
 
-    pub(super) fn of(&self, method: &Method, path: &str) -> OneRequest<'_> {
+    /// A request that came at `started`.
+    pub(super) fn of(&self, method: &Method, path: &str, started: Instant) -> OneRequest<'_> {
         let verb = match *method {
             Method::POST => "POST",
             Method::GET => "GET",
@@ -74,15 +85,32 @@ impl RequestMetrics {
         OneRequest {
             metrics: self,
             asked: Asked { verb, path: Route::of(path).map_or("other", |(path, _)| path) },
+            started,
+            answered: false,
         }
     }
 }
 
 impl OneRequest<'_> {
-    pub(super) fn count(self, status: u16, code: &'static str, took: Duration) {
-        let Self { metrics, asked: Asked { verb, path } } = self;
+    /// It is answered.
+    pub(super) fn count(mut self, status: u16, code: &'static str) {
+        self.answered = true;
+        self.add(status, code);
+    }
+
+    fn add(&self, status: u16, code: &'static str) {
+        let Self { metrics, asked: Asked { verb, path }, started, .. } = self;
+        let (verb, path, took) = (*verb, *path, clock::monotonic().saturating_duration_since(*started));
         metrics.http.count(status, code, took);
         metrics.count.get_or_create(&Answered { verb, path, code: status }).inc();
         metrics.latencies.get_or_create(&Asked { verb, path }).observe(took.as_secs_f64() * 1e6);
+    }
+}
+
+impl Drop for OneRequest<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.add(CLIENT_CLOSED_REQUEST, HUNG_UP);
+        }
     }
 }

@@ -98,6 +98,68 @@ async fn a_body_that_takes_longer_than_any_api_server_waits_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_large_body_that_is_slow_gives_up_its_place_before_an_api_server_gives_up() {
+    let webhook = Webhook::start(&[]).await;
+    let mut large = pod("cart");
+    large["metadata"]["annotations"]["filler"] = json!("x".repeat(MIB));
+    let body = review(&large);
+    let head = format!(
+        "POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        let mut connection = webhook.connect().await.unwrap();
+        connection.send(head.as_bytes()).await.unwrap();
+        assert_eq!(connection.answer().await.unwrap().status, 100);
+        connection.send(b"{").await.unwrap();
+        slow.push(connection);
+    }
+    let mut api_server = webhook.connect().await.unwrap();
+    api_server.send(head.as_bytes()).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(300), api_server.answer()).await;
+    assert!(early.is_err(), "it is read beside four: {early:?}");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(5)).await;
+    tokio::time::resume();
+    for connection in &mut slow {
+        let answer = connection.answer().await.unwrap();
+        assert_eq!(answer.status, 408);
+        assert!(answer.text().contains("within 5 s"), "{}", answer.text());
+    }
+    assert_eq!(api_server.answer().await.unwrap().status, 100);
+    api_server.send(&body).await.unwrap();
+    assert!(Decision::of(&api_server.answer().await.unwrap()).allowed);
+}
+
+#[tokio::test]
+async fn a_review_for_whose_answer_nobody_waited_is_counted() {
+    // Connections are made there, and nobody answers.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let kube_api = format!("--kube-api=http://{}", silent.local_addr().unwrap());
+    let webhook = Webhook::start(&["--service-account-read=fresh", &kube_api]).await;
+    let hung_up = r#"pod_identity_http_responses_total{status="499",code="hung_up"}"#;
+    assert_eq!(webhook.metric(hung_up).await, None);
+    let body = review(&pod("stranger"));
+    let head = format!(
+        "POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    // Each is answered a second after it came: on a busy machine one may be, before its hanging up is seen.
+    eventually("one that was hung up on is counted", || async {
+        let mut connection = webhook.connect().await.unwrap();
+        connection.send(head.as_bytes()).await.unwrap();
+        assert_eq!(connection.answer().await.unwrap().status, 100);
+        connection.send(&body).await.unwrap();
+        drop(connection);
+        (webhook.metric(hung_up).await >= Some(1.0)).then_some(())
+    })
+    .await;
+    let count = r#"http_request_count{verb="POST",path="/mutate",code="499"}"#;
+    assert!(webhook.metric(count).await >= Some(1.0));
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_kept_for_longer_than_an_api_server_keeps_it() {
     let webhook = Webhook::start(&[]).await;
     let body = review(&pod("cart"));
