@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser};
 use pod_identity_core::arn::{AccountId, Partition};
 use pod_identity_core::identity::ClusterName;
@@ -73,7 +74,7 @@ pub struct Args {
     namespace: String,
 
     /// Where the API server is reached otherwise than from within a pod: a kubeconfig file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     kubeconfig: Option<PathBuf>,
 
     /// The API server's URL, which counts before the file's.
@@ -130,12 +131,12 @@ pub struct Args {
     watch_config_map: bool,
 
     /// The file of accounts that have Pod Identity.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     watch_container_credentials_config: Option<PathBuf>,
 
     /// The file of associations that pod-identity-auth serves: who has one has Pod Identity. Needs
     /// --cluster-name.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     associations: Option<PathBuf>,
 
     /// With --associations: the name that this cluster has there.
@@ -258,6 +259,11 @@ pub fn parse<T: Into<OsString> + Clone>(
     Ok(args)
 }
 
+/// A path that may be empty, which clap's own may not: for Go that is as much as not given.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
 fn truth(text: &str) -> Result<bool, String> {
     parse_bool(text).ok_or_else(|| format!("{text:?} is neither true nor false"))
 }
@@ -315,7 +321,9 @@ impl Args {
             regional_sts: self.sts_regional_endpoint,
             bare_roles,
         };
-        let associations = match (self.associations, self.cluster_name) {
+        let given = |path: Option<PathBuf>| path.filter(|path| !path.as_os_str().is_empty());
+        let said = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let associations = match (given(self.associations), self.cluster_name) {
             (Some(file), Some(cluster)) => Some(Associations { file, cluster }),
             (Some(_), None) => return Err(ConfigError::NoCluster),
             (None, Some(_)) => return Err(ConfigError::NoAssociations),
@@ -338,12 +346,12 @@ impl Args {
             metrics_port: self.metrics_port,
             certificate,
             tls: self.tls_min_version,
-            api_server: ApiServer { kubeconfig: self.kubeconfig, url: self.kube_api },
+            api_server: ApiServer { kubeconfig: given(self.kubeconfig), url: said(self.kube_api) },
             namespace: self.namespace,
             account_read: self.service_account_read,
-            pod: self.pod_name,
+            pod: said(self.pod_name),
             watch_config_map: self.watch_config_map,
-            identities: self.watch_container_credentials_config.filter(|path| !path.as_os_str().is_empty()),
+            identities: given(self.watch_container_credentials_config),
             associations,
             events: self.events,
             reconcile_interval: (self.reconcile_interval > 0)

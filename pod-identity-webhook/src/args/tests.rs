@@ -124,6 +124,25 @@ fn every_flag_about_what_is_injected_arrives_there() {
 }
 
 #[test]
+fn an_optional_path_or_url_that_is_empty_is_as_good_as_not_given() {
+    for flag in [
+        "--kubeconfig=",
+        "--kube-api=",
+        "--watch-container-credentials-config=",
+        "--associations=",
+        "--aws-default-region=",
+        "--pod-name=",
+    ] {
+        assert_eq!(read(flag), read("--pod-name="), "{flag}");
+        // Go's other form of the same; an argument of its own, which a test's flags cannot have.
+        let apart = parse(["/webhook", flag.trim_end_matches('='), ""]).unwrap().config().unwrap();
+        assert_eq!(apart, read("--pod-name="), "{flag}");
+    }
+    // The last counts, also where it takes back what was before.
+    assert_eq!(read("--kubeconfig=/i --kubeconfig=").api_server, ApiServer::default());
+}
+
+#[test]
 fn what_pods_could_not_start_with_is_refused_by_name() {
     for (flags, named) in [
         ("--annotation-prefix=", "--annotation-prefix"),
