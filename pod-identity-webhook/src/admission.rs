@@ -7,17 +7,23 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use k8s_openapi::api::core::v1::ObjectReference;
+use pod_identity_core::identity::{InvalidName, Namespace, ServiceAccount};
 use prometheus_client::registry::Registry;
 
 use self::metrics::ReviewMetrics;
 use self::require::{Cause, Requirement};
 use crate::account::{Known, NamespaceSettings};
 use crate::knowledge::{Answer, Freshness, Knowledge};
+use crate::mutate::notice::{Notice, Reason};
 use crate::mutate::{Mutation, Outcome, mutate, mutate_without_account};
 use crate::pod::Pod;
 use crate::reports::{Events, Said};
 use crate::review::{Review, ReviewError, Subject};
 use crate::settings::Settings;
+use crate::text::beginning;
+
+/// How many of the reasons for which containers go without are said in one line: a pod may have a thousand.
+const SAID: usize = 10;
 
 /// What decides about pods.
 #[derive(Debug)]
@@ -72,15 +78,21 @@ impl Admission {
     ) -> Vec<u8> {
         let requirement = Requirement::of(pod, namespace);
         let random = review.random();
-        let (mutation, freshness) = match mutate_without_account(pod, namespace, &self.settings, random) {
+        let (of, account) = match account(review, pod) {
+            Ok(names) => names,
+            Err(error) => {
+                let reason = format!("the pod cannot be read: {error}");
+                return self.unreadable(review, requirement, beginning(&reason, Notice::LONGEST));
+            }
+        };
+        let (mut mutation, freshness) = match mutate_without_account(pod, namespace, &self.settings, random) {
             Some(mutation) => (mutation, Freshness::Fresh),
-            None => match self.ask(review, pod, arrived).await {
-                Ok(Answer { associated, account, freshness }) => {
-                    let known = Known { associated, account, namespace };
-                    (mutate(pod, &known, &self.settings, random), freshness)
-                }
-                Err(reason) => return self.unreadable(review, requirement, &reason),
-            },
+            None => {
+                let Answer { associated, account, freshness } =
+                    self.knowledge.of(&of, &account, arrived).await;
+                let known = Known { associated, account, namespace };
+                (mutate(pod, &known, &self.settings, random), freshness)
+            }
         };
         self.metrics.reviewed(mutation.outcome.as_str());
         if let Some(cause) = requirement.keeps_out(&mutation, &freshness) {
@@ -97,49 +109,55 @@ impl Admission {
                 "injected"
             );
         }
-        self.say_what_is_missed(review, pod, &mutation, &freshness);
+        self.say_what_may_be_old(review, pod, &mut mutation, freshness);
+        self.say_what_is_missed(review, pod, &mutation);
         review.allow(&mutation)
     }
 
-    /// What is known of the pod's account.
-    async fn ask(&self, review: &Review<'_>, pod: &Pod<'_>, arrived: Instant) -> Result<Answer, String> {
-        let namespace =
-            review.namespace.parse().map_err(|error| format!("the pod cannot be read: {error}"))?;
-        let account =
-            pod.service_account().parse().map_err(|error| format!("the pod cannot be read: {error}"))?;
-        Ok(self.knowledge.of(&namespace, &account, arrived).await)
-    }
-
-    /// Says which containers go without what their account has, or that nobody knows whether it has anything.
-    fn say_what_is_missed(
+    /// Says that a pod is let in by what was known before: whoever is injected may get yesterday's role, and whoever
+    /// is not goes without one that his account may have.
+    fn say_what_may_be_old(
         &self,
         review: &Review<'_>,
         pod: &Pod<'_>,
-        mutation: &Mutation,
-        freshness: &Freshness,
+        mutation: &mut Mutation,
+        freshness: Freshness,
     ) {
-        let mut reasons: BTreeSet<_> = mutation.missed().map(|notice| notice.reason.as_str()).collect();
-        let mut said: Vec<_> = mutation.missed().map(ToString::to_string).collect();
+        let (failure, unknown) = match freshness {
+            Freshness::Fresh => return,
+            Freshness::FromWatch(failure) => (failure, false),
+            Freshness::Unknown(failure) => (failure, true),
+        };
+        let (outcome, cause) = (mutation.outcome.as_str(), failure.to_string());
+        self.metrics.not_fresh(outcome);
         if mutation.outcome == Outcome::NoRole {
-            match freshness {
-                Freshness::Fresh => {}
-                Freshness::FromWatch(failure) => tracing::info!(
-                    namespace = &*review.namespace,
-                    pod = pod.name(),
-                    account = pod.service_account(),
-                    reason = failure.as_str(),
-                    "let in without credentials by what was known before: {failure}"
-                ),
-                Freshness::Unknown(failure) => {
-                    reasons.insert(metrics::ACCOUNT_UNKNOWN);
-                    said.push(failure.to_string());
-                }
-            }
+            let reason = if unknown { Reason::AccountUnknown { cause } } else { Reason::NotFresh { cause } };
+            mutation.notices.insert(0, Notice { container: None, reason }); // it is said with what is missed
+            return;
         }
+        tracing::warn!(
+            namespace = &*review.namespace,
+            pod = pod.name(),
+            account = pod.service_account(),
+            reason = failure.as_str(),
+            outcome,
+            dry_run = review.dry_run,
+            "let in by what was known of its account before: {cause}"
+        );
+    }
+
+    /// Says which containers go without what their account has or may have.
+    fn say_what_is_missed(&self, review: &Review<'_>, pod: &Pod<'_>, mutation: &Mutation) {
+        let reasons: BTreeSet<_> = mutation.missed().map(|notice| notice.reason.as_str()).collect();
         if reasons.is_empty() {
             return;
         }
         reasons.iter().for_each(|reason| self.metrics.missed(reason));
+        let mut said: Vec<_> = mutation.missed().take(SAID).map(ToString::to_string).collect();
+        let more = mutation.missed().skip(SAID).count();
+        if more > 0 {
+            said.push(format!("and {more} more"));
+        }
         let text = said.join("; ");
         tracing::warn!(
             namespace = &*review.namespace,
@@ -177,7 +195,9 @@ impl Admission {
         if requirement == Requirement::None {
             self.metrics.missed(metrics::UNREADABLE);
             tracing::warn!(namespace, reasons = ?[metrics::UNREADABLE], "let in as it is: {reason}");
-            return review.allow_unchanged(Some(format!("pod-identity: {reason}")));
+            return review.allow_unchanged(Some(
+                beginning(&format!("pod-identity: {reason}"), Notice::LONGEST).to_owned(),
+            ));
         }
         let cause = Cause::unreadable(reason);
         self.metrics.refused(cause.reason);
@@ -199,4 +219,9 @@ impl Admission {
         );
         review.refuse(&text)
     }
+}
+
+/// The pod's account, with its namespace.
+fn account(review: &Review<'_>, pod: &Pod<'_>) -> Result<(Namespace, ServiceAccount), InvalidName> {
+    Ok((review.namespace.parse()?, pod.service_account().parse()?))
 }

@@ -48,5 +48,6 @@ pub mod reports; // who is told of pods that go without
 pub mod admission; // one review, end to end
 pub mod server; // the requests that bring them
 pub mod app; // the wiring
-mod object; // JSON objects, strictly
+mod object; // JSON objects, strictly and within bounds
+mod text; // texts from outside, cut
 mod go; // values as Go's programs write them

@@ -19,21 +19,21 @@ mod patch; // what is added, and where
 mod skip; // who asks to be left alone
 mod volume; // the token's volume and mounts
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde_json::json;
 
-use self::env::{Carried, Tokens};
+use self::env::Carried;
 use self::grant::Grant;
 pub use self::grant::Method;
 pub(crate) use self::grant::gives_containers_roles;
 use self::notice::{Notice, Reason};
 pub use self::patch::Patch;
 pub use self::skip::Skip;
-use self::volume::Place;
+use self::volume::{Place, Token, Tokens};
 use crate::account::{self, Known, NamespaceSettings};
 use crate::pod::{Container, Pod};
-use crate::settings::{Settings, TokenExpiration, TokenProjection};
+use crate::settings::{Settings, TokenExpiration};
 
 /// The label of pods that were given Pod Identity, as AWS's webhook sets it.
 const LABEL: (&str, &str) = ("eks.amazonaws.com/pod-identity", "enabled");
@@ -56,9 +56,17 @@ impl Mutation {
         Self { patch: Patch::default(), outcome, methods: BTreeSet::new(), notices: Vec::new() }
     }
 
-    /// The warnings for whoever creates the pod.
+    /// The warnings for whoever creates the pod: as many as reach a client, the last of them saying how many more
+    /// there would be.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
-        self.notices.iter().filter_map(Notice::warning)
+        let all = || self.notices.iter().filter_map(Notice::warning);
+        let shown = match all().count() {
+            count if count > Notice::MOST_WARNINGS => Notice::MOST_WARNINGS - 1,
+            count => count,
+        };
+        let more = all().count() - shown;
+        let last = (more > 0).then(|| format!("pod-identity: and {more} more warnings"));
+        all().take(shown).chain(last)
     }
 
     /// Why containers go without what their account has.
@@ -121,7 +129,7 @@ pub fn mutate(pod: &Pod<'_>, known: &Known, settings: &Settings, random: u32) ->
     if let Some(audience) = &known.account.audience {
         audience_of_account.audience.clone_from(audience);
     }
-    let tokens = Tokens { pod_identity: &settings.pod_identity, web_identity: &audience_of_account };
+    let tokens = Tokens::of_pod(pod, &settings.pod_identity, &audience_of_account);
     let round = Round { pod, known, settings, tokens };
     let mut done = Done::default();
     for (path, container) in pod.containers() {
@@ -159,21 +167,23 @@ pub fn mutate_without_account(
         return Some(mutate(pod, &known, settings, random));
     }
     let skipped = skip::containers(pod, settings);
-    let tokens = Tokens { pod_identity: &settings.pod_identity, web_identity: &settings.web_identity };
-    let (mut methods, mut left_out) = (BTreeSet::new(), false);
+    let tokens = Tokens::of_pod(pod, &settings.pod_identity, &settings.web_identity);
+    let (mut done, mut left_out) = (Done::default(), false);
     for (_, container) in pod.containers() {
         if skipped.contains(&*container.name) {
             left_out = true;
         } else {
-            methods.insert(env::whole(container, &tokens, settings)?);
+            let method = env::whole(container, &tokens, settings)?;
+            done.say_what_wins(container, method);
+            done.already.insert(method);
         }
     }
-    let outcome = match (methods.is_empty(), left_out) {
+    let outcome = match (done.already.is_empty(), left_out) {
         (false, _) => Outcome::AlreadyInjected,
         (true, true) => Outcome::Skipped(Skip::Containers),
         (true, false) => return None,
     };
-    Some(Mutation { methods, ..Mutation::unchanged(outcome) })
+    Some(Mutation { methods: done.already, notices: done.notices, ..Mutation::unchanged(outcome) })
 }
 
 /// What one pod is judged by.
@@ -199,6 +209,14 @@ impl Done {
     fn say(&mut self, container: &Container<'_>, reason: Reason) {
         self.notices.push(Notice { container: Some(container.name.clone().into_owned()), reason });
     }
+
+    /// Says if the container sets itself what SDKs look at before the way that it is given, or has been given.
+    fn say_what_wins(&mut self, container: &Container<'_>, method: Method) {
+        let names = env::winning(container, method);
+        if !names.is_empty() {
+            self.say(container, Reason::VariablesWin { names });
+        }
+    }
 }
 
 impl Round<'_> {
@@ -208,17 +226,18 @@ impl Round<'_> {
             Ok(None) => {}
             Ok(Some(method)) => {
                 self.compare_role(container, grant, method, done);
+                done.say_what_wins(container, method);
                 done.already.insert(method);
                 return;
             }
             Err(reason) => return done.say(container, reason),
         }
         let token = self.tokens.of(grant);
-        if volume::place(self.pod, token) == Place::Taken {
-            return done.say(container, Reason::VolumeNameTaken { volume: token.volume.clone() });
+        if matches!(token.place, Place::Taken | Place::OfAnotherAudience) {
+            return done.say(container, Reason::VolumeNameTaken { volume: token.projection.volume.clone() });
         }
-        if volume::is_path_taken(container, token) {
-            return done.say(container, Reason::MountPathTaken { path: token.mount_path.clone() });
+        if volume::is_path_taken(container, token.projection) {
+            return done.say(container, Reason::MountPathTaken { path: token.projection.mount_path.clone() });
         }
         self.inject(path, container, grant, token, done);
         self.look_at_the_rest(container, grant, done);
@@ -268,9 +287,10 @@ impl Round<'_> {
         path: &str,
         container: &Container<'_>,
         grant: &Grant,
-        token: &TokenProjection,
+        token: &Token<'_>,
         done: &mut Done,
     ) {
+        let token = token.projection;
         let pair = grant.variables(token.token_file(self.pod.is_windows()), self.settings);
         let regional_sts = self.known.account.regional_sts.unwrap_or(self.settings.regional_sts);
         let variables = env::additions(container, pair, regional_sts, self.settings);
@@ -287,13 +307,7 @@ impl Round<'_> {
         if let Grant::WebIdentity(account::Role::Invalid(text)) = grant {
             done.say(container, Reason::RoleInvalid { text: text.clone() });
         }
-        let mut before = env::present(container, &env::BEFORE_ALL);
-        if *grant == Grant::PodIdentity {
-            before.extend(env::present(container, &env::WEB_IDENTITY));
-        }
-        if !before.is_empty() {
-            done.say(container, Reason::VariablesWin { names: before });
-        }
+        done.say_what_wins(container, grant.method());
         let families = [&env::BEFORE_ALL[..], &env::WEB_IDENTITY, &env::CONTAINER_CREDENTIALS].concat();
         if container.may_be_set_from_elsewhere(&families) {
             done.say(container, Reason::UnseenVariables);
@@ -302,7 +316,7 @@ impl Round<'_> {
 
     fn finish(&self, mut done: Done, random: u32) -> Mutation {
         let of_pod = |reason| Notice { container: None, reason };
-        let names: Vec<_> = self.pod.containers().map(|(_, container)| &*container.name).collect();
+        let names: HashSet<_> = self.pod.containers().map(|(_, container)| &*container.name).collect();
         for key in self.pod.metadata.annotations.iter().flat_map(|annotations| annotations.keys()) {
             if let Some(name) =
                 key.strip_prefix(grant::ROLE_OF_CONTAINER).filter(|name| !names.contains(name))
@@ -336,11 +350,11 @@ impl Round<'_> {
         if by_pod_identity && self.pod.label(LABEL.0).is_none() {
             patch.add_member("/metadata/labels", self.pod.metadata.labels.is_some(), LABEL.0, json!(LABEL.1));
         }
-        let wanted = [(by_pod_identity, self.tokens.pod_identity), (by_irsa, self.tokens.web_identity)];
+        let wanted = [(by_pod_identity, &self.tokens.pod_identity), (by_irsa, &self.tokens.web_identity)];
         let volumes = wanted
             .into_iter()
-            .filter(|(wanted, token)| *wanted && volume::place(self.pod, token) == Place::Free)
-            .map(|(_, token)| volume::volume(token, expiration));
+            .filter(|(wanted, token)| *wanted && token.place == Place::Free)
+            .map(|(_, token)| volume::volume(token.projection, expiration));
         patch.append("/spec/volumes", self.pod.spec.volumes.is_some(), volumes.collect());
     }
 
@@ -356,3 +370,6 @@ impl Round<'_> {
             .unwrap_or_else(|| TokenExpiration::spread(random))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,15 +3,17 @@
 //! The rest of its JSON is never read into types and never written again: what this program's version of
 //! the Kubernetes API does not know stays as it is.
 
+mod bounds; // how much of it is read
+
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::ops::Deref;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::account::NamespaceSettings;
-use crate::object::Object;
+use crate::object::{List, Object, Texts};
+use crate::text::beginning;
 
 /// A pod that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,14 +22,14 @@ pub struct InvalidPod(String);
 
 impl From<serde_json::Error> for InvalidPod {
     fn from(error: serde_json::Error) -> Self {
-        Self(error.to_string())
+        Self(beginning(&error.to_string(), bounds::REASON).to_owned())
     }
 }
 
 /// A pod that is about to be created.
 ///
 /// A member that is read and stands twice is an error: there would be no telling which of the two the API
-/// server means. It writes none twice.
+/// server means. It writes none twice. One with more parts than any pod has is none either (`pod/bounds.rs`).
 #[derive(Debug, Clone, Deserialize)]
 pub struct Pod<'a> {
     #[serde(borrow)]
@@ -41,8 +43,8 @@ pub struct Pod<'a> {
 pub(crate) struct Metadata<'a> {
     name: Option<String>,
     generate_name: Option<String>,
-    pub(crate) labels: Option<BTreeMap<String, String>>,
-    pub(crate) annotations: Option<BTreeMap<String, String>>,
+    pub(crate) labels: Option<Texts<{ bounds::TEXTS }>>,
+    pub(crate) annotations: Option<Texts<{ bounds::TEXTS }>>,
     #[serde(borrow)]
     owner_references: Option<&'a RawValue>,
 }
@@ -52,13 +54,13 @@ pub(crate) struct Metadata<'a> {
 pub(crate) struct Spec<'a> {
     service_account_name: Option<String>,
     os: Option<Object<Os>>,
-    node_selector: Option<BTreeMap<String, String>>,
+    node_selector: Option<Texts<{ bounds::TEXTS }>>,
     #[serde(borrow)]
-    pub(crate) volumes: Option<Vec<Object<Volume<'a>>>>,
+    pub(crate) volumes: Option<List<Volume<'a>>>,
     #[serde(borrow)]
-    pub(crate) containers: Vec<Object<Container<'a>>>,
+    pub(crate) containers: List<Container<'a>>,
     #[serde(borrow)]
-    pub(crate) init_containers: Option<Vec<Object<Container<'a>>>>,
+    pub(crate) init_containers: Option<List<Container<'a>>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -77,7 +79,7 @@ pub(crate) struct Volume<'a> {
 #[derive(Debug, Clone, Deserialize)]
 struct Projected<'a> {
     #[serde(borrow)]
-    sources: Option<Vec<Object<Source<'a>>>>,
+    sources: Option<List<Source<'a>>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -101,11 +103,11 @@ pub(crate) struct Container<'a> {
     #[serde(borrow, default)]
     pub(crate) name: Cow<'a, str>,
     #[serde(borrow)]
-    pub(crate) env: Option<Vec<Object<Variable<'a>>>>,
+    pub(crate) env: Option<List<Variable<'a>>>,
     #[serde(borrow)]
-    env_from: Option<Vec<Object<VariablesFrom<'a>>>>,
+    env_from: Option<List<VariablesFrom<'a>>>,
     #[serde(borrow)]
-    pub(crate) volume_mounts: Option<Vec<Object<VolumeMount<'a>>>>,
+    pub(crate) volume_mounts: Option<List<VolumeMount<'a>>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -140,10 +142,16 @@ pub(crate) fn requires(json: &str) -> bool {
     }
     #[derive(Deserialize)]
     struct Labels {
-        labels: BTreeMap<String, String>,
+        labels: Object<Ours>,
+    }
+    // Whatever the others are, and however many.
+    #[derive(Deserialize)]
+    struct Ours {
+        #[serde(rename = "podidentity.dev/require")] // NamespaceSettings::REQUIRE
+        require: String,
     }
     let labelled = serde_json::from_str::<Object<Labelled>>(json);
-    labelled.is_ok_and(|Object(pod)| NamespaceSettings::from_labels(&pod.metadata.labels).require)
+    labelled.is_ok_and(|Object(pod)| pod.metadata.labels.require == "true")
 }
 
 /// Who made a pod, to whom something about it can be said: it has no UID of its own yet.
@@ -172,12 +180,13 @@ impl<'a> Pod<'a> {
         Ok(pod)
     }
 
-    /// Its name, or what its name will begin with: the API server makes names after admission.
+    /// Its name, or what its name will begin with: the API server makes names after admission, and then looks
+    /// whether they are too long.
     pub fn name(&self) -> &str {
         let given = |name: &'_ Option<String>| name.as_ref().is_some_and(|name| !name.is_empty());
         let metadata = &self.metadata;
         let name = if given(&metadata.name) { &metadata.name } else { &metadata.generate_name };
-        name.as_deref().unwrap_or_default()
+        beginning(name.as_deref().unwrap_or_default(), bounds::NAME)
     }
 
     /// The name of its service account. Without one it is `default`, as the API server's own admission has it.
@@ -187,8 +196,8 @@ impl<'a> Pod<'a> {
 
     /// The controller that made it, if one has; also none where what the pod says of it cannot be read.
     pub fn owner(&self) -> Option<Owner> {
-        let owners: Vec<Owner> = serde_json::from_str(self.metadata.owner_references?.get()).ok()?;
-        owners.into_iter().find(|owner| owner.controller)
+        let owners: List<Owner> = serde_json::from_str(self.metadata.owner_references?.get()).ok()?;
+        owners.iter().find(|owner| owner.controller).map(|Object(owner)| owner.clone())
     }
 
     /// Whether its own label says that it must be injected.
@@ -222,7 +231,7 @@ impl<'a> Pod<'a> {
     /// The containers that may be injected, each with its place in the JSON. Ephemeral ones are not among them:
     /// they come with an update of a running pod, whose volumes are fixed.
     pub(crate) fn containers(&self) -> impl Iterator<Item = (String, &Container<'a>)> {
-        let init = self.spec.init_containers.as_deref().unwrap_or_default();
+        let init = self.spec.init_containers.as_ref().map_or(&[][..], |list| list);
         let lists = [("initContainers", init), ("containers", &self.spec.containers[..])];
         lists.into_iter().flat_map(|(list, containers)| {
             let place = move |index| format!("/spec/{list}/{index}");
@@ -231,21 +240,30 @@ impl<'a> Pod<'a> {
     }
 
     pub(crate) fn volume(&self, name: &str) -> Option<&Volume<'a>> {
-        self.spec.volumes.iter().flatten().find(|volume| volume.name == name).map(Deref::deref)
+        let mut volumes = self.spec.volumes.iter().flatten();
+        volumes.find(|volume| volume.looked_at().name == name).map(Deref::deref)
     }
 }
 
 impl Volume<'_> {
-    /// Whether it holds a token for `audience` in `file`.
-    pub(crate) fn projects(&self, audience: &str, file: &str) -> bool {
+    /// For whom the service account's tokens are that it holds in `file`: none or one, in a pod that the API
+    /// server takes.
+    pub(crate) fn audiences_of<'v>(&'v self, file: &'v str) -> impl Iterator<Item = &'v str> {
         let sources = self.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
-        let mut tokens = sources.filter_map(|source| source.service_account_token.as_ref());
-        tokens.any(|token| token.audience == audience && token.path == file)
+        let tokens = sources.filter_map(|source| source.service_account_token.as_ref());
+        tokens.filter(move |token| token.path == file).map(|token| &*token.audience)
+    }
+
+    /// The same volume, counted in tests: a pod has many, and containers that ask for them too.
+    fn looked_at(&self) -> &Self {
+        #[cfg(test)]
+        tests::VOLUMES_LOOKED_AT.with(|count| count.set(count.get() + 1));
+        self
     }
 }
 
 impl Container<'_> {
-    /// A variable of the container's own `env`. Of several with one name the last counts, as for kubelet.
+    /// A variable of AWS's in the container's own `env`. Of several with one name the last counts, as for kubelet.
     pub(crate) fn variable(&self, name: &str) -> Option<&Variable<'_>> {
         self.env.iter().flatten().rev().find(|variable| variable.name == name).map(Deref::deref)
     }
@@ -259,68 +277,4 @@ impl Container<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_no_pod_is_an_error() {
-        for json in [
-            "",
-            "null",
-            "[]",
-            "7",
-            r#""pod""#,
-            "{}",
-            r#"{"metadata": {}, "spec": {}}"#,
-            r#"{"metadata": {}, "spec": {"containers": null}}"#,
-            r#"{"metadata": {}, "spec": {"containers": {}}}"#,
-            r#"{"metadata": {}, "spec": {"containers": ["app"]}}"#,
-            r#"{"metadata": {}, "spec": {"containers": [["app"]]}}"#,
-            r#"[{}, {"containers": []}]"#,
-            r#"{"metadata": {}, "spec": {"containers": [{"name": "app", "env": {"A": "b"}}]}}"#,
-            r#"{"metadata": {"labels": {"a": 1}}, "spec": {"containers": []}}"#,
-        ] {
-            assert!(Pod::parse(json).is_err(), "{json}");
-        }
-    }
-
-    #[test]
-    fn a_member_that_is_read_and_stands_twice_is_an_error() {
-        let twice = r#"{"metadata": {}, "spec": {"containers": [{"name": "app", "env": [], "env": []}]}}"#;
-        assert!(Pod::parse(twice).unwrap_err().to_string().contains("duplicate field `env`"));
-    }
-
-    #[test]
-    fn what_is_not_read_may_be_anything() {
-        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-        let json =
-            format!(r#"{{"metadata": {{}}, "new": {deep}, "spec": {{"containers": [], "new": 1e999}}}}"#);
-        assert_eq!(Pod::parse(&json).unwrap().service_account(), "default");
-    }
-
-    #[test]
-    fn kubelet_takes_the_last_of_two_variables_of_one_name() {
-        let json = r#"{"metadata": {}, "spec": {"containers": [{"env": [
-            {"name": "A", "value": "1"}, {"name": "\u0041", "value": "2"}]}]}}"#;
-        let pod = Pod::parse(json).unwrap();
-        assert_eq!(pod.spec.containers[0].variable("A").unwrap().value, "2");
-    }
-
-    #[test]
-    fn a_prefix_that_begins_no_name_sets_none_of_them() {
-        let json = |prefix: &str| {
-            format!(
-                r#"{{"metadata": {{}}, "spec": {{"containers": [{{"envFrom": [{{"prefix": "{prefix}"}}]}}]}}}}"#
-            )
-        };
-        for (prefix, may) in [("", true), ("AWS_", true), ("AWS_ROLE_ARN", false), ("DB_", false)] {
-            let json = json(prefix);
-            let pod = Pod::parse(&json).unwrap();
-            assert_eq!(
-                pod.spec.containers[0].may_be_set_from_elsewhere(&["AWS_ROLE_ARN"]),
-                may,
-                "{prefix:?}"
-            );
-        }
-    }
-}
+pub(crate) mod tests;

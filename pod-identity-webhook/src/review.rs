@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use crate::mutate::Mutation;
 use crate::object::Object;
 use crate::pod::{self, InvalidPod, Pod};
+use crate::text::beginning;
 
 /// The most bytes of a review that are read. The API server takes objects of up to 3 MiB; the rest is for a
 /// request that was shorter in protobuf than it is in JSON.
@@ -114,8 +115,8 @@ impl<'a, O> Envelope<'a, O> {
         let known = matches!(&*self.api_version, "admission.k8s.io/v1" | "admission.k8s.io/v1beta1");
         if !known || self.kind != "AdmissionReview" {
             return Err(ReviewError::Kind {
-                api_version: self.api_version.into_owned(),
-                kind: self.kind.into_owned(),
+                api_version: quoted(&self.api_version),
+                kind: quoted(&self.kind),
             });
         }
         let Object(request) =
@@ -159,7 +160,7 @@ impl<'a> Review<'a> {
     /// keep the rest from being read.
     fn of_anything(body: &'a [u8]) -> Result<Self, ReviewError> {
         let Object(envelope): Object<Envelope<'a, &'a RawValue>> =
-            serde_json::from_slice(body).map_err(|error| ReviewError::Json(error.to_string()))?;
+            serde_json::from_slice(body).map_err(|error| ReviewError::Json(quoted(&error.to_string())))?;
         let (api_version, request) = envelope.open()?;
         let subject = if request.is_pod_creation() {
             let object = request.object.map_or("null", RawValue::get);
@@ -228,6 +229,11 @@ impl<'a> Review<'a> {
         let answer = Answer { api_version: &self.api_version, kind: "AdmissionReview", response };
         json(&answer)
     }
+}
+
+/// What a body says, as far as it is said to whoever sent it, and to the log.
+fn quoted(text: &str) -> String {
+    beginning(text, 200).to_owned()
 }
 
 /// What is answered is texts and flags, nothing that JSON could not hold.

@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::require::{NO_ROLE, NOT_FRESH};
+use super::require::NO_ROLE;
 use crate::mutate::notice::Reason;
 use crate::mutate::{Method, Outcome};
 
@@ -17,8 +17,6 @@ use crate::mutate::{Method, Outcome};
 pub(super) const UNREADABLE: &str = "unreadable";
 /// Something that is no pod about to be created.
 pub(super) const NOT_A_POD: &str = "not_a_pod";
-/// Nobody knows whether the account has a role.
-pub(super) const ACCOUNT_UNKNOWN: &str = "account_unknown";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByOutcome {
@@ -40,6 +38,7 @@ pub(super) struct ReviewMetrics {
     reviews: Family<ByOutcome, Counter>,
     missed: Family<ByReason, Counter>,
     refused: Family<ByReason, Counter>,
+    not_fresh: Family<ByOutcome, Counter>,
     /// AWS's webhook names these. They are gauges to the metrics library: what it calls a counter gets the end
     /// `_total`, and would have another name than there.
     pods: Family<ByMethod, Gauge>,
@@ -48,13 +47,14 @@ pub(super) struct ReviewMetrics {
 
 impl ReviewMetrics {
     /// Registers `pod_identity_webhook_reviews_total`, `pod_identity_webhook_missed_total`,
-    /// `pod_identity_webhook_refused_total`, and AWS's `pod_identity_webhook_pod_count` and
-    /// `pod_identity_webhook_used`.
+    /// `pod_identity_webhook_refused_total`, `pod_identity_webhook_not_fresh_total`, and AWS's
+    /// `pod_identity_webhook_pod_count` and `pod_identity_webhook_used`.
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             reviews: Family::default(),
             missed: Family::default(),
             refused: Family::default(),
+            not_fresh: Family::default(),
             pods: Family::default(),
             used: Gauge::default(),
         };
@@ -65,9 +65,9 @@ impl ReviewMetrics {
             drop(metrics.missed.get_or_create(&ByReason { reason }));
             drop(metrics.refused.get_or_create(&ByReason { reason }));
         }
-        drop(metrics.missed.get_or_create(&ByReason { reason: ACCOUNT_UNKNOWN }));
-        for reason in [NO_ROLE, NOT_FRESH] {
-            drop(metrics.refused.get_or_create(&ByReason { reason }));
+        drop(metrics.refused.get_or_create(&ByReason { reason: NO_ROLE }));
+        for outcome in [Outcome::Injected, Outcome::Missed, Outcome::NoRole].map(Outcome::as_str) {
+            drop(metrics.not_fresh.get_or_create(&ByOutcome { outcome }));
         }
         for method in Method::ALL.map(Method::as_str) {
             drop(metrics.pods.get_or_create(&ByMethod { method }));
@@ -88,6 +88,11 @@ impl ReviewMetrics {
             metrics.refused.clone(),
         );
         registry.register(
+            "pod_identity_webhook_not_fresh",
+            "Pods let in by what was known before, by what became of them",
+            metrics.not_fresh.clone(),
+        );
+        registry.register(
             "pod_identity_webhook_pod_count",
             "Pods that were injected, by method",
             metrics.pods.clone(),
@@ -106,6 +111,10 @@ impl ReviewMetrics {
 
     pub(super) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&ByReason { reason }).inc();
+    }
+
+    pub(super) fn not_fresh(&self, outcome: &'static str) {
+        self.not_fresh.get_or_create(&ByOutcome { outcome }).inc();
     }
 
     pub(super) fn injected(&self, methods: &BTreeSet<Method>) {

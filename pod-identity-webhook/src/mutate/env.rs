@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::grant::{Grant, Method};
-use super::volume;
+use super::grant::Method;
+use super::volume::{Token, Tokens};
 use crate::pod::Container;
-use crate::settings::{Settings, TokenProjection};
+use crate::settings::Settings;
 
 pub(super) const FULL_URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
 pub(super) const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
@@ -14,8 +14,9 @@ pub(super) const WEB_IDENTITY_TOKEN_FILE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
 
 /// What the SDKs' container provider reads. It is one family: most SDKs take `RELATIVE_URI` before `FULL_URI`
 /// and would send the token there, and the Java SDK takes `TOKEN` before its file.
-pub(super) const CONTAINER_CREDENTIALS: [&str; 4] =
-    [FULL_URI, TOKEN_FILE, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN"];
+pub(super) const CONTAINER_CREDENTIALS: [&str; 4] = [FULL_URI, TOKEN_FILE, BREAKS[0], BREAKS[1]];
+/// Those of the family that take the place of the other two, or send the token elsewhere.
+const BREAKS: [&str; 2] = ["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN"];
 /// What the SDKs' web identity provider reads. Every SDK asks it before the container provider.
 pub(super) const WEB_IDENTITY: [&str; 2] = [ROLE_ARN, WEB_IDENTITY_TOKEN_FILE];
 /// What SDKs look at before either: keys, and a profile's.
@@ -28,25 +29,11 @@ const AGENT: [&str; 2] = ["http://169.254.170.23/", "http://[fd00:ec2::23]/"];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Carried {
     Nothing,
-    /// Both variables and the mount, as this webhook and AWS's write them.
+    /// Both variables, and a mount of the service account's token, as this webhook and AWS's write them; and no
+    /// other variable of the family.
     Whole,
     /// Something else: the user's own.
     Own(Vec<&'static str>),
-}
-
-/// The tokens of a pod: those of [`Settings`], the second with the account's audience.
-pub(super) struct Tokens<'a> {
-    pub(super) pod_identity: &'a TokenProjection,
-    pub(super) web_identity: &'a TokenProjection,
-}
-
-impl Tokens<'_> {
-    pub(super) fn of(&self, grant: &Grant) -> &TokenProjection {
-        match grant {
-            Grant::PodIdentity => self.pod_identity,
-            Grant::ThroughAgent(_) | Grant::WebIdentity(_) => self.web_identity,
-        }
-    }
 }
 
 /// What a container has of Pod Identity's variables.
@@ -61,10 +48,14 @@ pub(super) fn container_credentials(
             || AGENT.iter().any(|agent| uri.starts_with(agent))
     };
     let whole = value(container, FULL_URI).is_some_and(leads_to_agent)
-        && [tokens.pod_identity, tokens.web_identity]
-            .iter()
+        && [&tokens.pod_identity, &tokens.web_identity]
+            .into_iter()
             .any(|token| leads_to_token(container, TOKEN_FILE, token));
-    carried(container, &CONTAINER_CREDENTIALS, whole)
+    let breaking = present(container, &BREAKS);
+    match breaking.is_empty() {
+        false if whole => Carried::Own(breaking),
+        _ => carried(container, &CONTAINER_CREDENTIALS, whole),
+    }
 }
 
 /// Which way it is for which a container has Pod Identity's variables.
@@ -79,7 +70,7 @@ pub(super) fn method_of_agent(container: &Container<'_>, settings: &Settings) ->
 /// What a container has of IRSA's variables.
 pub(super) fn web_identity(container: &Container<'_>, tokens: &Tokens<'_>) -> Carried {
     let whole = container.variable(ROLE_ARN).is_some()
-        && leads_to_token(container, WEB_IDENTITY_TOKEN_FILE, tokens.web_identity);
+        && leads_to_token(container, WEB_IDENTITY_TOKEN_FILE, &tokens.web_identity);
     carried(container, &WEB_IDENTITY, whole)
 }
 
@@ -103,10 +94,20 @@ fn carried(container: &Container<'_>, family: &[&'static str], whole: bool) -> C
     }
 }
 
-fn leads_to_token(container: &Container<'_>, variable: &str, token: &TokenProjection) -> bool {
+fn leads_to_token(container: &Container<'_>, variable: &str, token: &Token<'_>) -> bool {
     // AWS's webhook does not look at spec.os: what it injects may have the other form.
-    let leads = |path: &str| [false, true].iter().any(|windows| path == literal(&token.token_file(*windows)));
-    value(container, variable).is_some_and(leads) && volume::is_mounted(container, token)
+    let file = |windows: &bool| literal(&token.projection.token_file(*windows));
+    let leads = |path: &str| [false, true].iter().any(|windows| path == file(windows));
+    value(container, variable).is_some_and(leads) && token.is_carried(container)
+}
+
+/// Those of the container's variables that SDKs look at before those of a way.
+pub(super) fn winning(container: &Container<'_>, method: Method) -> Vec<&'static str> {
+    let mut winning = present(container, &BEFORE_ALL);
+    if method != Method::WebIdentity {
+        winning.extend(present(container, &WEB_IDENTITY));
+    }
+    winning
 }
 
 /// Those of these variables that the container sets, empty ones too: botocore takes an empty one for set.

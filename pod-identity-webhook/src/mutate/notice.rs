@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::Method;
 use crate::settings::TokenExpiration;
+use crate::text::beginning;
 
 /// Something to say about a pod or one of its containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,13 +19,13 @@ impl Notice {
     /// The most characters of an admission warning that reach a client whole (Kubernetes documentation,
     /// *Dynamic Admission Control*).
     pub const LONGEST: usize = 256;
+    /// The most warnings of that length that reach a client: an API server passes on 4,096 characters of all
+    /// (`k8s.io/apiserver/pkg/endpoints/filters/warning.go`: `truncateAtTotalRunes`).
+    pub const MOST_WARNINGS: usize = 4096 / Self::LONGEST;
 
     /// The warning for whoever creates the pod, if this is for them.
     pub fn warning(&self) -> Option<String> {
-        self.reason.is_for_people().then(|| {
-            let text = self.to_string();
-            text.char_indices().nth(Self::LONGEST).map_or(text.clone(), |(end, _)| text[..end].to_owned())
-        })
+        self.reason.is_for_people().then(|| beginning(&self.to_string(), Self::LONGEST).to_owned())
     }
 }
 
@@ -121,6 +122,18 @@ pub enum Reason {
         "envFrom may set variables that SDKs look at before what was injected; they are not seen at admission"
     )]
     UnseenVariables,
+    /// Nothing gives the account a role, by what was known before: it could not be read in time.
+    #[error("by what was known before, nothing gives its account a role: {cause}")]
+    NotFresh {
+        /// Why it was not read.
+        cause: String,
+    },
+    /// It was not read in time, and never before.
+    #[error("nobody knows whether its account has a role: {cause}")]
+    AccountUnknown {
+        /// Why it was not read.
+        cause: String,
+    },
 }
 
 impl Reason {
@@ -128,9 +141,15 @@ impl Reason {
         Self::AnnotationUnused { key: key.to_owned(), text: text.to_owned(), expected }
     }
 
-    /// The labels of those for which a container goes without what its account has.
-    pub const MISSED: [&str; 4] =
-        ["own_variables", "injected_otherwise", "mount_path_taken", "volume_name_taken"];
+    /// The labels of those for which a container goes without what its account has, or may have.
+    pub const MISSED: [&str; 6] = [
+        "own_variables",
+        "injected_otherwise",
+        "mount_path_taken",
+        "volume_name_taken",
+        "not_fresh",
+        "account_unknown",
+    ];
 
     /// The reason as a metric's label.
     pub fn as_str(&self) -> &'static str {
@@ -146,10 +165,12 @@ impl Reason {
             Self::AnnotationUnused { .. } => "annotation_unused",
             Self::ExpirationMoved { .. } => "expiration_moved",
             Self::UnseenVariables => "unseen_variables",
+            Self::NotFresh { .. } => "not_fresh",
+            Self::AccountUnknown { .. } => "account_unknown",
         }
     }
 
-    /// Whether a container goes without what its account has.
+    /// Whether a container goes without what its account has, or may have.
     pub fn is_missed(&self) -> bool {
         Self::MISSED.contains(&self.as_str())
     }
@@ -184,10 +205,8 @@ struct Shown<'a>(&'a str, usize);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.char_indices().nth(self.1) {
-            None => write!(f, "{:?}", self.0),
-            Some((end, _)) => write!(f, "{:?}...", &self.0[..end]),
-        }
+        let shown = beginning(self.0, self.1);
+        write!(f, "{shown:?}{}", if shown.len() < self.0.len() { "..." } else { "" })
     }
 }
 
@@ -229,7 +248,7 @@ mod tests {
             .filter_map(|line| line.trim().strip_prefix("Self::")?.split_once(" => \""))
             .filter(|(_, label)| !label.contains(' ')) // what a person can do is no label
             .collect();
-        assert_eq!(labels.len(), 11);
+        assert_eq!(labels.len(), 13);
         for (_, label) in labels {
             let label = label.trim_end_matches("\",");
             assert!(page.contains(&format!("`{label}`")), "docs/webhook.md does not name {label}");

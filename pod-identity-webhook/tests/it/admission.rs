@@ -69,6 +69,8 @@ async fn a_pod_of_which_nobody_knows_anything_is_let_in_and_whoever_listens_is_t
     let mut alone = Alone::new().await;
     let response = alone.answer(&review(&owned(|_| {}))).await;
     assert_eq!((&response["allowed"], &response["patch"]), (&json!(true), &Value::Null));
+    let warning = response["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("nobody knows") && warning.contains("API server"), "{warning}");
     assert_eq!(alone.metric(UNKNOWN), Some(1.0));
     let said = alone.told.try_recv().unwrap();
     let of = &said.regarding;
@@ -80,6 +82,93 @@ async fn a_pod_of_which_nobody_knows_anything_is_let_in_and_whoever_listens_is_t
     }
     let line = testing::logs::lines_with(&["WARN", "stranger-", "account_unknown", "let in without"]).pop();
     assert!(line.is_some());
+}
+
+#[tokio::test]
+async fn a_review_that_is_as_large_as_may_be_is_answered() {
+    let alone = Alone::new().await;
+    // 8 MiB of empty containers, or of what else a pod has in lists, are no pod.
+    let empty = format!("[{}{{}}]", "{},".repeat((8 * 1024 * 1024 - 1024) / 3));
+    let of_spec =
+        |member: &str| format!(r#"{{"metadata": {{}}, "spec": {{"containers": [], "{member}": {empty}}}}}"#);
+    let unreadable = r#"pod_identity_webhook_missed_total{reason="unreadable"}"#;
+    for (object, named) in [
+        (format!(r#"{{"metadata": {{}}, "spec": {{"containers": {empty}}}}}"#), "more than 500 containers"),
+        (of_spec("volumes"), "more than 1000 volumes"),
+        (of_spec("initContainers"), "more than 500 containers"),
+    ] {
+        let before = alone.metric(unreadable).unwrap();
+        let body = String::from_utf8(review(&json!("POD"))).unwrap().replace(r#""POD""#, &object);
+        let response = alone.answer(body.as_bytes()).await;
+        assert_eq!(response["allowed"], true);
+        assert!(response["warnings"][0].as_str().unwrap().contains(named), "{response}");
+        assert_eq!(alone.metric(unreadable), Some(before + 1.0));
+    }
+    // A pod at the bounds is injected, and what there is to say of it stays short.
+    let own = json!([{"name": "AWS_CONTAINER_AUTHORIZATION_TOKEN", "value": "x"}]);
+    let half: Vec<_> = (0..500).map(|number| json!({"name": format!("app-{number}")})).collect();
+    let other: Vec<_> =
+        (0..500).map(|number| json!({"name": format!("init-{number}"), "env": own})).collect();
+    let volumes: Vec<_> = (0..1_000).map(|number| json!({"name": format!("volume-{number}")})).collect();
+    let pod = owned(|pod| {
+        pod["metadata"]["labels"]["podidentity.dev/inject"] = json!("enabled");
+        pod["metadata"]["generateName"] = json!("stranger-of-a-thousand-");
+        pod["spec"] = json!({"containers": half, "initContainers": other, "volumes": volumes});
+    });
+    let response = alone.answer(&review(&pod)).await;
+    let patched = patched(&pod, &response);
+    let containers = patched["spec"]["containers"].as_array().unwrap();
+    assert!(containers.iter().all(|container| container["env"].as_array().unwrap().len() == 2));
+    assert_eq!(patched["spec"]["initContainers"], json!(other));
+    let warnings = response["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 16);
+    assert_eq!(warnings[15], "pod-identity: and 485 more warnings");
+    let line =
+        testing::logs::lines_with(&["WARN", "stranger-of-a-thousand-", "own_variables"]).pop().unwrap();
+    assert!(line.contains("and 490 more") && line.len() < 4096, "{line}");
+}
+
+#[tokio::test]
+async fn names_and_kinds_of_any_length_are_said_shortly() {
+    let alone = Alone::new().await;
+    let long = "x".repeat(1024 * 1024);
+    let response = alone.answer(&review(&owned(|pod| pod["spec"]["serviceAccountName"] = json!(long)))).await;
+    let warning = response["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("cannot be read") && warning.len() <= 256, "{warning}");
+    let body = json!({"apiVersion": long, "kind": long}).to_string();
+    let answer = alone.admission.answer(body.as_bytes(), NamespaceSettings::default(), clock::monotonic());
+    let error = answer.await.unwrap_err().to_string();
+    assert!(error.contains("xxx") && error.len() < 1024, "{error}");
+    for line in testing::logs::lines_with(&["WARN", "xxxxxxxx"]) {
+        assert!(line.len() < 4096, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_decided_by_old_knowledge_is_counted_and_said() {
+    let webhook = Webhook::start(&["--service-account-read=never"]).await;
+    std::fs::write(webhook.identities(), "").unwrap(); // what it held before stays in use
+    let not_fresh = async |outcome: &str| {
+        webhook.metric(&format!("pod_identity_webhook_not_fresh_total{{outcome=\"{outcome}\"}}")).await
+    };
+    let missed = async || webhook.metric(r#"pod_identity_webhook_missed_total{reason="not_fresh"}"#).await;
+    let named = |name: &str, account: &str| {
+        let mut pod = pod(account);
+        pod["metadata"]["generateName"] = json!(name);
+        pod
+    };
+    assert_eq!((not_fresh("injected").await, missed().await), (Some(0.0), Some(0.0)));
+    let injected = webhook.review("/mutate", &named("cart-of-old-", "cart")).await;
+    assert!(injected.allowed && !injected.paths.is_empty() && injected.warnings.is_empty(), "{injected:?}");
+    assert_eq!((not_fresh("injected").await, missed().await), (Some(1.0), Some(0.0)));
+    assert!(!testing::logs::lines_with(&["WARN", "cart-of-old-", "known of its account before"]).is_empty());
+
+    let without = webhook.review("/mutate", &named("pay-of-old-", "pay")).await;
+    assert!(without.allowed && without.paths.is_empty(), "{without:?}");
+    assert_eq!(without.warnings.len(), 1, "{without:?}");
+    assert!(without.warnings[0].contains("known before") && without.warnings[0].contains("identities.json"));
+    assert_eq!((not_fresh("no_role").await, missed().await), (Some(1.0), Some(1.0)));
+    assert!(!testing::logs::lines_with(&["WARN", "pay-of-old-", "not_fresh"]).is_empty());
 }
 
 #[tokio::test]

@@ -137,6 +137,8 @@ mod tests {
     fn reason(metadata: &str, container: &str, known: &Known) -> Option<&'static str> {
         let json = format!(
             r#"{{"metadata": {{"name": "cart-1", "namespace": "shop", "uid": "u1"{metadata}}}, "spec": {{
+                "volumes": [{{"name": "aws-iam-token", "projected": {{"sources": [{{"serviceAccountToken": {{
+                    "audience": "sts.amazonaws.com", "path": "token"}}}}]}}}}],
                 "serviceAccountName": "cart", "containers": [{{"name": "app"{container}}}]}}}}"#
         );
         let found = ListedPod::parse(&json).unwrap().lacks(known, &Settings::default(), "now")?;
