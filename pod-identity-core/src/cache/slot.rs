@@ -121,6 +121,13 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         self.entry.load_full().filter(|entry| !entry.expiry().is_over(now, margin))
     }
 
+    /// What `look` sees in the entry, unless that has ended or ends within `margin`. No lock is taken and no
+    /// reference counted: threads that look at once do not write to the same cache line.
+    pub fn peek<R>(&self, now: Now, margin: Duration, look: impl FnOnce(&Entry<V>) -> R) -> Option<R> {
+        let entry = self.entry.load();
+        entry.as_ref().filter(|entry| !entry.expiry().is_over(now, margin)).map(|entry| look(entry))
+    }
+
     fn fresh(&self, now: Now, serving: Serving) -> Option<Arc<Entry<V>>> {
         self.entry.load_full().filter(|entry| entry.is_fresh(now, serving))
     }
@@ -159,6 +166,24 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
             return None;
         }
         Some(self.begin_under(&mut state, token, now, serving))
+    }
+
+    /// The right to fetch ahead of need, whatever there is to serve: for whoever keeps a slot filled and
+    /// knows when it is time. `None` while somebody fetches, or where a fetch has failed a moment ago.
+    pub fn begin_ahead(self: &Arc<Self>, now: Now, margin: Duration) -> Option<SlotLead<V, E>> {
+        self.begin_ahead_with(None, now, margin)
+    }
+
+    fn begin_ahead_with(
+        self: &Arc<Self>,
+        token: Option<TokenDigest>,
+        now: Now,
+        margin: Duration,
+    ) -> Option<SlotLead<V, E>> {
+        let mut state = self.lock();
+        let pauses = now.monotonic < state.pause;
+        (!state.retired && !pauses && state.flight.is_none())
+            .then(|| self.lead(&mut state, token, now, margin))
     }
 
     fn begin_under(

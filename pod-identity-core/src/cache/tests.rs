@@ -8,6 +8,7 @@ use super::*;
 use crate::now::Now;
 use crate::token::{BearerToken, TokenDigest};
 
+mod alone;
 mod leaving;
 mod model;
 mod sessions;

@@ -35,11 +35,7 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         if !wanted || newest.expiry.is_over(now, Duration::ZERO) {
             return None;
         }
-        let mut state = self.lock();
-        if state.retired || state.flight.is_some() || now.monotonic < state.pause {
-            return None;
-        }
-        let lead = self.lead(&mut state, Some(newest.digest), now, margin);
+        let lead = self.begin_ahead_with(Some(newest.digest), now, margin)?;
         Some((newest.token.clone(), entry.lifetime(), lead))
     }
 
