@@ -1,0 +1,97 @@
+//! What the environment says of where credentials are.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+/// The environment variables that are read: those of AWS's SDKs (AWS SDKs and Tools reference, *Container
+/// credential provider*, *Assume role credential provider*, *Service-specific endpoints*), and the host's name.
+const READ: [&str; 16] = [
+    RELATIVE_URI,
+    FULL_URI,
+    TOKEN_FILE,
+    TOKEN,
+    ROLE_ARN,
+    WEB_IDENTITY_TOKEN_FILE,
+    ROLE_SESSION_NAME,
+    REGION,
+    DEFAULT_REGION,
+    ENDPOINT_URL,
+    ENDPOINT_URL_STS,
+    IGNORE_CONFIGURED_ENDPOINT_URLS,
+    USE_FIPS_ENDPOINT,
+    USE_DUALSTACK_ENDPOINT,
+    CONTAINER_HOST_NAME,
+    STS_REGIONAL_ENDPOINTS,
+];
+
+pub(crate) const RELATIVE_URI: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+pub(crate) const FULL_URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+pub(crate) const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
+pub(crate) const TOKEN: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN";
+pub(crate) const ROLE_ARN: &str = "AWS_ROLE_ARN";
+pub(crate) const WEB_IDENTITY_TOKEN_FILE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
+pub(crate) const ROLE_SESSION_NAME: &str = "AWS_ROLE_SESSION_NAME";
+pub(crate) const REGION: &str = "AWS_REGION";
+pub(crate) const DEFAULT_REGION: &str = "AWS_DEFAULT_REGION";
+pub(crate) const ENDPOINT_URL: &str = "AWS_ENDPOINT_URL";
+pub(crate) const ENDPOINT_URL_STS: &str = "AWS_ENDPOINT_URL_STS";
+pub(crate) const IGNORE_CONFIGURED_ENDPOINT_URLS: &str = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS";
+pub(crate) const USE_FIPS_ENDPOINT: &str = "AWS_USE_FIPS_ENDPOINT";
+pub(crate) const USE_DUALSTACK_ENDPOINT: &str = "AWS_USE_DUALSTACK_ENDPOINT";
+pub(crate) const STS_REGIONAL_ENDPOINTS: &str = "AWS_STS_REGIONAL_ENDPOINTS";
+/// The pod's name: kubelet sets it as the host's name.
+pub(crate) const CONTAINER_HOST_NAME: &str = "HOSTNAME";
+
+/// The environment variables that the provider reads: the process's own, or others in their place.
+///
+/// An empty variable is one that is not set: that is how a pod's spec takes one away. Values never print, since
+/// one of them may be a token.
+#[derive(Clone, Default)]
+pub struct Environment(HashMap<String, Zeroizing<String>>);
+
+impl Environment {
+    /// That of this process, as it is now.
+    pub fn of_process() -> Self {
+        let value = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        READ.into_iter().filter_map(|name| Some((name, value(name)?))).collect()
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(|value| value.as_str())
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+}
+
+impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
+        let variables =
+            variables.into_iter().map(|(name, value)| (name.into(), Zeroizing::new(value.into())));
+        Self(variables.filter(|(_, value)| !value.is_empty()).collect())
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut names: Vec<_> = self.0.keys().collect();
+        names.sort();
+        f.debug_tuple("Environment").field(&names).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_never_print_and_empty_ones_are_not_there() {
+        let environment = Environment::from_iter([(TOKEN, "secret"), (FULL_URI, "")]);
+        assert_eq!(format!("{environment:?}"), r#"Environment(["AWS_CONTAINER_AUTHORIZATION_TOKEN"])"#);
+        assert_eq!(environment.get(TOKEN), Some("secret"));
+        assert!(!environment.has(FULL_URI));
+    }
+}

@@ -1,0 +1,72 @@
+//! Where fresh credentials come from, for each method.
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_smithy_async::future::timeout::Timeout;
+use aws_smithy_async::rt::sleep::AsyncSleep as _;
+
+use crate::container::ContainerCredentials;
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::method::{Fallback, Method};
+use crate::transport::Transport;
+#[cfg(feature = "irsa")]
+use crate::web_identity::WebIdentityCredentials;
+
+/// The source of a method that the environment is set up for. Each of its calls ends within the transport's deadline.
+pub(crate) fn of(
+    method: Method,
+    environment: Environment,
+    transport: Transport,
+    fallback: Option<Fallback>,
+) -> SharedCredentialsProvider {
+    match (method, fallback) {
+        (Method::Other(_), Some((_, provider))) => {
+            SharedCredentialsProvider::new(WithinDeadline { provider, transport })
+        }
+        #[cfg(feature = "irsa")]
+        (Method::WebIdentity, _) => {
+            SharedCredentialsProvider::new(WebIdentityCredentials::new(environment, transport))
+        }
+        #[cfg(not(feature = "irsa"))]
+        (Method::WebIdentity, _) => unavailable(Error::FeatureMissing("irsa")),
+        _ => SharedCredentialsProvider::new(ContainerCredentials::new(environment, transport)),
+    }
+}
+
+/// A source that only says why there is none.
+pub(crate) fn unavailable(error: Error) -> SharedCredentialsProvider {
+    SharedCredentialsProvider::new(Unavailable(error))
+}
+
+#[derive(Debug)]
+struct Unavailable(Error);
+
+impl ProvideCredentials for Unavailable {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready(Err(self.0.clone().into()))
+    }
+}
+
+/// Somebody else's provider: it may never answer.
+#[derive(Debug)]
+struct WithinDeadline {
+    provider: SharedCredentialsProvider,
+    transport: Transport,
+}
+
+impl ProvideCredentials for WithinDeadline {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let Transport { sleep, deadline, .. } = &self.transport;
+        let call = Timeout::new(self.provider.provide_credentials(), sleep.sleep(*deadline));
+        future::ProvideCredentials::new(async move {
+            call.await.unwrap_or_else(|_| Err(CredentialsError::from(Error::TimedOut(*deadline))))
+        })
+    }
+}
