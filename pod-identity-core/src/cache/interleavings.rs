@@ -88,6 +88,34 @@ fn told(waiter: Waiter<Session, Refused>) -> Option<Waited<Session, Refused>> {
     }
 }
 
+/// A renewal ahead of need and a request that finds nothing: the slot of a provider stands alone.
+#[test]
+fn a_renewal_ahead_and_a_request_have_one_leader_and_both_end_with_its_credentials() {
+    in_every_order(|| {
+        let slot = Arc::new(Slot::<Session, Refused>::default());
+        let renewal = loom::thread::spawn({
+            let slot = slot.clone();
+            move || {
+                let lead = slot.begin_ahead(now(1000), Duration::ZERO);
+                lead.map(|lead| lead.complete(now(1001), Ok(until(5000)))).is_some()
+            }
+        });
+        let (leads, waiter) = match slot.begin(None, now(1000), Serving::until_end(Duration::ZERO)) {
+            SlotBegin::Hit(_) => (false, None),
+            SlotBegin::Wait(waiter) => (false, Some(waiter)),
+            SlotBegin::Lead(lead, waiter) => {
+                lead.complete(now(1001), Ok(until(5000)));
+                (true, Some(waiter))
+            }
+            other => panic!("{other:?}"),
+        };
+        // The renewal may have come after the request's: then it is a second one, and not at the same time.
+        assert!(renewal.join().unwrap() || leads);
+        assert!(waiter.is_none_or(|waiter| matches!(told(waiter), Some(Waited::Value(_)))));
+        assert!(slot.peek(now(1002), Duration::ZERO, |_| ()).is_some());
+    });
+}
+
 /// Two requests with a token that the upstream has yet to judge, and whoever leads completes at once.
 #[test]
 fn an_unverified_token_has_one_leader_and_both_requests_get_its_credentials() {
