@@ -9,13 +9,11 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep, TokioSleep};
 use aws_smithy_async::time::{SharedTimeSource, TimeSource};
 use aws_smithy_runtime_api::client::http::{HttpClient, SharedHttpClient};
-use aws_smithy_runtime_api::client::identity::SharedIdentityCache;
 use aws_smithy_runtime_api::shared::IntoShared as _;
 
 use crate::cell::{Cell, Refresh};
 use crate::clock::Clock;
 use crate::environment::Environment;
-use crate::identity_cache::identity_cache;
 use crate::method::{self, Fallback, Method};
 use crate::source;
 use crate::transport::Transport;
@@ -85,12 +83,6 @@ impl PodIdentityCredentialsProvider {
     /// refused.
     pub fn method(&self) -> Option<Method> {
         self.method
-    }
-
-    /// An identity cache for an SDK's clients, which reads this provider's credentials without a lock: see
-    /// [`identity_cache`](crate::identity_cache()).
-    pub fn identity_cache(&self) -> SharedIdentityCache {
-        identity_cache()
     }
 }
 

@@ -16,18 +16,18 @@ pub(super) async fn keep(cell: Weak<Cell>) {
         let Some((sleep, due_in)) = cell.upgrade().map(|cell| (cell.sleep.clone(), cell.due_in())) else {
             return;
         };
-        sleep.sleep(due_in).await;
+        // At least that long: whoever answers with credentials that are about to end must not be asked without pause.
+        sleep.sleep(due_in.clamp(LOOK, LONGEST_SLEEP)).await;
         let renewal = cell.upgrade().and_then(|cell| {
             let now = cell.clock.now();
             // The machine may have slept, or the clock been set: whatever the timer says, the clock decides.
             let due = cell.due_in().is_zero();
+            // None where somebody else fetches, or where a fetch failed a moment ago.
             let lead = if due { cell.slot.begin_ahead(now, MARGIN) } else { None };
             lead.map(|lead| cell.fetch(lead))
         });
-        match renewal {
-            Some(renewal) => renewal.await,
-            // Somebody else fetches, or a fetch has just failed: the slot says for how long nobody tries again.
-            None => sleep.sleep(LOOK).await,
+        if let Some(renewal) = renewal {
+            renewal.await;
         }
     }
 }
@@ -37,6 +37,6 @@ impl Cell {
     fn due_in(&self) -> Duration {
         let now = self.clock.now();
         let due_in = self.slot.peek(now, MARGIN, |entry| entry.value().due_in(entry.expiry().left(now)));
-        due_in.unwrap_or_default().min(LONGEST_SLEEP)
+        due_in.unwrap_or_default()
     }
 }
