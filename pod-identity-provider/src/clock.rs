@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use aws_smithy_async::time::SharedTimeSource;
+use aws_smithy_async::time::{SharedTimeSource, TimeSource};
 use pod_identity_core::now::Now;
 
 /// Both clocks: the system's, or a wall clock that was given, beside which tokio's stands as the monotonic
@@ -23,6 +23,12 @@ impl Clock {
             Self::System => system(),
             Self::Given { wall, start } => Now { wall: wall.now(), monotonic: start.elapsed() },
         }
+    }
+}
+
+impl TimeSource for Clock {
+    fn now(&self) -> SystemTime {
+        Self::now(self).wall
     }
 }
 

@@ -1,22 +1,90 @@
 //! The credentials of a container: an HTTP request with the pod's token to the agent on its node.
 
-use aws_credential_types::provider::error::CredentialsError;
+mod attempts;
+mod authorization;
+mod endpoint;
+mod member;
+mod refusal;
+mod request;
+mod response;
+
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, future};
 
 use crate::environment::Environment;
-use crate::error::Error;
+use crate::error::{Error, Failure};
 use crate::transport::Transport;
+
+use authorization::{Authorization, Token};
+use endpoint::Endpoint;
+use request::Client;
 
 /// Asks the endpoint that the environment names.
 #[derive(Debug)]
 pub(crate) struct ContainerCredentials {
-    environment: Environment,
+    endpoint: Result<Endpoint, Error>,
+    authorization: Authorization,
+    client: Client,
     transport: Transport,
 }
 
+/// Why an attempt brought no credentials.
+#[derive(Debug)]
+enum Fault {
+    /// Whatever comes of another attempt, this one's error is the pod's to mend.
+    Error(Error),
+    Failure {
+        failure: Failure,
+        /// When to ask again, where the endpoint says.
+        retry_after: Option<Duration>,
+    },
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<Failure> for Fault {
+    fn from(failure: Failure) -> Self {
+        Self::Failure { failure, retry_after: None }
+    }
+}
+
 impl ContainerCredentials {
-    pub(crate) fn new(environment: Environment, transport: Transport) -> Self {
-        Self { environment, transport }
+    pub(crate) fn new(environment: &Environment, transport: Transport) -> Self {
+        Self {
+            endpoint: Endpoint::of(environment),
+            authorization: Authorization::of(environment),
+            client: Client::new(&transport),
+            transport,
+        }
+    }
+
+    /// Asks once. The token is read for each attempt: kubelet may have written a new one since.
+    async fn attempt(&self, endpoint: &Endpoint) -> Result<Credentials, Fault> {
+        let token = self.authorization.token()?;
+        let mut unreachable = None;
+        for place in endpoint.places(&self.transport.dns).await? {
+            match self.ask(endpoint, place, token.as_ref()).await {
+                Err(Fault::Failure { failure, .. }) if failure.is_of_address() => unreachable = Some(failure),
+                answer => return answer,
+            }
+        }
+        Err(unreachable.unwrap_or(Failure::Refused).into())
+    }
+
+    async fn ask(
+        &self,
+        endpoint: &Endpoint,
+        place: endpoint::Place,
+        token: Option<&Token>,
+    ) -> Result<Credentials, Fault> {
+        let response = self.client.send(endpoint, place, token).await?;
+        response::read(response, token).await
     }
 }
 
@@ -25,7 +93,9 @@ impl ProvideCredentials for ContainerCredentials {
     where
         Self: 'a,
     {
-        let _ = (&self.environment, &self.transport);
-        future::ProvideCredentials::ready(Err(CredentialsError::from(Error::GivenUp)))
+        future::ProvideCredentials::new(async move {
+            let endpoint = self.endpoint.as_ref().map_err(Clone::clone)?;
+            Ok(self.within_deadline(endpoint).await?)
+        })
     }
 }

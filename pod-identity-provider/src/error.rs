@@ -1,5 +1,7 @@
 //! Why there are no credentials.
 
+mod endpoint;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -7,38 +9,46 @@ use std::time::{Duration, SystemTime};
 
 use aws_credential_types::provider::error::CredentialsError;
 
+pub use endpoint::EndpointError;
+pub(crate) use endpoint::Failure;
+
 /// Why there are no credentials: what is wrong, and what to do about it.
 ///
 /// The SDK's [`CredentialsError`] says only of what kind an error is; this is its source, and
 /// [`Error::of`] finds it there.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Error {
     /// Nothing in the environment says where credentials are.
-    #[error(
-        "this pod was not told where its credentials are: {missing} not set. Was it created before its association or \
-         its service account's annotation, or while no webhook ran? Create it anew. The node's role is not used"
-    )]
     NotConfigured {
         /// The environment variables that are missing, for each method.
         missing: String,
     },
     /// The way that the environment is set up for needs a feature of this crate that the program was built without.
-    #[error("build this program with the feature `{0}` of pod-identity-provider")]
     FeatureMissing(&'static str),
+    /// A variable of the pod's spec, or the file that it names, cannot be used. No secret is in it.
+    Unusable {
+        /// The variable.
+        variable: &'static str,
+        /// What is wrong with it.
+        reason: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// The endpoint that the environment names could not be asked, or gave no credentials.
+    Endpoint(EndpointError),
     /// A provider that was given for want of others took too long.
-    #[error("no credentials within {} s", .0.as_secs_f64())]
     TimedOut(Duration),
     /// The credentials had ended when they came.
-    #[error("the credentials that came had ended {} s before: compare this machine's clock with AWS's", .now.duration_since(*.expired_at).unwrap_or_default().as_secs())]
     Ended {
         /// Their end.
         expired_at: SystemTime,
         /// The time here.
         now: SystemTime,
     },
+    /// The request was made outside a tokio runtime, which the SDK's own HTTP client and resolver need.
+    NoRuntime,
     /// The fetches that the request waited for were dropped, as when a runtime ends.
-    #[error("the fetch of the credentials was given up: the runtime that it ran on has ended. Ask again")]
     GivenUp,
 }
 
@@ -54,13 +64,84 @@ impl Error {
         }
         None
     }
+
+    /// The code that the endpoint gave with its refusal: one of this project's (`docs/errors.md`), or of AWS's.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Endpoint(error) => error.code(),
+            _ => None,
+        }
+    }
+
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NotConfigured { .. } => Some(
+                "Was it created before its association or its service account's annotation, or while no webhook ran? \
+                 Create it anew. The node's role is not used",
+            ),
+            Self::FeatureMissing(_) => Some("Build the program with it"),
+            Self::Unusable { hint, .. } => Some(hint),
+            Self::Endpoint(error) => error.hint(),
+            Self::Ended { .. } => Some("Compare this machine's clock with AWS's"),
+            Self::NoRuntime => {
+                Some("Ask from within a tokio runtime, or give the builder an HTTP client and a resolver")
+            }
+            Self::GivenUp => Some("Ask again"),
+            Self::TimedOut(_) => None,
+        }
+    }
+
+    /// Whether asking again may help without anybody acting.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Endpoint(error) => error.is_retryable(),
+            Self::TimedOut(_) | Self::GivenUp => true,
+            _ => false,
+        }
+    }
+
+    fn cause(&self) -> String {
+        match self {
+            Self::NotConfigured { missing } => {
+                format!("this pod was not told where its credentials are: {missing} not set")
+            }
+            Self::FeatureMissing(name) => {
+                format!("this needs the feature `{name}` of pod-identity-provider, which is not built in")
+            }
+            Self::Unusable { variable, reason, .. } => format!("{variable} {reason}"),
+            Self::Endpoint(error) => error.cause(),
+            Self::TimedOut(limit) => format!("no credentials within {} s", limit.as_secs_f64()),
+            Self::Ended { expired_at, now } => {
+                let since = now.duration_since(*expired_at).unwrap_or_default();
+                format!("the credentials that came had ended {} s before", since.as_secs())
+            }
+            Self::NoRuntime => "there is no tokio runtime here".to_owned(),
+            Self::GivenUp => {
+                "the fetch of the credentials was given up: the runtime that it ran on has ended".to_owned()
+            }
+        }
+    }
 }
+
+/// The cause, then the hint. The messages of this project's agent hold theirs already.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cause = self.cause();
+        match self.hint() {
+            Some(hint) if !cause.contains(hint) => write!(f, "{}. {hint}", cause.trim_end_matches('.')),
+            _ => f.write_str(&cause),
+        }
+    }
+}
+
+impl StdError for Error {}
 
 impl From<Error> for CredentialsError {
     fn from(error: Error) -> Self {
         match error {
             Error::NotConfigured { .. } => Self::not_loaded(error),
-            Error::FeatureMissing(_) => Self::invalid_configuration(error),
+            Error::FeatureMissing(_) | Error::Unusable { .. } => Self::invalid_configuration(error),
             _ => Self::provider_error(error),
         }
     }

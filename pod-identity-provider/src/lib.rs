@@ -3,10 +3,12 @@
 mod environment; // what the pod was told
 mod method; // which way of getting credentials that is
 mod source; // where that way leads
+mod token_file; // what is shown there
 mod container; // to the agent on the node,
 #[cfg(feature = "irsa")]
 mod web_identity; // or to STS
 mod transport; // how either is asked
+mod dns; // and found
 mod cell; // what came of it: renewed ahead, read without a lock
 mod provider; // all of that, as a program or an SDK asks for it
 mod identity_cache; // and as an SDK's client does, at each request
@@ -15,7 +17,7 @@ mod clock; // the time
 
 pub use cell::Refresh;
 pub use environment::Environment;
-pub use error::Error;
+pub use error::{EndpointError, Error};
 pub use identity_cache::identity_cache;
 pub use method::Method;
 pub use provider::{PodIdentityCredentialsProvider, PodIdentityCredentialsProviderBuilder};

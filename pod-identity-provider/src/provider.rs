@@ -8,11 +8,13 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep, TokioSleep};
 use aws_smithy_async::time::{SharedTimeSource, TimeSource};
+use aws_smithy_runtime_api::client::dns::{ResolveDns, SharedDnsResolver};
 use aws_smithy_runtime_api::client::http::{HttpClient, SharedHttpClient};
 use aws_smithy_runtime_api::shared::IntoShared as _;
 
 use crate::cell::{Cell, Refresh};
 use crate::clock::Clock;
+use crate::dns::SystemResolver;
 use crate::environment::Environment;
 use crate::method::{self, Fallback, Method};
 use crate::source;
@@ -43,6 +45,7 @@ pub struct PodIdentityCredentialsProviderBuilder {
     methods: Vec<Method>,
     fallback: Option<Fallback>,
     http_client: Option<SharedHttpClient>,
+    dns: SharedDnsResolver,
     sleep: SharedAsyncSleep,
     clock: Clock,
     refresh: Refresh,
@@ -60,6 +63,7 @@ impl PodIdentityCredentialsProvider {
             methods: vec![Method::PodIdentity],
             fallback: None,
             http_client: None,
+            dns: SharedDnsResolver::new(SystemResolver),
             sleep: SharedAsyncSleep::new(TokioSleep::new()),
             clock: Clock::System,
             refresh: Refresh::default(),
@@ -129,6 +133,13 @@ impl PodIdentityCredentialsProviderBuilder {
         self
     }
 
+    /// Resolves the name in the credentials URI by this, and not by the system's resolver. Each fetch resolves anew, and
+    /// asks only if all addresses are among those that may be asked.
+    pub fn dns(mut self, resolver: impl ResolveDns + 'static) -> Self {
+        self.dns = resolver.into_shared();
+        self
+    }
+
     /// Who fetches the credentials ahead of their end.
     pub fn refresh(mut self, refresh: Refresh) -> Self {
         self.refresh = refresh;
@@ -169,10 +180,12 @@ impl PodIdentityCredentialsProviderBuilder {
     /// The provider. Nothing is fetched yet, and nothing refused: what is missing or wrong is the first request's error,
     /// so that a chain of providers can go on to the next.
     pub fn build(self) -> PodIdentityCredentialsProvider {
-        let Self { environment, methods, fallback, http_client, sleep, clock, refresh, ahead, .. } = self;
+        let Self { environment, methods, fallback, http_client, dns, sleep, clock, refresh, ahead, .. } =
+            self;
         let environment = environment.unwrap_or_else(Environment::of_process);
         let transport = Transport {
             http_client,
+            dns,
             sleep: sleep.clone(),
             clock: clock.clone(),
             attempt: self.attempt,

@@ -30,7 +30,7 @@ pub(crate) fn of(
         }
         #[cfg(not(feature = "irsa"))]
         (Method::WebIdentity, _) => unavailable(Error::FeatureMissing("irsa")),
-        _ => SharedCredentialsProvider::new(ContainerCredentials::new(environment, transport)),
+        _ => SharedCredentialsProvider::new(ContainerCredentials::new(&environment, transport)),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aws_smithy_async::rt::sleep::SharedAsyncSleep;
+use aws_smithy_runtime_api::client::dns::SharedDnsResolver;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use crate::clock::Clock;
@@ -12,6 +13,7 @@ use crate::clock::Clock;
 pub(crate) struct Transport {
     /// None: the SDK's own client.
     pub(crate) http_client: Option<SharedHttpClient>,
+    pub(crate) dns: SharedDnsResolver,
     pub(crate) sleep: SharedAsyncSleep,
     pub(crate) clock: Clock,
     /// How long one attempt may take.

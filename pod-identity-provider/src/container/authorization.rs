@@ -1,0 +1,134 @@
+//! The token that goes with a request.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use pod_identity_core::token::BearerToken;
+use zeroize::Zeroizing;
+
+use crate::environment::{self as env, Environment};
+use crate::error::Error;
+use crate::token_file;
+
+/// The agent reads no longer token. What is longer is another file than that of a token.
+const LONGEST: usize = BearerToken::MAX_LENGTH;
+
+/// Where the token is: the file wins, as in AWS's SDKs except Java's. Kubelet writes it anew while the pod lives, and
+/// what a variable says stays as it was.
+pub(super) enum Authorization {
+    File(String),
+    Value(Zeroizing<String>),
+    /// Requests carry none, as on ECS, where the URI itself is the secret.
+    None,
+}
+
+impl Authorization {
+    pub(super) fn of(environment: &Environment) -> Self {
+        match (environment.get(env::TOKEN_FILE), environment.get(env::TOKEN)) {
+            (Some(path), also) => {
+                if also.is_some() {
+                    tracing::warn!(used = env::TOKEN_FILE, unused = env::TOKEN, "two tokens are given");
+                }
+                Self::File(path.to_owned())
+            }
+            (None, Some(token)) => Self::Value(Zeroizing::new(token.to_owned())),
+            (None, None) => Self::None,
+        }
+    }
+
+    /// The token as it is now.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`] where there should be one and is none.
+    pub(super) fn token(&self) -> Result<Option<Token>, Error> {
+        let token = match self {
+            Self::File(path) => token_file::read(env::TOKEN_FILE, path, LONGEST)?,
+            Self::Value(value) => token_file::check(env::TOKEN, value.as_bytes(), LONGEST)?,
+            Self::None => return Ok(None),
+        };
+        Ok(Some(Token(token)))
+    }
+}
+
+impl fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Value(_) => f.write_str("Value(<redacted>)"),
+            Self::None => f.write_str("None"),
+        }
+    }
+}
+
+/// A token that a header can hold.
+pub(super) struct Token(Zeroizing<String>);
+
+impl Token {
+    /// The header's value: the token alone. Neither AWS's agent nor ours takes a `Bearer` before it.
+    ///
+    /// The bytes are shared with the header, not copied, so that they are overwritten when the request is gone.
+    pub(super) fn header(&self) -> Option<HeaderValue> {
+        let bytes = Bytes::from_owner(Zeroizing::new(self.0.as_bytes().to_vec()));
+        let mut value = HeaderValue::from_maybe_shared(bytes).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// A text of somebody else's without this token, and without such parts of it as could be told from a word.
+    pub(super) fn redact(&self, text: &str) -> String {
+        const SHORTEST_PART: usize = 16;
+        let text = text.replace(self.0.as_str(), REDACTED);
+        let part = |word: &str| word.len() >= SHORTEST_PART && self.0.contains(word);
+        let is_word = |c: char| c.is_ascii_alphanumeric() || "-_=+/".contains(c);
+        let mut redacted = String::with_capacity(text.len());
+        let mut rest = text.as_str();
+        while let Some(start) = rest.find(is_word) {
+            let (between, words) = rest.split_at(start);
+            let (word, after) = words.split_at(words.find(|c| !is_word(c)).unwrap_or(words.len()));
+            redacted += between;
+            redacted += if part(word) { REDACTED } else { word };
+            rest = after;
+        }
+        redacted + rest
+    }
+}
+
+const REDACTED: &str = "<redacted>";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW0ifQ.c2lnbmF0dXJlLW9mLXRoaXM";
+
+    fn token() -> Token {
+        Token(Zeroizing::new(TOKEN.to_owned()))
+    }
+
+    #[test]
+    fn a_token_is_taken_out_of_a_text_and_so_are_its_parts() {
+        let text = format!("token {TOKEN} of system; header eyJhbGciOiJSUzI1NiJ9, cut eyJhbGciOiJSUzI1N...");
+        let expected = "token <redacted> of system; header <redacted>, cut <redacted>...";
+        assert_eq!(token().redact(&text), expected);
+        let other = "no association for default/app (é)";
+        assert_eq!(token().redact(other), other);
+    }
+
+    #[test]
+    fn a_header_with_a_token_does_not_print() {
+        let header = token().header().unwrap();
+        assert_eq!(header.as_bytes(), TOKEN.as_bytes());
+        assert_eq!(format!("{header:?}"), "Sensitive");
+    }
+
+    #[test]
+    fn the_file_wins_over_the_value_and_neither_need_be_there() {
+        let of = |variables: &[(&str, &str)]| {
+            format!("{:?}", Authorization::of(&variables.iter().copied().collect::<Environment>()))
+        };
+        assert_eq!(of(&[(env::TOKEN, "secret"), (env::TOKEN_FILE, "/token")]), r#"File("/token")"#);
+        assert_eq!(of(&[(env::TOKEN, "secret")]), "Value(<redacted>)");
+        assert_eq!(of(&[]), "None");
+    }
+}

@@ -1,0 +1,268 @@
+//! Which URI is asked, and at which address.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use aws_smithy_runtime_api::client::dns::{ResolveDns as _, ResolveDnsError, SharedDnsResolver};
+use http::Uri;
+use http::uri::Authority;
+
+use super::Fault;
+use crate::environment::{self as env, Environment};
+use crate::error::{Error, Failure};
+
+/// Where a relative URI is: the agent of Amazon ECS (*Amazon ECS developer guide*, *Task IAM role*).
+const ECS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2));
+/// The agent of EKS Pod Identity (*EKS user guide*, *Set up the Amazon EKS Pod Identity Agent*).
+const EKS: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
+];
+
+/// Where the token may go over plain HTTP: to this machine alone (AWS SDKs and Tools reference, *Container credential
+/// provider*). Whoever could name any other host would be sent the token.
+fn is_allowed(address: IpAddr) -> bool {
+    address.is_loopback() || address == ECS || EKS.contains(&address)
+}
+
+const ALLOWED: &str = "Over http only loopback, 169.254.170.2, 169.254.170.23 and [fd00:ec2::23] are asked, and names \
+                       whose addresses are all among them; over https any host. Leave the variable to the webhook";
+
+/// The URI of the credentials.
+pub(super) struct Endpoint {
+    host: Host,
+    authority: Authority,
+    path_and_query: String,
+}
+
+enum Host {
+    /// An address that may be asked over HTTP.
+    Address(IpAddr),
+    /// A name that is resolved and judged at each fetch.
+    Name(String),
+    /// Over HTTPS the host's certificate says who it is.
+    Https,
+}
+
+/// A place to send a request to.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) uri: Uri,
+    /// The `Host` header, where it is not what the URI says.
+    pub(super) host: Option<String>,
+}
+
+impl Endpoint {
+    /// What the environment names: the relative URI before the full one, as AWS's SDKs except Go's.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`] for a URI that must not be asked. The URI is not in the error: on ECS it is a secret.
+    pub(super) fn of(environment: &Environment) -> Result<Self, Error> {
+        match (environment.get(env::RELATIVE_URI), environment.get(env::FULL_URI)) {
+            (Some(relative), also) => {
+                if also.is_some() {
+                    tracing::warn!(used = env::RELATIVE_URI, unused = env::FULL_URI, "two URIs are given");
+                }
+                Self::relative(relative).map_err(|reason| Error::Unusable {
+                    variable: env::RELATIVE_URI,
+                    reason,
+                    hint: "Give a path that begins with one slash, or the whole URI as \
+                           AWS_CONTAINER_CREDENTIALS_FULL_URI",
+                })
+            }
+            (None, Some(full)) => Self::full(full).map_err(|reason| refused(reason.to_owned())),
+            (None, None) => {
+                Err(Error::NotConfigured { missing: format!("{} or {}", env::FULL_URI, env::RELATIVE_URI) })
+            }
+        }
+    }
+
+    fn relative(path: &str) -> Result<Self, String> {
+        if !path.starts_with('/') {
+            return Err("does not begin with a slash".to_owned());
+        }
+        if path.starts_with("//") {
+            return Err("names a host".to_owned());
+        }
+        Ok(Self::full(&format!("http://{ECS}{path}"))?)
+    }
+
+    fn full(text: &str) -> Result<Self, &'static str> {
+        // What the parser drops without a word, or refuses without saying why.
+        let (scheme, rest) = text.split_once("://").ok_or("has no scheme")?;
+        let https = scheme.eq_ignore_ascii_case("https");
+        if !https && !scheme.eq_ignore_ascii_case("http") {
+            return Err("has another scheme than http or https");
+        }
+        if rest.starts_with(['/', '?', '#', ':']) || rest.is_empty() {
+            return Err("has no host");
+        }
+        if rest.contains('#') {
+            return Err("has a fragment");
+        }
+        if rest.split(['/', '?']).next().is_some_and(|authority| authority.contains('@')) {
+            return Err("has a user name in it");
+        }
+        let uri: Uri = text.parse().map_err(|_| "is no URI")?;
+        let authority = uri.authority().ok_or("has no host")?;
+        if authority.as_str() != authority.host() && authority.port_u16().is_none_or(|port| port == 0) {
+            return Err("has no port that there is");
+        }
+        let host = if https { Host::Https } else { Host::http(authority.host())? };
+        let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
+        Ok(Self { host, authority: authority.clone(), path_and_query: path_and_query.to_owned() })
+    }
+
+    pub(super) fn is_https(&self) -> bool {
+        matches!(self.host, Host::Https)
+    }
+
+    /// Scheme, host and port, for errors and logs.
+    pub(super) fn origin(&self) -> String {
+        let scheme = if self.is_https() { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority)
+    }
+
+    /// Where to send a request: at each of these addresses, until one is there. A name's have been judged, and the
+    /// request goes to them and not to the name: it could have others a moment later.
+    pub(super) async fn places(&self, dns: &SharedDnsResolver) -> Result<Vec<Place>, Fault> {
+        match &self.host {
+            Host::Https => Ok(vec![Place { uri: self.uri("https", self.authority.as_str())?, host: None }]),
+            Host::Address(address) => Ok(vec![Place { uri: self.uri_at(*address)?, host: None }]),
+            Host::Name(name) => {
+                let mut addresses = dns.resolve_dns(name).await.map_err(unresolved)?;
+                if addresses.is_empty() {
+                    return Err(Failure::Unresolved { reason: "it has no address".to_owned() }.into());
+                }
+                if let Some(other) = addresses.iter().find(|address| !is_allowed(**address)) {
+                    return Err(refused(format!("names {name:?}, which is {other}")).into());
+                }
+                addresses.dedup(); // resolvers give an address for each kind of socket
+                let host = Some(self.authority.to_string());
+                let place = |address| Ok(Place { uri: self.uri_at(address)?, host: host.clone() });
+                addresses.into_iter().map(place).collect()
+            }
+        }
+    }
+
+    fn uri_at(&self, address: IpAddr) -> Result<Uri, Error> {
+        let port = self.authority.port_u16().map_or(String::new(), |port| format!(":{port}"));
+        let authority = match address {
+            IpAddr::V4(address) => format!("{address}{port}"),
+            IpAddr::V6(address) => format!("[{address}]{port}"),
+        };
+        self.uri("http", &authority)
+    }
+
+    fn uri(&self, scheme: &str, authority: &str) -> Result<Uri, Error> {
+        let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(&*self.path_and_query);
+        uri.build().map_err(|_| refused("is no URI".to_owned()))
+    }
+}
+
+impl Host {
+    fn http(host: &str) -> Result<Self, &'static str> {
+        let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        match literal.parse() {
+            Ok(address) if is_allowed(address) => Ok(Self::Address(address)),
+            Ok(_) => Err("names an address that is not asked over http"),
+            Err(_) => Ok(Self::Name(host.to_owned())),
+        }
+    }
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Endpoint").field(&self.origin()).finish()
+    }
+}
+
+/// Without a runtime another attempt is as good as this one.
+fn unresolved(error: ResolveDnsError) -> Fault {
+    match Error::of(&error) {
+        Some(own) => own.clone().into(),
+        None => Failure::Unresolved { reason: Failure::chain(&error) }.into(),
+    }
+}
+
+fn refused(reason: String) -> Error {
+    Error::Unusable { variable: env::FULL_URI, reason, hint: ALLOWED }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full(uri: &str) -> Result<String, &'static str> {
+        Endpoint::full(uri).map(|endpoint| match endpoint.host {
+            Host::Address(address) => endpoint.uri_at(address).unwrap().to_string(),
+            Host::Name(name) => format!("name {name}"),
+            Host::Https => endpoint.uri("https", endpoint.authority.as_str()).unwrap().to_string(),
+        })
+    }
+
+    #[test]
+    fn over_http_only_addresses_of_this_machine_are_asked() {
+        for (uri, asked) in [
+            ("http://127.0.0.1/", "http://127.0.0.1/"),
+            ("HTTP://127.8.9.1:8080/creds?a=b", "http://127.8.9.1:8080/creds?a=b"),
+            ("http://[::1]:1338", "http://[::1]:1338/"),
+            ("http://[0:0:0:0:0:0:0:1]/c", "http://[::1]/c"),
+            ("http://169.254.170.2/c", "http://169.254.170.2/c"),
+            ("http://169.254.170.23/v1/credentials", "http://169.254.170.23/v1/credentials"),
+            ("http://[fd00:ec2::23]/v1/credentials", "http://[fd00:ec2::23]/v1/credentials"),
+            ("http://[FD00:0EC2:0:0:0:0:0:0023]/c", "http://[fd00:ec2::23]/c"),
+            ("http://localhost:80/c", "name localhost"),
+            ("https://example.com/c", "https://example.com/c"),
+        ] {
+            assert_eq!(full(uri).as_deref(), Ok(asked), "{uri}");
+        }
+        for uri in [
+            "http://169.254.169.254/latest/meta-data",
+            "http://169.254.170.3/c",
+            "http://10.0.0.1/c",
+            "http://0.0.0.0/c",
+            "http://[::]/c",
+            "http://[::ffff:127.0.0.1]/c",
+            "http://[fd00:ec2::254]/c",
+        ] {
+            assert_eq!(full(uri), Err("names an address that is not asked over http"), "{uri}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_uri_is_said_by_its_name() {
+        for (uri, reason) in [
+            ("ftp://127.0.0.1/c", "has another scheme than http or https"),
+            ("file:///etc/passwd", "has another scheme than http or https"),
+            ("/c", "has no scheme"),
+            ("127.0.0.1", "has no scheme"),
+            ("http:///c", "has no host"),
+            ("http://", "has no host"),
+            ("http://:80/c", "has no host"),
+            ("http://?c", "has no host"),
+            ("http://user:pass@127.0.0.1/c", "has a user name in it"),
+            ("https://user@example.com/c", "has a user name in it"),
+            ("http://127.0.0.1/c#top", "has a fragment"),
+            ("http://127.0.0.1:99999/c", "has no port that there is"),
+            ("http://127.0.0.1:0/c", "has no port that there is"),
+            ("http://127.0.0.1/ c", "is no URI"),
+            ("http://[::1/c", "is no URI"),
+        ] {
+            assert_eq!(full(uri), Err(reason), "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_relative_uri_names_no_host() {
+        let asked =
+            |uri: &str| Endpoint::relative(uri).map(|endpoint| endpoint.origin() + &endpoint.path_and_query);
+        assert_eq!(asked("/v2/credentials?id=1").unwrap(), "http://169.254.170.2/v2/credentials?id=1");
+        assert_eq!(asked("/@example.com/c").unwrap(), "http://169.254.170.2/@example.com/c");
+        assert_eq!(asked("//example.com/c").unwrap_err(), "names a host");
+        for uri in
+            ["example.com/c", "@example.com/c", ".example.com/c", ":80/c", "http://example.com/c", " /c"]
+        {
+            assert_eq!(asked(uri).unwrap_err(), "does not begin with a slash", "{uri}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The request, and the client that sends it.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use aws_smithy_async::rt::sleep::SharedAsyncSleep;
+use aws_smithy_async::time::SharedTimeSource;
+use aws_smithy_http_client::Builder;
+use aws_smithy_runtime::client::auth::no_auth::{NO_AUTH_SCHEME_ID, NoAuthScheme};
+use aws_smithy_runtime::client::identity::IdentityCache;
+use aws_smithy_runtime::client::identity::no_auth::NoAuthIdentityResolver;
+use aws_smithy_runtime::client::orchestrator::endpoints::StaticUriEndpointResolver;
+use aws_smithy_runtime::client::retries::strategy::NeverRetryStrategy;
+use aws_smithy_runtime_api::client::auth::static_resolver::StaticAuthSchemeOptionResolver;
+use aws_smithy_runtime_api::client::http::{
+    HttpClient as _, HttpConnector as _, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::{BuildError, RuntimeComponents};
+use aws_smithy_types::body::SdkBody;
+use http::HeaderValue;
+use http::header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT};
+use tokio::runtime::Handle;
+
+use super::Fault;
+use super::authorization::Token;
+use super::endpoint::{Endpoint, Place};
+use crate::error::{Error, Failure};
+use crate::transport::Transport;
+
+/// How long a connection may take: the agent is on this node, and what takes longer was thrown away on the way.
+const CONNECT: Duration = Duration::from_secs(1);
+
+const NAME: &str = concat!("pod-identity-provider/", env!("CARGO_PKG_VERSION"));
+
+/// Sends requests by the client that was given, or by the SDK's own: without a proxy, since the agent is on this node.
+#[derive(Debug)]
+pub(super) struct Client {
+    given: Option<SharedHttpClient>,
+    sleep: SharedAsyncSleep,
+    time: SharedTimeSource,
+    connect: Duration,
+    connector: OnceLock<SharedHttpConnector>,
+}
+
+impl Client {
+    pub(super) fn new(transport: &Transport) -> Self {
+        Self {
+            given: transport.http_client.clone(),
+            sleep: transport.sleep.clone(),
+            time: SharedTimeSource::new(transport.clock.clone()),
+            connect: CONNECT.min(transport.attempt),
+            connector: OnceLock::new(),
+        }
+    }
+
+    /// Asks, and gives the answer without its body. Nothing follows a redirect: the token would go along.
+    pub(super) async fn send(
+        &self,
+        endpoint: &Endpoint,
+        place: Place,
+        token: Option<&Token>,
+    ) -> Result<HttpResponse, Fault> {
+        let connector = self.connector(endpoint)?;
+        let answer = connector.call(request(place, token)?).await;
+        answer.map_err(|error| self.failure(error).into())
+    }
+
+    fn failure(&self, error: ConnectorError) -> Failure {
+        // The one timeout that a connector has been given.
+        if error.is_timeout() {
+            return Failure::NotConnected { limit: self.connect };
+        }
+        Failure::of_connection(&*error.into_source())
+    }
+
+    fn connector(&self, endpoint: &Endpoint) -> Result<SharedHttpConnector, Fault> {
+        if let Some(connector) = self.connector.get() {
+            self.check_runtime()?;
+            return Ok(connector.clone());
+        }
+        let client = match &self.given {
+            Some(client) => client.clone(),
+            None => {
+                self.check_runtime()?;
+                own(endpoint.is_https())?
+            }
+        };
+        let settings = HttpConnectorSettings::builder().connect_timeout(self.connect).build();
+        let components = self.components().map_err(|error| Failure::Broken { reason: error.to_string() })?;
+        Ok(self.connector.get_or_init(|| client.http_connector(&settings, &components)).clone())
+    }
+
+    /// The SDK's own client takes sockets and tasks from the caller's runtime, and would panic without one.
+    fn check_runtime(&self) -> Result<(), Error> {
+        match (&self.given, Handle::try_current()) {
+            (None, Err(_)) => Err(Error::NoRuntime),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a client may ask of those who ask it for a connector. Only timers and time mean something here; the rest is
+    /// what a client that signs nothing and repeats nothing has.
+    fn components(&self) -> Result<RuntimeComponents, BuildError> {
+        RuntimeComponents::builder(NAME)
+            .with_sleep_impl(Some(self.sleep.clone()))
+            .with_time_source(Some(self.time.clone()))
+            .with_auth_scheme_option_resolver(Some(StaticAuthSchemeOptionResolver::new(vec![
+                NO_AUTH_SCHEME_ID,
+            ])))
+            .with_auth_scheme(NoAuthScheme::new())
+            .with_identity_resolver(NO_AUTH_SCHEME_ID, NoAuthIdentityResolver::new())
+            .with_identity_cache(Some(IdentityCache::no_cache()))
+            .with_endpoint_resolver(Some(StaticUriEndpointResolver::http_localhost(0)))
+            .with_retry_strategy(Some(NeverRetryStrategy::new()))
+            .build()
+    }
+}
+
+/// The SDK's own client. Without TLS it reads no certificates, so there is none where the URI wants none.
+fn own(https: bool) -> Result<SharedHttpClient, Error> {
+    if !https {
+        return Ok(Builder::new().build_http());
+    }
+    #[cfg(feature = "https")]
+    {
+        use aws_smithy_http_client::tls::Provider;
+        use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+        Ok(Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).build_https())
+    }
+    #[cfg(not(feature = "https"))]
+    Err(Error::FeatureMissing("https"))
+}
+
+fn request(place: Place, token: Option<&Token>) -> Result<HttpRequest, Failure> {
+    let mut request =
+        http::Request::get(place.uri).header(ACCEPT, "application/json").header(USER_AGENT, NAME);
+    if let Some(host) = place.host {
+        request = request.header(HOST, HeaderValue::from_str(&host).map_err(unsendable)?);
+    }
+    if let Some(token) = token {
+        request = request
+            .header(AUTHORIZATION, token.header().ok_or("the token is no header").map_err(unsendable)?);
+    }
+    let request = request.body(SdkBody::empty()).map_err(unsendable)?;
+    HttpRequest::try_from(request).map_err(unsendable)
+}
+
+/// A request of parts that were checked each: it does not happen.
+fn unsendable(error: impl std::fmt::Display) -> Failure {
+    Failure::Broken { reason: error.to_string() }
+}

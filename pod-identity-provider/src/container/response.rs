@@ -1,0 +1,136 @@
+//! The answer: credentials, or why there are none.
+
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_credential_types::credential_feature::AwsCredentialFeature;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use http_body_util::BodyExt as _;
+use pod_identity_core::backoff::retry_after;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::Fault;
+use super::authorization::Token;
+use super::member::{self, Member};
+use super::refusal;
+use crate::error::Failure;
+
+/// The longest answer that is read: credentials have about 2 KiB.
+const LONGEST: usize = 64 * 1024;
+
+/// What credentials that come from here are called.
+const NAME: &str = "PodIdentity";
+
+/// Reads an answer to its end. Only one with status 200 holds credentials, as for botocore and the SDK for JavaScript.
+pub(super) async fn read(response: HttpResponse, token: Option<&Token>) -> Result<Credentials, Fault> {
+    let status = response.status().as_u16();
+    let retry_after = pause(&response);
+    let body = body(response).await?;
+    match status {
+        200 => Ok(credentials(&body, token)?),
+        _ => Err(Fault::Failure { failure: refusal::read(status, &body, token), retry_after }),
+    }
+}
+
+/// When to ask again, if the answer says so.
+fn pause(response: &HttpResponse) -> Option<Duration> {
+    retry_after(std::str::from_utf8(response.headers().get_bytes("retry-after")?).ok()?)
+}
+
+async fn body(response: HttpResponse) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    // Room for all of it: a buffer that grows leaves copies of the secrets behind.
+    let mut all = Zeroizing::new(Vec::with_capacity(LONGEST));
+    let mut body = response.into_body();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Failure::of_connection(&*error))?;
+        let Some(data) = frame.data_ref() else { continue };
+        if data.len() > LONGEST - all.len() {
+            return Err(Failure::Malformed { reason: format!("it has more than {LONGEST} bytes") });
+        }
+        all.extend_from_slice(data);
+    }
+    Ok(all)
+}
+
+/// What AWS's SDKs read (AWS SDKs and Tools reference, *Container credential provider*). What else is there is not
+/// looked at.
+#[derive(Deserialize)]
+struct Body {
+    #[serde(rename = "AccessKeyId", default)]
+    access_key_id: Member,
+    #[serde(rename = "SecretAccessKey", default)]
+    secret_access_key: Member,
+    #[serde(rename = "Token", default)]
+    token: Member,
+    #[serde(rename = "Expiration", default)]
+    expiration: Member,
+    #[serde(rename = "AccountId", default)]
+    account_id: Member,
+    #[serde(rename = "Code", default)]
+    code: Member,
+    #[serde(rename = "Message", default)]
+    message: Member,
+}
+
+fn credentials(json: &[u8], token: Option<&Token>) -> Result<Credentials, Failure> {
+    let body: Body =
+        member::object(json).map_err(|error| malformed(refusal::printable(&error.to_string(), token)))?;
+    // A refusal with the wrong status: other agents of the same protocol give `Success` with credentials.
+    if let Some(code) = body.code.text().filter(|code| *code != "Success") {
+        return Err(refusal::coded(200, code, body.message.text().unwrap_or_default(), token));
+    }
+    let expires_at = expiration(&body.expiration.required("Expiration").map_err(malformed)?)?;
+    let mut builder = Credentials::builder()
+        .access_key_id(&*body.access_key_id.required("AccessKeyId").map_err(malformed)?)
+        .secret_access_key(&*body.secret_access_key.required("SecretAccessKey").map_err(malformed)?)
+        .session_token(&*body.token.required("Token").map_err(malformed)?)
+        .expiry(expires_at)
+        .provider_name(NAME);
+    if let Some(account) = body.account_id.optional("AccountId").map_err(malformed)? {
+        builder = builder.account_id(&*account);
+    }
+    let mut credentials = builder.build();
+    credentials
+        .get_property_mut_or_default::<Vec<AwsCredentialFeature>>()
+        .push(AwsCredentialFeature::CredentialsHttp);
+    Ok(credentials)
+}
+
+/// RFC 3339 with `Z` or any offset. The agents say `Z`; others say `+00:00` or, in Java's old form, `+0000`.
+fn expiration(text: &str) -> Result<SystemTime, Failure> {
+    let time: jiff::Timestamp =
+        text.parse().map_err(|_| malformed("Expiration is no time of RFC 3339".to_owned()))?;
+    Ok(time.into())
+}
+
+fn malformed(reason: String) -> Failure {
+    Failure::Malformed { reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expires(text: &str) -> Option<u64> {
+        let time = expiration(text).ok()?;
+        Some(time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs())
+    }
+
+    #[test]
+    fn an_expiration_is_a_time_with_an_offset() {
+        for text in [
+            "2026-11-22T06:00:00Z",
+            "2026-11-22T06:00:00.123456789Z",
+            "2026-11-22T06:00:00+00:00",
+            "2026-11-22T06:00:00+0000",
+            "2026-11-22T07:30:00+01:30",
+            "2026-11-21T22:00:00-0800",
+        ] {
+            assert_eq!(expires(text), Some(1_795_327_200), "{text}");
+        }
+        for text in ["2026-11-22T06:00:00", "2026-11-22", "1795327200", "soon", "2026-13-22T06:00:00Z"] {
+            assert_eq!(expires(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Why an endpoint gave no credentials.
+
+use std::error::Error as StdError;
+use std::io;
+use std::time::Duration;
+
+use pod_identity_core::error::ErrorCode;
+
+/// Why the endpoint gave no credentials: what its last answer was, or why there was none.
+#[derive(Debug, Clone)]
+pub struct EndpointError {
+    pub(crate) endpoint: String,
+    pub(crate) failure: Failure,
+    pub(crate) attempts: u32,
+    pub(crate) took: Duration,
+}
+
+/// What one attempt came to. Its texts are fit to print.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// Its name was not resolved.
+    Unresolved { reason: String },
+    /// Nobody listens.
+    Refused,
+    /// There is no way to the address.
+    NoRoute { reason: String },
+    /// Nobody took the connection.
+    NotConnected { limit: Duration },
+    /// The whole answer did not come in time.
+    TimedOut { limit: Duration },
+    /// The connection ended, or could not be used.
+    Broken { reason: String },
+    /// An answer that says why there are no credentials.
+    Answer { status: u16, code: Option<String>, message: String, page: bool },
+    /// An answer that should have been credentials.
+    Malformed { reason: String },
+}
+
+impl EndpointError {
+    /// Scheme, host and port of the endpoint. Its path is a secret on ECS.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// The status of the last answer, where that was none with credentials.
+    pub fn status(&self) -> Option<u16> {
+        match self.failure {
+            Failure::Answer { status, .. } => Some(status),
+            _ => None,
+        }
+    }
+
+    /// How often it was asked.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// How long all of that took.
+    pub fn took(&self) -> Duration {
+        self.took
+    }
+
+    pub(super) fn code(&self) -> Option<&str> {
+        match &self.failure {
+            Failure::Answer { code, .. } => code.as_deref(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_retryable(&self) -> bool {
+        self.failure.is_retryable()
+    }
+
+    pub(super) fn cause(&self) -> String {
+        let Self { endpoint, failure, attempts, took } = self;
+        let cause = format!("no credentials from {endpoint}: {}", failure.cause());
+        match attempts {
+            1 => cause,
+            // Before the message, which may end with what to do about it.
+            _ => format!("{attempts} attempts in {:.1} s, {cause}", took.as_secs_f64()),
+        }
+    }
+
+    pub(super) fn hint(&self) -> Option<&'static str> {
+        self.failure.hint()
+    }
+}
+
+impl Failure {
+    /// What may pass by itself: what happens on the way, and answers that say so. What the endpoint says of the request
+    /// is final, and so is an answer that no credentials can be read from.
+    pub(crate) fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unresolved { .. }
+            | Self::Refused
+            | Self::NoRoute { .. }
+            | Self::NotConnected { .. }
+            | Self::TimedOut { .. }
+            | Self::Broken { .. } => true,
+            Self::Answer { status, .. } => matches!(status, 408 | 429 | 500..=599),
+            Self::Malformed { .. } => false,
+        }
+    }
+
+    /// Whether the address was not reached at all, so that another address of the name may be.
+    pub(crate) fn is_of_address(&self) -> bool {
+        matches!(self, Self::Refused | Self::NoRoute { .. } | Self::NotConnected { .. })
+    }
+
+    /// What an error of a connection comes to.
+    pub(crate) fn of_connection(error: &(dyn StdError + 'static)) -> Self {
+        let reason = Self::chain(error);
+        match io_kind(error) {
+            Some(io::ErrorKind::ConnectionRefused) => Self::Refused,
+            Some(
+                // The last is what a local firewall rule makes of a connection (`connect(2)`, EPERM and EACCES).
+                io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
+                | io::ErrorKind::AddrNotAvailable
+                | io::ErrorKind::PermissionDenied,
+            ) => Self::NoRoute { reason },
+            _ => Self::Broken { reason },
+        }
+    }
+
+    /// An error with all that led to it.
+    pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
+        let mut texts = vec![error.to_string()];
+        let mut next = error.source();
+        while let Some(error) = next {
+            let text = error.to_string();
+            // Some errors print their source too.
+            if !texts.iter().any(|before| before.contains(&text)) {
+                texts.push(text);
+            }
+            next = error.source();
+        }
+        texts.join(": ")
+    }
+
+    pub(crate) fn cause(&self) -> String {
+        match self {
+            Self::Unresolved { reason } => format!("its name was not resolved: {reason}"),
+            Self::Refused => "nobody listens there (connection refused)".to_owned(),
+            Self::NoRoute { reason } => format!("it cannot be reached: {reason}"),
+            Self::NotConnected { limit } => {
+                format!("nobody took the connection within {} s", limit.as_secs_f64())
+            }
+            Self::TimedOut { limit } => format!("no whole answer within {} s", limit.as_secs_f64()),
+            Self::Broken { reason } => format!("the connection ended before the answer did: {reason}"),
+            Self::Answer { status, code, message, .. } => {
+                let code = code.as_deref().filter(|code| !message.contains(code));
+                let parts = [Some(format!("status {status}")), code.map(str::to_owned)];
+                let said = Some(message.clone()).filter(|message| !message.is_empty());
+                parts.into_iter().chain([said]).flatten().collect::<Vec<_>>().join(": ")
+            }
+            Self::Malformed { reason } => format!("its answer holds no credentials: {reason}"),
+        }
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Unresolved { .. } => Some(
+                "Check the name and the pod's DNS, or name the agent by its address: http://169.254.170.23/v1/credentials",
+            ),
+            Self::Refused => Some(
+                "Is the agent running on this node, and ready? A DaemonSet has a pod on each node that its tolerations \
+                 and affinity allow",
+            ),
+            Self::NoRoute { .. } => Some(
+                "The address is that of the agent on the same node: is the agent installed there, does the pod have IPv4 \
+                 or IPv6 as the address needs, and does no network policy keep the pod from it?",
+            ),
+            Self::NotConnected { .. } => Some(
+                "Does a network policy keep the pod from the agent's address, or is the agent not installed on this node?",
+            ),
+            Self::TimedOut { .. } => Some(
+                "The agent is there but slow: its log says whether it waits for EKS Auth or its auth service, and whether \
+                 it has too little CPU",
+            ),
+            Self::Answer { status, code, page, .. } => of_answer(*status, code.as_deref(), *page),
+            Self::Malformed { .. } => {
+                Some("Does another program than an agent answer at this address, or a proxy on the way?")
+            }
+            Self::Broken { .. } => Some("Does the agent restart? Its log says why"),
+        }
+    }
+}
+
+fn io_kind(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Some(error.kind());
+        }
+        next = error.source();
+    }
+    None
+}
+
+fn of_answer(status: u16, code: Option<&str>, page: bool) -> Option<&'static str> {
+    if let Some(code) = code.and_then(known) {
+        return Some(code.fix());
+    }
+    match status {
+        _ if page => Some(
+            "That is a page for people: a proxy or another server answered, not an agent. Take the agent's addresses out \
+             of what is proxied, and check the URI",
+        ),
+        300..=399 => Some("Redirects are not followed, since the token would go along: give the URI itself"),
+        // AWS's agent answers so to a `Host` that is none of its own addresses.
+        403 => Some(
+            "Ask AWS's agent by its own address, http://169.254.170.23/v1/credentials: it refuses other names for itself",
+        ),
+        404 => Some(ErrorCode::NotFound.fix()),
+        429 => Some(ErrorCode::Throttled.fix()),
+        500..=599 => Some("The agent's log of this moment says why"),
+        _ => None,
+    }
+}
+
+/// What a code means: this project's by themselves, AWS's as this project's agent reads them (EKS Auth's API model,
+/// `AssumeRoleForPodIdentity`), and STS's as its auth service does.
+fn known(code: &str) -> Option<ErrorCode> {
+    if let Ok(code) = code.parse() {
+        return Some(code);
+    }
+    match code {
+        "ResourceNotFoundException" => Some(ErrorCode::AssociationNotFound),
+        "ExpiredTokenException" => Some(ErrorCode::TokenExpired),
+        "InvalidTokenException" => Some(ErrorCode::TokenRefused),
+        "AccessDeniedException" => Some(ErrorCode::AccessDenied),
+        "AccessDenied" => Some(ErrorCode::RoleTrustRefused),
+        "InvalidParameterException" | "InvalidRequestException" => Some(ErrorCode::RequestMalformed),
+        "ThrottlingException" | "Throttling" | "TooManyRequestsException" => Some(ErrorCode::Throttled),
+        "ServiceUnavailableException" | "InternalServerException" => Some(ErrorCode::UpstreamUnavailable),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    fn answer(status: u16, code: Option<&str>, message: &str) -> Error {
+        let failure = Failure::Answer {
+            status,
+            code: code.map(str::to_owned),
+            message: message.to_owned(),
+            page: false,
+        };
+        Error::Endpoint(EndpointError {
+            endpoint: "http://169.254.170.23".to_owned(),
+            failure,
+            attempts: 1,
+            took: Duration::ZERO,
+        })
+    }
+
+    #[test]
+    fn an_error_says_the_cause_and_then_what_to_do() {
+        let error = answer(404, Some("ResourceNotFoundException"), "no association.");
+        assert_eq!(
+            error.to_string(),
+            "no credentials from http://169.254.170.23: status 404: ResourceNotFoundException: no association. Create an \
+             association for this cluster, namespace and service account."
+        );
+        assert_eq!(error.code(), Some("ResourceNotFoundException"));
+        assert!(!error.is_retryable());
+    }
+
+    #[test]
+    fn what_the_message_of_an_agent_holds_is_not_said_twice() {
+        let fix = ErrorCode::AssociationNotFound.fix();
+        let message = format!("There is none. {fix} [association_not_found]");
+        let error = answer(404, Some("association_not_found"), &message);
+        assert_eq!(
+            error.to_string(),
+            format!("no credentials from http://169.254.170.23: status 404: {message}")
+        );
+        assert_eq!(error.hint(), Some(fix));
+    }
+
+    #[test]
+    fn every_code_of_this_project_has_its_fix_for_a_hint() {
+        for code in ErrorCode::ALL {
+            assert_eq!(answer(400, Some(code.as_str()), "").hint(), Some(code.fix()), "{code}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The file with the pod's token.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
+
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+
+/// What to do about a file that is not there.
+const NOT_THERE: &str = "Was the pod created before the webhook, its association or its service account's annotation, \
+                         or is the path wrong? See that the pod has the volume with the token, or create it anew";
+/// What to do about a file that holds no token.
+const NOT_A_TOKEN: &str = "Let the variable name the file of the projected service account token, and nothing else \
+                           write to it";
+
+/// Reads the token from the file that `variable` names, without the white space around it: files that people write
+/// end with a line feed, and no token holds any.
+///
+/// It blocks. Kubelet keeps tokens in memory (a `tmpfs`), so that it takes less than handing it to another thread.
+///
+/// # Errors
+/// [`Error::Unusable`] where there is no file, or no token in it. Nothing of the content is in the error.
+pub(crate) fn read(variable: &'static str, path: &str, longest: usize) -> Result<Zeroizing<String>, Error> {
+    let failed = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound => unusable(variable, format!("names {path:?}, which is not there"), NOT_THERE),
+        kind => unusable(variable, format!("names {path:?}, which cannot be read: {kind}"), NOT_THERE),
+    };
+    // Opening a pipe that nobody writes to would wait for ever.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(unusable(variable, format!("names {path:?}, which is no regular file"), NOT_A_TOKEN));
+    }
+    // Room for all that is read: a buffer that grows leaves copies behind.
+    let mut content = Zeroizing::new(Vec::with_capacity(longest + 64));
+    let most = u64::try_from(longest).unwrap_or(u64::MAX).saturating_add(1);
+    File::open(path).and_then(|file| file.take(most).read_to_end(&mut content)).map_err(failed)?;
+    check(variable, &content, longest)
+}
+
+/// A token, whatever it was read from: what an HTTP header can hold.
+///
+/// # Errors
+/// [`Error::Unusable`] where it is none.
+pub(crate) fn check(
+    variable: &'static str,
+    content: &[u8],
+    longest: usize,
+) -> Result<Zeroizing<String>, Error> {
+    let token = content.trim_ascii();
+    let wrong = match std::str::from_utf8(token) {
+        _ if content.len() > longest => format!("gives a token of more than {longest} bytes"),
+        Ok("") => "gives an empty token".to_owned(),
+        Ok(token) if token.bytes().all(|byte| matches!(byte, b' '..=b'~')) => {
+            return Ok(Zeroizing::new(token.to_owned()));
+        }
+        _ => "gives a token with a line feed or another character in it that no HTTP header can hold"
+            .to_owned(),
+    };
+    Err(unusable(variable, wrong, NOT_A_TOKEN))
+}
+
+fn unusable(variable: &'static str, reason: String, hint: &'static str) -> Error {
+    Error::Unusable { variable, reason, hint }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_what_a_header_can_hold_and_white_space_around_it_is_not_part_of_it() {
+        let read = |text: &[u8]| check("TOKEN", text, 10).map(|token| token.to_string());
+        for text in ["a.b.c", "a.b.c\n", "a.b.c\r\n", " a.b.c \n\n"] {
+            assert_eq!(read(text.as_bytes()).unwrap(), "a.b.c", "{text:?}");
+        }
+        for (text, reason) in [
+            (&b"\n"[..], "empty"),
+            (b"s\ncret", "line feed"),
+            (b"s\tcret", "line feed"),
+            (b"s\x7fcret", "line feed"),
+            (b"s\xc3\xa9cret", "line feed"),
+            (b"s\xffcret", "line feed"),
+            (b"secretsecret", "more than 10 bytes"),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(reason) && !error.contains("cret"), "{error}");
+        }
+    }
+}
