@@ -20,7 +20,7 @@ impl ContainerCredentials {
         let transport = &self.transport;
         let start = transport.clock.now().monotonic;
         let took = || transport.clock.now().monotonic.saturating_sub(start);
-        let mut attempts = 0;
+        let (mut attempts, mut before) = (0, None);
         loop {
             attempts += 1;
             let limit = transport.attempt.min(transport.deadline.saturating_sub(took()));
@@ -29,6 +29,8 @@ impl ContainerCredentials {
                 Ok(Ok(credentials)) => return Ok(credentials),
                 Ok(Err(Fault::Error(error))) => return Err(error),
                 Ok(Err(Fault::Failure { failure, retry_after })) => (failure, retry_after),
+                // One that the deadline has cut short says less than the one before it.
+                Err(_) if limit < transport.attempt => (before.unwrap_or(Failure::TimedOut { limit }), None),
                 Err(_) => (Failure::TimedOut { limit }, None),
             };
             let took = took();
@@ -47,6 +49,7 @@ impl ContainerCredentials {
                 cause = failure.cause(),
                 "asking for credentials again"
             );
+            before = Some(failure);
             transport.sleep.sleep(pause).await;
         }
     }

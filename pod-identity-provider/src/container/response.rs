@@ -80,11 +80,14 @@ fn credentials(json: &[u8], token: Option<&Token>) -> Result<Credentials, Failur
     if let Some(code) = body.code.text().filter(|code| *code != "Success") {
         return Err(refusal::coded(200, code, body.message.text().unwrap_or_default(), token));
     }
+    let access_key_id = body.access_key_id.required("AccessKeyId").map_err(malformed)?;
+    let secret_access_key = body.secret_access_key.required("SecretAccessKey").map_err(malformed)?;
+    let session_token = body.token.required("Token").map_err(malformed)?;
     let expires_at = expiration(&body.expiration.required("Expiration").map_err(malformed)?)?;
     let mut builder = Credentials::builder()
-        .access_key_id(&*body.access_key_id.required("AccessKeyId").map_err(malformed)?)
-        .secret_access_key(&*body.secret_access_key.required("SecretAccessKey").map_err(malformed)?)
-        .session_token(&*body.token.required("Token").map_err(malformed)?)
+        .access_key_id(&*access_key_id)
+        .secret_access_key(&*secret_access_key)
+        .session_token(&*session_token)
         .expiry(expires_at)
         .provider_name(NAME);
     if let Some(account) = body.account_id.optional("AccountId").map_err(malformed)? {

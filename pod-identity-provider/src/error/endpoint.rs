@@ -15,6 +15,8 @@ pub struct EndpointError {
     pub(crate) took: Duration,
 }
 
+const NO_AGENT: &str = "Does another program than an agent answer at this address, or a proxy on the way?";
+
 /// What one attempt came to. Its texts are fit to print.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -144,9 +146,9 @@ impl Failure {
             Self::Refused => "nobody listens there (connection refused)".to_owned(),
             Self::NoRoute { reason } => format!("it cannot be reached: {reason}"),
             Self::NotConnected { limit } => {
-                format!("nobody took the connection within {} s", limit.as_secs_f64())
+                format!("nobody took the connection within {} s", seconds(*limit))
             }
-            Self::TimedOut { limit } => format!("no whole answer within {} s", limit.as_secs_f64()),
+            Self::TimedOut { limit } => format!("no whole answer within {} s", seconds(*limit)),
             Self::Broken { reason } => format!("the connection ended before the answer did: {reason}"),
             Self::Answer { status, code, message, .. } => {
                 let code = code.as_deref().filter(|code| !message.contains(code));
@@ -179,12 +181,15 @@ impl Failure {
                  it has too little CPU",
             ),
             Self::Answer { status, code, page, .. } => of_answer(*status, code.as_deref(), *page),
-            Self::Malformed { .. } => {
-                Some("Does another program than an agent answer at this address, or a proxy on the way?")
-            }
+            Self::Malformed { .. } => Some(NO_AGENT),
             Self::Broken { .. } => Some("Does the agent restart? Its log says why"),
         }
     }
+}
+
+/// Seconds, to the hundredth.
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 100.0).round() / 100.0
 }
 
 fn io_kind(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
@@ -214,8 +219,8 @@ fn of_answer(status: u16, code: Option<&str>, page: bool) -> Option<&'static str
         ),
         404 => Some(ErrorCode::NotFound.fix()),
         429 => Some(ErrorCode::Throttled.fix()),
-        500..=599 => Some("The agent's log of this moment says why"),
-        _ => None,
+        201..=299 => Some(NO_AGENT),
+        _ => Some("The agent's log of this moment says why"),
     }
 }
 

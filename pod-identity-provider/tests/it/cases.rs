@@ -1,0 +1,214 @@
+//! The cases of `tests/cases`: an environment, an endpoint, and what comes of them.
+
+mod case;
+mod client;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_smithy_types::error::display::DisplayErrorContext;
+use pod_identity_provider::{Environment, Error, PodIdentityCredentialsProvider};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::replay::{Answer, Endpoint};
+use case::{Case, Client, Expected};
+use client::{AllTo, Names};
+
+/// How many run beside each other: few enough that none runs out of time.
+const AT_ONCE: usize = 8;
+const USER_AGENT: &str = concat!("pod-identity-provider/", env!("CARGO_PKG_VERSION"));
+
+#[test]
+fn every_case_comes_out_as_its_folder_says() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let mut folders: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    assert!(folders.len() >= 40, "{} cases", folders.len());
+    let queue = Mutex::new(folders.into_iter());
+    let wrong = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let Some(folder) = queue.lock().unwrap().next() else { return };
+                    let found = Case::read(&folder).map_or_else(|error| vec![error], |case| run(&case));
+                    let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+                    wrong.lock().unwrap().extend(found.into_iter().map(|found| format!("{name}: {found}")));
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Runs a case on a runtime of this thread, so that what is logged here is what it logs.
+fn run(case: &Case) -> Vec<String> {
+    let has = |feature: &Option<String>| {
+        feature.as_deref().is_some_and(|name| name == "https" && cfg!(feature = "https"))
+    };
+    if (case.test.with_feature.is_some() && !has(&case.test.with_feature)) || has(&case.test.without_feature)
+    {
+        return Vec::new();
+    }
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(log.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut wrong = tracing::subscriber::with_default(subscriber.with_ansi(false).finish(), || {
+        let outcome =
+            runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), outcome(case)).await });
+        outcome.unwrap_or_else(|_| vec!["it did not end within a minute".to_owned()])
+    });
+    let log = log.text();
+    for text in &case.test.logs_once {
+        if log.matches(text.as_str()).count() != 1 {
+            wrong.push(format!("not once in the log: {text}\n{log}"));
+        }
+    }
+    if !case.traffic.is_empty() && !log.contains("TRACE") {
+        wrong.push("the log is not that of all levels".to_owned());
+    }
+    wrong.extend(
+        secrets(case)
+            .into_iter()
+            .filter(|secret| log.contains(secret))
+            .map(|secret| format!("logged: {secret}")),
+    );
+    wrong
+}
+
+async fn outcome(case: &Case) -> Vec<String> {
+    let endpoint = Endpoint::start(case.traffic.clone(), Some(USER_AGENT)).await;
+    // A port that is taken, but that nobody listens at.
+    let nobody = tokio::net::TcpSocket::new_v4().unwrap();
+    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = match case.test.client {
+        Client::Nobody => nobody.local_addr().unwrap().port(),
+        _ => endpoint.address.port(),
+    };
+    let fs = case.folder.join("fs").display().to_string();
+    let value = |value: &String| value.replace("${fs}", &fs).replace("${port}", &port.to_string());
+    let environment: Environment = case.env.iter().map(|(name, text)| (name, value(text))).collect();
+    let mut builder = PodIdentityCredentialsProvider::builder()
+        .environment(environment)
+        .attempt_timeout(Duration::from_millis(case.test.attempt_timeout_ms))
+        .deadline(Duration::from_millis(case.test.deadline_ms));
+    if case.test.client == Client::Mapped {
+        builder = builder.http_client(AllTo(endpoint.address));
+    }
+    if let Some(names) = &case.test.dns {
+        builder = builder.dns(Names(Mutex::new(names.clone())));
+    }
+    let provider = builder.build();
+    let result = provider.credentials().await;
+    let mut wrong = endpoint.wrong();
+    let mut seen = format!("{provider:?} {provider:#?}");
+    match &result {
+        Ok(credentials) => seen += &format!("{credentials:?} {credentials:#?}"),
+        Err(error) => {
+            let own = Error::of(error);
+            seen += &format!("{error} {error:?} {own:?} {}", DisplayErrorContext(error));
+            seen += &own.map(ToString::to_string).unwrap_or_default();
+        }
+    }
+    for secret in secrets(case) {
+        // Otherwise it is not looked for in earnest.
+        assert!(secret.len() >= 8, "{secret:?}: a secret of a case has at least 8 characters");
+        if seen.contains(&secret) {
+            wrong.push(format!("{secret} is in {seen}"));
+        }
+    }
+    wrong.extend(compare(&case.test.result, result));
+    wrong
+}
+
+fn compare(
+    expected: &Expected,
+    result: Result<aws_credential_types::Credentials, CredentialsError>,
+) -> Vec<String> {
+    match (expected, result) {
+        (Expected::Ok(expected), Ok(credentials)) => {
+            let expires_at: jiff::Timestamp = expected.expiration.parse().unwrap();
+            let same = [
+                credentials.access_key_id() == expected.access_key_id,
+                credentials.secret_access_key() == expected.secret_access_key,
+                credentials.session_token() == Some(&expected.session_token),
+                credentials.expiry() == Some(expires_at.into()),
+                credentials.account_id().map(|id| id.as_str()) == expected.account_id.as_deref(),
+                format!("{credentials:?}").contains(r#"provider_name: "PodIdentity""#),
+                format!("{credentials:?}").contains("CredentialsHttp"),
+            ];
+            if same == [true; 7] { Vec::new() } else { vec![format!("{same:?}: {credentials:?}")] }
+        }
+        (Expected::Err(expected), Err(error)) => {
+            let kind = format!("{error:?}").split('(').next().unwrap_or_default().to_owned();
+            let own = Error::of(&error).unwrap();
+            let text = own.to_string();
+            let mut wrong = Vec::new();
+            if kind != expected.kind
+                || own.code() != expected.code.as_deref()
+                || own.is_retryable() != expected.retryable
+            {
+                wrong.push(format!("{kind}, {:?}, retryable {}", own.code(), own.is_retryable()));
+            }
+            let missing = expected.says.iter().filter(|says| !text.contains(says.as_str()));
+            wrong.extend(missing.map(|says| format!("{says:?} is not in {text:?}")));
+            let there = expected.says_not.iter().filter(|says| text.contains(says.as_str()));
+            wrong.extend(there.map(|says| format!("{says:?} is in {text:?}")));
+            // An error says what to do.
+            if own.hint().is_none_or(|hint| !text.contains(hint)) {
+                wrong.push(format!("no hint in {text:?}"));
+            }
+            wrong
+        }
+        (_, Ok(credentials)) => vec![format!("no error: {credentials:?}")],
+        (_, Err(error)) => vec![format!("{}", DisplayErrorContext(error))],
+    }
+}
+
+/// What must not be seen: tokens that are sent, keys and tokens that come, and those that the case names.
+fn secrets(case: &Case) -> BTreeSet<String> {
+    let mut secrets: BTreeSet<_> = case.test.secrets.iter().cloned().collect();
+    for exchange in &case.traffic {
+        secrets.extend(exchange.request.authorization.clone());
+        let Answer::Response(response) = &exchange.answer else { continue };
+        let members =
+            ["SecretAccessKey", "Token"].map(|name| response.body[name].as_str().map(str::to_owned));
+        secrets.extend(members.into_iter().flatten().filter(|text| !text.is_empty()));
+    }
+    secrets
+}
+
+/// What is logged on one thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}

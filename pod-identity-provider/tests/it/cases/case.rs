@@ -1,0 +1,121 @@
+//! A case as its folder holds it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::replay::Exchange;
+
+#[derive(Debug)]
+pub(super) struct Case {
+    pub(super) folder: PathBuf,
+    /// `env.json`: the variables. `${fs}` is the folder `fs`, `${port}` the endpoint's port.
+    pub(super) env: BTreeMap<String, String>,
+    /// `http-traffic.json`: what is asked, and what is answered. No file: nothing may be asked.
+    pub(super) traffic: Vec<Exchange>,
+    /// `test-case.json`.
+    pub(super) test: Test,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Test {
+    /// What the case shows, and where the rule is from.
+    #[allow(dead_code)] // for whoever reads the case
+    docs: String,
+    #[serde(default)]
+    pub(super) client: Client,
+    /// The addresses of names, for each look-up. Where there are none, the system resolves.
+    pub(super) dns: Option<BTreeMap<String, Vec<Vec<IpAddr>>>>,
+    #[serde(default = "attempt_timeout")]
+    pub(super) attempt_timeout_ms: u64,
+    #[serde(default = "deadline")]
+    pub(super) deadline_ms: u64,
+    /// The case is one of a build with this feature, or without it.
+    pub(super) with_feature: Option<String>,
+    pub(super) without_feature: Option<String>,
+    /// Texts of lines that are logged, each once.
+    #[serde(default)]
+    pub(super) logs_once: Vec<String>,
+    /// What must not be seen anywhere, beside the secrets of the traffic.
+    #[serde(default)]
+    pub(super) secrets: Vec<String>,
+    pub(super) result: Expected,
+}
+
+/// How requests get to the endpoint.
+#[derive(Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Client {
+    /// A client that takes requests for any host there.
+    #[default]
+    Mapped,
+    /// The provider's own.
+    Own,
+    /// The provider's own, and nobody listens.
+    Nobody,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) enum Expected {
+    Ok(Credentials),
+    Err(Failure),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Credentials {
+    pub(super) access_key_id: String,
+    pub(super) secret_access_key: String,
+    pub(super) session_token: String,
+    pub(super) expiration: String,
+    pub(super) account_id: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Failure {
+    /// The variant of `CredentialsError`.
+    pub(super) kind: String,
+    pub(super) code: Option<String>,
+    pub(super) retryable: bool,
+    /// Texts of the error.
+    pub(super) says: Vec<String>,
+    /// Texts that are not in it.
+    #[serde(default)]
+    pub(super) says_not: Vec<String>,
+}
+
+fn attempt_timeout() -> u64 {
+    10_000
+}
+
+fn deadline() -> u64 {
+    20_000
+}
+
+impl Case {
+    pub(super) fn read(folder: &Path) -> Result<Self, String> {
+        for entry in std::fs::read_dir(folder).map_err(|error| error.to_string())? {
+            let name = entry.map_err(|error| error.to_string())?.file_name();
+            if !["env.json", "fs", "http-traffic.json", "test-case.json"].map(Into::into).contains(&name) {
+                return Err(format!("{name:?} is no part of a case"));
+            }
+        }
+        let traffic = folder.join("http-traffic.json");
+        Ok(Self {
+            folder: folder.to_owned(),
+            env: read(&folder.join("env.json"))?,
+            traffic: if traffic.exists() { read(&traffic)? } else { Vec::new() },
+            test: read(&folder.join("test-case.json"))?,
+        })
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
+    let text = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,7 @@
+//! The provider as programs use it: against the real agent and auth service, and strict fakes of AWS.
+
+#![allow(clippy::unwrap_used)]
+
+mod replay; // an endpoint that answers as it is told, and minds what it is asked
+
+mod cases; // an endpoint's answers and what comes of them, a folder each
