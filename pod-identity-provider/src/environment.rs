@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 /// The environment variables that are read: those of AWS's SDKs (AWS SDKs and Tools reference, *Container
 /// credential provider*, *Assume role credential provider*, *Service-specific endpoints*), and the host's name.
-const READ: [&str; 16] = [
+const READ: [&str; 15] = [
     RELATIVE_URI,
     FULL_URI,
     TOKEN_FILE,
@@ -23,7 +23,6 @@ const READ: [&str; 16] = [
     USE_FIPS_ENDPOINT,
     USE_DUALSTACK_ENDPOINT,
     CONTAINER_HOST_NAME,
-    STS_REGIONAL_ENDPOINTS,
 ];
 
 pub(crate) const RELATIVE_URI: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
@@ -40,7 +39,6 @@ pub(crate) const ENDPOINT_URL_STS: &str = "AWS_ENDPOINT_URL_STS";
 pub(crate) const IGNORE_CONFIGURED_ENDPOINT_URLS: &str = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS";
 pub(crate) const USE_FIPS_ENDPOINT: &str = "AWS_USE_FIPS_ENDPOINT";
 pub(crate) const USE_DUALSTACK_ENDPOINT: &str = "AWS_USE_DUALSTACK_ENDPOINT";
-pub(crate) const STS_REGIONAL_ENDPOINTS: &str = "AWS_STS_REGIONAL_ENDPOINTS";
 /// The pod's name: kubelet sets it as the host's name.
 pub(crate) const CONTAINER_HOST_NAME: &str = "HOSTNAME";
 

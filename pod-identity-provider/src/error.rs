@@ -1,6 +1,8 @@
 //! Why there are no credentials.
 
 mod endpoint;
+#[cfg(feature = "irsa")]
+mod sts;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -11,6 +13,10 @@ use aws_credential_types::provider::error::CredentialsError;
 
 pub use endpoint::EndpointError;
 pub(crate) use endpoint::Failure;
+#[cfg(feature = "irsa")]
+pub use sts::StsError;
+#[cfg(feature = "irsa")]
+pub(crate) use sts::StsFailure;
 
 /// Why there are no credentials: what is wrong, and what to do about it.
 ///
@@ -37,6 +43,9 @@ pub enum Error {
     },
     /// The endpoint that the environment names could not be asked, or gave no credentials.
     Endpoint(EndpointError),
+    /// STS could not be asked, or gave no session.
+    #[cfg(feature = "irsa")]
+    Sts(StsError),
     /// A provider that was given for want of others took too long.
     TimedOut(Duration),
     /// The credentials had ended when they came.
@@ -65,10 +74,12 @@ impl Error {
         None
     }
 
-    /// The code that the endpoint gave with its refusal: one of this project's (`docs/errors.md`), or of AWS's.
+    /// The code that the endpoint or STS gave with its refusal: one of this project's (`docs/errors.md`), or of AWS's.
     pub fn code(&self) -> Option<&str> {
         match self {
             Self::Endpoint(error) => error.code(),
+            #[cfg(feature = "irsa")]
+            Self::Sts(error) => error.code(),
             _ => None,
         }
     }
@@ -83,6 +94,8 @@ impl Error {
             Self::FeatureMissing(_) => Some("Build the program with it"),
             Self::Unusable { hint, .. } => Some(hint),
             Self::Endpoint(error) => error.hint(),
+            #[cfg(feature = "irsa")]
+            Self::Sts(error) => error.hint(),
             Self::Ended { .. } => Some("Compare this machine's clock with AWS's"),
             Self::NoRuntime => {
                 Some("Ask from within a tokio runtime, or give the builder an HTTP client and a resolver")
@@ -96,6 +109,8 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Endpoint(error) => error.is_retryable(),
+            #[cfg(feature = "irsa")]
+            Self::Sts(error) => error.is_retryable(),
             Self::TimedOut(_) | Self::GivenUp => true,
             _ => false,
         }
@@ -111,6 +126,8 @@ impl Error {
             }
             Self::Unusable { variable, reason, .. } => format!("{variable} {reason}"),
             Self::Endpoint(error) => error.cause(),
+            #[cfg(feature = "irsa")]
+            Self::Sts(error) => error.cause(),
             Self::TimedOut(limit) => format!("no credentials within {} s", limit.as_secs_f64()),
             Self::Ended { expired_at, now } => {
                 let since = now.duration_since(*expired_at).unwrap_or_default();
@@ -145,6 +162,18 @@ impl From<Error> for CredentialsError {
             _ => Self::provider_error(error),
         }
     }
+}
+
+/// Somebody else's text, fit for a log and an error: in one line, and not too long.
+pub(crate) fn one_line(text: &str) -> String {
+    /// As much as is kept.
+    const LONGEST: usize = 1024;
+    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if line.len() > LONGEST {
+        line.truncate(line.floor_char_boundary(LONGEST));
+        line += "...";
+    }
+    line.trim().to_owned()
 }
 
 /// One error for each of many who waited for it: of the same kind, with the same source.

@@ -17,6 +17,8 @@ mod clock; // the time
 
 pub use cell::Refresh;
 pub use environment::Environment;
+#[cfg(feature = "irsa")]
+pub use error::StsError;
 pub use error::{EndpointError, Error};
 pub use identity_cache::identity_cache;
 pub use method::Method;

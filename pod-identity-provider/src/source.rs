@@ -26,7 +26,7 @@ pub(crate) fn of(
         }
         #[cfg(feature = "irsa")]
         (Method::WebIdentity, _) => {
-            SharedCredentialsProvider::new(WebIdentityCredentials::new(environment, transport))
+            SharedCredentialsProvider::new(WebIdentityCredentials::new(&environment, &transport))
         }
         #[cfg(not(feature = "irsa"))]
         (Method::WebIdentity, _) => unavailable(Error::FeatureMissing("irsa")),

@@ -59,6 +59,25 @@ pub(crate) fn check(
     Err(unusable(variable, wrong, NOT_A_TOKEN))
 }
 
+/// A text of somebody else's without the token, and without such parts of it as could be told from a word.
+pub(crate) fn redact(token: &str, text: &str) -> String {
+    const SHORTEST_PART: usize = 16;
+    const REDACTED: &str = "<redacted>";
+    let text = text.replace(token, REDACTED);
+    let part = |word: &str| word.len() >= SHORTEST_PART && token.contains(word);
+    let is_word = |c: char| c.is_ascii_alphanumeric() || "-_=+/".contains(c);
+    let mut redacted = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(start) = rest.find(is_word) {
+        let (between, words) = rest.split_at(start);
+        let (word, after) = words.split_at(words.find(|c| !is_word(c)).unwrap_or(words.len()));
+        redacted += between;
+        redacted += if part(word) { REDACTED } else { word };
+        rest = after;
+    }
+    redacted + rest
+}
+
 fn unusable(variable: &'static str, reason: String, hint: &'static str) -> Error {
     Error::Unusable { variable, reason, hint }
 }
@@ -66,6 +85,16 @@ fn unusable(variable: &'static str, reason: String, hint: &'static str) -> Error
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_is_taken_out_of_a_text_and_so_are_its_parts() {
+        const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW0ifQ.c2lnbmF0dXJlLW9mLXRoaXM";
+        let text = format!("token {TOKEN} of system; header eyJhbGciOiJSUzI1NiJ9, cut eyJhbGciOiJSUzI1N...");
+        let expected = "token <redacted> of system; header <redacted>, cut <redacted>...";
+        assert_eq!(redact(TOKEN, &text), expected);
+        let other = "no association for default/app (é)";
+        assert_eq!(redact(TOKEN, other), other);
+    }
 
     #[test]
     fn a_token_is_what_a_header_can_hold_and_white_space_around_it_is_not_part_of_it() {

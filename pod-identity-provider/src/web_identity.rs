@@ -1,22 +1,73 @@
 //! Web identity: STS exchanges the token of the pod itself.
 
+mod endpoint;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::credential_feature::AwsCredentialFeature;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
+use aws_sdk_sts::Client;
+use aws_sdk_sts::error::{ProvideErrorMetadata as _, SdkError};
+use aws_sdk_sts::operation::assume_role_with_web_identity::{
+    AssumeRoleWithWebIdentityError, AssumeRoleWithWebIdentityOutput,
+};
+use pod_identity_core::arn::AssumedRoleArn;
+use pod_identity_core::credentials::{MissingMember, SessionCredentials};
+use tokio::runtime::Handle;
 
-use crate::environment::Environment;
-use crate::error::Error;
+use crate::environment::{self as env, Environment};
+use crate::error::{Error, Failure, StsError, StsFailure, one_line};
+use crate::token_file;
 use crate::transport::Transport;
+
+/// What logs and errors of the SDK call these credentials.
+const NAME: &str = "WebIdentity";
+/// How long a session's name may be (STS API reference, *AssumeRoleWithWebIdentity*: 2 to 64 of `[\w+=,.@-]`).
+const SESSION_NAME: std::ops::RangeInclusive<usize> = 2..=64;
+/// The longest token that STS takes (STS API reference, *AssumeRoleWithWebIdentity*, `WebIdentityToken`).
+const LONGEST_TOKEN: usize = 20_000;
+/// The session's name where nothing names the pod.
+const NAMELESS: &str = "pod-identity-provider";
 
 /// Asks STS.
 #[derive(Debug)]
 pub(crate) struct WebIdentityCredentials {
-    environment: Environment,
-    transport: Transport,
+    sts: Result<Client, Error>,
+    /// Whether it was given an HTTP client.
+    has_client: bool,
+    role: String,
+    session_name: String,
+    token_file: String,
 }
 
 impl WebIdentityCredentials {
-    pub(crate) fn new(environment: Environment, transport: Transport) -> Self {
-        Self { environment, transport }
+    /// What the environment lacks is the first request's error.
+    pub(crate) fn new(environment: &Environment, transport: &Transport) -> Self {
+        let variable = |name| environment.get(name).unwrap_or_default().to_owned();
+        Self {
+            sts: endpoint::client(environment, transport),
+            has_client: transport.http_client.is_some(),
+            role: variable(env::ROLE_ARN),
+            session_name: session_name(environment),
+            token_file: variable(env::WEB_IDENTITY_TOKEN_FILE),
+        }
+    }
+
+    async fn fetch(&self) -> Result<Credentials, Error> {
+        let sts = self.sts.as_ref().map_err(Clone::clone)?;
+        // The SDK's own client takes sockets from the caller's runtime, and would panic without one.
+        if !self.has_client && Handle::try_current().is_err() {
+            return Err(Error::NoRuntime);
+        }
+        // Kubelet replaces the token before it ends.
+        let token = token_file::read(env::WEB_IDENTITY_TOKEN_FILE, &self.token_file, LONGEST_TOKEN)?;
+        let call = sts
+            .assume_role_with_web_identity()
+            .role_arn(&self.role)
+            .role_session_name(&self.session_name)
+            .web_identity_token(token.as_str());
+        let session = call.send().await.map_err(|error| failure(&error, &token)).and_then(credentials);
+        session.map_err(|failure| Error::Sts(StsError { role: self.role.clone(), failure }))
     }
 }
 
@@ -25,7 +76,93 @@ impl ProvideCredentials for WebIdentityCredentials {
     where
         Self: 'a,
     {
-        let _ = (&self.environment, &self.transport);
-        future::ProvideCredentials::ready(Err(CredentialsError::from(Error::GivenUp)))
+        future::ProvideCredentials::new(async { self.fetch().await.map_err(CredentialsError::from) })
+    }
+}
+
+/// The same name for each session of a pod, so that CloudTrail tells pods apart and not fetches.
+fn session_name(environment: &Environment) -> String {
+    if let Some(name) = environment.get(env::ROLE_SESSION_NAME) {
+        return name.to_owned();
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c);
+    let host = environment.get(env::CONTAINER_HOST_NAME).unwrap_or_default();
+    let name: String =
+        host.chars().take(*SESSION_NAME.end()).map(|c| if allowed(c) { c } else { '-' }).collect();
+    if SESSION_NAME.contains(&name.len()) { name } else { NAMELESS.to_owned() }
+}
+
+/// What the SDK says of a call that failed.
+fn failure<R: std::fmt::Debug + 'static>(
+    error: &SdkError<AssumeRoleWithWebIdentityError, R>,
+    token: &str,
+) -> StsFailure {
+    let printable = |text: &str| one_line(&token_file::redact(token, text));
+    match (error, error.code()) {
+        (SdkError::ServiceError(_), Some(code)) => StsFailure::Refused {
+            code: printable(code),
+            message: printable(error.message().unwrap_or_default()),
+        },
+        _ => StsFailure::Unanswered { reason: printable(&Failure::chain(error)) },
+    }
+}
+
+fn credentials(answer: AssumeRoleWithWebIdentityOutput) -> Result<Credentials, StsFailure> {
+    session(answer)
+        .map_err(|missing| StsFailure::Malformed { reason: missing.to_string() })
+        .map(sdk_credentials)
+}
+
+fn session(answer: AssumeRoleWithWebIdentityOutput) -> Result<SessionCredentials, MissingMember> {
+    let session = answer.assumed_role_user.and_then(|user| user.arn.parse::<AssumedRoleArn>().ok());
+    let keys = answer.credentials.ok_or(MissingMember("credentials"))?;
+    SessionCredentials::of_answer(
+        keys.access_key_id,
+        keys.secret_access_key,
+        keys.session_token,
+        keys.expiration.try_into().ok(),
+        session.as_ref(),
+    )
+}
+
+/// As the SDK knows them, with the features that it tells AWS of in its requests' user agent.
+fn sdk_credentials(session: SessionCredentials) -> Credentials {
+    let mut credentials = Credentials::builder()
+        .access_key_id(&session.access_key_id)
+        .secret_access_key(session.secret_access_key.as_str())
+        .session_token(session.session_token.as_str())
+        .expiry(session.expires_at)
+        .provider_name(NAME);
+    credentials.set_account_id(session.account.map(|account| account.as_str().into()));
+    let mut credentials = credentials.build();
+    let features = credentials.get_property_mut_or_default::<Vec<AwsCredentialFeature>>();
+    features.push(AwsCredentialFeature::CredentialsEnvVarsStsWebIdToken);
+    features.push(AwsCredentialFeature::CredentialsStsAssumeRoleWebId);
+    credentials
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(variables: &[(&str, &str)]) -> String {
+        session_name(&variables.iter().copied().collect())
+    }
+
+    #[test]
+    fn a_session_is_named_as_told_or_after_its_pod() {
+        let pod = (env::CONTAINER_HOST_NAME, "shop-5d8f7c-x2x4z");
+        assert_eq!(named(&[(env::ROLE_SESSION_NAME, "told"), pod]), "told");
+        assert_eq!(named(&[pod]), "shop-5d8f7c-x2x4z");
+        assert_eq!(named(&[]), NAMELESS);
+    }
+
+    #[test]
+    fn a_host_name_that_sts_would_refuse_is_made_one_that_it_takes() {
+        let host = |name: &str| named(&[(env::CONTAINER_HOST_NAME, name)]);
+        assert_eq!(host("a"), NAMELESS);
+        assert_eq!(host("my host/ä"), "my-host--");
+        assert_eq!(host(&"x".repeat(100)), "x".repeat(64));
+        assert_eq!(host(&"ä".repeat(100)), "-".repeat(64));
     }
 }

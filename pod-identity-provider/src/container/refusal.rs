@@ -4,10 +4,8 @@ use serde::Deserialize;
 
 use super::authorization::Token;
 use super::member::{self, Member};
-use crate::error::Failure;
+use crate::error::{Failure, one_line};
 
-/// As much of somebody else's text as is kept.
-const LONGEST: usize = 1024;
 /// The longest code: EKS Auth's and this project's have at most 30 characters.
 const LONGEST_CODE: usize = 64;
 
@@ -66,15 +64,9 @@ fn in_parentheses(text: &str) -> Option<&str> {
     Some(code)
 }
 
-/// Somebody else's text, fit for a log and an error: without our token, in one line, and not too long.
+/// Somebody else's text, fit for a log and an error: without our token too.
 pub(super) fn printable(text: &str, token: Option<&Token>) -> String {
-    let text = token.map_or(text.to_owned(), |token| token.redact(text));
-    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if line.len() > LONGEST {
-        line.truncate(line.floor_char_boundary(LONGEST));
-        line += "...";
-    }
-    line.trim().to_owned()
+    one_line(&token.map_or(text.to_owned(), |token| token.redact(text)))
 }
 
 #[cfg(test)]
@@ -113,6 +105,6 @@ mod tests {
     fn a_message_is_one_line_of_at_most_a_kilobyte() {
         assert_eq!(said("a\nb\u{1b}[31mc\0").1, "a b [31mc");
         let long = said(&"é".repeat(2000)).1;
-        assert!(long.len() <= LONGEST + 3 && long.ends_with("é..."), "{}", long.len());
+        assert!(long.len() <= 1024 + 3 && long.ends_with("é..."), "{}", long.len());
     }
 }

@@ -1,0 +1,102 @@
+//! Where STS is, and how it is asked.
+
+use aws_sdk_sts::Client;
+use aws_sdk_sts::config::retry::RetryConfig;
+use aws_sdk_sts::config::timeout::TimeoutConfig;
+use aws_sdk_sts::config::{BehaviorVersion, Config, Region, RuntimeComponents};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::{Builder, Connector};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+
+use crate::environment::{self as env, Environment};
+use crate::error::Error;
+use crate::transport::Transport;
+
+/// A client for STS in the pod's region. It signs nothing: the token is all that the call needs.
+///
+/// # Errors
+/// [`Error::Unusable`], without a region.
+pub(super) fn client(environment: &Environment, transport: &Transport) -> Result<Client, Error> {
+    let timeouts = TimeoutConfig::builder()
+        .operation_timeout(transport.deadline)
+        .operation_attempt_timeout(transport.attempt)
+        .build();
+    let mut config = Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(region(environment)?))
+        .http_client(transport.http_client.clone().unwrap_or_else(through_proxy))
+        .sleep_impl(transport.sleep.clone())
+        .time_source(transport.clock.clone())
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard());
+    config.set_endpoint_url(url(environment).map(str::to_owned));
+    config.set_use_fips(Some(is_true(environment, env::USE_FIPS_ENDPOINT)));
+    config.set_use_dual_stack(Some(is_true(environment, env::USE_DUALSTACK_ENDPOINT)));
+    Ok(Client::from_conf(config.build()))
+}
+
+/// `AWS_REGION` first, as in all SDKs; boto3 and the AWS CLI read only the other.
+fn region(environment: &Environment) -> Result<String, Error> {
+    let region = environment.get(env::REGION).or_else(|| environment.get(env::DEFAULT_REGION));
+    region.map(str::to_owned).ok_or_else(|| Error::Unusable {
+        variable: env::REGION,
+        reason: format!("is not set, nor is {}", env::DEFAULT_REGION),
+        hint: "STS is asked in the region that the pod is told: set one of them in its spec",
+    })
+}
+
+/// The URL that stands in for AWS's own (AWS SDKs and Tools reference, *Service-specific endpoints*).
+fn url(environment: &Environment) -> Option<&str> {
+    if is_true(environment, env::IGNORE_CONFIGURED_ENDPOINT_URLS) {
+        return None;
+    }
+    environment.get(env::ENDPOINT_URL_STS).or_else(|| environment.get(env::ENDPOINT_URL))
+}
+
+fn is_true(environment: &Environment, name: &str) -> bool {
+    environment.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
+/// The SDK's client as it is by default, but for a proxy: STS is beyond the cluster. The SDK's own looks at no
+/// `HTTPS_PROXY`.
+fn through_proxy() -> SharedHttpClient {
+    Builder::new().build_with_connector_fn(|settings, components| {
+        let mut connector = Connector::builder();
+        connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+        connector
+            .connector_settings(settings.cloned().unwrap_or_default())
+            .proxy_config(ProxyConfig::from_env())
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .build()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        variables.iter().copied().collect()
+    }
+
+    #[test]
+    fn the_region_is_aws_region_or_else_the_default_and_its_lack_names_both() {
+        let both = environment(&[(env::REGION, "eu-west-1"), (env::DEFAULT_REGION, "eu-west-2")]);
+        assert_eq!(region(&both).unwrap(), "eu-west-1");
+        assert_eq!(region(&environment(&[(env::DEFAULT_REGION, "eu-west-2")])).unwrap(), "eu-west-2");
+        let error = region(&environment(&[])).unwrap_err().to_string();
+        assert!(error.contains("AWS_REGION") && error.contains("AWS_DEFAULT_REGION"), "{error}");
+    }
+
+    #[test]
+    fn a_url_for_sts_goes_before_one_for_all_and_both_can_be_ignored() {
+        let (sts, all) = ((env::ENDPOINT_URL_STS, "https://sts"), (env::ENDPOINT_URL, "https://all"));
+        let ignored = |value| (env::IGNORE_CONFIGURED_ENDPOINT_URLS, value);
+        assert_eq!(url(&environment(&[all, sts])), Some("https://sts"));
+        assert_eq!(url(&environment(&[all])), Some("https://all"));
+        assert_eq!(url(&environment(&[all, sts, ignored("True")])), None);
+        assert_eq!(url(&environment(&[all, ignored("false")])), Some("https://all"));
+        assert_eq!(url(&environment(&[])), None);
+    }
+}
