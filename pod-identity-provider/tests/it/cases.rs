@@ -139,7 +139,8 @@ fn compare(
                 credentials.secret_access_key() == expected.secret_access_key,
                 credentials.session_token() == Some(&expected.session_token),
                 credentials.expiry() == Some(expires_at.into()),
-                credentials.account_id().map(|id| id.as_str()) == expected.account_id.as_deref(),
+                credentials.account_id().map(aws_credential_types::attributes::AccountId::as_str)
+                    == expected.account_id.as_deref(),
                 format!("{credentials:?}").contains(r#"provider_name: "PodIdentity""#),
                 format!("{credentials:?}").contains("CredentialsHttp"),
             ];

@@ -94,6 +94,8 @@ pub(crate) enum Failure {
     Cut,
     /// Nothing is sent, and the connection stays.
     Hang,
+    /// Nothing more is sent within the body, and the connection stays.
+    Stall,
 }
 
 /// The endpoint, on an address of its own.
@@ -133,6 +135,16 @@ impl Endpoint {
         Self { address, state }
     }
 
+    /// How many requests came.
+    pub(crate) fn requests(&self) -> usize {
+        self.state.lock().unwrap().seen.iter().sum()
+    }
+
+    /// What came and should not.
+    pub(crate) fn unexpected(&self) -> Vec<String> {
+        self.state.lock().unwrap().wrong.clone()
+    }
+
     /// What came and should not, and what should have come and did not.
     pub(crate) fn wrong(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
@@ -150,6 +162,9 @@ impl Endpoint {
 /// The header with which a client in between says where a request was sent to.
 pub(crate) const SENT_TO: &str = "x-sent-to";
 
+/// An answer that has only begun.
+const BEGUN: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"AccessKeyId\"";
+
 async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
     let mut stream = BufReader::new(stream);
     while let Some(head) = head(&mut stream).await {
@@ -161,16 +176,16 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
                     return;
                 }
             }
-            Some(Answer::Failure(Failure::Hang)) => {
-                let _ = stream.read_u8().await;
+            Some(Answer::Failure(failure)) => {
+                if matches!(failure, Failure::Cut | Failure::Stall) {
+                    let _ = stream.write_all(BEGUN).await;
+                }
+                if matches!(failure, Failure::Hang | Failure::Stall) {
+                    let _ = stream.read_u8().await; // until the other side ends the connection
+                }
                 return;
             }
-            Some(Answer::Failure(Failure::Cut)) => {
-                let _ =
-                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"AccessKeyId\"").await;
-                return;
-            }
-            Some(Answer::Failure(Failure::Close)) | None => return,
+            None => return,
         }
     }
 }

@@ -1,0 +1,215 @@
+//! The same endpoints, asked by this crate's provider and by the SDK's own: the table in README.md.
+//!
+//! The SDK's provider reads the environment of the process, so each is asked in a process of its own.
+
+mod one;
+mod outage;
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::replay::Endpoint;
+
+const BEGIN: &str = "<!-- side by side: begin -->\n";
+const END: &str = "<!-- side by side: end -->\n";
+
+const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzaWRlIn0.c2lnbmF0dXJl";
+const MESSAGE: &str = "no association gives default/app a role";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Side {
+    Ours,
+    Sdk,
+}
+
+/// What is asked of the process, in a variable.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Job {
+    side: Side,
+    /// How long an attempt may take, where it is not as long as by default.
+    attempt_ms: Option<u64>,
+}
+
+/// What came of it, in a line of the process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Outcome {
+    /// None where it had not ended when nobody wanted to wait any longer.
+    credentials: Option<bool>,
+    error: String,
+    millis: u64,
+}
+
+/// The variable with the [`Job`].
+const JOB: &str = "SIDE_BY_SIDE";
+/// What stands before the [`Outcome`].
+const OUTCOME: &str = "OUTCOME ";
+
+struct Row {
+    what: &'static str,
+    traffic: Value,
+    /// What the token's file ends with.
+    line_end: &'static str,
+    attempt_ms: Option<u64>,
+}
+
+#[test]
+fn the_table_in_the_readme_is_what_the_two_providers_do() {
+    let table = table();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once(BEGIN).unwrap();
+    let (written, after) = rest.split_once(END).unwrap();
+    if std::env::var_os("UPDATE_README").is_some() {
+        std::fs::write(path, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
+        return;
+    }
+    assert!(written == table, "README.md has another table (UPDATE_README=1 writes it): {table}");
+}
+
+fn table() -> String {
+    let rows = rows();
+    let sides = [Side::Ours, Side::Sdk];
+    let cells: Vec<[Mutex<String>; 2]> = rows.iter().map(|_| Default::default()).collect();
+    let queue = Mutex::new((0..rows.len()).flat_map(|row| sides.map(|side| (row, side))));
+    std::thread::scope(|scope| {
+        // The slowest of them does nothing but wait.
+        for _ in 0..6 {
+            scope.spawn(|| {
+                loop {
+                    let Some((row, side)) = queue.lock().unwrap().next() else { return };
+                    let cell = rows[row].ask(side);
+                    *cells[row][usize::from(side == Side::Sdk)].lock().unwrap() = cell;
+                }
+            });
+        }
+    });
+    let outage = sides.map(outage::ask);
+    let mut table =
+        "| what happens | this crate | `aws_config::ecs::EcsCredentialsProvider` |\n|---|---|---|\n"
+            .to_owned();
+    for (row, [ours, sdk]) in rows.iter().zip(cells) {
+        let _ = writeln!(
+            table,
+            "| {} | {} | {} |",
+            row.what,
+            ours.into_inner().unwrap(),
+            sdk.into_inner().unwrap()
+        );
+    }
+    let _ = writeln!(table, "| {} | {} | {} |", outage::WHAT, outage[0], outage[1]);
+    table
+}
+
+fn rows() -> Vec<Row> {
+    let credentials = |expiration: &str| json!({"AccessKeyId": "ASIAEXAMPLE", "SecretAccessKey": "secret", "Token": "token", "Expiration": expiration});
+    let good = || json!({"status": 200, "body": credentials("2036-11-22T06:00:00Z")});
+    let row = |what, answers: Vec<Value>| {
+        let last = answers.len() - 1;
+        let exchange = |(number, answer): (usize, Value)| {
+            let request =
+                json!({"to": "http://127.0.0.1:${port}", "path": "/v1/credentials", "authorization": TOKEN});
+            match answer.as_str() {
+                Some(failure) => json!({"request": request, "failure": failure, "again": number == last}),
+                None => json!({"request": request, "response": answer, "again": number == last}),
+            }
+        };
+        let traffic = answers.into_iter().enumerate().map(exchange).collect();
+        Row { what, traffic, line_end: "", attempt_ms: None }
+    };
+    let refusal = json!({"code": "association_not_found", "message": MESSAGE});
+    vec![
+        row("credentials without an account", vec![good()]),
+        Row {
+            attempt_ms: Some(200),
+            ..row(
+                "no answer, with a limit of 200 ms for an attempt (and of 2 s for all, which the SDK has not)",
+                vec![json!("hang")],
+            )
+        },
+        Row { attempt_ms: Some(200), ..row("the same, but the answer has begun", vec![json!("stall")]) },
+        row("429, then credentials", vec![json!({"status": 429}), good()]),
+        row("503, then credentials", vec![json!({"status": 503}), good()]),
+        row("404 with the agent's code and message", vec![json!({"status": 404, "body": refusal})]),
+        Row { line_end: "\n", ..row("a token file that ends with a line feed", vec![good()]) },
+        row(
+            "`Expiration` with `+00:00`",
+            vec![json!({"status": 200, "body": credentials("2036-11-22T06:00:00+00:00")})],
+        ),
+        row("an answer that is no JSON", vec![json!({"status": 200, "body": "<html></html>"})]),
+    ]
+}
+
+impl Row {
+    /// Has one of the providers ask, and says what came of it, rounded so that a slow machine says the same.
+    fn ask(&self, side: Side) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        std::fs::write(&file, format!("{TOKEN}{}", self.line_end)).unwrap();
+        let exchanges = serde_json::from_value(self.traffic.clone()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (outcome, requests, unexpected) = runtime.block_on(async {
+            let endpoint = Endpoint::start(exchanges, None).await;
+            let uri = format!("http://{}/v1/credentials", endpoint.address);
+            let job = Job { side, attempt_ms: self.attempt_ms };
+            let env = [
+                ("AWS_CONTAINER_CREDENTIALS_FULL_URI", uri),
+                ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file.display().to_string()),
+                (JOB, serde_json::to_string(&job).unwrap()),
+            ];
+            let child = tokio::task::spawn_blocking(move || {
+                process("side_by_side::one::one_provider_is_asked_once", env)
+            });
+            let outcome: Outcome = serde_json::from_str(&child.await.unwrap()).unwrap();
+            (outcome, endpoint.requests(), endpoint.unexpected())
+        });
+        assert_eq!(unexpected, [""; 0], "{}, {side:?}", self.what);
+        outcome.text(requests)
+    }
+}
+
+impl Outcome {
+    fn text(&self, requests: usize) -> String {
+        let result = match self.credentials {
+            Some(true) => "**credentials**",
+            Some(false) if self.error.contains(MESSAGE) => "an error, with code, message and what to do",
+            Some(false) => "an error",
+            None => "nothing",
+        };
+        let requests = match requests {
+            0 => "no request".to_owned(),
+            1 => "1 request".to_owned(),
+            2 => "2 requests".to_owned(),
+            _ => "3 requests or more".to_owned(),
+        };
+        let time = match (self.credentials, self.millis) {
+            (None, _) => ", and no end within 25 s",
+            (_, ..5000) => "",
+            (_, 5000..12_000) => ", in 5 to 12 s",
+            _ => ", in more than 12 s",
+        };
+        format!("{result}: {requests}{time}")
+    }
+}
+
+/// Runs one test of this binary in a process that has these variables only, and gives what it says.
+fn process<const N: usize>(test: &str, env: [(&str, String); N]) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let output =
+        command.args([test, "--exact", "--ignored", "--nocapture"]).env_clear().envs(env).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let outcome = text.lines().find_map(|line| line.split_once(OUTCOME));
+    let Some((_, outcome)) = outcome else {
+        panic!("{test} says nothing: {text}{}", String::from_utf8_lossy(&output.stderr));
+    };
+    outcome.to_owned()
+}
+
+/// What this process is asked to do; none where somebody runs the tests that are left out.
+fn job() -> Option<Job> {
+    Some(serde_json::from_str(&std::env::var(JOB).ok()?).unwrap())
+}

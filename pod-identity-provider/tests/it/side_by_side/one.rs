@@ -1,0 +1,57 @@
+//! One provider, asked once: a process of the table.
+
+use std::time::Duration;
+
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_http_client::Builder;
+use aws_smithy_types::error::display::DisplayErrorContext;
+use pod_identity_provider::PodIdentityCredentialsProvider;
+
+use super::{Job, OUTCOME, Outcome, Side, job};
+
+/// More than three attempts of five seconds and the pauses between them.
+const PATIENCE: Duration = Duration::from_secs(25);
+
+#[tokio::test]
+#[ignore = "a part of the table of both providers, which starts it with an environment of its own"]
+async fn one_provider_is_asked_once() {
+    let Some(job) = job() else { return };
+    let provider = job.provider();
+    let start = tokio::time::Instant::now();
+    let result = tokio::time::timeout(PATIENCE, provider.provide_credentials()).await;
+    let error = match &result {
+        Ok(Err(error)) => DisplayErrorContext(error).to_string(),
+        _ => String::new(),
+    };
+    let millis = u64::try_from(start.elapsed().as_millis()).unwrap();
+    let outcome = Outcome { credentials: result.ok().map(|result| result.is_ok()), error, millis };
+    println!("{OUTCOME}{}", serde_json::to_string(&outcome).unwrap());
+}
+
+impl Job {
+    fn provider(&self) -> SharedCredentialsProvider {
+        let limit = self.attempt_ms.map(Duration::from_millis);
+        match self.side {
+            Side::Ours => {
+                let mut builder = PodIdentityCredentialsProvider::builder();
+                if let Some(limit) = limit {
+                    builder = builder.attempt_timeout(limit).deadline(Duration::from_secs(2));
+                }
+                SharedCredentialsProvider::new(builder.build())
+            }
+            Side::Sdk => {
+                let config = ProviderConfig::empty()
+                    .with_http_client(Builder::new().build_http())
+                    .with_sleep_impl(TokioSleep::new());
+                let mut builder = EcsCredentialsProvider::builder().configure(&config);
+                if let Some(limit) = limit {
+                    builder = builder.connect_timeout(limit).read_timeout(limit);
+                }
+                SharedCredentialsProvider::new(builder.build())
+            }
+        }
+    }
+}
