@@ -97,9 +97,9 @@ impl Error {
             #[cfg(feature = "irsa")]
             Self::Sts(error) => error.hint(),
             Self::Ended { .. } => Some("Compare this machine's clock with AWS's"),
-            Self::NoRuntime => {
-                Some("Ask from within a tokio runtime, or give the builder an HTTP client and a resolver")
-            }
+            Self::NoRuntime => Some(
+                "Ask from within a tokio runtime, or give the builder an HTTP client, a sleep and a resolver",
+            ),
             Self::GivenUp => Some("Ask again"),
             Self::TimedOut(_) => None,
         }

@@ -115,4 +115,16 @@ mod tests {
             assert!(error.contains(reason) && !error.contains("cret"), "{error}");
         }
     }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_pipe_that_nobody_writes_to_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("token").display().to_string();
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let (send, receive) = std::sync::mpsc::channel();
+        std::thread::spawn(move || send.send(read("TOKEN", &pipe, 10)));
+        let read = receive.recv_timeout(std::time::Duration::from_secs(30)).expect("the reader waits");
+        assert!(read.unwrap_err().to_string().contains("no regular file"));
+    }
 }

@@ -17,6 +17,7 @@ const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_
 impl ContainerCredentials {
     /// Asks until there are credentials, an error that is final, or no time left for another attempt.
     pub(super) async fn within_deadline(&self, endpoint: &Endpoint) -> Result<Credentials, Error> {
+        self.client.check_runtime()?;
         let transport = &self.transport;
         let start = transport.clock.now().monotonic;
         let took = || transport.clock.now().monotonic.saturating_sub(start);

@@ -77,23 +77,20 @@ impl Client {
 
     fn connector(&self, endpoint: &Endpoint) -> Result<SharedHttpConnector, Fault> {
         if let Some(connector) = self.connector.get() {
-            self.check_runtime()?;
             return Ok(connector.clone());
         }
         let client = match &self.given {
             Some(client) => client.clone(),
-            None => {
-                self.check_runtime()?;
-                own(endpoint.is_https())?
-            }
+            None => own(endpoint.is_https())?,
         };
         let settings = HttpConnectorSettings::builder().connect_timeout(self.connect).build();
         let components = self.components().map_err(|error| Failure::Broken { reason: error.to_string() })?;
         Ok(self.connector.get_or_init(|| client.http_connector(&settings, &components)).clone())
     }
 
-    /// The SDK's own client takes sockets and tasks from the caller's runtime, and would panic without one.
-    fn check_runtime(&self) -> Result<(), Error> {
+    /// Whether requests can be sent from here: the SDK's own client takes sockets and tasks from the caller's runtime, and
+    /// would panic without one.
+    pub(super) fn check_runtime(&self) -> Result<(), Error> {
         match (&self.given, Handle::try_current()) {
             (None, Err(_)) => Err(Error::NoRuntime),
             _ => Ok(()),

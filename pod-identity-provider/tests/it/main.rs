@@ -5,4 +5,5 @@
 mod replay; // an endpoint that answers as it is told, and minds what it is asked
 
 mod cases; // an endpoint's answers and what comes of them, a folder each
+mod attempts; // what changes between attempts, and where there is no agent
 mod side_by_side; // the same endpoints, asked by this crate and by the SDK's own provider

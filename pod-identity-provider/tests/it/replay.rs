@@ -115,8 +115,17 @@ struct State {
 
 impl Endpoint {
     /// Serves until the runtime ends. `${port}` in what is expected is this endpoint's port.
-    pub(crate) async fn start(mut exchanges: Vec<Exchange>, user_agent: Option<&'static str>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    pub(crate) async fn start(exchanges: Vec<Exchange>, user_agent: Option<&'static str>) -> Self {
+        Self::start_at("127.0.0.1:0", exchanges, user_agent).await
+    }
+
+    /// The same at an address that is told.
+    pub(crate) async fn start_at(
+        address: &str,
+        mut exchanges: Vec<Exchange>,
+        user_agent: Option<&'static str>,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         for exchange in &mut exchanges {
             let request = &mut exchange.request;

@@ -1,0 +1,135 @@
+//! What changes between attempts, and what is said where there is no agent.
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use aws_credential_types::provider::error::CredentialsError;
+use pod_identity_provider::{Environment, Error, PodIdentityCredentialsProvider};
+use serde_json::json;
+
+use crate::replay::{Endpoint, Exchange};
+
+const AGENT: &str = "http://169.254.170.23/v1/credentials";
+
+fn provider(variables: &[(&str, &str)]) -> PodIdentityCredentialsProvider {
+    let environment: Environment = variables.iter().copied().collect();
+    PodIdentityCredentialsProvider::builder()
+        .environment(environment)
+        .deadline(Duration::from_secs(3))
+        .build()
+}
+
+fn exchanges(to: &str, authorizations: &[&str], last: serde_json::Value) -> Vec<Exchange> {
+    let all = authorizations.iter().enumerate().map(|(number, authorization)| {
+        let later = json!({"status": 503, "headers": {"retry-after": "1"}});
+        let response = if number + 1 == authorizations.len() { last.clone() } else { later };
+        json!({"request": {"to": to, "path": "/v1/credentials", "authorization": authorization}, "response": response})
+    });
+    serde_json::from_value(all.collect()).unwrap()
+}
+
+fn good() -> serde_json::Value {
+    json!({"status": 200, "body": {
+        "AccessKeyId": "ASIAEXAMPLE",
+        "SecretAccessKey": "secret",
+        "Token": "token",
+        "Expiration": "2036-11-22T06:00:00Z",
+    }})
+}
+
+fn own(error: &CredentialsError) -> &Error {
+    Error::of(error).unwrap()
+}
+
+#[tokio::test]
+async fn the_token_is_read_anew_for_each_attempt() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "first-token").unwrap();
+    let traffic = exchanges("http://127.0.0.1:${port}", &["first-token", "second-token"], good());
+    let endpoint =
+        Endpoint::start(traffic, Some(concat!("pod-identity-provider/", env!("CARGO_PKG_VERSION")))).await;
+    let uri = format!("http://{}/v1/credentials", endpoint.address);
+    let path = file.path().display().to_string();
+    let provider = provider(&[
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &uri),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &path),
+    ]);
+    let fetch = tokio::spawn(async move { provider.credentials().await });
+    // The pause after the first attempt is a second.
+    testing::eventually::eventually("the first attempt", async || (endpoint.requests() == 1).then_some(()))
+        .await;
+    std::fs::write(file.path(), "second-token").unwrap();
+    fetch.await.unwrap().unwrap();
+    assert_eq!(endpoint.wrong(), [""; 0]);
+}
+
+#[test]
+fn outside_a_runtime_there_is_an_error_and_no_panic() {
+    let provider = provider(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", AGENT)]);
+    let credentials = pin!(provider.credentials());
+    let Poll::Ready(Err(error)) = credentials.poll(&mut Context::from_waker(Waker::noop())) else {
+        panic!("it waits for a runtime, or for credentials");
+    };
+    assert!(matches!(own(&error), Error::NoRuntime), "{error:?}");
+}
+
+#[cfg(target_os = "linux")]
+mod in_a_namespace {
+    use testing::netns::{Namespace, available};
+
+    use super::*;
+
+    /// Asks the agent's real address from within a namespace.
+    fn ask(namespace: &Namespace, agent: Option<Vec<Exchange>>) -> Result<Vec<String>, CredentialsError> {
+        let inside = namespace.run(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let endpoint = match agent {
+                    Some(traffic) => Some(Endpoint::start_at("169.254.170.23:80", traffic, None).await),
+                    None => None,
+                };
+                let provider = provider(&[
+                    ("AWS_CONTAINER_CREDENTIALS_FULL_URI", AGENT),
+                    ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "the-pods-token"),
+                ]);
+                provider.credentials().await?;
+                Ok(endpoint.map(|endpoint| endpoint.wrong()).unwrap_or_default())
+            })
+        });
+        inside.join().unwrap()
+    }
+
+    #[test]
+    fn the_agents_own_address_is_asked_by_the_sdks_own_client() {
+        if !available() {
+            return;
+        }
+        let node = Namespace::new().unwrap();
+        node.add_address("169.254.170.23".parse().unwrap()).unwrap();
+        let traffic = exchanges("http://169.254.170.23", &["the-pods-token"], good());
+        assert_eq!(ask(&node, Some(traffic)).unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn where_the_agent_is_missing_the_error_says_in_which_way() {
+        if !available() {
+            return;
+        }
+        let node = Namespace::new().unwrap();
+        let error = ask(&node, None).unwrap_err();
+        let text = own(&error).to_string();
+        assert!(
+            text.contains("it cannot be reached") && text.contains("is the agent installed there"),
+            "{text}"
+        );
+        node.add_address("169.254.170.23".parse().unwrap()).unwrap();
+        let error = ask(&node, None).unwrap_err();
+        let text = own(&error).to_string();
+        assert!(
+            text.contains("connection refused") && text.contains("Is the agent running on this node"),
+            "{text}"
+        );
+        assert!(own(&error).is_retryable());
+    }
+}
