@@ -1,0 +1,164 @@
+//! IRSA: STS exchanges the pod's token.
+
+use std::time::Duration;
+
+use aws_credential_types::provider::error::CredentialsError;
+use pod_identity_provider::{Error, Method, PodIdentityCredentialsProvider};
+use testing::eventually::eventually;
+
+use crate::cluster::{Cluster, STS_AUDIENCE, environment};
+use crate::script::Script;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+type Variables = Vec<(&'static str, String)>;
+
+fn provider(variables: Variables) -> PodIdentityCredentialsProvider {
+    PodIdentityCredentialsProvider::builder()
+        .environment(environment(variables))
+        .methods([Method::PodIdentity, Method::WebIdentity])
+        .build()
+}
+
+/// Code, message and hint of STS's refusal.
+async fn refusal(variables: Variables) -> (String, String, &'static str) {
+    let error = provider(variables).credentials().await.unwrap_err();
+    let Some(error @ Error::Sts(sts)) = Error::of(&error) else { panic!("{error:?}") };
+    (error.code().unwrap().to_owned(), sts.message().unwrap().to_owned(), error.hint().unwrap())
+}
+
+#[tokio::test]
+async fn a_pod_with_irsa_is_its_accounts_role_under_the_pods_name() {
+    let cluster = Cluster::start(None).await;
+    let provider = provider(cluster.irsa("irsa"));
+    assert_eq!(provider.method(), Some(Method::WebIdentity));
+    assert_eq!(cluster.caller(&provider).await, "arn:aws:sts::111122223333:assumed-role/irsa/app-1");
+    let credentials = provider.credentials().await.unwrap();
+    assert_eq!(credentials.account_id().unwrap().as_str(), "111122223333");
+    let session = cluster.laptop.sts().inspect(credentials.access_key_id()).unwrap();
+    assert_eq!(session.chain.len(), 1);
+    assert!(session.chain[0].ends_with("system:serviceaccount:default:app"), "{:?}", session.chain);
+}
+
+#[tokio::test]
+async fn stss_refusals_keep_their_words_and_say_what_to_do() {
+    let cluster = Cluster::start(None).await;
+    let with_token = |audience: &str, life: Duration| {
+        let mut variables = cluster.irsa("irsa");
+        variables[1].1 = cluster.file(&format!("token-{audience}"), &cluster.token_for(audience, life));
+        variables
+    };
+    for (variables, code, words, advice) in [
+        (cluster.irsa("app"), "AccessDenied", "Not authorized to perform", "trust policy"),
+        (with_token("elsewhere", HOUR), "InvalidIdentityToken", "Incorrect token audience", "client ids"),
+        (with_token(STS_AUDIENCE, Duration::ZERO), "ExpiredTokenException", "Token expired", "Kubelet"),
+        (
+            [vec![("AWS_ROLE_SESSION_NAME", "no name".to_owned())], cluster.irsa("irsa")].concat(),
+            "ValidationError",
+            "roleSessionName",
+            "AWS_ROLE_SESSION_NAME",
+        ),
+    ] {
+        let (actual, message, hint) = refusal(variables).await;
+        assert_eq!(actual, code, "{message}");
+        assert!(message.contains(words), "{code}: {message}");
+        assert!(hint.contains(advice), "{code}: {hint}");
+    }
+    assert!(cluster.laptop.sts().sessions().is_empty());
+}
+
+#[tokio::test]
+async fn the_token_is_read_anew_for_each_fetch() {
+    let cluster = Cluster::start(None).await;
+    let variables = cluster.irsa("irsa");
+    cluster.file("irsa-token", "");
+    let provider = provider(variables);
+    let error = provider.credentials().await.unwrap_err();
+    let error = Error::of(&error).unwrap().to_string();
+    assert!(error.contains("AWS_WEB_IDENTITY_TOKEN_FILE gives an empty token"), "{error}");
+    cluster.file("irsa-token", &format!("{}\n", cluster.token_for(STS_AUDIENCE, HOUR)));
+    // An error is everybody's for about a second.
+    eventually("credentials", async || provider.credentials().await.ok()).await;
+}
+
+#[tokio::test]
+async fn without_a_region_nobody_is_asked() {
+    let cluster = Cluster::start(None).await;
+    let variables = cluster.irsa("irsa").into_iter().filter(|(name, _)| *name != "AWS_DEFAULT_REGION");
+    let nobody = Script::default();
+    let provider = PodIdentityCredentialsProvider::builder()
+        .environment(environment(variables.collect()))
+        .methods([Method::WebIdentity])
+        .http_client(nobody.clone())
+        .build();
+    let error = provider.credentials().await.unwrap_err();
+    assert!(matches!(error, CredentialsError::InvalidConfiguration(_)), "{error:?}");
+    let error = Error::of(&error).unwrap().to_string();
+    assert!(error.contains("AWS_REGION is not set, nor is AWS_DEFAULT_REGION"), "{error}");
+    assert!(nobody.asked().is_empty());
+}
+
+fn session(secret: &str) -> String {
+    format!(
+        "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>\
+         <AccessKeyId>ASIAFETCHED</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>\
+         <SessionToken>token</SessionToken><Expiration>2999-01-01T00:00:00Z</Expiration></Credentials>\
+         </AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
+    )
+}
+
+/// The access key id that came of these answers, and the URLs that were asked.
+async fn asked_at_aws<const N: usize>(
+    variables: Variables,
+    answers: [(u16, String); N],
+) -> (Result<String, CredentialsError>, Vec<String>) {
+    let sts = Script::new(answers);
+    let provider = PodIdentityCredentialsProvider::builder()
+        .environment(environment(variables))
+        .methods([Method::WebIdentity])
+        .http_client(sts.clone())
+        .build();
+    let answer = provider.credentials().await.map(|credentials| credentials.access_key_id().to_owned());
+    (answer, sts.asked())
+}
+
+/// The pod's variables, but for the endpoint: AWS's own.
+fn at_aws(cluster: &Cluster, more: &[(&'static str, &str)]) -> Variables {
+    let variables = cluster.irsa("irsa").into_iter().filter(|(name, _)| *name != "AWS_ENDPOINT_URL_STS");
+    variables.chain(more.iter().map(|(name, value)| (*name, (*value).to_owned()))).collect()
+}
+
+#[tokio::test]
+async fn an_issuer_that_aws_cannot_reach_for_a_moment_is_asked_for_again() {
+    let cluster = Cluster::start(None).await;
+    let unreachable = "<ErrorResponse><Error><Type>Sender</Type><Code>IDPCommunicationError</Code>\
+                       <Message>not now</Message></Error></ErrorResponse>";
+    let answers = [(400, unreachable.to_owned()), (200, session("secret"))];
+    let (answer, asked) = asked_at_aws(at_aws(&cluster, &[]), answers).await;
+    assert_eq!(answer.unwrap(), "ASIAFETCHED");
+    assert_eq!(asked, ["https://sts.eu-west-1.amazonaws.com/"; 2]);
+}
+
+#[tokio::test]
+async fn fips_and_dual_stack_endpoints_are_asked_where_they_are_wanted() {
+    let cluster = Cluster::start(None).await;
+    for (more, url) in [
+        (
+            &[("AWS_USE_FIPS_ENDPOINT", "true"), ("AWS_REGION", "us-east-2")][..],
+            "https://sts-fips.us-east-2.amazonaws.com/",
+        ),
+        (&[("AWS_USE_DUALSTACK_ENDPOINT", "true")], "https://sts.eu-west-1.api.aws/"),
+    ] {
+        let (answer, asked) = asked_at_aws(at_aws(&cluster, more), [(200, session("secret"))]).await;
+        assert_eq!((answer.unwrap().as_str(), &*asked), ("ASIAFETCHED", &[url.to_owned()][..]));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_lacks_a_member_is_no_session() {
+    let cluster = Cluster::start(None).await;
+    let (answer, _) = asked_at_aws(at_aws(&cluster, &[]), [(200, session(""))]).await;
+    let error = answer.unwrap_err();
+    let error = Error::of(&error).unwrap().to_string();
+    assert!(error.contains("holds no session of") && error.contains("secretAccessKey is missing"), "{error}");
+}
