@@ -1,0 +1,54 @@
+//! Lists a bucket with the library `object_store`, which has no AWS SDK in it: `object_store BUCKET`.
+//!
+//! Such a program asks the provider by itself: `credentials()` is as cheap as a look at a variable, and the credentials
+//! are renewed ahead all the same.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::TryStreamExt as _;
+use object_store::aws::{AmazonS3Builder, AwsCredential};
+use object_store::{CredentialProvider, ObjectStore as _};
+use pod_identity_provider::PodIdentityCredentialsProvider;
+
+/// The provider as `object_store` knows one.
+#[derive(Debug)]
+struct PodIdentity(PodIdentityCredentialsProvider);
+
+type Answer = object_store::Result<Arc<AwsCredential>>;
+
+impl CredentialProvider for PodIdentity {
+    type Credential = AwsCredential;
+
+    // What the attribute `async_trait` of the trait makes of `async fn get_credential(&self) -> Answer`.
+    fn get_credential<'a, 'f>(&'a self) -> Pin<Box<dyn Future<Output = Answer> + Send + 'f>>
+    where
+        'a: 'f,
+        Self: 'f,
+    {
+        Box::pin(async {
+            let failed = |source| object_store::Error::Generic { store: "S3", source: Box::new(source) };
+            let credentials = self.0.credentials().await.map_err(failed)?;
+            Ok(Arc::new(AwsCredential {
+                key_id: credentials.access_key_id().to_owned(),
+                secret_key: credentials.secret_access_key().to_owned(),
+                token: credentials.session_token().map(str::to_owned),
+            }))
+        })
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let bucket = std::env::args().nth(1).ok_or("usage: object_store BUCKET")?;
+    // `from_env` reads region and endpoint; the credentials that it would find too are not asked for.
+    let store = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        .with_credentials(Arc::new(PodIdentity(pod_identity_provider::default())))
+        .build()?;
+    let mut objects = store.list(None);
+    while let Some(object) = objects.try_next().await? {
+        println!("{:>12} {}", object.size, object.location);
+    }
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! The examples as programs in a pod: real agent, auth service and STS, and an S3 that verifies signatures.
+
+#![allow(clippy::unwrap_used)]
+
+mod bucket; // S3, as far as a list of objects
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use bucket::Bucket;
+use pod_identity_local::laptop::{Laptop, Setup, Workload, write_private};
+use pod_identity_local::sample::SAMPLE;
+use pod_identity_local::world::World;
+use pod_identity_provider::PodIdentityCredentialsProvider;
+use pod_identity_runtime::clock;
+
+type Variables = Vec<(&'static str, String)>;
+
+/// A pod's variables for Pod Identity, which belong to the laptop.
+async fn pod() -> (Laptop, Variables) {
+    let laptop = Laptop::start(World::from_yaml(SAMPLE).unwrap(), Setup::default()).await.unwrap();
+    let [namespace, account, pod] = ["default", "app", "app-1"];
+    let pod =
+        Workload::new(namespace.parse().unwrap(), account.parse().unwrap(), pod.parse().unwrap()).unwrap();
+    let token = laptop.token(&pod, clock::now(), Duration::from_secs(3600)).unwrap();
+    let file = laptop.directory().join("token");
+    write_private(&file, &token).unwrap();
+    let variables = vec![
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", laptop.credentials_url()),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file.display().to_string()),
+        ("AWS_REGION", laptop.region().to_owned()),
+        ("HOME", "/nonexistent".to_owned()),
+    ];
+    (laptop, variables)
+}
+
+/// Runs an example with these variables and no others. `cargo test` has built it beside this test.
+async fn run(example: &str, args: &'static [&str], variables: Variables) -> Output {
+    let test = std::env::current_exe().unwrap();
+    let program: PathBuf = test.ancestors().nth(2).unwrap().join("examples").join(example);
+    assert!(program.exists(), "{program:?} is not built: run all of `cargo test -p examples`");
+    let run = move || Command::new(program).args(args).env_clear().envs(variables).output().unwrap();
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Lists the bucket with an example, and gives the bucket with what was asked of it.
+async fn list(example: &str) -> Bucket {
+    let (laptop, mut variables) = pod().await;
+    let environment = variables.iter().cloned().collect();
+    let provider = PodIdentityCredentialsProvider::builder().environment(environment).build();
+    // The agent hands out one session for a pod: the program's is this one.
+    let bucket = Bucket::serve(provider.credentials().await.unwrap(), laptop.region()).await;
+    variables.extend([("AWS_ENDPOINT_URL_S3", bucket.url()), ("AWS_ALLOW_HTTP", "true".to_owned())]);
+    let output = run(example, &["reports"], variables).await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "          42 2026/november.csv\n           7 2026/october.csv\n");
+    bucket
+}
+
+#[tokio::test]
+async fn the_sdks_client_lists_a_bucket_in_pages_signed_by_the_pods_session() {
+    assert_eq!(list("s3").await.answered(), ["page 1", "page 2"]);
+}
+
+#[tokio::test]
+async fn object_store_lists_a_bucket_in_pages_signed_by_the_pods_session() {
+    assert_eq!(list("object_store").await.answered(), ["page 1", "page 2"]);
+}
+
+#[tokio::test]
+async fn a_chain_of_ones_own_says_which_way_it_is() {
+    let (laptop, variables) = pod().await;
+    let output = run("custom_chain", &[], variables).await;
+    let stdout = text(&output.stdout);
+    let id = stdout.strip_prefix("in a pod, by EKS Pod Identity\n").and_then(|rest| rest.split(',').next());
+    assert!(laptop.sts().inspect(id.expect(&stdout)).is_some(), "{stdout}");
+
+    let own = vec![
+        ("AWS_ACCESS_KEY_ID", "AKIADEVELOPER".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
+    ];
+    let stdout = text(&run("custom_chain", &[], own).await.stdout);
+    assert!(stdout.starts_with("not in a pod: a developer's credentials\nAKIADEVELOPER"), "{stdout}");
+}
