@@ -45,9 +45,9 @@ mutants *args:
 interleavings:
     RUSTFLAGS="--cfg loom" cargo test --locked -p pod-identity-core --lib --target-dir target/loom interleavings
 
-# Accept a change of the core's public API: writes pod-identity-core/public-api.txt.
+# Accept a change of a library's public API: writes its public-api.txt.
 public-api:
-    UPDATE_PUBLIC_API=1 cargo test --locked -p pod-identity-core --test public_api
+    UPDATE_PUBLIC_API=1 cargo test --locked -p testing --test public_api
 
 # Measurements as ratios, by name or `all` (see CONTRIBUTING.md).
 bench +names:
