@@ -3,27 +3,31 @@
 mod fetch;
 mod held;
 mod keeper;
+mod reader;
+mod task;
+#[cfg(test)]
+mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_smithy_async::rt::sleep::SharedAsyncSleep;
-use aws_smithy_runtime_api::client::identity::Identity;
-use pod_identity_core::cache::{Serving, Slot, SlotBegin, SlotLead, Waited};
+use aws_smithy_async::future::timeout::Timeout;
+use aws_smithy_async::rt::sleep::{AsyncSleep as _, SharedAsyncSleep};
+use pod_identity_core::cache::{Serving, SlotBegin, SlotLead, Waited, Waiter};
 use pod_identity_core::now::Now;
 use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
 
 use crate::clock::Clock;
 use crate::error::{self, Error};
 
-use fetch::{Failure, Source};
+use fetch::{Failure, Flight, Source};
 use held::Held;
 pub(crate) use held::Home;
+pub(crate) use reader::Reader;
+use task::Task;
 
 /// Credentials are served until they end: AWS refuses them no earlier.
 const MARGIN: Duration = Duration::ZERO;
@@ -35,9 +39,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Who fetches credentials ahead of their end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Refresh {
-    /// A task, whether or not anybody asks: no request waits for credentials but the first. It runs where the first
-    /// request ran, on the caller's tokio runtime, and ends with the provider; where that runtime ends first, the
-    /// next request that finds the credentials due starts another.
+    /// A task, whether or not anybody asks: no request waits for credentials but the first. It runs on the caller's
+    /// tokio runtime, where the first fetch ran, and ends with the provider. Where that runtime ends first, or nobody
+    /// drives it, the next request that finds the credentials due has them renewed on its own.
     #[default]
     Background,
     /// The requests: the first that finds the credentials due starts their fetch, and none waits for it while there
@@ -46,104 +50,69 @@ pub enum Refresh {
     OnRequest,
 }
 
-/// The credentials of one provider. It lives for as long as a provider or an identity cache knows it.
+/// The credentials of one provider. It lives for as long as the provider, and its tasks end with it.
 #[derive(Debug)]
 pub(crate) struct Cell {
-    slot: Arc<Slot<Held, Failure>>,
+    reader: Arc<Reader>,
     source: Arc<Source>,
-    clock: Clock,
     sleep: SharedAsyncSleep,
     refresh: Refresh,
-    /// When requests see to a renewal again, in milliseconds of the monotonic clock.
-    looks_again: AtomicU64,
-    keeper: Mutex<Option<AbortHandle>>,
+    /// How long a request waits for a fetch that others began.
+    patience: Duration,
+    flight: Flight,
+    /// The last fetch that a request began.
+    fetching: Task,
+    keeper: Task,
 }
 
 impl Cell {
     /// A cell that is filled from `provider`, and renewed when `ahead` is left, or half of a life that is shorter
-    /// than twice that. The provider's calls have an end of their own.
+    /// than twice that. The provider's calls end by themselves within `deadline`.
     pub(crate) fn new(
         provider: impl ProvideCredentials + 'static,
         clock: Clock,
         sleep: SharedAsyncSleep,
         refresh: Refresh,
         ahead: Duration,
+        deadline: Duration,
     ) -> Arc<Self> {
         Arc::new(Self {
-            slot: Arc::default(),
-            source: Arc::new(Source::new(provider, clock.clone(), ahead)),
-            clock,
+            reader: Arc::new(Reader::new(clock.clone())),
+            source: Arc::new(Source::new(provider, clock, ahead)),
             sleep,
             refresh,
-            looks_again: AtomicU64::new(0),
-            keeper: Mutex::default(),
+            patience: deadline.saturating_add(LOOK),
+            flight: Flight::default(),
+            fetching: Task::default(),
+            keeper: Task::default(),
         })
     }
 
     /// The credentials, fetched where there are none.
     pub(crate) async fn credentials(self: &Arc<Self>) -> Result<Credentials, CredentialsError> {
-        self.held(|held| held.credentials().clone()).await
-    }
-
-    /// The same as an SDK's identity.
-    pub(crate) async fn identity(self: &Arc<Self>) -> Result<Identity, CredentialsError> {
-        self.held(Held::identity).await
-    }
-
-    /// The identity, where nobody has to wait for it: no lock is taken, and nothing written that another thread
-    /// reads.
-    pub(crate) fn identity_at_hand(self: &Arc<Self>) -> Option<Identity> {
-        let now = self.clock.now();
-        let (identity, due) = self.peek(now, Held::identity)?;
-        if due {
-            self.see_to_renewal(&Handle::try_current().ok()?, now);
-        }
-        Some(identity)
-    }
-
-    /// The credentials, where there are some that hold.
-    pub(crate) fn credentials_at_hand(&self) -> Option<Credentials> {
-        self.peek(self.clock.now(), |held| held.credentials().clone()).map(|(credentials, _)| credentials)
-    }
-
-    /// What is held, and whether it is due.
-    fn peek<R>(&self, now: Now, take: impl FnOnce(&Held) -> R) -> Option<(R, bool)> {
-        self.slot
-            .peek(now, MARGIN, |entry| (take(entry.value()), entry.value().is_due(entry.expiry().left(now))))
-    }
-
-    async fn held<R>(self: &Arc<Self>, take: impl Fn(&Held) -> R) -> Result<R, CredentialsError> {
         for _ in 0..ATTEMPTS {
-            let (now, runtime) = (self.clock.now(), Handle::try_current());
-            if let Some((taken, due)) = self.peek(now, &take) {
-                match runtime {
-                    Ok(runtime) if due => self.see_to_renewal(&runtime, now),
-                    Err(_) if due && self.looks(now) => self.renew(now).await,
-                    _ => {}
+            let now = self.reader.now();
+            if let Some((credentials, due)) = self.reader.credentials(now) {
+                if due && self.reader.looks(now) {
+                    self.see_to_renewal(now).await;
                 }
                 // What a renewal has just brought is for the next request.
-                return Ok(taken);
+                return Ok(credentials);
             }
-            let (waiter, leads) = match self.slot.begin(None, now, Serving::until_end(MARGIN)) {
-                SlotBegin::Hit(entry) | SlotBegin::Stale(entry) => return Ok(take(entry.value())),
+            let waiter = match self.reader.slot().begin(None, now, Serving::until_end(MARGIN)) {
+                SlotBegin::Hit(entry) | SlotBegin::Stale(entry) => {
+                    return Ok(entry.value().credentials().clone());
+                }
                 SlotBegin::Refused(failure) => return Err(error::shared(&failure.0)),
-                SlotBegin::Wait(waiter) => (waiter, false),
+                SlotBegin::Wait(waiter) => waiter,
                 SlotBegin::Lead(lead, waiter) => {
-                    let fetch = self.fetch(lead);
-                    match &runtime {
-                        // A caller that is dropped must not cancel what others wait for.
-                        Ok(runtime) => drop(runtime.spawn(fetch)),
-                        Err(_) => fetch.await,
-                    }
-                    (waiter, true)
+                    self.fetch_for_all(lead).await;
+                    waiter
                 }
             };
-            match waiter.wait().await {
+            match self.wait(waiter).await {
                 Waited::Value(entry) | Waited::Stale(entry) => {
-                    if let (true, Ok(runtime)) = (leads, runtime) {
-                        self.keep(&runtime);
-                    }
-                    return Ok(take(entry.value()));
+                    return Ok(entry.value().credentials().clone());
                 }
                 Waited::Refused(failure) => return Err(error::shared(&failure.0)),
                 Waited::Again => {}
@@ -152,56 +121,65 @@ impl Cell {
         Err(Error::GivenUp.into())
     }
 
+    /// The credentials, where there are some that hold.
+    pub(crate) fn credentials_at_hand(&self) -> Option<Credentials> {
+        self.reader.credentials(self.reader.now()).map(|(credentials, _)| credentials)
+    }
+
+    /// Waits for a fetch, and ends one that has not ended by itself: it runs on a runtime that nobody drives, as where
+    /// each of several threads has its own and only blocks on requests.
+    async fn wait(&self, waiter: Waiter<Held, Failure>) -> Waited<Held, Failure> {
+        let lead = self.flight.lead();
+        if Handle::try_current().is_err() {
+            return waiter.wait().await; // tokio's timers panic there
+        }
+        let waited = Timeout::new(waiter.wait(), self.sleep.sleep(self.patience)).await;
+        waited.unwrap_or_else(|_| {
+            fetch::abandon(&lead);
+            Waited::Again
+        })
+    }
+
+    /// Fetches in a task, because a caller that is dropped must not cancel what others wait for; where there is no
+    /// runtime for one, the caller fetches.
+    async fn fetch_for_all(self: &Arc<Self>, lead: SlotLead<Held, Failure>) {
+        let fetch = self.fetch(lead);
+        let Ok(runtime) = Handle::try_current() else { return fetch.await };
+        let cell = Arc::downgrade(self);
+        self.fetching.start(&runtime, async move {
+            fetch.await;
+            if let (Some(cell), Ok(runtime)) = (cell.upgrade(), Handle::try_current()) {
+                cell.keep(&runtime);
+            }
+        });
+    }
+
     fn fetch(self: &Arc<Self>, lead: SlotLead<Held, Failure>) -> impl Future<Output = ()> + Send + use<> {
         // Without the cell: a fetch must not keep it alive.
-        fetch::fetch(self.source.clone(), Home::of(self), lead)
+        fetch::fetch(self.source.clone(), Home::of(&self.reader), self.flight.begin(lead))
     }
 
-    /// Fetches anew, unless somebody does already.
-    async fn renew(self: &Arc<Self>, now: Now) {
-        if let Some(lead) = self.slot.begin_ahead(now, MARGIN) {
-            self.fetch(lead).await;
+    /// Has the credentials renewed, unless somebody fetches already.
+    async fn see_to_renewal(self: &Arc<Self>, now: Now) {
+        if let Ok(runtime) = Handle::try_current() {
+            self.keep(&runtime);
+        }
+        if let Some(lead) = self.lead_if_due(now) {
+            self.fetch_for_all(lead).await;
         }
     }
 
-    /// Has the credentials renewed on that runtime, if nobody has looked a moment ago.
-    fn see_to_renewal(self: &Arc<Self>, runtime: &Handle, now: Now) {
-        if !self.looks(now) {
-            return;
-        }
-        match self.refresh {
-            Refresh::Background => self.keep(runtime),
-            Refresh::OnRequest => {
-                if let Some(lead) = self.slot.begin_ahead(now, MARGIN) {
-                    runtime.spawn(self.fetch(lead));
-                }
-            }
-        }
+    /// The right to renew, if it is time: none where somebody fetches, or where a fetch failed a moment ago.
+    fn lead_if_due(&self, now: Now) -> Option<SlotLead<Held, Failure>> {
+        let lead = self.reader.slot().begin_ahead(now, MARGIN)?;
+        // Looked at again: a renewal may have ended just before this one could begin.
+        self.reader.due_in(now).is_zero().then_some(lead)
     }
 
-    /// Whether this request is the one of this second that looks after the renewal.
-    fn looks(&self, now: Now) -> bool {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let (now, again) = (millis(now.monotonic), millis(now.monotonic + LOOK));
-        let due = self.looks_again.load(Ordering::Relaxed);
-        now >= due
-            && self.looks_again.compare_exchange(due, again, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-
-    /// Starts the task that renews, unless it runs.
+    /// Starts the task that renews, where there is something to renew, unless it runs.
     fn keep(self: &Arc<Self>, runtime: &Handle) {
-        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.refresh == Refresh::Background && keeper.as_ref().is_none_or(AbortHandle::is_finished) {
-            *keeper = Some(runtime.spawn(keeper::keep(Arc::downgrade(self))).abort_handle());
-        }
-    }
-}
-
-impl Drop for Cell {
-    fn drop(&mut self) {
-        let keeper = self.keeper.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(keeper) = keeper {
-            keeper.abort();
+        if self.refresh == Refresh::Background && self.credentials_at_hand().is_some() {
+            self.keeper.start_unless_running(runtime, || keeper::keep(Arc::downgrade(self)));
         }
     }
 }

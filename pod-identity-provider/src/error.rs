@@ -57,6 +57,8 @@ pub enum Error {
     },
     /// The request was made outside a tokio runtime, which the SDK's own HTTP client and resolver need.
     NoRuntime,
+    /// The provider that was asked has panicked.
+    Panicked,
     /// The fetches that the request waited for were dropped, as when a runtime ends.
     GivenUp,
 }
@@ -100,6 +102,7 @@ impl Error {
             Self::NoRuntime => Some(
                 "Ask from within a tokio runtime, or give the builder an HTTP client, a sleep and a resolver",
             ),
+            Self::Panicked => Some("This program's standard error says where"),
             Self::GivenUp => Some("Ask again"),
             Self::TimedOut(_) => None,
         }
@@ -134,6 +137,7 @@ impl Error {
                 format!("the credentials that came had ended {} s before", since.as_secs())
             }
             Self::NoRuntime => "there is no tokio runtime here".to_owned(),
+            Self::Panicked => "the provider of the credentials panicked".to_owned(),
             Self::GivenUp => {
                 "the fetch of the credentials was given up: the runtime that it ran on has ended".to_owned()
             }

@@ -14,6 +14,8 @@ mod provider; // all of that, as a program or an SDK asks for it
 mod identity_cache; // and as an SDK's client does, at each request
 mod error; // why there are no credentials
 mod clock; // the time
+#[cfg(test)]
+mod scripted; // a source for tests
 
 pub use cell::Refresh;
 pub use environment::Environment;

@@ -180,8 +180,19 @@ impl PodIdentityCredentialsProviderBuilder {
     /// The provider. Nothing is fetched yet, and nothing refused: what is missing or wrong is the first request's error,
     /// so that a chain of providers can go on to the next.
     pub fn build(self) -> PodIdentityCredentialsProvider {
-        let Self { environment, methods, fallback, http_client, dns, sleep, clock, refresh, ahead, .. } =
-            self;
+        let Self {
+            environment,
+            methods,
+            fallback,
+            http_client,
+            dns,
+            sleep,
+            clock,
+            refresh,
+            ahead,
+            deadline,
+            ..
+        } = self;
         let environment = environment.unwrap_or_else(Environment::of_process);
         let transport = Transport {
             http_client,
@@ -189,7 +200,7 @@ impl PodIdentityCredentialsProviderBuilder {
             sleep: sleep.clone(),
             clock: clock.clone(),
             attempt: self.attempt,
-            deadline: self.deadline,
+            deadline,
         };
         let (method, source) = match method::choose(&methods, &environment, fallback.as_ref()) {
             Ok(method) => {
@@ -201,6 +212,9 @@ impl PodIdentityCredentialsProviderBuilder {
                 (None, source::unavailable(error))
             }
         };
-        PodIdentityCredentialsProvider { cell: Cell::new(source, clock, sleep, refresh, ahead), method }
+        PodIdentityCredentialsProvider {
+            cell: Cell::new(source, clock, sleep, refresh, ahead, deadline),
+            method,
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What a cell holds: credentials, and copies of them that threads do not share.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,7 @@ use pod_identity_core::backoff::random_fraction;
 use pod_identity_core::cache::Expires;
 use pod_identity_core::now::Now;
 
-use super::Cell;
+use super::Reader;
 use crate::error::Error;
 
 /// How long credentials count that name no end, as in the SDK's own cache (aws-smithy-runtime,
@@ -25,6 +25,7 @@ const COPIES: usize = 8;
 #[derive(Debug)]
 pub(super) struct Held {
     credentials: Credentials,
+    serial: u64,
     identities: [Identity; COPIES],
     expires_at: SystemTime,
     /// They are renewed when that much is left.
@@ -49,13 +50,19 @@ impl Held {
             return Err(Error::Ended { expired_at: expires_at, now: now.wall });
         }
         let renew_at = ahead.min(life / 2).mul_f64(1.0 - 0.2 * random_fraction());
+        let serial = home.serial;
         credentials.set_property(home);
         let identities = std::array::from_fn(|_| Identity::from(credentials.clone()));
-        Ok(Self { credentials, identities, expires_at, renew_at })
+        Ok(Self { credentials, serial, identities, expires_at, renew_at })
     }
 
     pub(super) fn credentials(&self) -> &Credentials {
         &self.credentials
+    }
+
+    /// Which of all fetches of this process brought them.
+    pub(super) fn serial(&self) -> u64 {
+        self.serial
     }
 
     /// The identity, in this thread's copy.
@@ -65,10 +72,7 @@ impl Held {
         self.identities[COPY.with(|copy| *copy)].clone()
     }
 
-    pub(super) fn is_due(&self, left: Duration) -> bool {
-        left <= self.renew_at
-    }
-
+    /// How long it is until they are to be renewed, if that much of their life is left.
     pub(super) fn due_in(&self, left: Duration) -> Duration {
         left.saturating_sub(self.renew_at)
     }
@@ -82,16 +86,24 @@ impl Expires for Held {
 
 /// The property of credentials by which an identity cache knows where they come from.
 #[derive(Clone)]
-pub(crate) struct Home(Weak<Cell>);
+pub(crate) struct Home {
+    reader: Weak<Reader>,
+    serial: u64,
+}
 
 impl Home {
-    pub(super) fn of(cell: &Arc<Cell>) -> Self {
-        Self(Arc::downgrade(cell))
+    /// For the credentials that the next fetch brings.
+    pub(super) fn of(reader: &Arc<Reader>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self { reader: Arc::downgrade(reader), serial: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// The cell that an identity was taken from, if it was taken from one.
-    pub(crate) fn of_identity(identity: &Identity) -> Option<Arc<Cell>> {
-        identity.data::<Credentials>()?.get_property::<Self>()?.0.upgrade()
+    /// Where an identity is to be found, if it was taken from a cell, and its serial number there.
+    pub(crate) fn of_identity(identity: &Identity) -> Option<(Arc<Reader>, u64)> {
+        let credentials: &Credentials = identity.data()?;
+        let home: &Self = credentials.get_property()?;
+        let reader = home.reader.upgrade()?;
+        (!reader.differs(home.serial, credentials)).then_some((reader, home.serial))
     }
 }
 

@@ -1,0 +1,37 @@
+//! Tasks that end with whoever started them.
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+/// A task, or none yet. It is aborted when this is dropped.
+#[derive(Debug, Default)]
+pub(super) struct Task(Mutex<Option<AbortHandle>>);
+
+impl Task {
+    /// Runs this task. One before it that still runs is no longer this one's business.
+    pub(super) fn start(&self, runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
+        let task = runtime.spawn(task).abort_handle();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+    }
+
+    /// The same, if none runs.
+    pub(super) fn start_unless_running<F>(&self, runtime: &Handle, task: impl FnOnce() -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.as_ref().is_none_or(AbortHandle::is_finished) {
+            *running = Some(runtime.spawn(task()).abort_handle());
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let Some(running) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            running.abort();
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Runtimes that end, that nobody drives, or that are not there.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use aws_smithy_async::rt::sleep::Sleep;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use super::*;
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
+}
+
+fn tasks() -> usize {
+    Handle::current().metrics().num_alive_tasks()
+}
+
+/// Lets tasks that were aborted go.
+async fn settle() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_task_ends_with_the_provider() {
+    let (source, _) = source(HOUR);
+    let cell = cell(&source, Refresh::Background);
+    request(&cell).await.0.unwrap();
+    settle().await;
+    assert_eq!(tasks(), 1);
+    drop(cell);
+    settle().await;
+    assert_eq!(tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_request_there_is_no_task_between_fetches() {
+    let (source, _) = source(HOUR);
+    let cell = cell(&source, Refresh::OnRequest);
+    request(&cell).await.0.unwrap();
+    settle().await;
+    assert_eq!(tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_ends_with_the_provider_whoever_began_it() {
+    // A request.
+    let (first, _) = source(HOUR);
+    first.answers(Answer::Silence);
+    let provider = cell(&first, Refresh::Background);
+    assert!(tokio::time::timeout(SECOND, request(&provider)).await.is_err());
+    assert_eq!((first.open(), tasks()), (1, 1));
+    drop(provider);
+    settle().await;
+    assert_eq!((first.open(), tasks()), (0, 0));
+    // The task.
+    let (second, _) = source(HOUR);
+    let provider = cell(&second, Refresh::Background);
+    request(&provider).await.0.unwrap();
+    second.answers(Answer::Silence);
+    tokio::time::sleep(50 * MINUTE).await;
+    assert_eq!((second.open(), tasks()), (1, 1));
+    drop(provider);
+    settle().await;
+    assert_eq!((second.open(), tasks()), (0, 0));
+}
+
+#[test]
+fn the_next_runtime_takes_over_from_one_that_has_ended() {
+    let (source, wall) = source(HOUR);
+    let cell = cell(&source, Refresh::Background);
+    let one = runtime();
+    one.block_on(request(&cell)).0.unwrap();
+    drop(one);
+    wall.set(50 * 60);
+    runtime().block_on(async {
+        let (given, took) = request(&cell).await;
+        assert_eq!((given.unwrap().as_str(), took), ("ASIA1", Duration::ZERO));
+        settle().await;
+        assert_eq!((source.calls(), tasks()), (2, 1));
+        tokio::time::sleep(10 * HOUR).await;
+        assert_eq!(request(&cell).await.1, Duration::ZERO);
+    });
+}
+
+#[test]
+fn a_fetch_that_ended_with_its_runtime_is_begun_anew() {
+    let (source, _) = source(HOUR);
+    source.answers(Answer::Silence);
+    let cell = cell(&source, Refresh::Background);
+    let one = runtime();
+    one.block_on(async { assert!(tokio::time::timeout(SECOND, request(&cell)).await.is_err()) });
+    drop(one);
+    assert_eq!(source.open(), 0);
+    source.answers(Answer::Lasting(HOUR));
+    let (given, took) = runtime().block_on(request(&cell));
+    assert_eq!((given.unwrap().as_str(), took), ("ASIA2", Duration::ZERO));
+}
+
+#[test]
+fn a_fetch_on_a_runtime_that_nobody_drives_is_waited_for_no_longer_than_its_deadline() {
+    let (source, _) = source(HOUR);
+    source.takes(2 * SECOND);
+    let cell = cell(&source, Refresh::Background);
+    let stands_still = runtime();
+    stands_still.block_on(async { assert!(tokio::time::timeout(SECOND, request(&cell)).await.is_err()) });
+    let (given, took) = runtime().block_on(async {
+        let both = tokio::join!(request(&cell), request(&cell));
+        assert_eq!(both.0.0.as_ref().unwrap(), both.1.0.as_ref().unwrap());
+        both.0
+    });
+    assert_eq!((given.unwrap().as_str(), took), ("ASIA2", DEADLINE + SECOND + 2 * SECOND));
+    assert_eq!(source.calls(), 2);
+    // What the first fetch still brings comes too late.
+    stands_still.block_on(async { tokio::time::sleep(MINUTE).await });
+    assert_eq!((cell.credentials_at_hand().unwrap().access_key_id(), source.open()), ("ASIA2", 0));
+}
+
+#[test]
+fn a_task_on_a_runtime_that_nobody_drives_leaves_renewals_to_requests() {
+    let (source, wall) = source(HOUR);
+    let cell = cell(&source, Refresh::Background);
+    let stands_still = runtime();
+    stands_still.block_on(request(&cell)).0.unwrap();
+    wall.set(50 * 60);
+    let other = runtime();
+    other.block_on(async {
+        assert_eq!(request(&cell).await.0.unwrap(), "ASIA1");
+        settle().await;
+        assert_eq!(request(&cell).await.0.unwrap(), "ASIA2");
+    });
+}
+
+/// An executor that polls when it was woken; what is neither ready nor has woken it would hang.
+fn without_a_runtime<T>(future: impl Future<Output = T>) -> T {
+    #[derive(Default)]
+    struct Flag(AtomicBool);
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    assert!(Handle::try_current().is_err());
+    let (flag, mut future) = (Arc::new(Flag(AtomicBool::new(true))), pin!(future));
+    let waker = Waker::from(flag.clone());
+    while flag.0.swap(false, Ordering::Relaxed) {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+    }
+    panic!("nothing wakes it");
+}
+
+/// What sleeps without tokio, and is not asked to.
+#[derive(Debug)]
+struct NoSleep;
+
+impl AsyncSleep for NoSleep {
+    fn sleep(&self, _: Duration) -> Sleep {
+        panic!("nobody has to wait here")
+    }
+}
+
+#[test]
+fn without_a_runtime_requests_fetch_by_themselves() {
+    for refresh in [Refresh::Background, Refresh::OnRequest] {
+        let (source, wall) = source(HOUR);
+        let cell = cell_that_sleeps(&source, refresh, NoSleep);
+        assert_eq!(without_a_runtime(request(&cell)).0.unwrap(), "ASIA1");
+        assert_eq!(without_a_runtime(request(&cell)).0.unwrap(), "ASIA1");
+        // Due: the request that renews still gets what there was.
+        wall.set(50 * 60);
+        assert_eq!(without_a_runtime(request(&cell)).0.unwrap(), "ASIA1");
+        assert_eq!(without_a_runtime(request(&cell)).0.unwrap(), "ASIA2");
+        wall.set(3600);
+        assert_eq!(without_a_runtime(request(&cell)).0.unwrap(), "ASIA3");
+        source.answers(Answer::Failure(away));
+        wall.set(3600);
+        without_a_runtime(request(&cell)).0.unwrap_err();
+        without_a_runtime(request(&cell)).0.unwrap_err();
+        assert_eq!(source.calls(), 4);
+    }
+}
+
+#[test]
+fn without_a_runtime_a_caller_that_is_dropped_lets_the_next_begin() {
+    let (source, _) = source(HOUR);
+    source.answers(Answer::Silence);
+    let cell = cell_that_sleeps(&source, Refresh::Background, NoSleep);
+    {
+        let mut dropped = pin!(request(&cell));
+        assert!(dropped.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert_eq!(source.open(), 1);
+    }
+    assert_eq!(source.open(), 0);
+    source.answers(Answer::Lasting(HOUR));
+    assert_eq!(without_a_runtime(request(&cell)).0.unwrap(), "ASIA2");
+}

@@ -1,0 +1,104 @@
+//! One fetch for all who wait.
+
+use std::error::Error as StdError;
+
+use tokio::sync::Barrier;
+
+use super::*;
+
+/// A source that answers when all have asked.
+#[derive(Debug)]
+struct WhenAllHaveAsked(Source, Arc<Barrier>);
+
+impl ProvideCredentials for WhenAllHaveAsked {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            self.1.wait().await;
+            self.0.answer().await
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_requests_on_two_threads_are_one_call() {
+    const TASKS: usize = 64;
+    for _ in 0..50 {
+        let (source, wall) = source(HOUR);
+        let all = Arc::new(Barrier::new(TASKS + 1));
+        let clock = Clock::given(SharedTimeSource::new(wall));
+        let sleep = SharedAsyncSleep::new(TokioSleep::new());
+        let slow = WhenAllHaveAsked(source.clone(), all.clone());
+        let cell = Cell::new(slow, clock, sleep, Refresh::Background, AHEAD, DEADLINE);
+        let tasks: Vec<_> = (0..TASKS)
+            .map(|_| {
+                let (cell, all) = (cell.clone(), all.clone());
+                tokio::spawn(async move { tokio::join!(cell.credentials(), all.wait()).0 })
+            })
+            .collect();
+        for task in tasks {
+            assert_eq!(task.await.unwrap().unwrap().access_key_id(), "ASIA1");
+        }
+        assert_eq!(source.calls(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_is_dropped_cancels_nothing() {
+    let (source, _) = source(HOUR);
+    source.takes(5 * SECOND);
+    let cell = cell(&source, Refresh::Background);
+    let impatient = tokio::time::timeout(SECOND, request(&cell)).await;
+    assert!(impatient.is_err());
+    let (given, took) = request(&cell).await;
+    assert_eq!((given.unwrap().as_str(), took, source.calls()), ("ASIA1", 4 * SECOND, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_nobody_waited_for_are_renewed_too() {
+    let (source, _) = source(HOUR);
+    source.takes(5 * SECOND);
+    let cell = cell(&source, Refresh::Background);
+    assert!(tokio::time::timeout(SECOND, request(&cell)).await.is_err());
+    tokio::time::sleep(10 * HOUR).await;
+    assert_eq!(request(&cell).await.1, Duration::ZERO);
+}
+
+fn chain(error: &CredentialsError) -> Vec<String> {
+    std::iter::successors(error.source(), |error: &&(dyn StdError + 'static)| (*error).source())
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_who_wait_get_an_error_of_the_same_kind_with_the_same_source() {
+    let kinds: [fn() -> CredentialsError; 5] = [
+        || CredentialsError::not_loaded(Error::FeatureMissing("irsa")),
+        || CredentialsError::invalid_configuration(Error::FeatureMissing("irsa")),
+        || CredentialsError::provider_error(Error::FeatureMissing("irsa")),
+        || CredentialsError::unhandled(Error::FeatureMissing("irsa")),
+        || CredentialsError::provider_timed_out(SECOND),
+    ];
+    for kind in kinds {
+        let (source, _) = source(HOUR);
+        source.answers(Answer::Failure(kind));
+        source.takes(SECOND);
+        let cell = cell(&source, Refresh::Background);
+        let waiting: Vec<_> = (0..8)
+            .map(|_| {
+                let cell = cell.clone();
+                tokio::spawn(async move { cell.credentials().await.unwrap_err() })
+            })
+            .collect();
+        for waiting in waiting {
+            let (given, wanted) = (waiting.await.unwrap(), kind());
+            assert_eq!(std::mem::discriminant(&given), std::mem::discriminant(&wanted), "{given:?}");
+            assert_eq!(given.to_string(), wanted.to_string());
+            assert_eq!(chain(&given).last(), chain(&wanted).last());
+            assert_eq!(Error::of(&given).is_some(), Error::of(&wanted).is_some(), "{given:?}");
+        }
+        assert_eq!(source.calls(), 1);
+    }
+}

@@ -1,0 +1,184 @@
+//! Clients of STS with an identity cache of ours. Whose credentials a request was signed with says its signature.
+
+use std::sync::{Arc, Mutex};
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_sts::Client;
+use aws_sdk_sts::config::{BehaviorVersion, Builder, Region};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::identity::SharedIdentityCache;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::error::display::DisplayErrorContext;
+
+use super::*;
+use crate::error::Error;
+use crate::identity_cache;
+use crate::scripted::{Answer, HOUR, away, source};
+
+/// An STS that answers everybody, and remembers the access keys.
+#[derive(Debug, Clone, Default)]
+struct Sts(Arc<Mutex<Vec<String>>>);
+
+impl HttpConnector for Sts {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let signature = request.headers().get("authorization").unwrap();
+        let (_, scope) = signature.split_once("Credential=").unwrap();
+        self.0.lock().unwrap().push(scope.split_once('/').unwrap().0.to_owned());
+        // The answer's form is of the STS API reference, *GetCallerIdentity*.
+        let answer = "<GetCallerIdentityResponse><GetCallerIdentityResult><Account>111122223333</Account>\
+                      </GetCallerIdentityResult></GetCallerIdentityResponse>";
+        HttpConnectorFuture::ready(Ok(HttpResponse::new(200.try_into().unwrap(), SdkBody::from(answer))))
+    }
+}
+
+impl Sts {
+    fn client(&self, source: &Source, provider: impl ProvideCredentials + 'static) -> Client {
+        self.client_with(source, provider, identity_cache())
+    }
+
+    fn client_with(
+        &self,
+        source: &Source,
+        provider: impl ProvideCredentials + 'static,
+        cache: SharedIdentityCache,
+    ) -> Client {
+        let connector = SharedHttpConnector::new(self.clone());
+        let config = Builder::new()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-west-1"))
+            .http_client(http_client_fn(move |_, _| connector.clone()))
+            .time_source(source.wall())
+            .identity_cache(cache)
+            .credentials_provider(provider);
+        Client::from_conf(config.build())
+    }
+
+    /// The access key of a request.
+    async fn signed(&self, client: &Client) -> String {
+        self.signed_instead(client, Builder::new()).await
+    }
+
+    /// The same, where this configuration counts for the one operation.
+    async fn signed_instead(&self, client: &Client, instead: Builder) -> String {
+        client.get_caller_identity().customize().config_override(instead).send().await.unwrap();
+        self.0.lock().unwrap().pop().unwrap()
+    }
+}
+
+/// Another provider for an operation, and a cache for it: without one the SDK makes one for the operation alone.
+fn instead(provider: &SharedCredentialsProvider, cache: &SharedIdentityCache) -> Builder {
+    let mut builder = Builder::new();
+    builder.set_credentials_provider(Some(provider.clone())).set_identity_cache(cache.clone());
+    builder
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_signs_with_new_credentials_as_soon_as_they_are_there_and_never_waits() {
+    let (source, wall) = source(HOUR);
+    let (sts, provider) = (Sts::default(), provider(&source));
+    let client = sts.client(&source, provider.clone());
+    for renewal in 1..=5 {
+        for _ in 0..3 {
+            assert_eq!(sts.signed(&client).await, format!("ASIA{renewal}"));
+        }
+        wall.set(50 * 60);
+        tokio::time::sleep(2 * crate::scripted::SECOND).await;
+        assert_eq!(sts.signed(&client).await, format!("ASIA{renewal}"));
+        settle().await;
+    }
+    assert_eq!(source.calls(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_with_clones_of_a_provider_share_each_fetch_whether_or_not_they_share_a_cache() {
+    let (source, _) = source(HOUR);
+    let (sts, provider, cache) = (Sts::default(), provider(&source), identity_cache());
+    let mut clients = vec![sts.client(&source, provider.clone()), sts.client(&source, provider.clone())];
+    clients.extend((0..3).map(|_| sts.client_with(&source, provider.clone(), cache.clone())));
+    let calls = clients.iter().map(|client| sts.signed(client));
+    for key in futures_of(calls).await {
+        assert_eq!(key, "ASIA1");
+    }
+    for client in &clients {
+        assert_eq!(sts.signed(client).await, "ASIA1");
+    }
+    assert_eq!((source.calls(), given(&provider).await.as_str()), (1, "ASIA1"));
+}
+
+/// What comes of futures that are polled in turn.
+async fn futures_of<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut outputs = Vec::new();
+    for future in futures {
+        outputs.push(future.await);
+    }
+    outputs
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operation_with_other_credentials_is_signed_with_those_and_they_are_kept_by_the_sdk() {
+    let ((ours, _), (others, _)) = (source(HOUR), source(HOUR));
+    let (sts, cache) = (Sts::default(), identity_cache());
+    let client = sts.client_with(&ours, provider(&ours), cache.clone());
+    let fixed = Credentials::new("AKIAFIXED", "secret", None, None, "test");
+    let fixed = SharedCredentialsProvider::new(fixed);
+    let kept = SharedCredentialsProvider::new(others.clone());
+    for _ in 0..5 {
+        assert_eq!(sts.signed(&client).await, "ASIA1");
+        assert_eq!(sts.signed_instead(&client, instead(&fixed, &cache)).await, "AKIAFIXED");
+        assert_eq!(sts.signed_instead(&client, instead(&kept, &cache)).await, "ASIA1");
+        let without_cache = Builder::new().credentials_provider(fixed.clone());
+        assert_eq!(sts.signed_instead(&client, without_cache).await, "AKIAFIXED");
+    }
+    assert_eq!((ours.calls(), others.calls()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_request_is_signed_with_the_role_of_its_own_provider() {
+    let ((one, wall_of_one), (two, wall_of_two)) = (source(HOUR), source(2 * HOUR));
+    // So that their answers differ: the second has been asked four times before.
+    for _ in 0..4 {
+        two.answer().await.unwrap();
+    }
+    let (sts, cache) = (Sts::default(), identity_cache());
+    let provider_of_two = SharedCredentialsProvider::new(provider(&two));
+    let client = sts.client_with(&one, provider(&one), cache.clone());
+    let as_two = || instead(&provider_of_two, &cache);
+    for renewal in 0..4 {
+        for _ in 0..3 {
+            assert_eq!(sts.signed(&client).await, format!("ASIA{}", 1 + renewal));
+            assert_eq!(sts.signed_instead(&client, as_two()).await, format!("ASIA{}", 5 + renewal));
+        }
+        wall_of_one.set(50 * 60);
+        wall_of_two.set(110 * 60);
+        tokio::time::sleep(2 * crate::scripted::SECOND).await;
+        sts.signed(&client).await;
+        sts.signed_instead(&client, as_two()).await;
+        settle().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_there_are_no_credentials_is_in_the_clients_error_before_and_after_there_were_some() {
+    let (source, wall) = source(HOUR);
+    let (sts, error) = (Sts::default(), || Error::FeatureMissing("irsa"));
+    let client = sts.client(&source, provider(&source));
+    for _ in 0..2 {
+        source.answers(Answer::Failure(|| Error::FeatureMissing("irsa").into()));
+        let failed = client.get_caller_identity().send().await.unwrap_err();
+        assert_eq!(Error::of(&failed).unwrap().to_string(), error().to_string());
+        let said = DisplayErrorContext(&failed).to_string();
+        assert!(said.contains(&error().to_string()), "{said}");
+
+        tokio::time::sleep(2 * crate::scripted::SECOND).await;
+        source.answers(Answer::Lasting(HOUR));
+        sts.signed(&client).await;
+        wall.set(2 * 3600);
+    }
+    source.answers(Answer::Failure(away));
+    let failed = client.get_caller_identity().send().await.unwrap_err();
+    assert!(DisplayErrorContext(&failed).to_string().contains("the agent is away"), "{failed:?}");
+}
