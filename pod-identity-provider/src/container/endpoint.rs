@@ -164,8 +164,8 @@ impl Host {
         let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         match literal.parse() {
             Ok(address) if is_allowed(address) => Ok(Self::Address(address)),
-            Ok(_) => Err("names an address that is not asked over http"),
-            Err(_) => Ok(Self::Name(host.to_owned())),
+            Err(_) if literal == host => Ok(Self::Name(host.to_owned())),
+            _ => Err("names an address that is not asked over http"),
         }
     }
 }
@@ -224,6 +224,8 @@ mod tests {
             "http://[::]/c",
             "http://[::ffff:127.0.0.1]/c",
             "http://[fd00:ec2::254]/c",
+            "http://[fe80::1%25eth0]/c",
+            "http://[v1.x]/c",
         ] {
             assert_eq!(full(uri), Err("names an address that is not asked over http"), "{uri}");
         }

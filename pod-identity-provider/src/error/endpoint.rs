@@ -89,8 +89,8 @@ impl EndpointError {
 }
 
 impl Failure {
-    /// What may pass by itself: what happens on the way, and answers that say so. What the endpoint says of the request
-    /// is final, and so is an answer that no credentials can be read from.
+    /// What may pass by itself: what happens on the way, and answers that say so, by their status and where this
+    /// project's agent gave a code, by that. What the endpoint says of the request is final, and so is an answer that no credentials can be read from.
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
             Self::Unresolved { .. }
@@ -99,7 +99,10 @@ impl Failure {
             | Self::NotConnected { .. }
             | Self::TimedOut { .. }
             | Self::Broken { .. } => true,
-            Self::Answer { status, .. } => matches!(status, 408 | 429 | 500..=599),
+            Self::Answer { status, code, .. } => {
+                let own: Option<ErrorCode> = code.as_deref().and_then(|code| code.parse().ok());
+                matches!(status, 408 | 429 | 500..=599) && own.is_none_or(ErrorCode::is_retryable)
+            }
             Self::Malformed { .. } => false,
         }
     }
