@@ -152,7 +152,7 @@ impl Failure {
                 format!("nobody took the connection within {} s", seconds(*limit))
             }
             Self::TimedOut { limit } => format!("no whole answer within {} s", seconds(*limit)),
-            Self::Broken { reason } => format!("the connection ended before the answer did: {reason}"),
+            Self::Broken { reason } => format!("the connection failed: {reason}"),
             Self::Answer { status, code, message, .. } => {
                 let code = code.as_deref().filter(|code| !message.contains(code));
                 let parts = [Some(format!("status {status}")), code.map(str::to_owned)];
@@ -185,6 +185,9 @@ impl Failure {
             ),
             Self::Answer { status, code, page, .. } => of_answer(*status, code.as_deref(), *page),
             Self::Malformed { .. } => Some(NO_AGENT),
+            Self::Broken { reason } if reason.contains("certificate") => Some(
+                "The system's certificates are what it is compared with, or those of the file that SSL_CERT_FILE names",
+            ),
             Self::Broken { .. } => Some("Does the agent restart? Its log says why"),
         }
     }

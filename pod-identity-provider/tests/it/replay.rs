@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 /// A request that has to come, and what is answered.
 #[derive(Debug, Clone, Deserialize)]
@@ -122,8 +123,23 @@ impl Endpoint {
     /// The same at an address that is told.
     pub(crate) async fn start_at(
         address: &str,
+        exchanges: Vec<Exchange>,
+        user_agent: Option<&'static str>,
+    ) -> Self {
+        Self::serve(address, exchanges, user_agent, None).await
+    }
+
+    /// The same over TLS.
+    #[cfg(feature = "https")]
+    pub(crate) async fn start_tls(exchanges: Vec<Exchange>, tls: TlsAcceptor) -> Self {
+        Self::serve("127.0.0.1:0", exchanges, None, Some(tls)).await
+    }
+
+    async fn serve(
+        address: &str,
         mut exchanges: Vec<Exchange>,
         user_agent: Option<&'static str>,
+        tls: Option<TlsAcceptor>,
     ) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -138,7 +154,16 @@ impl Endpoint {
         let shared = state.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, shared.clone()));
+                let (state, tls) = (shared.clone(), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, state).await,
+                        Some(tls) => match tls.accept(stream).await {
+                            Ok(stream) => serve(stream, state).await,
+                            Err(error) => state.lock().unwrap().wrong.push(format!("TLS: {error}")),
+                        },
+                    }
+                });
             }
         });
         Self { address, state }
@@ -168,13 +193,13 @@ impl Endpoint {
     }
 }
 
-/// The header with which a client in between says where a request was sent to.
+/// The header with which a client in between says where a request was sent to. Without one it came straight here.
 pub(crate) const SENT_TO: &str = "x-sent-to";
 
 /// An answer that has only begun.
 const BEGUN: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"AccessKeyId\"";
 
-async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: Arc<Mutex<State>>) {
     let mut stream = BufReader::new(stream);
     while let Some(head) = head(&mut stream).await {
         let answer = state.lock().unwrap().next(&head);
@@ -199,7 +224,7 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
     }
 }
 
-async fn head(stream: &mut BufReader<TcpStream>) -> Option<Vec<String>> {
+async fn head<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> Option<Vec<String>> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
@@ -270,7 +295,7 @@ impl Request {
             None => _ = headers.remove("user-agent"),
         }
         let line = format!("GET {} HTTP/1.1", self.path);
-        let sent_to = sent_to.unwrap_or_else(|| format!("http://{authority}"));
+        let sent_to = sent_to.unwrap_or_else(|| self.to.clone());
         let differs = head[0] != line || headers != expected || sent_to != self.to;
         differs.then(|| {
             format!(

@@ -18,6 +18,7 @@ pub(crate) struct Script {
 }
 
 impl Script {
+    #[cfg(feature = "irsa")]
     pub(crate) fn new(answers: impl IntoIterator<Item = (u16, String)>) -> Self {
         Self { answers: Arc::new(Mutex::new(answers.into_iter().collect())), asked: Arc::default() }
     }

@@ -22,30 +22,30 @@ const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzaWRlIn0.c2lnbmF0dXJl";
 const MESSAGE: &str = "no association gives default/app a role";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Side {
+pub(crate) enum Side {
     Ours,
     Sdk,
 }
 
 /// What is asked of the process, in a variable.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Job {
-    side: Side,
+pub(crate) struct Job {
+    pub(crate) side: Side,
     /// How long an attempt may take, where it is not as long as by default.
-    attempt_ms: Option<u64>,
+    pub(crate) attempt_ms: Option<u64>,
 }
 
 /// What came of it, in a line of the process.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     /// None where it had not ended when nobody wanted to wait any longer.
-    credentials: Option<bool>,
-    error: String,
+    pub(crate) credentials: Option<bool>,
+    pub(crate) error: String,
     millis: u64,
 }
 
 /// The variable with the [`Job`].
-const JOB: &str = "SIDE_BY_SIDE";
+pub(crate) const JOB: &str = "SIDE_BY_SIDE";
 /// What stands before the [`Outcome`].
 const OUTCOME: &str = "OUTCOME ";
 
@@ -164,10 +164,7 @@ impl Row {
                 ("HTTP_PROXY", "http://127.0.0.1:9".to_owned()),
                 ("http_proxy", "http://127.0.0.1:9".to_owned()),
             ];
-            let child = tokio::task::spawn_blocking(move || {
-                process("side_by_side::one::one_provider_is_asked_once", env)
-            });
-            let outcome: Outcome = serde_json::from_str(&child.await.unwrap()).unwrap();
+            let outcome = in_a_process(env).await;
             (outcome, endpoint.requests(), endpoint.unexpected())
         });
         assert_eq!(unexpected, [""; 0], "{}, {side:?}", self.what);
@@ -197,6 +194,13 @@ impl Outcome {
         };
         format!("{result}: {requests}{time}")
     }
+}
+
+/// Has a provider ask in a process that has these variables only.
+pub(crate) async fn in_a_process<const N: usize>(env: [(&'static str, String); N]) -> Outcome {
+    let child =
+        tokio::task::spawn_blocking(move || process("side_by_side::one::one_provider_is_asked_once", env));
+    serde_json::from_str(&child.await.unwrap()).unwrap()
 }
 
 /// Runs one test of this binary in a process that has these variables only, and gives what it says.

@@ -34,8 +34,7 @@ pub(super) struct Test {
     pub(super) attempt_timeout_ms: u64,
     #[serde(default = "deadline")]
     pub(super) deadline_ms: u64,
-    /// The case is one of a build with this feature, or without it.
-    pub(super) with_feature: Option<String>,
+    /// The case is one of a build without this feature.
     pub(super) without_feature: Option<String>,
     /// Texts of lines that are logged, each once.
     #[serde(default)]

@@ -1,0 +1,68 @@
+//! Endpoints over HTTPS: the SDK's own client, with the system's certificates. Which those are, a process is told by
+//! `SSL_CERT_FILE`, so each case has one of its own.
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::json;
+use testing::authority::Authority;
+
+use crate::replay::Endpoint;
+use crate::side_by_side::{JOB, Job, Outcome, Side, in_a_process};
+
+const TOKEN: &str = "the-pods-token";
+
+/// Asks an endpoint with a certificate of `authority`, where `trusted` is what the system trusts.
+async fn ask(authority: &Authority, trusted: &Authority) -> (Outcome, Vec<String>) {
+    let (certificate, key) = authority.pair();
+    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let versions =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = versions.with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let body = json!({
+        "AccessKeyId": "ASIAEXAMPLE",
+        "SecretAccessKey": "secret",
+        "Token": "token",
+        "Expiration": "2036-11-22T06:00:00Z",
+    });
+    let request =
+        json!({"to": "https://127.0.0.1:${port}", "path": "/v1/credentials", "authorization": TOKEN});
+    let traffic = json!([{"request": request, "response": {"status": 200, "body": body}}]);
+    let endpoint =
+        Endpoint::start_tls(serde_json::from_value(traffic).unwrap(), Arc::new(config).into()).await;
+    let outcome = in_a_process([
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("https://{}/v1/credentials", endpoint.address)),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN", TOKEN.to_owned()),
+        ("SSL_CERT_FILE", trusted.ca_file().display().to_string()),
+        (JOB, serde_json::to_string(&Job { side: Side::Ours, attempt_ms: Some(1000) }).unwrap()),
+    ]);
+    (outcome.await, endpoint.wrong())
+}
+
+#[tokio::test]
+async fn an_endpoint_that_the_system_trusts_is_asked() {
+    let authority = Authority::new();
+    let (outcome, wrong) = ask(&authority, &authority).await;
+    assert_eq!((outcome.credentials, wrong), (Some(true), Vec::new()), "{}", outcome.error);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_the_system_does_not_trust_is_not_sent_the_token() {
+    let (outcome, wrong) = ask(&Authority::new(), &Authority::new()).await;
+    assert_eq!(outcome.credentials, Some(false));
+    assert!(
+        outcome.error.contains("invalid peer certificate") && outcome.error.contains("SSL_CERT_FILE"),
+        "{}",
+        outcome.error
+    );
+    let (request, handshakes) = wrong.split_last().unwrap();
+    assert!(request.contains("request 0 came 0 times"), "{request}");
+    assert!(
+        !handshakes.is_empty() && handshakes.iter().all(|wrong| wrong.starts_with("TLS: ")),
+        "{handshakes:?}"
+    );
+}
