@@ -1,4 +1,98 @@
-//! AWS credentials for a Rust program in a Kubernetes pod.
+//! AWS credentials for a Rust program in a Kubernetes pod: those of EKS Pod Identity, or of IAM roles for service accounts
+//! (IRSA). They are fetched once for all who wait, renewed ahead of their end, and read without a lock.
+//!
+//! # With an AWS SDK
+//!
+//! ```no_run
+//! use aws_config::BehaviorVersion;
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let config = aws_config::defaults(BehaviorVersion::latest())
+//!         .credentials_provider(pod_identity_provider::default())
+//!         .identity_cache(pod_identity_provider::identity_cache())
+//!         .load()
+//!         .await;
+//!     let caller = aws_sdk_sts::Client::new(&config).get_caller_identity().send().await?;
+//!     println!("{}", caller.arn().unwrap_or_default());
+//!     Ok(())
+//! }
+//! ```
+//!
+//! The second line is [`identity_cache()`]: without it a client asks the SDK's own cache, which takes locks at each request
+//! and looks for new credentials only seconds before the old ones end. A provider is made once and cloned: clones, and the
+//! clients that are given them, share the credentials and each fetch.
+//!
+//! # Without one
+//!
+//! ```
+//! use pod_identity_provider::{Environment, Error, PodIdentityCredentialsProvider};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! # let nothing_set = Environment::default();
+//! let provider = PodIdentityCredentialsProvider::builder().environment(nothing_set).build();
+//! match provider.credentials().await {
+//!     Ok(credentials) => println!("{} until {:?}", credentials.access_key_id(), credentials.expiry()),
+//!     // Says what is wrong in this cluster, and what to do about it.
+//!     Err(error) => println!("{}", Error::of(&error).unwrap()),
+//! }
+//! # let error = provider.credentials().await.unwrap_err();
+//! # assert!(matches!(Error::of(&error), Some(Error::NotConfigured { .. })));
+//! # }
+//! ```
+//!
+//! Ask anew for each use, and keep nothing: [`credentials`](PodIdentityCredentialsProvider::credentials) is a look at what is
+//! held. The repository has more in `examples`: S3, the library `object_store`, a chain of one's own.
+//!
+//! # Which credentials
+//!
+//! [`default()`](default()) takes the first of these ways that the environment is set up for; others, and another order, can
+//! be had with [`methods`](PodIdentityCredentialsProviderBuilder::methods):
+//!
+//! | way | variables, which a webhook puts into the pod |
+//! |---|---|
+//! | EKS Pod Identity | `AWS_CONTAINER_CREDENTIALS_FULL_URI` or `_RELATIVE_URI`, with `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE` or `AWS_CONTAINER_AUTHORIZATION_TOKEN` |
+//! | IRSA | `AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_REGION` or `AWS_DEFAULT_REGION` |
+//!
+//! **Nothing falls through to the node's role.** A pod that was told nothing gets an error with the variables that are
+//! missing; the instance metadata service (IMDS) is not asked, and neither is the next way where one is set up and does
+//! not work: it might give another role. Who wants more says so with
+//! [`or_else`](PodIdentityCredentialsProviderBuilder::or_else). The log says at the start which way it is, and so does
+//! [`method`](PodIdentityCredentialsProvider::method).
+//!
+//! # When things fail
+//!
+//! - Credentials that hold are served until their end, whatever becomes of the agent or STS meanwhile.
+//! - A fetch asks again, with pauses, after a failure on the way and the answers 408, 429 and 5xx of the agent: within 10 s
+//!   in all, of which an attempt has 5 ([`deadline`](PodIdentityCredentialsProviderBuilder::deadline),
+//!   [`attempt_timeout`](PodIdentityCredentialsProviderBuilder::attempt_timeout)). Other answers are final: the pod has no
+//!   association, its token is no good, the role's trust policy says no. What STS is asked, the SDK repeats by its own rules.
+//! - Where there are no credentials, an error is what everybody gets for about a second.
+//! - [`Error::of`] finds this crate's [`Error`] behind one of the SDK's, however deep: the agent's or STS's code and message,
+//!   and what to do. Tokens and keys are in none, and in no log.
+//! - Only a provider that was told nothing answers `CredentialsNotLoaded`, at which an SDK's chain goes on to the next.
+//!
+//! # How they are renewed
+//!
+//! A task on the runtime of the first request fetches new credentials when 15 minutes are left, or half of a life that is
+//! shorter than 30; up to a fifth of that later, by chance, so that pods that started together do not ask together. No
+//! request waits but the first. The task ends with the provider. [`Refresh::OnRequest`] does without it, for programs that
+//! are frozen between requests. The token is read from its file for each fetch, since kubelet replaces it.
+//!
+//! # Features
+//!
+//! | feature | brings |
+//! |---|---|
+//! | none, the default | EKS Pod Identity, whose agent is asked by plain HTTP on the node |
+//! | `https` | credentials URIs with `https`: rustls with aws-lc, as in the SDK's default client |
+//! | `irsa` | IRSA: `aws-sdk-sts`, and `https` |
+//!
+//! # Types of other crates
+//!
+//! What an SDK's client is given is the SDK's: `aws-credential-types` (credentials, their errors, the trait of providers),
+//! `aws-smithy-runtime-api` (identity cache, HTTP client, resolver of names) and `aws-smithy-async` (timers, time). No other
+//! crate's types are in the API.
 
 mod environment; // what the pod was told
 mod method; // which way of getting credentials that is
