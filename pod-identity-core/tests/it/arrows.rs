@@ -3,13 +3,17 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-/// Every package that a member is built from, on any platform, its tests left out.
-///
-/// `cargo tree`, not `cargo metadata`: the latter also lists what no feature turns on.
+/// Every package that a member is built from, on any platform and with all features, its tests left out.
 fn built_from(member: &str) -> BTreeSet<String> {
+    tree(member, &["--all-features", "--edges", "normal"])
+}
+
+/// `cargo tree`, not `cargo metadata`: the latter also lists what no feature turns on.
+fn tree(member: &str, options: &[&str]) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--locked", "--all-features", "--target", "all", "--edges", "normal"])
-        .args(["--prefix", "none", "--format", "{p}", "--package", member])
+        .args(["tree", "--locked", "--target", "all", "--prefix", "none", "--format", "{p}"])
+        .args(["--package", member])
+        .args(options)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
@@ -19,10 +23,13 @@ fn built_from(member: &str) -> BTreeSet<String> {
 }
 
 fn forbid(member: &str, forbidden: &[&str]) {
-    let built_from = built_from(member);
-    assert!(built_from.contains(member));
+    forbid_in(&built_from(member), member, forbidden);
+}
+
+fn forbid_in(tree: &BTreeSet<String>, member: &str, forbidden: &[&str]) {
+    assert!(tree.contains(member));
     for name in forbidden {
-        assert!(!built_from.contains(*name), "{member} must not depend on {name}");
+        assert!(!tree.contains(*name), "{member} must not depend on {name}");
     }
 }
 
@@ -52,8 +59,23 @@ fn dependencies_point_the_way_that_the_architecture_says() {
         &["pod-identity-agent", "pod-identity-auth", "pod-identity-local", "testing"],
     );
     forbid("pod-identity-webhook", &["jsonwebtoken", "aws-config", "aws-smithy-runtime-api"]);
+    // The provider is in other people's programs: of ours it has the core, and of the core no tokens.
+    forbid(
+        "pod-identity-provider",
+        &["pod-identity-runtime", "pod-identity-agent", "pod-identity-auth", "pod-identity-webhook"],
+    );
+    forbid("pod-identity-provider", &["pod-identity-local", "testing", "kube", "jsonwebtoken", "aws-config"]);
     // The laptop program builds on macOS too.
     forbid("pod-identity-local", &["rtnetlink", "testing"]);
+}
+
+#[test]
+fn a_program_with_the_provider_has_no_tls_unless_it_asks_for_it_and_no_http_of_its_own() {
+    let without = tree("pod-identity-provider", &["--edges", "normal"]);
+    forbid_in(&without, "pod-identity-provider", &["rustls", "aws-lc-rs", "aws-sdk-sts"]);
+    let direct = tree("pod-identity-provider", &["--all-features", "--edges", "normal", "--depth", "1"]);
+    let http = ["hyper", "hyper-util", "rustls", "tokio-rustls", "reqwest"];
+    forbid_in(&direct, "pod-identity-provider", &http);
 }
 
 #[test]
@@ -72,7 +94,11 @@ fn core_has_no_more_of_tokio_than_its_channels() {
 
 #[test]
 fn there_is_one_cryptography_library_and_one_tls_stack() {
+    const OTHERS: [&str; 4] = ["ring", "openssl", "native-tls", "dashmap"];
     for member in ["pod-identity-agent", "pod-identity-auth", "pod-identity-webhook", "pod-identity-local"] {
-        forbid(member, &["ring", "openssl", "native-tls", "dashmap"]);
+        forbid(member, &OTHERS);
     }
+    forbid("pod-identity-provider", &OTHERS);
+    // What examples use are dependencies of tests, as cargo sees it.
+    forbid_in(&tree("examples", &["--edges", "normal,dev"]), "examples", &OTHERS);
 }
