@@ -3,10 +3,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
 use aws_smithy_runtime::client::identity::IdentityCache;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::identity::{
@@ -19,14 +19,16 @@ use aws_smithy_types::config_bag::ConfigBag;
 use crate::cell::{Home, Reader};
 
 /// How many partitions are known at most, as in the SDK's own cache (aws-smithy-runtime,
-/// `LazyCacheBuilder::max_partitions`): a client has a handful, and more each time an operation is given a provider of
-/// its own.
+/// `LazyCacheBuilder::max_partitions`). A client has a handful: one for each way to sign a request, while an operation
+/// that is given a provider of its own is given a cache of its own too. Those beyond are served more slowly.
 const MOST_PARTITIONS: usize = 64;
+/// The serial number of no credentials.
+const NONE: u64 = u64::MAX;
 
 /// An identity cache for the clients of an AWS SDK, as their configuration takes it.
 ///
 /// A client asks its cache at each request. The SDK's own takes locks for that; this one reads the credentials of a
-/// [`PodIdentityCredentialsProvider`](crate::PodIdentityCredentialsProvider) with two atomic loads, and leaves their
+/// [`PodIdentityCredentialsProvider`](crate::PodIdentityCredentialsProvider) without a lock, and leaves their
 /// renewal to it. What comes from other providers, the SDK's own lazy cache keeps, as if this one were not there.
 pub fn identity_cache() -> SharedIdentityCache {
     SharedIdentityCache::new(CellCache::default())
@@ -40,39 +42,45 @@ pub fn identity_cache() -> SharedIdentityCache {
 /// resolver gave last.
 #[derive(Debug)]
 struct CellCache {
-    known: ArcSwap<Vec<Known>>,
+    /// Filled from the front and never emptied: a partition is found without a write.
+    known: [OnceLock<Known>; MOST_PARTITIONS],
     others: SharedIdentityCache,
 }
 
 impl Default for CellCache {
     fn default() -> Self {
-        Self { known: ArcSwap::default(), others: IdentityCache::lazy().build() }
+        let known = [const { OnceLock::new() }; MOST_PARTITIONS];
+        Self { known, others: IdentityCache::lazy().build() }
     }
 }
 
-/// The last identity that a partition's resolver gave.
-#[derive(Debug, Clone)]
+/// Where the identities of a partition's resolver are taken from.
+#[derive(Debug)]
 struct Known {
     partition: IdentityCachePartition,
     reader: Arc<Reader>,
-    serial: u64,
+    /// Of the credentials that it gave last; [`NONE`] where they were not of this cell.
+    serial: AtomicU64,
 }
 
 impl CellCache {
-    /// Remembers where an identity is to be found that the resolver of a partition has given; one that is not of a
-    /// cell is not remembered, nor is any longer what was given before.
+    fn known(&self, partition: IdentityCachePartition) -> Option<&Known> {
+        self.known.iter().map_while(OnceLock::get).find(|known| known.partition == partition)
+    }
+
+    /// Remembers where an identity is to be found that the resolver of a partition has given. Of one that is not of a
+    /// cell, or of another than before, it remembers that: there is nothing for it to serve.
     fn learn(&self, partition: IdentityCachePartition, identity: &Identity) {
-        let of_cell = Home::of_identity(identity).map(|(reader, serial)| Known { partition, reader, serial });
-        let known = self.known.load();
-        let before = known.iter().find(|known| known.partition == partition);
-        if before.map(|known| known.serial) == of_cell.as_ref().map(|known| known.serial) {
+        let of_cell = Home::of_identity(identity);
+        if let Some(known) = self.known(partition) {
+            let of_cell = of_cell.filter(|(reader, _)| Arc::ptr_eq(reader, &known.reader));
+            known.serial.store(of_cell.map_or(NONE, |(_, serial)| serial), Ordering::Relaxed);
             return;
         }
-        self.known.rcu(|known| {
-            let others = known.iter().filter(|known| known.partition != partition);
-            let too_many = others.clone().count().saturating_sub(MOST_PARTITIONS - 1);
-            others.skip(too_many).cloned().chain(of_cell.clone()).collect::<Vec<_>>()
-        });
+        let Some((reader, serial)) = of_cell else { return };
+        let new = Known { partition, reader, serial: AtomicU64::new(serial) };
+        // What finds its place taken goes on to the next; a second one of a partition is not found any more.
+        let _ = self.known.iter().try_fold(new, |new, place| place.set(new).err());
     }
 }
 
@@ -84,14 +92,13 @@ impl ResolveCachedIdentity for CellCache {
         config_bag: &'a ConfigBag,
     ) -> IdentityFuture<'a> {
         let partition = resolver.cache_partition();
-        let known = self.known.load();
-        let known = known.iter().find(|known| known.partition == partition);
-        if let Some(identity) = known.and_then(|known| known.reader.identity(known.serial)) {
+        let serial = |known: &Known| known.serial.load(Ordering::Relaxed);
+        let known = self.known(partition).filter(|known| serial(known) != NONE);
+        if let Some(identity) = known.and_then(|known| known.reader.identity(serial(known))) {
             return IdentityFuture::ready(Ok(identity));
         }
-        let is_known = known.is_some();
         IdentityFuture::new(async move {
-            let identity = if is_known {
+            let identity = if known.is_some() {
                 // Our provider keeps its credentials itself, and has one fetch for all who wait.
                 resolver.resolve_identity(runtime_components, config_bag).await?
             } else {

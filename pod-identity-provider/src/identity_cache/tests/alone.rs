@@ -1,7 +1,6 @@
 //! The cache without a client: resolvers of all kinds.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
@@ -42,6 +41,11 @@ impl Resolving {
     async fn identity(&self, resolver: &SharedIdentityResolver) -> Result<Identity, BoxError> {
         let config = ConfigBag::base();
         self.cache.resolve_cached_identity(resolver.clone(), &self.components, &config).await
+    }
+
+    /// How many partitions the cache knows.
+    fn known(&self) -> usize {
+        self.cache.known.iter().filter_map(OnceLock::get).count()
     }
 
     /// The access key of what a resolver has.
@@ -119,6 +123,37 @@ async fn what_is_served_is_what_that_resolver_gave_and_it_is_asked_again_after_e
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_resolver_that_goes_from_one_of_our_providers_to_another_has_the_others_credentials() {
+    #[derive(Debug)]
+    struct OneThenOther([PodIdentityCredentialsProvider; 2], Arc<AtomicUsize>);
+    impl ProvideCredentials for OneThenOther {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::new(self.0[self.1.load(Ordering::Relaxed)].credentials())
+        }
+    }
+    let ((one, wall), (other, _)) = (source(HOUR), source(10 * HOUR));
+    for _ in 0..4 {
+        other.answer().await.unwrap();
+    }
+    let (resolving, which) = (Resolving::new(&wall), Arc::new(AtomicUsize::new(0)));
+    let both = resolver(OneThenOther([provider(&one), provider(&other)], which.clone()));
+    assert_eq!(resolving.key(&both).await, "ASIA1");
+    which.store(1, Ordering::Relaxed);
+    wall.set(2 * 3600);
+    for _ in 0..3 {
+        assert_eq!(resolving.key(&both).await, "ASIA5");
+    }
+    // Back again: the first has credentials once more, and is asked for them.
+    which.store(0, Ordering::Relaxed);
+    for _ in 0..3 {
+        assert_eq!(resolving.key(&both).await, "ASIA2");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn credentials_that_somebody_changed_are_not_replaced_by_ours() {
     let (source, wall) = source(HOUR);
     let resolving = Resolving::new(&wall);
@@ -130,7 +165,7 @@ async fn credentials_that_somebody_changed_are_not_replaced_by_ours() {
     for _ in 0..10 {
         assert_eq!(resolving.identity(&shortened).await.unwrap().expiration(), Some(end));
     }
-    assert!(resolving.cache.known.load().is_empty());
+    assert_eq!(resolving.known(), 0);
 }
 
 fn wall_now(wall: &Wall) -> SystemTime {
@@ -180,7 +215,7 @@ async fn identities_that_are_no_credentials_pass_and_the_sdk_keeps_them() {
         assert_eq!(resolving.identity(&tokens).await.unwrap().data::<String>().unwrap(), "token 0");
         assert!(resolving.identity(&nobody).await.unwrap().data::<Credentials>().is_none());
     }
-    assert_eq!(resolving.cache.known.load().len(), 1);
+    assert_eq!(resolving.known(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -192,7 +227,7 @@ async fn more_partitions_than_are_kept_are_served_too() {
         for resolver in &resolvers {
             assert_eq!(resolving.key(resolver).await, "ASIA1");
         }
-        assert_eq!(resolving.cache.known.load().len(), MOST_PARTITIONS);
+        assert_eq!(resolving.known(), MOST_PARTITIONS);
     }
     assert_eq!(source.calls(), 1);
 }
@@ -209,22 +244,22 @@ async fn a_provider_whose_credentials_a_cache_knows_ends_all_the_same() {
     settle().await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
     tokio::time::sleep(10 * HOUR).await;
-    assert_eq!((source.calls(), resolving.cache.known.load().len()), (1, 1));
+    assert_eq!((source.calls(), resolving.known()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resolver_that_was_pushed_out_has_the_new_credentials_when_it_comes_again() {
+async fn a_resolver_beyond_those_that_are_known_has_new_credentials_at_once_too() {
     let (source, wall) = source(HOUR);
     let (resolving, provider) = (Resolving::new(&wall), provider(&source));
-    let first = resolver(provider.clone());
-    assert_eq!(resolving.key(&first).await, "ASIA1");
     for _ in 0..MOST_PARTITIONS {
         resolving.key(&resolver(provider.clone())).await;
     }
+    let beyond = resolver(provider.clone());
+    assert_eq!(resolving.key(&beyond).await, "ASIA1");
     wall.set(50 * 60);
     given(&provider).await;
     settle().await;
-    assert_eq!(resolving.key(&first).await, "ASIA2");
+    assert_eq!(resolving.key(&beyond).await, "ASIA2");
 }
 
 #[tokio::test(start_paused = true)]
