@@ -1,7 +1,7 @@
 //! A cached GET at the real agent, against a bare hyper server that is sent the same headers and
 //! answers the same bytes: what the rules cost beside HTTP itself.
 
-mod bare;
+pub(crate) mod bare;
 mod load;
 
 use std::net::{Ipv4Addr, SocketAddr};

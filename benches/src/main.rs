@@ -11,6 +11,7 @@ mod herd;
 mod lookup;
 mod measure;
 mod pods;
+mod resolve;
 mod review;
 mod rotation;
 mod served;
@@ -26,7 +27,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 type Bench = fn() -> Outcome;
 
 /// The measurements: a name, what it compares, and the function.
-const BENCHES: [(&str, &str, Bench); 9] = [
+const BENCHES: [(&str, &str, Bench); 10] = [
     ("get", "a cached GET at the agent against a bare hyper server with the same answer", get::run),
     ("cache", "a hit in the cache, alone and beside a writer, against a map behind a mutex", cache::run),
     (
@@ -47,8 +48,16 @@ const BENCHES: [(&str, &str, Bench); 9] = [
         "a review at the webhook against a bare hyper server with TLS and the same answer",
         review::run,
     ),
+    (
+        "resolve",
+        "credentials for a request of the SDK for Rust: this project's provider against the SDK's own cache",
+        resolve::run,
+    ),
     ("herd", "64 first requests: how long after the one upstream answer all have theirs", herd::run),
 ];
+
+/// With this as its first argument the program is a part of a measurement.
+const RESOLVE_IN_OWN_PROCESS: &str = "resolve-in-own-process";
 
 fn main() -> ExitCode {
     if cfg!(debug_assertions) {
@@ -56,6 +65,11 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((first, arguments)) = wanted.split_first()
+        && first == RESOLVE_IN_OWN_PROCESS
+    {
+        return done("resolve", resolve::in_own_process(arguments));
+    }
     let known = |name: &String| BENCHES.iter().any(|(known, ..)| known == name);
     if wanted.is_empty() || !wanted.iter().all(|name| name == "all" || known(name)) {
         eprintln!("usage: benches NAME ...\n\n  all");
@@ -70,10 +84,19 @@ fn main() -> ExitCode {
             continue;
         }
         println!("\n{name}: {what}");
-        if let Err(error) = run() {
-            eprintln!("{name}: {error}");
+        if done(name, run()) == ExitCode::FAILURE {
             return ExitCode::FAILURE;
         }
     }
     ExitCode::SUCCESS
+}
+
+fn done(name: &str, outcome: Outcome) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

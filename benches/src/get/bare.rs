@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
 /// Serves that body to everybody.
-pub(super) async fn serve(body: Vec<u8>) -> std::io::Result<SocketAddr> {
+pub(crate) async fn serve(body: Vec<u8>) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
     let body = Bytes::from(body);

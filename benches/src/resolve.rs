@@ -1,0 +1,226 @@
+//! What a client of the SDK for Rust does at each request to have credentials: ask its identity cache. This
+//! project's provider with its cache, and the SDK's own cache over the same credentials.
+//!
+//! In a client each call comes with a resolver of its own, a clone of one that all threads share: so it does here,
+//! for both.
+
+mod allocations;
+mod client;
+mod first_fetch;
+
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_async::time::SystemTimeSource;
+use aws_smithy_runtime::client::auth::no_auth::{NO_AUTH_SCHEME_ID, NoAuthScheme};
+use aws_smithy_runtime::client::identity::IdentityCache;
+use aws_smithy_runtime::client::identity::no_auth::NoAuthIdentityResolver;
+use aws_smithy_runtime::client::orchestrator::endpoints::StaticUriEndpointResolver;
+use aws_smithy_runtime::client::retries::strategy::NeverRetryStrategy;
+use aws_smithy_runtime_api::client::auth::static_resolver::StaticAuthSchemeOptionResolver;
+use aws_smithy_runtime_api::client::identity::{
+    ResolveCachedIdentity, SharedIdentityCache, SharedIdentityResolver,
+};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::config_bag::ConfigBag;
+use pod_identity_provider::{PodIdentityCredentialsProvider, identity_cache};
+use pod_identity_runtime::clock;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::Outcome;
+use crate::measure::{Pairs, aim, cpu_of, each, pin};
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Nanoseconds for each call, in one way of calling.
+type Way = fn(&Resolver) -> Result<f64, Error>;
+
+const ROUNDS: usize = 61;
+const TIMES: u32 = 20_000;
+/// Tasks that share two threads.
+const TASKS: u32 = 64;
+/// After so many calls a task lets the others have their turn, as a request does that waits for its answer.
+const CALLS_AT_A_TIME: u32 = 16;
+/// The aim, from the project's design: the SDK's time to ours.
+const FASTER: f64 = 8.0;
+
+pub(crate) fn run() -> Outcome {
+    let mut ratio = f64::INFINITY;
+    for account in [true, false] {
+        let which = if account { "with" } else { "without" };
+        println!("  credentials {which} an account's id");
+        let (ours, sdk) = (plain(Resolver::ours(account))?, plain(Resolver::sdk(account))?);
+        let ways: [(&str, Way); 3] = [
+            ("one thread", Resolver::on_one_thread),
+            ("two threads", Resolver::on_two_threads),
+            ("64 tasks on two threads", Resolver::in_tasks),
+        ];
+        for (name, way) in ways {
+            let pairs = Pairs::in_turn(ROUNDS, || plain(way(&sdk)), || plain(way(&ours)))?;
+            pairs.print(name, "the SDK's", "ours", "ns");
+            ratio = ratio.min(pairs.ratio());
+        }
+        allocations::print(account);
+    }
+    aim("ours to the SDK's, the least of these", 1.0 / ratio, 1.0 / FASTER);
+    first_fetch::run()?;
+    client::run()
+}
+
+/// What a process of its own does for a measurement: [`allocations`] under valgrind, [`first_fetch`] with
+/// environment variables.
+pub(crate) fn in_own_process(arguments: &[String]) -> Outcome {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["calls", whose, account, times] => plain(allocations::calls(whose, account, times.parse()?)),
+        ["first-fetch"] => first_fetch::in_own_process(),
+        _ => Err("not for people: see resolve.rs".into()),
+    }
+}
+
+/// An error of the kind that measurements have.
+fn plain<T>(outcome: Result<T, Error>) -> Result<T, Box<dyn std::error::Error>> {
+    outcome.map_err(|error| error as _)
+}
+
+/// Credentials that hold for a day, as the agent sends them.
+fn credentials(account: bool) -> Credentials {
+    let builder = Credentials::builder()
+        .access_key_id("ASIAEXAMPLEEXAMPLE12")
+        .secret_access_key("s".repeat(40))
+        .session_token("t".repeat(1000))
+        .expiry(clock::now() + Duration::from_secs(24 * 3600))
+        .provider_name("bench");
+    if account { builder.account_id("111122223333") } else { builder }.build()
+}
+
+fn ours(account: bool) -> PodIdentityCredentialsProvider {
+    PodIdentityCredentialsProvider::builder().methods([]).or_else("bench", credentials(account)).build()
+}
+
+/// All that a client's request has at hand.
+struct Resolver {
+    cache: SharedIdentityCache,
+    resolver: SharedIdentityResolver,
+    components: RuntimeComponents,
+    config: ConfigBag,
+    runtime: Runtime,
+    of_two_threads: Runtime,
+}
+
+impl Resolver {
+    fn ours(account: bool) -> Result<Self, Error> {
+        Self::new(SharedCredentialsProvider::new(ours(account)), identity_cache())
+    }
+
+    /// What a client has that was told no identity cache (aws-smithy-runtime, `client/defaults.rs`).
+    fn sdk(account: bool) -> Result<Self, Error> {
+        Self::new(SharedCredentialsProvider::new(credentials(account)), IdentityCache::lazy().build())
+    }
+
+    fn new(provider: SharedCredentialsProvider, cache: SharedIdentityCache) -> Result<Self, Error> {
+        let components = RuntimeComponents::builder("bench")
+            .with_auth_scheme_option_resolver(Some(StaticAuthSchemeOptionResolver::new(Vec::new())))
+            .with_auth_scheme(NoAuthScheme::new())
+            .with_identity_resolver(NO_AUTH_SCHEME_ID, NoAuthIdentityResolver::new())
+            .with_endpoint_resolver(Some(StaticUriEndpointResolver::http_localhost(1)))
+            .with_identity_cache(Some(cache.clone()))
+            .with_retry_strategy(Some(NeverRetryStrategy::new()))
+            .with_time_source(Some(SystemTimeSource::new()))
+            .with_sleep_impl(Some(TokioSleep::new()))
+            .build()?;
+        let processors = AtomicUsize::new(0);
+        let of_two_threads = Builder::new_multi_thread()
+            .worker_threads(2)
+            .on_thread_start(move || pin(processors.fetch_add(1, Ordering::Relaxed) % 2))
+            .enable_time()
+            .build()?;
+        Ok(Self {
+            cache,
+            resolver: SharedIdentityResolver::new(provider),
+            components,
+            config: ConfigBag::base(),
+            runtime: Builder::new_current_thread().enable_time().build()?,
+            of_two_threads,
+        })
+    }
+
+    async fn resolve(&self) -> Result<(), Error> {
+        let resolver = self.resolver.clone();
+        black_box(self.cache.resolve_cached_identity(resolver, &self.components, &self.config).await?);
+        Ok(())
+    }
+
+    async fn resolve_often(&self, times: u32) -> Result<(), Error> {
+        for _ in 0..times {
+            self.resolve().await?;
+        }
+        Ok(())
+    }
+
+    /// Nanoseconds of CPU for each call.
+    fn on_one_thread(&self) -> Result<f64, Error> {
+        let (done, took) = cpu_of(|| self.runtime.block_on(self.resolve_often(TIMES)));
+        done?;
+        Ok(each(took, TIMES))
+    }
+
+    /// The same of two threads at once, each with a runtime of its own.
+    fn on_two_threads(&self) -> Result<f64, Error> {
+        let together = Barrier::new(2);
+        let thread = |processor| {
+            pin(processor);
+            let runtime = Builder::new_current_thread().enable_time().build()?;
+            together.wait();
+            let (done, took) = cpu_of(|| runtime.block_on(self.resolve_often(TIMES)));
+            done.map(|()| each(took, TIMES))
+        };
+        std::thread::scope(|scope| {
+            let threads = [0, 1].map(|processor| scope.spawn(move || thread(processor)));
+            let took =
+                threads.map(|thread| thread.join().unwrap_or_else(|_| Err("a thread panicked".into())));
+            let [one, other] = took;
+            Ok(f64::midpoint(one?, other?))
+        })
+    }
+
+    /// The process's CPU time for each call of many tasks.
+    fn in_tasks(&self) -> Result<f64, Error> {
+        let (cache, resolver, components) = (&self.cache, &self.resolver, &self.components);
+        let before = process_cpu();
+        let tasks: Vec<_> = (0..TASKS)
+            .map(|_| {
+                let (cache, resolver, components) = (cache.clone(), resolver.clone(), components.clone());
+                self.of_two_threads.spawn(async move {
+                    let config = ConfigBag::base();
+                    for _ in 0..TIMES / TASKS / CALLS_AT_A_TIME {
+                        for _ in 0..CALLS_AT_A_TIME {
+                            let call = cache.resolve_cached_identity(resolver.clone(), &components, &config);
+                            black_box(call.await?);
+                        }
+                        tokio::task::yield_now().await;
+                    }
+                    Ok::<_, Error>(())
+                })
+            })
+            .collect();
+        self.runtime.block_on(async {
+            for task in tasks {
+                task.await??;
+            }
+            Ok::<_, Error>(())
+        })?;
+        let took = process_cpu().saturating_sub(before);
+        Ok(each(took, TIMES / TASKS / CALLS_AT_A_TIME * CALLS_AT_A_TIME * TASKS))
+    }
+}
+
+fn process_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
