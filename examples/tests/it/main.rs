@@ -17,13 +17,24 @@ use pod_identity_runtime::clock;
 
 type Variables = Vec<(&'static str, String)>;
 
+/// A role beside the sample's, for tokens of its issuer.
+const IRSA: &str = r#"
+roles:
+  - arn: arn:aws:iam::111122223333:role/irsa
+    trust:
+      Statement:
+        Effect: Allow
+        Principal: {Federated: "arn:aws:iam::111122223333:oidc-provider/oidc.pod-identity.test/laptop"}
+        Action: sts:AssumeRoleWithWebIdentity
+"#;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// A pod's variables for Pod Identity, which belong to the laptop.
 async fn pod() -> (Laptop, Variables) {
-    let laptop = Laptop::start(World::from_yaml(SAMPLE).unwrap(), Setup::default()).await.unwrap();
-    let [namespace, account, pod] = ["default", "app", "app-1"];
-    let pod =
-        Workload::new(namespace.parse().unwrap(), account.parse().unwrap(), pod.parse().unwrap()).unwrap();
-    let token = laptop.token(&pod, clock::now(), Duration::from_secs(3600)).unwrap();
+    let world = World::from_yaml(&SAMPLE.replace("\nroles:\n", IRSA)).unwrap();
+    let laptop = Laptop::start(world, Setup::default()).await.unwrap();
+    let token = laptop.token(&workload(), clock::now(), HOUR).unwrap();
     let file = laptop.directory().join("token");
     write_private(&file, &token).unwrap();
     let variables = vec![
@@ -33,6 +44,11 @@ async fn pod() -> (Laptop, Variables) {
         ("HOME", "/nonexistent".to_owned()),
     ];
     (laptop, variables)
+}
+
+fn workload() -> Workload {
+    let [namespace, account, pod] = ["default", "app", "app-1"];
+    Workload::new(namespace.parse().unwrap(), account.parse().unwrap(), pod.parse().unwrap()).unwrap()
 }
 
 /// Runs an example with these variables and no others. `cargo test` has built it beside this test.
@@ -74,7 +90,8 @@ async fn object_store_lists_a_bucket_in_pages_signed_by_the_pods_session() {
 
 #[tokio::test]
 async fn a_chain_of_ones_own_says_which_way_it_is() {
-    let (laptop, variables) = pod().await;
+    let (laptop, mut variables) = pod().await;
+    variables.push(("HTTP_PROXY", "http://proxy.invalid".to_owned())); // the agent is on this node
     let output = run("custom_chain", &[], variables).await;
     let stdout = text(&output.stdout);
     let id = stdout.strip_prefix("in a pod, by EKS Pod Identity\n").and_then(|rest| rest.split(',').next());
@@ -86,4 +103,26 @@ async fn a_chain_of_ones_own_says_which_way_it_is() {
     ];
     let stdout = text(&run("custom_chain", &[], own).await.stdout);
     assert!(stdout.starts_with("not in a pod: a developer's credentials\nAKIADEVELOPER"), "{stdout}");
+}
+
+#[tokio::test]
+async fn sts_is_asked_by_way_of_the_environments_proxy() {
+    let (laptop, _) = pod().await;
+    let mut request = workload().token_request(clock::now(), HOUR);
+    request.audiences = vec!["sts.amazonaws.com".to_owned()];
+    let file = laptop.directory().join("irsa-token");
+    write_private(&file, &laptop.issuer().mint(&request).unwrap()).unwrap();
+    let variables = vec![
+        ("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/irsa".to_owned()),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", file.display().to_string()),
+        ("AWS_REGION", laptop.region().to_owned()),
+        // A name that leads nowhere: whoever gets the request is the proxy, and here that is STS.
+        ("AWS_ENDPOINT_URL_STS", "http://sts.invalid".to_owned()),
+        ("HTTP_PROXY", laptop.sts_url()),
+    ];
+    let stdout = text(&run("custom_chain", &[], variables).await.stdout);
+    let id =
+        stdout.strip_prefix("in a pod, by web identity (IRSA)\n").and_then(|rest| rest.split(',').next());
+    let session = laptop.sts().inspect(id.expect(&stdout)).expect(&stdout);
+    assert!(session.assumed_role_arn.contains("assumed-role/irsa/"), "{session:?}");
 }
