@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cluster; // a cluster with one pod, and an agent that can be killed
+mod log; // what is logged, at all levels
 mod replay; // an endpoint that answers as it is told, and minds what it is asked
 mod script; // answers of an endpoint of AWS
 

@@ -5,8 +5,10 @@ use std::time::Duration;
 use aws_credential_types::provider::error::CredentialsError;
 use pod_identity_provider::{Error, Method, PodIdentityCredentialsProvider};
 use testing::eventually::eventually;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::cluster::{Cluster, STS_AUDIENCE, environment};
+use crate::log::Log;
 use crate::script::Script;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -137,6 +139,23 @@ async fn an_issuer_that_aws_cannot_reach_for_a_moment_is_asked_for_again() {
     let (answer, asked) = asked_at_aws(at_aws(&cluster, &[]), answers).await;
     assert_eq!(answer.unwrap(), "ASIAFETCHED");
     assert_eq!(asked, ["https://sts.eu-west-1.amazonaws.com/"; 2]);
+}
+
+#[tokio::test]
+async fn neither_the_token_nor_what_it_is_exchanged_for_is_logged_at_any_level() {
+    let cluster = Cluster::start(None).await;
+    let variables = cluster.irsa("irsa");
+    let token = std::fs::read_to_string(&variables[1].1).unwrap();
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(log.clone());
+    let _guard = tracing::subscriber::set_default(subscriber.with_ansi(false).finish());
+    let credentials = provider(variables).credentials().await.unwrap();
+    let text = log.text();
+    assert!(text.contains("credentials fetched") && text.contains("TRACE STS.AssumeRole"), "{text}");
+    let (secret, session) = (credentials.secret_access_key(), credentials.session_token().unwrap());
+    for secret in [secret, session, &token, token.rsplit('.').next().unwrap()] {
+        assert!(!text.contains(secret), "logged: {secret}\n{text}");
+    }
 }
 
 #[tokio::test]
