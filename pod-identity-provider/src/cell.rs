@@ -1,6 +1,7 @@
 //! Credentials that are renewed ahead of their end, fetched once for all who wait, and read without a lock.
 
 mod fetch;
+mod gate;
 mod held;
 mod keeper;
 mod reader;
@@ -24,8 +25,10 @@ use crate::clock::Clock;
 use crate::error::{self, Error};
 
 use fetch::{Failure, Flight, Source};
+pub(crate) use gate::Gate;
+use gate::LOOK;
 use held::Held;
-pub(crate) use held::Home;
+pub(crate) use held::{Home, Need};
 pub(crate) use reader::Reader;
 use task::Task;
 
@@ -33,9 +36,6 @@ use task::Task;
 const MARGIN: Duration = Duration::ZERO;
 /// How often a request begins whose fetch was dropped, because the runtime that it ran on ended.
 const ATTEMPTS: usize = 3;
-/// How often, at most, requests that find the credentials due see to their renewal.
-const LOOK: Duration = Duration::from_secs(1);
-
 /// Who fetches credentials ahead of their end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Refresh {
@@ -57,8 +57,10 @@ pub(crate) struct Cell {
     source: Arc<Source>,
     sleep: SharedAsyncSleep,
     refresh: Refresh,
-    /// How long a request waits for a fetch that others began.
-    patience: Duration,
+    /// How long a fetch may go on.
+    limit: Duration,
+    /// The requests that see to a renewal.
+    gate: Gate,
     flight: Flight,
     /// The last fetch that a request began.
     fetching: Task,
@@ -76,12 +78,14 @@ impl Cell {
         ahead: Duration,
         deadline: Duration,
     ) -> Arc<Self> {
+        let reader = Arc::new(Reader::new(clock));
         Arc::new(Self {
-            reader: Arc::new(Reader::new(clock.clone())),
-            source: Arc::new(Source::new(provider, clock, ahead)),
+            source: Arc::new(Source::new(provider, reader.clone(), ahead)),
+            reader,
             sleep,
             refresh,
-            patience: deadline.saturating_add(LOOK),
+            limit: deadline.saturating_add(LOOK),
+            gate: Gate::default(),
             flight: Flight::default(),
             fetching: Task::default(),
             keeper: Task::default(),
@@ -92,33 +96,31 @@ impl Cell {
     pub(crate) async fn credentials(self: &Arc<Self>) -> Result<Credentials, CredentialsError> {
         for _ in 0..ATTEMPTS {
             let now = self.reader.now();
-            if let Some((credentials, due)) = self.reader.credentials(now) {
-                if due && self.reader.looks(now) {
+            let (margin, patience) = match self.reader.credentials(now) {
+                None => (MARGIN, self.limit),
+                Some((credentials, Need::Nothing)) => return Ok(credentials),
+                Some((credentials, Need::Renewal)) => {
+                    if !self.gate.lets_through(now) {
+                        return Ok(credentials);
+                    }
                     self.see_to_renewal(now).await;
+                    // Looked at again: that may have taken until after their end.
+                    match self.credentials_at_hand() {
+                        Some(credentials) => return Ok(credentials),
+                        None => continue,
+                    }
                 }
-                // What a renewal has just brought is for the next request.
-                return Ok(credentials);
-            }
-            let waiter = match self.reader.slot().begin(None, now, Serving::until_end(MARGIN)) {
-                SlotBegin::Hit(entry) | SlotBegin::Stale(entry) => {
-                    return Ok(entry.value().credentials().clone());
-                }
-                SlotBegin::Refused(failure) => return Err(error::shared(&failure.0)),
-                SlotBegin::Wait(waiter) => waiter,
-                SlotBegin::Lead(lead, waiter) => {
-                    self.fetch_for_all(lead).await;
-                    waiter
-                }
+                // What is left is for the request itself, too.
+                Some((_, Need::Fetch { left })) => (left, left / 2),
             };
-            match self.wait(waiter).await {
-                Waited::Value(entry) | Waited::Stale(entry) => {
-                    return Ok(entry.value().credentials().clone());
-                }
-                Waited::Refused(failure) => return Err(error::shared(&failure.0)),
-                Waited::Again => {}
+            match self.fetched(now, margin, patience).await {
+                Some(Ok(credentials)) => return Ok(credentials),
+                Some(Err(error)) => return self.credentials_at_hand().ok_or(error),
+                None if margin > MARGIN => break,
+                None => {}
             }
         }
-        Err(Error::GivenUp.into())
+        self.credentials_at_hand().ok_or_else(|| Error::GivenUp.into())
     }
 
     /// The credentials, where there are some that hold.
@@ -126,18 +128,44 @@ impl Cell {
         self.reader.credentials(self.reader.now()).map(|(credentials, _)| credentials)
     }
 
-    /// Waits for a fetch, and ends one that has not ended by itself: it runs on a runtime that nobody drives, as where
-    /// each of several threads has its own and only blocks on requests.
-    async fn wait(&self, waiter: Waiter<Held, Failure>) -> Waited<Held, Failure> {
-        let lead = self.flight.lead();
-        if Handle::try_current().is_err() {
-            return waiter.wait().await; // tokio's timers panic there
+    /// What a fetch brings, this request's or another's; none where it came to nothing, or takes longer than
+    /// `patience`.
+    async fn fetched(
+        self: &Arc<Self>,
+        now: Now,
+        margin: Duration,
+        patience: Duration,
+    ) -> Option<Result<Credentials, CredentialsError>> {
+        let waiter = match self.reader.slot().begin(None, now, Serving::until_end(margin)) {
+            SlotBegin::Hit(entry) | SlotBegin::Stale(entry) => {
+                return Some(Ok(entry.value().credentials().clone()));
+            }
+            SlotBegin::Refused(failure) => return Some(Err(error::shared(&failure.0))),
+            SlotBegin::Wait(_) if self.flight.abandon_overdue(self.limit, now) => return None,
+            SlotBegin::Wait(waiter) => waiter,
+            SlotBegin::Lead(lead, waiter) => {
+                self.fetch_for_all(lead).await;
+                waiter
+            }
+        };
+        match self.wait(waiter, patience).await? {
+            Waited::Value(entry) | Waited::Stale(entry) => Some(Ok(entry.value().credentials().clone())),
+            Waited::Refused(failure) => Some(Err(error::shared(&failure.0))),
+            Waited::Again => None,
         }
-        let waited = Timeout::new(waiter.wait(), self.sleep.sleep(self.patience)).await;
-        waited.unwrap_or_else(|_| {
-            fetch::abandon(&lead);
-            Waited::Again
-        })
+    }
+
+    /// Waits for a fetch, and ends one that should have ended long ago.
+    async fn wait(&self, waiter: Waiter<Held, Failure>, patience: Duration) -> Option<Waited<Held, Failure>> {
+        if Handle::try_current().is_err() {
+            return Some(waiter.wait().await); // tokio's timers panic there
+        }
+        let waited = Timeout::new(waiter.wait(), self.sleep.sleep(patience)).await;
+        if waited.is_err() {
+            // A moment less than it was waited for: the fetch may have begun a moment after.
+            self.flight.abandon_overdue(self.limit.saturating_sub(LOOK), self.reader.now());
+        }
+        waited.ok()
     }
 
     /// Fetches in a task, because a caller that is dropped must not cancel what others wait for; where there is no
@@ -154,19 +182,23 @@ impl Cell {
         });
     }
 
-    fn fetch(self: &Arc<Self>, lead: SlotLead<Held, Failure>) -> impl Future<Output = ()> + Send + use<> {
-        // Without the cell: a fetch must not keep it alive.
-        fetch::fetch(self.source.clone(), Home::of(&self.reader), self.flight.begin(lead))
-    }
-
     /// Has the credentials renewed, unless somebody fetches already.
     async fn see_to_renewal(self: &Arc<Self>, now: Now) {
+        let stuck = self.flight.abandon_overdue(self.limit, now);
         if let Ok(runtime) = Handle::try_current() {
             self.keep(&runtime);
         }
-        if let Some(lead) = self.lead_if_due(now) {
-            self.fetch_for_all(lead).await;
+        match self.lead_if_due(now) {
+            // A task got nowhere: nobody drives this runtime but for its requests, so this one is to fetch.
+            Some(lead) if stuck => self.fetch(lead).await,
+            Some(lead) => self.fetch_for_all(lead).await,
+            None => {}
         }
+    }
+
+    fn fetch(self: &Arc<Self>, lead: SlotLead<Held, Failure>) -> impl Future<Output = ()> + Send + use<> {
+        // Without the cell: a fetch must not keep it alive.
+        fetch::fetch(self.source.clone(), self.flight.begin(lead, self.reader.now()))
     }
 
     /// The right to renew, if it is time: none where somebody fetches, or where a fetch failed a moment ago.

@@ -48,7 +48,7 @@ pub enum Error {
     Sts(StsError),
     /// A provider that was given for want of others took too long.
     TimedOut(Duration),
-    /// The credentials had ended when they came.
+    /// The credentials had ended when they came, or were about to while others last longer.
     Ended {
         /// Their end.
         expired_at: SystemTime,
@@ -132,10 +132,12 @@ impl Error {
             #[cfg(feature = "irsa")]
             Self::Sts(error) => error.cause(),
             Self::TimedOut(limit) => format!("no credentials within {} s", limit.as_secs_f64()),
-            Self::Ended { expired_at, now } => {
-                let since = now.duration_since(*expired_at).unwrap_or_default();
-                format!("the credentials that came had ended {} s before", since.as_secs())
-            }
+            Self::Ended { expired_at, now } => match expired_at.duration_since(*now) {
+                Ok(left) => format!("the credentials that came end in {} s", left.as_secs()),
+                Err(since) => {
+                    format!("the credentials that came had ended {} s before", since.duration().as_secs())
+                }
+            },
             Self::NoRuntime => "there is no tokio runtime here".to_owned(),
             Self::Panicked => "the provider of the credentials panicked".to_owned(),
             Self::GivenUp => {

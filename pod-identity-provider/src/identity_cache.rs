@@ -5,7 +5,7 @@ mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_smithy_runtime::client::identity::IdentityCache;
 use aws_smithy_runtime_api::box_error::BoxError;
@@ -16,7 +16,7 @@ use aws_smithy_runtime_api::client::identity::{
 use aws_smithy_runtime_api::client::runtime_components::{RuntimeComponents, RuntimeComponentsBuilder};
 use aws_smithy_types::config_bag::ConfigBag;
 
-use crate::cell::{Home, Reader};
+use crate::cell::{Gate, Home, Need, Reader};
 
 /// How many partitions are known at most, as in the SDK's own cache (aws-smithy-runtime,
 /// `LazyCacheBuilder::max_partitions`). A client has a handful: one for each way to sign a request, while an operation
@@ -24,6 +24,10 @@ use crate::cell::{Home, Reader};
 const MOST_PARTITIONS: usize = 64;
 /// The serial number of no credentials.
 const NONE: u64 = u64::MAX;
+
+/// How long the SDK's cache waits for a provider: what it comes to by itself for a client that repeats its requests
+/// (aws-smithy-runtime, `pessimistic_load_timeout`). For one that does not it would be 6 s, less than a fetch may take.
+const LOAD: Duration = Duration::from_secs(22);
 
 /// An identity cache for the clients of an AWS SDK, as their configuration takes it.
 ///
@@ -38,8 +42,9 @@ pub fn identity_cache() -> SharedIdentityCache {
 /// the SDK gives each wrapper of a provider one of its own.
 ///
 /// A resolver is asked until it gives an identity that was taken from a cell, and is asked again when that cell holds
-/// another: it may be somebody's chain of providers, of which ours is one. So what is served is always what that very
-/// resolver gave last.
+/// another: it may be somebody's chain of providers, of which ours is one. One request asks, and is not served what the
+/// cell holds unless the resolver fails; the others are, meanwhile: it is what the provider holds that the resolver gave
+/// the credentials of last.
 #[derive(Debug)]
 struct CellCache {
     /// Filled from the front and never emptied: a partition is found without a write.
@@ -50,7 +55,7 @@ struct CellCache {
 impl Default for CellCache {
     fn default() -> Self {
         let known = [const { OnceLock::new() }; MOST_PARTITIONS];
-        Self { known, others: IdentityCache::lazy().build() }
+        Self { known, others: IdentityCache::lazy().load_timeout(LOAD).build() }
     }
 }
 
@@ -61,6 +66,14 @@ struct Known {
     reader: Arc<Reader>,
     /// Of the credentials that it gave last; [`NONE`] where they were not of this cell.
     serial: AtomicU64,
+    /// The requests that ask the resolver while what it gave holds.
+    gate: Gate,
+}
+
+impl Known {
+    fn serial(&self) -> u64 {
+        self.serial.load(Ordering::Relaxed)
+    }
 }
 
 impl CellCache {
@@ -78,7 +91,7 @@ impl CellCache {
             return;
         }
         let Some((reader, serial)) = of_cell else { return };
-        let new = Known { partition, reader, serial: AtomicU64::new(serial) };
+        let new = Known { partition, reader, serial: AtomicU64::new(serial), gate: Gate::default() };
         // What finds its place taken goes on to the next; a second one of a partition is not found any more.
         let _ = self.known.iter().try_fold(new, |new, place| place.set(new).err());
     }
@@ -92,23 +105,37 @@ impl ResolveCachedIdentity for CellCache {
         config_bag: &'a ConfigBag,
     ) -> IdentityFuture<'a> {
         let partition = resolver.cache_partition();
-        let serial = |known: &Known| known.serial.load(Ordering::Relaxed);
-        let known = self.known(partition).filter(|known| serial(known) != NONE);
-        if let Some(identity) = known.and_then(|known| known.reader.identity(serial(known))) {
-            return IdentityFuture::ready(Ok(identity));
-        }
-        IdentityFuture::new(async move {
-            let identity = if known.is_some() {
-                // Our provider keeps its credentials itself, and has one fetch for all who wait.
-                resolver.resolve_identity(runtime_components, config_bag).await?
-            } else {
+        let known = self.known(partition).filter(|known| known.serial() != NONE);
+        let Some(known) = known else {
+            return IdentityFuture::new(async move {
                 let resolver = SharedIdentityResolver::new(NotOurs(resolver));
                 let kept =
                     self.others.resolve_cached_identity(resolver, runtime_components, config_bag).await?;
-                kept.data().map(|Ours(identity)| identity.clone()).unwrap_or(kept)
+                let identity = kept.data().map(|Ours(identity)| identity.clone()).unwrap_or(kept);
+                self.learn(partition, &identity);
+                Ok(identity)
+            });
+        };
+        if let Some(at_hand) = known.reader.identity() {
+            let asks = match at_hand.need {
+                Need::Nothing if at_hand.serial == known.serial() => false,
+                Need::Nothing | Need::Renewal => known.gate.lets_through(at_hand.now),
+                Need::Fetch { .. } => true,
             };
-            self.learn(partition, &identity);
-            Ok(identity)
+            if !asks {
+                return IdentityFuture::ready(Ok(at_hand.identity));
+            }
+        }
+        IdentityFuture::new(async move {
+            // Our provider keeps its credentials itself, and has one fetch for all who wait.
+            match resolver.resolve_identity(runtime_components, config_bag).await {
+                Ok(identity) => {
+                    self.learn(partition, &identity);
+                    Ok(identity)
+                }
+                // Of a chain, another provider than ours may fail.
+                Err(error) => known.reader.identity().map(|at_hand| at_hand.identity).ok_or(error),
+            }
         })
     }
 

@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Poll;
 use std::time::Duration;
@@ -12,19 +11,22 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_types::error::display::DisplayErrorContext;
-use pod_identity_core::cache::{Effect, Refusal, SlotLead};
+use pod_identity_core::cache::{Effect, Expires as _, Refusal, SlotLead};
+use pod_identity_core::now::Now;
 
+use super::Reader;
 use super::held::{Held, Home};
-use crate::clock::Clock;
 use crate::error::Error;
+
+/// With how little left an answer is not taken for a renewal of what lasts longer: the margin within which this project's
+/// agent serves nothing, and AWS's neither.
+const SOON: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
 pub(super) struct Source {
     provider: SharedCredentialsProvider,
-    clock: Clock,
+    reader: Arc<Reader>,
     ahead: Duration,
-    /// Whether the last fetch failed.
-    failing: AtomicBool,
 }
 
 /// Why there are no credentials, for all who waited. Whatever it is, credentials that hold stay: AWS alone says when
@@ -39,15 +41,28 @@ impl Refusal for Failure {
 }
 
 impl Source {
-    pub(super) fn new(provider: impl ProvideCredentials + 'static, clock: Clock, ahead: Duration) -> Self {
-        let provider = SharedCredentialsProvider::new(provider);
-        Self { provider, clock, ahead, failing: AtomicBool::new(false) }
+    pub(super) fn new(
+        provider: impl ProvideCredentials + 'static,
+        reader: Arc<Reader>,
+        ahead: Duration,
+    ) -> Self {
+        Self { provider: SharedCredentialsProvider::new(provider), reader, ahead }
+    }
+
+    /// What the provider gives, to be held from now on.
+    fn hold(&self, credentials: Credentials, now: Now) -> Result<Held, Error> {
+        let held = Held::new(credentials, now, self.ahead, Home::of(&self.reader))?;
+        let end = held.expires_at();
+        let ends_soon = end.duration_since(now.wall).is_ok_and(|left| left <= SOON);
+        if ends_soon && self.reader.outlasts(end, now) {
+            return Err(Error::Ended { expired_at: end, now: now.wall });
+        }
+        Ok(held)
     }
 
     /// A failure is worth a line when it is the first, and so is its end.
     fn log(&self, answer: &Result<Held, CredentialsError>) {
-        let failed_before = self.failing.swap(answer.is_err(), Ordering::Relaxed);
-        match (answer, failed_before) {
+        match (answer, self.reader.failed(answer.is_err())) {
             (Ok(_), false) => tracing::debug!("credentials fetched"),
             (Ok(_), true) => tracing::info!("credentials fetched again, after failures"),
             (Err(error), false) => {
@@ -65,25 +80,32 @@ pub(super) type Lead = Mutex<Option<SlotLead<Held, Failure>>>;
 
 /// The fetch that began last.
 #[derive(Debug, Default)]
-pub(super) struct Flight(Mutex<Weak<Lead>>);
+pub(super) struct Flight(Mutex<Option<Begun>>);
+
+#[derive(Debug)]
+struct Begun {
+    at: Duration,
+    lead: Weak<Lead>,
+}
 
 impl Flight {
-    pub(super) fn begin(&self, lead: SlotLead<Held, Failure>) -> Arc<Lead> {
+    /// Begins one.
+    pub(super) fn begin(&self, lead: SlotLead<Held, Failure>, now: Now) -> Arc<Lead> {
         let lead = Arc::new(Mutex::new(Some(lead)));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&lead);
+        let begun = Begun { at: now.monotonic, lead: Arc::downgrade(&lead) };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
         lead
     }
 
-    /// Its lead, which goes with whoever fetches.
-    pub(super) fn lead(&self) -> Weak<Lead> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// Takes the lead from a fetch: all who wait begin again, and what it still brings comes too late.
-pub(super) fn abandon(lead: &Weak<Lead>) {
-    if let Some(lead) = lead.upgrade() {
-        drop(take(&lead));
+    /// Takes the lead from a fetch that goes on for longer than `limit`, and says whether it did: it runs on a runtime
+    /// that nobody drives, or the process was frozen meanwhile. All who wait for it begin again, and what it still
+    /// brings comes too late.
+    pub(super) fn abandon_overdue(&self, limit: Duration, now: Now) -> bool {
+        let flight = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let overdue = flight.as_ref().filter(|begun| now.monotonic.saturating_sub(begun.at) > limit);
+        let lead = overdue.and_then(|begun| begun.lead.upgrade());
+        drop(flight);
+        lead.is_some_and(|lead| take(&lead).is_some())
     }
 }
 
@@ -92,10 +114,10 @@ fn take(lead: &Lead) -> Option<SlotLead<Held, Failure>> {
 }
 
 /// Fetches, and lets all who wait know.
-pub(super) async fn fetch(source: Arc<Source>, home: Home, lead: Arc<Lead>) {
+pub(super) async fn fetch(source: Arc<Source>, lead: Arc<Lead>) {
     let answer = ask(&source.provider).await;
-    let now = source.clock.now();
-    let held = answer.and_then(|credentials| Ok(Held::new(credentials, now, source.ahead, home)?));
+    let now = source.reader.now();
+    let held = answer.and_then(|credentials| Ok(source.hold(credentials, now)?));
     if let Some(lead) = take(&lead) {
         source.log(&held);
         lead.complete(now, held.map_err(|error| Failure(Arc::new(error))));

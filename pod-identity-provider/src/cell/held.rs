@@ -14,9 +14,14 @@ use pod_identity_core::now::Now;
 use super::Reader;
 use crate::error::Error;
 
-/// How long credentials count that name no end, as in the SDK's own cache (aws-smithy-runtime,
-/// `LazyCacheBuilder::default_expiration`).
-const LIFE_WITHOUT_END: Duration = Duration::from_secs(15 * 60);
+/// After how long credentials that name no end are fetched anew, as in the SDK's own cache (aws-smithy-runtime,
+/// `LazyCacheBuilder::default_expiration`). Until that succeeds they hold.
+const WITHOUT_END: Duration = Duration::from_secs(15 * 60);
+/// Longer than a program runs.
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+/// With how little left credentials may end on the way to AWS, or by a clock that is ahead of this one: then new ones
+/// are worth waiting for. It is the buffer of the SDK's own cache (aws-smithy-runtime, `LazyCacheBuilder::buffer_time`).
+const LAST: Duration = Duration::from_secs(10);
 /// How many copies of an identity there are. Whoever takes one counts references in it, and threads that count in
 /// the same place wait for each other's cache line.
 const COPIES: usize = 8;
@@ -30,6 +35,20 @@ pub(super) struct Held {
     expires_at: SystemTime,
     /// They are renewed when that much is left.
     renew_at: Duration,
+    /// Requests wait for new ones when that much is left.
+    last: Duration,
+}
+
+/// What is to be done about credentials that are held, besides serving them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    Nothing,
+    /// They are due: somebody is to renew them, and nobody has to wait for that.
+    Renewal,
+    /// They are about to end: new ones are worth waiting for.
+    Fetch {
+        left: Duration,
+    },
 }
 
 impl Held {
@@ -44,16 +63,21 @@ impl Held {
         ahead: Duration,
         home: Home,
     ) -> Result<Self, Error> {
-        let expires_at = credentials.expiry().unwrap_or(now.wall + LIFE_WITHOUT_END);
+        let end = credentials.expiry();
+        let expires_at = end.unwrap_or(now.wall + CENTURY);
         let life = expires_at.duration_since(now.wall).unwrap_or_default();
         if life.is_zero() {
             return Err(Error::Ended { expired_at: expires_at, now: now.wall });
         }
-        let renew_at = ahead.min(life / 2).mul_f64(1.0 - 0.2 * random_fraction());
+        let spread = 1.0 - 0.2 * random_fraction();
+        let renew_at = match end {
+            Some(_) => ahead.min(life / 2).mul_f64(spread),
+            None => life - WITHOUT_END.mul_f64(spread),
+        };
         let serial = home.serial;
         credentials.set_property(home);
         let identities = std::array::from_fn(|_| Identity::from(credentials.clone()));
-        Ok(Self { credentials, serial, identities, expires_at, renew_at })
+        Ok(Self { credentials, serial, identities, expires_at, renew_at, last: LAST.min(life / 10) })
     }
 
     pub(super) fn credentials(&self) -> &Credentials {
@@ -70,6 +94,15 @@ impl Held {
         thread_local!(static COPY: usize = NEXT.fetch_add(1, Ordering::Relaxed) % COPIES);
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         self.identities[COPY.with(|copy| *copy)].clone()
+    }
+
+    /// What they need, if that much of their life is left.
+    pub(super) fn need(&self, left: Duration) -> Need {
+        match left {
+            _ if left > self.renew_at => Need::Nothing,
+            _ if left > self.last => Need::Renewal,
+            _ => Need::Fetch { left },
+        }
     }
 
     /// How long it is until they are to be renewed, if that much of their life is left.

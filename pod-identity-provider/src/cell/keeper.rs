@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use aws_smithy_async::rt::sleep::AsyncSleep as _;
 
-use super::{Cell, LOOK};
+use super::Cell;
+use super::gate::LOOK;
 
 /// The task looks at the clock at least that often: timers stand still while a machine sleeps.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);

@@ -1,17 +1,17 @@
 //! What each request reads of a cell.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_smithy_runtime_api::client::identity::Identity;
 use pod_identity_core::cache::Slot;
 use pod_identity_core::now::Now;
 
+use super::MARGIN;
 use super::fetch::Failure;
-use super::held::Held;
-use super::{LOOK, MARGIN};
+use super::held::{Held, Need};
 use crate::clock::Clock;
 
 /// The credentials of a cell, to be read without a lock and without a write to what other threads read.
@@ -22,13 +22,23 @@ use crate::clock::Clock;
 pub(crate) struct Reader {
     slot: Arc<Slot<Held, Failure>>,
     clock: Clock,
-    /// When requests see to a renewal again, in milliseconds of the monotonic clock.
-    looks_again: AtomicU64,
+    /// Whether the last fetch failed.
+    failing: AtomicBool,
+}
+
+/// The identity that is held.
+#[derive(Debug)]
+pub(crate) struct AtHand {
+    pub(crate) identity: Identity,
+    /// Which of all fetches of this process brought it.
+    pub(crate) serial: u64,
+    pub(crate) need: Need,
+    pub(crate) now: Now,
 }
 
 impl Reader {
     pub(super) fn new(clock: Clock) -> Self {
-        Self { slot: Arc::default(), clock, looks_again: AtomicU64::new(0) }
+        Self { slot: Arc::default(), clock, failing: AtomicBool::new(false) }
     }
 
     pub(super) fn slot(&self) -> &Arc<Slot<Held, Failure>> {
@@ -39,13 +49,15 @@ impl Reader {
         self.clock.now()
     }
 
-    /// The identity of the credentials with that serial number. None where there are newer ones, where they have
-    /// ended, and once in a while where they are due: whoever asks is to ask their provider then, which sees to that.
-    pub(crate) fn identity(&self, serial: u64) -> Option<Identity> {
+    /// Takes note of whether a fetch failed; says whether the one before did.
+    pub(super) fn failed(&self, failed: bool) -> bool {
+        self.failing.swap(failed, Ordering::Relaxed)
+    }
+
+    /// The identity, where there is one that holds.
+    pub(crate) fn identity(&self) -> Option<AtHand> {
         let now = self.now();
-        self.peek(now, |held, due| {
-            (held.serial() == serial && !(due && self.is_to_look(now))).then(|| held.identity())
-        })?
+        self.peek(now, |held, need| AtHand { identity: held.identity(), serial: held.serial(), need, now })
     }
 
     /// Whether these credentials with that serial number are not those that are held: somebody has changed them.
@@ -54,9 +66,14 @@ impl Reader {
         self.peek(self.now(), differs).unwrap_or(false)
     }
 
-    /// The credentials, and whether they are due.
-    pub(super) fn credentials(&self, now: Now) -> Option<(Credentials, bool)> {
-        self.peek(now, |held, due| (held.credentials().clone(), due))
+    /// The credentials, where there are some that hold.
+    pub(super) fn credentials(&self, now: Now) -> Option<(Credentials, Need)> {
+        self.peek(now, |held, need| (held.credentials().clone(), need))
+    }
+
+    /// Whether what is held ends later than that.
+    pub(super) fn outlasts(&self, end: SystemTime, now: Now) -> bool {
+        self.slot.peek(now, MARGIN, |entry| entry.expiry().wall() > end).unwrap_or(false)
     }
 
     /// How long it is until the credentials are to be renewed; none where there are no more that hold.
@@ -65,28 +82,16 @@ impl Reader {
         due_in.unwrap_or_default()
     }
 
-    /// What is seen of what is held, and of whether that is due.
-    fn peek<R>(&self, now: Now, look: impl FnOnce(&Held, bool) -> R) -> Option<R> {
+    /// What is seen of what is held, and of what that needs.
+    fn peek<R>(&self, now: Now, look: impl FnOnce(&Held, Need) -> R) -> Option<R> {
         self.slot.peek(now, MARGIN, |entry| {
             let held = entry.value();
-            look(held, held.due_in(entry.expiry().left(now)).is_zero())
+            let need = match held.need(entry.expiry().left(now)) {
+                // Nobody waits for a source that has just failed, while there are credentials.
+                Need::Fetch { .. } if self.failing.load(Ordering::Relaxed) => Need::Renewal,
+                need => need,
+            };
+            look(held, need)
         })
     }
-
-    /// Whether this request is the one of this second that looks after the renewal.
-    pub(super) fn looks(&self, now: Now) -> bool {
-        let due = self.looks_again.load(Ordering::Relaxed);
-        let again = millis(now.monotonic.saturating_add(LOOK));
-        millis(now.monotonic) >= due
-            && self.looks_again.compare_exchange(due, again, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-
-    /// Whether there is such a request to be.
-    fn is_to_look(&self, now: Now) -> bool {
-        millis(now.monotonic) >= self.looks_again.load(Ordering::Relaxed)
-    }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

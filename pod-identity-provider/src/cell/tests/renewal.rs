@@ -80,13 +80,58 @@ async fn on_request_nothing_is_fetched_until_somebody_asks_and_nobody_waits_for_
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_without_an_end_are_renewed_as_if_they_lasted_15_minutes() {
+async fn credentials_without_an_end_are_renewed_every_quarter_of_an_hour_and_hold_until_that_succeeds() {
     let (source, _) = source(HOUR);
     source.answers(Answer::WithoutEnd);
     let cell = cell(&source, Refresh::Background);
     all_are_served_at_once(&cell, 100 * MINUTE).await;
-    // At 7.5 to 9 minutes each.
-    assert!((12..=15).contains(&source.calls()), "{}", source.calls());
+    // At 12 to 15 minutes each.
+    assert!((7..=9).contains(&source.calls()), "{}", source.calls());
+    source.answers(Answer::Failure(away));
+    all_are_served_at_once(&cell, 10 * HOUR).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_about_to_end_does_not_replace_what_lasts_longer() {
+    let (source, wall) = source(HOUR);
+    let cell = cell(&source, Refresh::OnRequest);
+    request(&cell).await.0.unwrap();
+    source.answers(Answer::Lasting(SECOND));
+    wall.set(50 * 60);
+    request(&cell).await.0.unwrap();
+    tokio::time::sleep(5 * SECOND).await;
+    assert_eq!((request(&cell).await.0.unwrap().as_str(), source.calls()), ("ASIA1", 2));
+    // Once there is nothing better, it is taken.
+    wall.set(3600);
+    assert_ne!(request(&cell).await.0.unwrap(), "ASIA1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_credentials_are_waited_for_in_the_last_ten_seconds_unless_a_fetch_has_just_failed() {
+    let (source, wall) = source(HOUR);
+    source.takes(2 * SECOND);
+    let cell = cell(&source, Refresh::OnRequest);
+    request(&cell).await.0.unwrap();
+    // A program that was frozen meanwhile: what is left may not last as long as its request.
+    wall.set(3600 - 8);
+    let (given, took) = request(&cell).await;
+    assert_eq!((given.unwrap().as_str(), took), ("ASIA2", 2 * SECOND));
+
+    // A source that hangs takes half of what is left, at most.
+    source.answers(Answer::Silence);
+    wall.set(3600 - 8);
+    let (given, took) = request(&cell).await;
+    assert_eq!((given.unwrap().as_str(), took), ("ASIA2", 4 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_in_the_last_ten_seconds_for_a_source_that_is_away() {
+    let (source, _) = source(HOUR);
+    let cell = cell(&source, Refresh::Background);
+    request(&cell).await.0.unwrap();
+    source.answers(Answer::Failure(away));
+    source.takes(SECOND);
+    all_are_served_at_once(&cell, HOUR - SECOND).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -134,6 +134,38 @@ fn a_task_on_a_runtime_that_nobody_drives_leaves_renewals_to_requests() {
     });
 }
 
+#[test]
+fn a_renewal_on_a_runtime_that_nobody_drives_is_taken_over_while_credentials_hold() {
+    let (source, wall) = source(HOUR);
+    let cell = cell(&source, Refresh::OnRequest);
+    let stands_still = runtime();
+    stands_still.block_on(request(&cell)).0.unwrap();
+    // Due: the request is served at once, and the runtime's task is never polled.
+    wall.set(50 * 60);
+    assert_eq!(stands_still.block_on(request(&cell)).0.unwrap(), "ASIA1");
+    let other = runtime();
+    other.block_on(all_are_served_at_once(&cell, DEADLINE + 5 * SECOND));
+    assert_eq!(source.calls(), 2);
+    assert_eq!(other.block_on(request(&cell)).0.unwrap(), "ASIA2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_began_long_ago_is_not_waited_for() {
+    let (source, wall) = source(HOUR);
+    let cell = cell(&source, Refresh::OnRequest);
+    request(&cell).await.0.unwrap();
+    // The process was frozen in the middle of a renewal, until after the end.
+    source.answers(Answer::Silence);
+    wall.set(50 * 60);
+    request(&cell).await.0.unwrap();
+    settle().await;
+    assert_eq!(source.open(), 1);
+    tokio::time::advance(20 * MINUTE).await;
+    source.answers(Answer::Lasting(HOUR));
+    let (given, took) = request(&cell).await;
+    assert_eq!((given.unwrap().as_str(), took), ("ASIA3", Duration::ZERO));
+}
+
 /// An executor that polls when it was woken; what is neither ready nor has woken it would hang.
 fn without_a_runtime<T>(future: impl Future<Output = T>) -> T {
     #[derive(Default)]
@@ -171,9 +203,9 @@ fn without_a_runtime_requests_fetch_by_themselves() {
         let cell = cell_that_sleeps(&source, refresh, NoSleep);
         assert_eq!(without_a_runtime(request(&cell)).0.unwrap(), "ASIA1");
         assert_eq!(without_a_runtime(request(&cell)).0.unwrap(), "ASIA1");
-        // Due: the request that renews still gets what there was.
+        // Due: the first request renews.
         wall.set(50 * 60);
-        assert_eq!(without_a_runtime(request(&cell)).0.unwrap(), "ASIA1");
+        assert_eq!(without_a_runtime(request(&cell)).0.unwrap(), "ASIA2");
         assert_eq!(without_a_runtime(request(&cell)).0.unwrap(), "ASIA2");
         wall.set(3600);
         assert_eq!(without_a_runtime(request(&cell)).0.unwrap(), "ASIA3");

@@ -1,9 +1,11 @@
 //! The cache without a client: resolvers of all kinds.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{SharedCredentialsProvider, future};
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_runtime::client::auth::no_auth::{NO_AUTH_SCHEME_ID, NoAuthScheme};
@@ -11,11 +13,12 @@ use aws_smithy_runtime::client::identity::no_auth::NoAuthIdentityResolver;
 use aws_smithy_runtime::client::orchestrator::endpoints::StaticUriEndpointResolver;
 use aws_smithy_runtime::client::retries::strategy::NeverRetryStrategy;
 use aws_smithy_runtime_api::client::auth::static_resolver::StaticAuthSchemeOptionResolver;
+use aws_smithy_types::error::display::DisplayErrorContext;
 use tokio::runtime::Handle;
 
 use super::super::*;
 use super::*;
-use crate::scripted::{Answer, HOUR, SECOND, Wall, source};
+use crate::scripted::{Answer, HOUR, SECOND, Wall, away, source};
 
 /// A cache, and what a client's request has beside it.
 struct Resolving {
@@ -82,6 +85,73 @@ impl<F: Fn(Credentials) -> Credentials + Send + Sync> ProvideCredentials for Aro
 
 fn fixed() -> Credentials {
     Credentials::new("AKIAFIXED", "secret", None, None, "test")
+}
+
+/// A chain of providers whose first has nothing, or fails, or hangs; the second is ours.
+#[derive(Debug, Clone)]
+struct Chain {
+    ours: PodIdentityCredentialsProvider,
+    first: Arc<Mutex<First>>,
+    asked: Arc<AtomicUsize>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum First {
+    HasNothing,
+    Fails,
+    Hangs,
+}
+
+impl ProvideCredentials for Chain {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            let first = *self.first.lock().unwrap();
+            match first {
+                First::HasNothing => self.ours.credentials().await,
+                First::Fails => Err(CredentialsError::provider_error("the first of the chain")),
+                First::Hangs => std::future::pending().await,
+            }
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chain_that_fails_or_hangs_costs_one_request_a_second_while_our_credentials_hold() {
+    let (source, wall) = source(HOUR);
+    let resolving = Resolving::new(&wall);
+    let chain = Chain {
+        ours: provider(&source),
+        first: Arc::new(Mutex::new(First::HasNothing)),
+        asked: Arc::default(),
+    };
+    let ours = resolver(chain.clone());
+    assert_eq!(resolving.key(&ours).await, "ASIA1");
+    // They are due, and their source is away.
+    source.answers(Answer::Failure(away));
+    wall.set(50 * 60);
+    for first in [First::Fails, First::Hangs] {
+        *chain.first.lock().unwrap() = first;
+        tokio::time::sleep(SECOND).await;
+        let before = chain.asked.load(Ordering::Relaxed);
+        let asks = resolving.identity(&ours);
+        match first {
+            First::Hangs => assert!(tokio::time::timeout(SECOND / 2, asks).await.is_err()),
+            _ => drop(asks.await.unwrap()),
+        }
+        for _ in 0..100 {
+            assert_eq!(resolving.key(&ours).await, "ASIA1");
+        }
+        assert_eq!(chain.asked.load(Ordering::Relaxed) - before, 1, "{first:?}");
+    }
+    // Past their end it is the chain's error that counts.
+    *chain.first.lock().unwrap() = First::Fails;
+    wall.set(3600);
+    let error = resolving.identity(&ours).await.unwrap_err();
+    assert!(format!("{}", DisplayErrorContext(&*error)).contains("the first of the chain"));
 }
 
 #[tokio::test(start_paused = true)]
