@@ -4,6 +4,7 @@ mod fetch;
 mod gate;
 mod held;
 mod keeper;
+mod origin;
 mod reader;
 mod task;
 #[cfg(test)]
@@ -24,11 +25,12 @@ use tokio::runtime::Handle;
 use crate::clock::Clock;
 use crate::error::{self, Error};
 
-use fetch::{Failure, Flight, Source};
+use fetch::{FetchError, Flight, Upstream};
 pub(crate) use gate::Gate;
 use gate::LOOK;
 use held::Held;
-pub(crate) use held::{Home, Need};
+pub(crate) use held::Need;
+pub(crate) use origin::Origin;
 pub(crate) use reader::Reader;
 use task::Task;
 
@@ -38,6 +40,7 @@ const MARGIN: Duration = Duration::ZERO;
 const ATTEMPTS: usize = 3;
 /// Who fetches credentials ahead of their end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Refresh {
     /// A task, whether or not anybody asks: no request waits for credentials but the first. It runs on the caller's
     /// tokio runtime, where the first fetch ran, and ends with the provider. Where that runtime ends first, or nobody
@@ -54,7 +57,7 @@ pub enum Refresh {
 #[derive(Debug)]
 pub(crate) struct Cell {
     reader: Arc<Reader>,
-    source: Arc<Source>,
+    upstream: Arc<Upstream>,
     sleep: SharedAsyncSleep,
     refresh: Refresh,
     /// How long a fetch may go on.
@@ -80,7 +83,7 @@ impl Cell {
     ) -> Arc<Self> {
         let reader = Arc::new(Reader::new(clock));
         Arc::new(Self {
-            source: Arc::new(Source::new(provider, reader.clone(), ahead)),
+            upstream: Arc::new(Upstream::new(provider, reader.clone(), ahead)),
             reader,
             sleep,
             refresh,
@@ -156,7 +159,11 @@ impl Cell {
     }
 
     /// Waits for a fetch, and ends one that should have ended long ago.
-    async fn wait(&self, waiter: Waiter<Held, Failure>, patience: Duration) -> Option<Waited<Held, Failure>> {
+    async fn wait(
+        &self,
+        waiter: Waiter<Held, FetchError>,
+        patience: Duration,
+    ) -> Option<Waited<Held, FetchError>> {
         if Handle::try_current().is_err() {
             return Some(waiter.wait().await); // tokio's timers panic there
         }
@@ -170,7 +177,7 @@ impl Cell {
 
     /// Fetches in a task, because a caller that is dropped must not cancel what others wait for; where there is no
     /// runtime for one, the caller fetches.
-    async fn fetch_for_all(self: &Arc<Self>, lead: SlotLead<Held, Failure>) {
+    async fn fetch_for_all(self: &Arc<Self>, lead: SlotLead<Held, FetchError>) {
         let fetch = self.fetch(lead);
         let Ok(runtime) = Handle::try_current() else { return fetch.await };
         let cell = Arc::downgrade(self);
@@ -196,13 +203,13 @@ impl Cell {
         }
     }
 
-    fn fetch(self: &Arc<Self>, lead: SlotLead<Held, Failure>) -> impl Future<Output = ()> + Send + use<> {
+    fn fetch(self: &Arc<Self>, lead: SlotLead<Held, FetchError>) -> impl Future<Output = ()> + Send + use<> {
         // Without the cell: a fetch must not keep it alive.
-        fetch::fetch(self.source.clone(), self.flight.begin(lead, self.reader.now()))
+        fetch::fetch(self.upstream.clone(), self.flight.begin(lead, self.reader.now()))
     }
 
     /// The right to renew, if it is time: none where somebody fetches, or where a fetch failed a moment ago.
-    fn lead_if_due(&self, now: Now) -> Option<SlotLead<Held, Failure>> {
+    fn lead_if_due(&self, now: Now) -> Option<SlotLead<Held, FetchError>> {
         let lead = self.reader.slot().begin_ahead(now, MARGIN)?;
         // Looked at again: a renewal may have ended just before this one could begin.
         self.reader.due_in(now).is_zero().then_some(lead)

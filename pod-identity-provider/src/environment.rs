@@ -46,6 +46,15 @@ pub(crate) const CONTAINER_HOST_NAME: &str = "HOSTNAME";
 ///
 /// An empty variable is one that is not set: that is how a pod's spec takes one away. Values never print, since
 /// one of them may be a token.
+///
+/// | for | variables |
+/// |---|---|
+/// | EKS Pod Identity | `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` before `AWS_CONTAINER_CREDENTIALS_FULL_URI`; `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE` before `AWS_CONTAINER_AUTHORIZATION_TOKEN` |
+/// | IRSA | `AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE`; `AWS_ROLE_SESSION_NAME`, else `HOSTNAME`, which is the pod's name |
+/// | STS | `AWS_REGION` before `AWS_DEFAULT_REGION`; `AWS_ENDPOINT_URL_STS` before `AWS_ENDPOINT_URL`, unless `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS` is `true`; `AWS_USE_FIPS_ENDPOINT`, `AWS_USE_DUALSTACK_ENDPOINT` |
+///
+/// They mean what they mean to AWS's SDKs (AWS SDKs and Tools reference, *Container credential provider*, *Assume role
+/// credential provider*, *AWS Region*, *Service-specific endpoints*, *Dual-stack and FIPS endpoints*).
 #[derive(Clone, Default)]
 pub struct Environment(HashMap<String, Zeroizing<String>>);
 
@@ -54,6 +63,19 @@ impl Environment {
     pub fn of_process() -> Self {
         let value = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         READ.into_iter().filter_map(|name| Some((name, value(name)?))).collect()
+    }
+
+    /// The same with one variable set, or with an empty value taken away: for a role, a region or a session's name that
+    /// the program knows better.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        let (name, value) = (name.into(), Zeroizing::new(value.into()));
+        if value.is_empty() {
+            self.0.remove(&name);
+        } else {
+            self.0.insert(name, value);
+        }
+        self
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
@@ -91,5 +113,7 @@ mod tests {
         assert_eq!(format!("{environment:?}"), r#"Environment(["AWS_CONTAINER_AUTHORIZATION_TOKEN"])"#);
         assert_eq!(environment.get(TOKEN), Some("secret"));
         assert!(!environment.has(FULL_URI));
+        let other = environment.with(TOKEN, "").with(ROLE_ARN, "role");
+        assert_eq!((other.has(TOKEN), other.get(ROLE_ARN)), (false, Some("role")));
     }
 }

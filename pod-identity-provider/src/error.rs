@@ -182,9 +182,18 @@ pub(crate) fn one_line(text: &str) -> String {
     line.trim().to_owned()
 }
 
+/// What an error says: this crate's own, or else the errors that led to it, one after the other.
+pub(crate) fn said(error: &CredentialsError) -> String {
+    Error::of(error).map_or_else(|| Failure::chain(error), Error::to_string)
+}
+
 /// One error for each of many who waited for it: of the same kind, with the same source.
 pub(crate) fn shared(error: &Arc<CredentialsError>) -> CredentialsError {
-    let copy = Shared(error.clone());
+    let known = error.source().and_then(|source| source.downcast_ref::<Error>());
+    let copy: Box<dyn StdError + Send + Sync> = match known {
+        Some(known) => Box::new(known.clone()),
+        None => Box::new(Shared(error.clone())),
+    };
     match **error {
         CredentialsError::CredentialsNotLoaded(_) => CredentialsError::not_loaded(copy),
         CredentialsError::InvalidConfiguration(_) => CredentialsError::invalid_configuration(copy),
@@ -196,13 +205,13 @@ pub(crate) fn shared(error: &Arc<CredentialsError>) -> CredentialsError {
     }
 }
 
-/// Stands for the source of an error that others were given too.
+/// Stands for the source of another provider's error, which others were given too.
 #[derive(Debug)]
 struct Shared(Arc<CredentialsError>);
 
 impl fmt::Display for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the fetch that all who asked waited for failed")
+        f.write_str("the provider failed")
     }
 }
 

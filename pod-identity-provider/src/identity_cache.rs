@@ -16,7 +16,7 @@ use aws_smithy_runtime_api::client::identity::{
 use aws_smithy_runtime_api::client::runtime_components::{RuntimeComponents, RuntimeComponentsBuilder};
 use aws_smithy_types::config_bag::ConfigBag;
 
-use crate::cell::{Gate, Home, Need, Reader};
+use crate::cell::{Gate, Need, Origin, Reader};
 
 /// How many partitions are known at most, as in the SDK's own cache (aws-smithy-runtime,
 /// `LazyCacheBuilder::max_partitions`). A client has a handful: one for each way to sign a request, while an operation
@@ -48,7 +48,7 @@ pub fn identity_cache() -> SharedIdentityCache {
 #[derive(Debug)]
 struct CellCache {
     /// Filled from the front and never emptied: a partition is found without a write.
-    known: [OnceLock<Known>; MOST_PARTITIONS],
+    known: [OnceLock<KnownPartition>; MOST_PARTITIONS],
     others: SharedIdentityCache,
 }
 
@@ -61,7 +61,7 @@ impl Default for CellCache {
 
 /// Where the identities of a partition's resolver are taken from.
 #[derive(Debug)]
-struct Known {
+struct KnownPartition {
     partition: IdentityCachePartition,
     reader: Arc<Reader>,
     /// Of the credentials that it gave last; [`NONE`] where they were not of this cell.
@@ -70,28 +70,28 @@ struct Known {
     gate: Gate,
 }
 
-impl Known {
+impl KnownPartition {
     fn serial(&self) -> u64 {
         self.serial.load(Ordering::Relaxed)
     }
 }
 
 impl CellCache {
-    fn known(&self, partition: IdentityCachePartition) -> Option<&Known> {
+    fn known(&self, partition: IdentityCachePartition) -> Option<&KnownPartition> {
         self.known.iter().map_while(OnceLock::get).find(|known| known.partition == partition)
     }
 
     /// Remembers where an identity is to be found that the resolver of a partition has given. Of one that is not of a
     /// cell, or of another than before, it remembers that: there is nothing for it to serve.
     fn learn(&self, partition: IdentityCachePartition, identity: &Identity) {
-        let of_cell = Home::of_identity(identity);
+        let of_cell = Origin::of_identity(identity);
         if let Some(known) = self.known(partition) {
             let of_cell = of_cell.filter(|(reader, _)| Arc::ptr_eq(reader, &known.reader));
             known.serial.store(of_cell.map_or(NONE, |(_, serial)| serial), Ordering::Relaxed);
             return;
         }
         let Some((reader, serial)) = of_cell else { return };
-        let new = Known { partition, reader, serial: AtomicU64::new(serial), gate: Gate::default() };
+        let new = KnownPartition { partition, reader, serial: AtomicU64::new(serial), gate: Gate::default() };
         // What finds its place taken goes on to the next; a second one of a partition is not found any more.
         let _ = self.known.iter().try_fold(new, |new, place| place.set(new).err());
     }
@@ -172,7 +172,7 @@ impl ResolveIdentity for NotOurs {
     ) -> IdentityFuture<'a> {
         IdentityFuture::new(async move {
             let identity = self.0.resolve_identity(runtime_components, config_bag).await?;
-            Ok(match Home::of_identity(&identity) {
+            Ok(match Origin::of_identity(&identity) {
                 Some(_) => Identity::new(Ours(identity), Some(SystemTime::UNIX_EPOCH)),
                 None => identity,
             })

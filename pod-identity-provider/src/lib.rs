@@ -127,6 +127,5 @@ pub use provider::{PodIdentityCredentialsProvider, PodIdentityCredentialsProvide
 /// where nothing is set up, each request is refused with the variables that are missing. The log says at the start which
 /// way it is, and so does [`method`](PodIdentityCredentialsProvider::method).
 pub fn default() -> PodIdentityCredentialsProvider {
-    let both = [Method::PodIdentity, Method::WebIdentity];
-    PodIdentityCredentialsProvider::builder().methods(both).build()
+    PodIdentityCredentialsProvider::builder().build()
 }

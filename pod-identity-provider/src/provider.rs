@@ -55,12 +55,12 @@ pub struct PodIdentityCredentialsProviderBuilder {
 }
 
 impl PodIdentityCredentialsProvider {
-    /// A builder for EKS Pod Identity alone, with the environment of this process. [`default`](crate::default) knows
-    /// IRSA too.
+    /// A builder, which without further calls makes what [`default`](crate::default) is: EKS Pod Identity, else IRSA, by
+    /// the environment of this process.
     pub fn builder() -> PodIdentityCredentialsProviderBuilder {
         PodIdentityCredentialsProviderBuilder {
             environment: None,
-            methods: vec![Method::PodIdentity],
+            methods: vec![Method::PodIdentity, Method::WebIdentity],
             fallback: None,
             http_client: None,
             dns: SharedDnsResolver::new(SystemResolver),
@@ -110,7 +110,8 @@ impl PodIdentityCredentialsProviderBuilder {
         self
     }
 
-    /// Tries these methods, in that order: the first one wins that the environment is set up for.
+    /// Tries these methods and no others, in that order: the first one wins that the environment is set up for. By
+    /// default EKS Pod Identity is before IRSA: a pod that has both is on its way from the older to the newer.
     pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
         self.methods = methods.into_iter().collect();
         self

@@ -10,20 +10,19 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use aws_smithy_types::error::display::DisplayErrorContext;
 use pod_identity_core::cache::{Effect, Expires as _, Refusal, SlotLead};
 use pod_identity_core::now::Now;
 
-use super::Reader;
-use super::held::{Held, Home};
-use crate::error::Error;
+use super::held::Held;
+use super::{Origin, Reader};
+use crate::error::{self, Error};
 
 /// With how little left an answer is not taken for a renewal of what lasts longer: the margin within which this project's
 /// agent serves nothing, and AWS's neither.
 const SOON: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct Upstream {
     provider: SharedCredentialsProvider,
     reader: Arc<Reader>,
     ahead: Duration,
@@ -32,15 +31,15 @@ pub(super) struct Source {
 /// Why there are no credentials, for all who waited. Whatever it is, credentials that hold stay: AWS alone says when
 /// they end.
 #[derive(Debug)]
-pub(super) struct Failure(pub(super) Arc<CredentialsError>);
+pub(super) struct FetchError(pub(super) Arc<CredentialsError>);
 
-impl Refusal for Failure {
+impl Refusal for FetchError {
     fn effect(&self) -> Effect {
         Effect::CannotAsk
     }
 }
 
-impl Source {
+impl Upstream {
     pub(super) fn new(
         provider: impl ProvideCredentials + 'static,
         reader: Arc<Reader>,
@@ -51,7 +50,7 @@ impl Source {
 
     /// What the provider gives, to be held from now on.
     fn hold(&self, credentials: Credentials, now: Now) -> Result<Held, Error> {
-        let held = Held::new(credentials, now, self.ahead, Home::of(&self.reader))?;
+        let held = Held::new(credentials, now, self.ahead, Origin::of(&self.reader))?;
         let end = held.expires_at();
         let ends_soon = end.duration_since(now.wall).is_ok_and(|left| left <= SOON);
         if ends_soon && self.reader.outlasts(end, now) {
@@ -66,17 +65,17 @@ impl Source {
             (Ok(_), false) => tracing::debug!("credentials fetched"),
             (Ok(_), true) => tracing::info!("credentials fetched again, after failures"),
             (Err(error), false) => {
-                tracing::warn!(error = %DisplayErrorContext(error), "credentials could not be fetched");
+                tracing::warn!(error = error::said(error), "credentials could not be fetched");
             }
             (Err(error), true) => {
-                tracing::debug!(error = %DisplayErrorContext(error), "credentials could not be fetched again");
+                tracing::debug!(error = error::said(error), "credentials could not be fetched again");
             }
         }
     }
 }
 
 /// The right and the duty to fetch: with the fetch, until that has ended or been abandoned.
-pub(super) type Lead = Mutex<Option<SlotLead<Held, Failure>>>;
+pub(super) type Lead = Mutex<Option<SlotLead<Held, FetchError>>>;
 
 /// The fetch that began last.
 #[derive(Debug, Default)]
@@ -90,7 +89,7 @@ struct Begun {
 
 impl Flight {
     /// Begins one.
-    pub(super) fn begin(&self, lead: SlotLead<Held, Failure>, now: Now) -> Arc<Lead> {
+    pub(super) fn begin(&self, lead: SlotLead<Held, FetchError>, now: Now) -> Arc<Lead> {
         let lead = Arc::new(Mutex::new(Some(lead)));
         let begun = Begun { at: now.monotonic, lead: Arc::downgrade(&lead) };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
@@ -109,18 +108,18 @@ impl Flight {
     }
 }
 
-fn take(lead: &Lead) -> Option<SlotLead<Held, Failure>> {
+fn take(lead: &Lead) -> Option<SlotLead<Held, FetchError>> {
     lead.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// Fetches, and lets all who wait know.
-pub(super) async fn fetch(source: Arc<Source>, lead: Arc<Lead>) {
-    let answer = ask(&source.provider).await;
-    let now = source.reader.now();
-    let held = answer.and_then(|credentials| Ok(source.hold(credentials, now)?));
+pub(super) async fn fetch(upstream: Arc<Upstream>, lead: Arc<Lead>) {
+    let answer = ask(&upstream.provider).await;
+    let now = upstream.reader.now();
+    let held = answer.and_then(|credentials| Ok(upstream.hold(credentials, now)?));
     if let Some(lead) = take(&lead) {
-        source.log(&held);
-        lead.complete(now, held.map_err(|error| Failure(Arc::new(error))));
+        upstream.log(&held);
+        lead.complete(now, held.map_err(|error| FetchError(Arc::new(error))));
     }
 }
 

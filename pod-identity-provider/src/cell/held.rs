@@ -1,8 +1,6 @@
 //! What a cell holds: credentials, and copies of them that threads do not share.
 
-use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
@@ -11,7 +9,7 @@ use pod_identity_core::backoff::random_fraction;
 use pod_identity_core::cache::Expires;
 use pod_identity_core::now::Now;
 
-use super::Reader;
+use super::Origin;
 use crate::error::Error;
 
 /// After how long credentials that name no end are fetched anew, as in the SDK's own cache (aws-smithy-runtime,
@@ -61,7 +59,7 @@ impl Held {
         mut credentials: Credentials,
         now: Now,
         ahead: Duration,
-        home: Home,
+        origin: Origin,
     ) -> Result<Self, Error> {
         let end = credentials.expiry();
         let expires_at = end.unwrap_or(now.wall + CENTURY);
@@ -74,8 +72,8 @@ impl Held {
             Some(_) => ahead.min(life / 2).mul_f64(spread),
             None => life - WITHOUT_END.mul_f64(spread),
         };
-        let serial = home.serial;
-        credentials.set_property(home);
+        let serial = origin.serial();
+        credentials.set_property(origin);
         let identities = std::array::from_fn(|_| Identity::from(credentials.clone()));
         Ok(Self { credentials, serial, identities, expires_at, renew_at, last: LAST.min(life / 10) })
     }
@@ -114,34 +112,5 @@ impl Held {
 impl Expires for Held {
     fn expires_at(&self) -> SystemTime {
         self.expires_at
-    }
-}
-
-/// The property of credentials by which an identity cache knows where they come from.
-#[derive(Clone)]
-pub(crate) struct Home {
-    reader: Weak<Reader>,
-    serial: u64,
-}
-
-impl Home {
-    /// For the credentials that the next fetch brings.
-    pub(super) fn of(reader: &Arc<Reader>) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self { reader: Arc::downgrade(reader), serial: NEXT.fetch_add(1, Ordering::Relaxed) }
-    }
-
-    /// Where an identity is to be found, if it was taken from a cell, and its serial number there.
-    pub(crate) fn of_identity(identity: &Identity) -> Option<(Arc<Reader>, u64)> {
-        let credentials: &Credentials = identity.data()?;
-        let home: &Self = credentials.get_property()?;
-        let reader = home.reader.upgrade()?;
-        (!reader.differs(home.serial, credentials)).then_some((reader, home.serial))
-    }
-}
-
-impl fmt::Debug for Home {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("pod-identity-provider")
     }
 }

@@ -10,7 +10,7 @@ use pod_identity_core::cache::Slot;
 use pod_identity_core::now::Now;
 
 use super::MARGIN;
-use super::fetch::Failure;
+use super::fetch::FetchError;
 use super::held::{Held, Need};
 use crate::clock::Clock;
 
@@ -20,7 +20,7 @@ use crate::clock::Clock;
 /// renews.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    slot: Arc<Slot<Held, Failure>>,
+    slot: Arc<Slot<Held, FetchError>>,
     clock: Clock,
     /// Whether the last fetch failed.
     failing: AtomicBool,
@@ -41,7 +41,7 @@ impl Reader {
         Self { slot: Arc::default(), clock, failing: AtomicBool::new(false) }
     }
 
-    pub(super) fn slot(&self) -> &Arc<Slot<Held, Failure>> {
+    pub(super) fn slot(&self) -> &Arc<Slot<Held, FetchError>> {
         &self.slot
     }
 

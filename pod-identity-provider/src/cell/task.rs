@@ -10,10 +10,13 @@ use tokio::task::AbortHandle;
 pub(super) struct Task(Mutex<Option<AbortHandle>>);
 
 impl Task {
-    /// Runs this task. One before it that still runs is no longer this one's business.
+    /// Runs this task, and ends the one before it.
     pub(super) fn start(&self, runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
         let task = runtime.spawn(task).abort_handle();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(task);
+        if let Some(before) = before {
+            before.abort();
+        }
     }
 
     /// The same, if none runs.

@@ -92,3 +92,14 @@ async fn what_was_given_for_want_of_others_is_asked_where_nothing_is_set_up() {
     assert_eq!(provider.method(), Some(Method::Other("a developer's own")));
     assert_eq!(provider.credentials().await.unwrap().access_key_id(), "AKIADEVELOPER");
 }
+
+#[test]
+fn what_was_given_for_want_of_others_comes_after_irsa_too() {
+    let irsa = [("AWS_ROLE_ARN", "role"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "token")];
+    let nodes = Credentials::new("AKIANODE", "secret", None, None, "test");
+    let provider = PodIdentityCredentialsProvider::builder()
+        .environment(irsa.into_iter().collect())
+        .or_else("the node's role", nodes)
+        .build();
+    assert_eq!(provider.method(), Some(Method::WebIdentity));
+}
