@@ -1,7 +1,7 @@
 //! Lists a bucket with the library `object_store`, which has no AWS SDK in it: `object_store BUCKET`.
 //!
-//! Such a program asks the provider by itself: `credentials()` is as cheap as a look at a variable, and the credentials
-//! are renewed ahead all the same.
+//! Such a program asks the provider by itself: `credentials()` is an atomic load and a copy of the credentials, and they are
+//! renewed ahead all the same.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -6,6 +6,7 @@
 use aws_config::BehaviorVersion;
 use aws_sdk_s3::Client;
 use aws_smithy_types::error::display::DisplayErrorContext;
+use pod_identity_provider::Error;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), String> {
@@ -20,8 +21,11 @@ async fn main() -> Result<(), String> {
     // A paginator asks again while there is more.
     let mut pages = Client::new(&config).list_objects_v2().bucket(bucket).into_paginator().send();
     while let Some(page) = pages.next().await {
-        // The error has many causes; the last one says what is missing in this cluster.
-        let page = page.map_err(|error| DisplayErrorContext(error).to_string())?;
+        // Where there are no credentials, the crate's own error, however deep, says what is missing in this cluster.
+        let page = page.map_err(|error| match Error::of(&error) {
+            Some(known) => known.to_string(),
+            None => DisplayErrorContext(error).to_string(),
+        })?;
         for object in page.contents() {
             println!("{:>12} {}", object.size().unwrap_or_default(), object.key().unwrap_or_default());
         }

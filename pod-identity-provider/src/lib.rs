@@ -19,8 +19,8 @@
 //! }
 //! ```
 //!
-//! The second line is [`identity_cache()`]: without it a client asks the SDK's own cache, which takes locks at each request
-//! and looks for new credentials only seconds before the old ones end. A provider is made once and cloned: clones, and the
+//! Without [`identity_cache()`] a client asks the SDK's own cache, which takes locks at each request and looks for new
+//! credentials only seconds before the old ones end. A provider is made once and cloned: clones, and the
 //! clients that are given them, share the credentials and each fetch.
 //!
 //! # Without one
@@ -42,18 +42,20 @@
 //! # }
 //! ```
 //!
-//! Ask anew for each use, and keep nothing: [`credentials`](PodIdentityCredentialsProvider::credentials) is a look at what is
-//! held. The repository has more in `examples`: S3, the library `object_store`, a chain of one's own.
+//! Ask anew for each use, and keep nothing: where credentials are held,
+//! [`credentials`](PodIdentityCredentialsProvider::credentials) is an atomic load and a copy of them. The source tree has more
+//! in `examples/examples`: `s3.rs`, `object_store.rs` for a library without an SDK, `custom_chain.rs` for a chain of one's own.
 //!
 //! # Which credentials
 //!
 //! [`default()`](default()) takes the first of these ways that the environment is set up for; others, and another order, can
 //! be had with [`methods`](PodIdentityCredentialsProviderBuilder::methods):
 //!
-//! | way | variables, which a webhook puts into the pod |
-//! |---|---|
-//! | EKS Pod Identity | `AWS_CONTAINER_CREDENTIALS_FULL_URI` or `_RELATIVE_URI`, with `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE` or `AWS_CONTAINER_AUTHORIZATION_TOKEN` |
-//! | IRSA | `AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_REGION` or `AWS_DEFAULT_REGION` |
+//! - EKS Pod Identity, by `AWS_CONTAINER_CREDENTIALS_FULL_URI` or `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI`, with
+//!   `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE` or `AWS_CONTAINER_AUTHORIZATION_TOKEN`;
+//! - IRSA, by `AWS_ROLE_ARN` and `AWS_WEB_IDENTITY_TOKEN_FILE`, with `AWS_REGION` or `AWS_DEFAULT_REGION`.
+//!
+//! A webhook puts these variables into the pod.
 //!
 //! **Nothing falls through to the node's role.** A pod that was told nothing gets an error with the variables that are
 //! missing; the instance metadata service (IMDS) is not asked, and neither is the next way where one is set up and does
@@ -71,14 +73,21 @@
 //! - Where there are no credentials, an error is what everybody gets for about a second.
 //! - [`Error::of`] finds this crate's [`Error`] behind one of the SDK's, however deep: the agent's or STS's code and message,
 //!   and what to do. Tokens and keys are in none, and in no log.
-//! - Only a provider that was told nothing answers `CredentialsNotLoaded`, at which an SDK's chain goes on to the next.
+//! - A provider that was told nothing answers `CredentialsNotLoaded`, at which an SDK's chain goes on to the next. What is set
+//!   up and does not work is another error. The errors of a provider that was given with `or_else` are its own.
 //!
 //! # How they are renewed
 //!
 //! A task on the runtime of the first request fetches new credentials when 15 minutes are left, or half of a life that is
-//! shorter than 30; up to a fifth of that later, by chance, so that pods that started together do not ask together. No
-//! request waits but the first. The task ends with the provider. [`Refresh::OnRequest`] does without it, for programs that
-//! are frozen between requests. The token is read from its file for each fetch, since kubelet replaces it.
+//! shorter than 30; up to a fifth of that later, by chance, so that pods that started together do not ask together. The
+//! task ends with the provider. [`Refresh::OnRequest`] does without it, for programs that are frozen between requests. The
+//! token is read from its file for each fetch, since kubelet replaces it.
+//!
+//! A request waits where there are no credentials, and in the last ten seconds of a life (the last tenth, where a life is
+//! shorter than 100 s): then it waits for new ones, for half of what is left at most, unless a fetch has just failed. A
+//! program meets that only where renewals came to nothing, or while it was frozen.
+//!
+//! Credentials that name no end are fetched anew every 15 minutes, and hold until that succeeds.
 //!
 //! # Features
 //!
@@ -110,6 +119,11 @@ mod error; // why there are no credentials
 mod clock; // the time
 #[cfg(test)]
 mod scripted; // a source for tests
+
+/// The programs of README.md are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub use cell::Refresh;
 pub use environment::Environment;

@@ -84,6 +84,16 @@ async fn the_sdks_client_lists_a_bucket_in_pages_signed_by_the_pods_session() {
 }
 
 #[tokio::test]
+async fn an_sdks_client_without_credentials_says_in_the_crates_words_what_is_missing() {
+    let nothing = vec![("AWS_REGION", "eu-west-1".to_owned()), ("HOME", "/nonexistent".to_owned())];
+    let output = run("s3", &["reports"], nothing).await;
+    let stderr = text(&output.stderr);
+    assert!(!output.status.success());
+    assert!(stderr.starts_with("Error: \"this pod was not told where its credentials are: "), "{stderr}");
+    assert!(stderr.contains("AWS_CONTAINER_CREDENTIALS_FULL_URI"), "{stderr}");
+}
+
+#[tokio::test]
 async fn object_store_lists_a_bucket_in_pages_signed_by_the_pods_session() {
     assert_eq!(list("object_store").await.answered(), ["page 1", "page 2"]);
 }
