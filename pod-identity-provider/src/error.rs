@@ -43,7 +43,7 @@ pub enum Error {
     },
     /// The endpoint that the environment names could not be asked, or gave no credentials.
     Endpoint(EndpointError),
-    /// STS could not be asked, or gave no session.
+    /// STS could not be asked, or gave no session. Of the feature `irsa`.
     #[cfg(feature = "irsa")]
     Sts(StsError),
     /// A provider that was given for want of others took too long.

@@ -1,6 +1,6 @@
 //! Why STS gave no session.
 
-/// Why STS gave no session for the pod's token: its answer, or why there was none.
+/// Why STS gave no session for the pod's token: its answer, or why there was none. Of the feature `irsa`.
 #[derive(Debug, Clone)]
 pub struct StsError {
     pub(crate) role: String,
