@@ -154,3 +154,10 @@ pub(crate) fn source(life: Duration) -> (Source, Wall) {
     };
     (Source(Arc::new(inner)), wall)
 }
+
+/// Lets the tasks go on that are ready to, and those that were aborted end.
+pub(crate) async fn settle() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}

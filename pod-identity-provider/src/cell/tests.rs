@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::{Cell, Refresh};
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::scripted::{Answer, HOUR, MINUTE, SECOND, Source, away, source};
+use crate::scripted::{Answer, HOUR, MINUTE, SECOND, Source, away, settle, source};
 
 /// How long before their end credentials are renewed here.
 const AHEAD: Duration = Duration::from_secs(900);

@@ -6,19 +6,12 @@ mod clients;
 use aws_credential_types::provider::ProvideCredentials;
 
 use crate::provider::PodIdentityCredentialsProvider;
-use crate::scripted::Source;
+use crate::scripted::{Source, settle};
 
 /// One of our providers, with this source.
 fn provider(source: &Source) -> PodIdentityCredentialsProvider {
     let builder = PodIdentityCredentialsProvider::builder().methods([]);
     builder.or_else("scripted", source.clone()).time_source(source.wall()).build()
-}
-
-/// Lets the tasks go on that are ready to.
-async fn settle() {
-    for _ in 0..10 {
-        tokio::task::yield_now().await;
-    }
 }
 
 /// Which of its source's answers a provider gives.

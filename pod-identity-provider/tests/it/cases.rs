@@ -169,9 +169,9 @@ fn compare(
     }
 }
 
-/// What must not be seen: tokens that are sent, keys and tokens that come, and those that the case names.
+/// What must not be seen: the pod's tokens, sent or not, keys and tokens that come, and those that the case names.
 fn secrets(case: &Case) -> BTreeSet<String> {
-    let mut secrets: BTreeSet<_> = case.test.secrets.iter().cloned().collect();
+    let mut secrets: BTreeSet<_> = case.test.secrets.iter().cloned().chain(case.tokens()).collect();
     for exchange in &case.traffic {
         secrets.extend(exchange.request.authorization.clone());
         let Answer::Response(response) = &exchange.answer else { continue };

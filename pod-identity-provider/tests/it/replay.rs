@@ -278,7 +278,9 @@ impl Request {
     fn differs(&self, head: &[String], user_agent: Option<&str>) -> Option<String> {
         let mut headers = BTreeMap::new();
         for line in &head[1..] {
-            let (name, value) = line.split_once(':')?;
+            let Some((name, value)) = line.split_once(':') else {
+                return Some(format!("{line:?} is no header"));
+            };
             if headers.insert(name.to_ascii_lowercase(), value.trim().to_owned()).is_some() {
                 return Some(format!("the header {name} stands twice"));
             }
@@ -304,4 +306,18 @@ impl Request {
             )
         })
     }
+}
+
+#[test]
+fn a_line_that_is_no_header_is_a_difference() {
+    let request = Request {
+        to: "http://127.0.0.1:80".to_owned(),
+        path: "/".to_owned(),
+        host: None,
+        authorization: None,
+    };
+    let head = ["GET / HTTP/1.1", "host: 127.0.0.1:80", "accept: application/json"].map(str::to_owned);
+    assert_eq!(request.differs(&head, None), None);
+    let differs = request.differs(&[&head[..], &["x-no-colon".to_owned()]].concat(), None);
+    assert_eq!(differs.unwrap(), "\"x-no-colon\" is no header");
 }

@@ -17,13 +17,6 @@ fn tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()
 }
 
-/// Lets tasks that were aborted go.
-async fn settle() {
-    for _ in 0..10 {
-        tokio::task::yield_now().await;
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_task_ends_with_the_provider() {
     let (source, _) = source(HOUR);

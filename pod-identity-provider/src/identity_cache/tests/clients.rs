@@ -13,11 +13,13 @@ use aws_smithy_runtime_api::client::identity::SharedIdentityCache;
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::error::display::DisplayErrorContext;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::*;
 use crate::error::Error;
 use crate::identity_cache;
-use crate::scripted::{Answer, HOUR, away, source};
+use crate::scripted::{Answer, HOUR, SECOND, away, source};
 
 /// An STS that answers everybody, and remembers the access keys.
 #[derive(Debug, Clone, Default)]
@@ -86,7 +88,7 @@ async fn a_client_signs_with_new_credentials_as_soon_as_they_are_there_and_never
             assert_eq!(sts.signed(&client).await, format!("ASIA{renewal}"));
         }
         wall.set(50 * 60);
-        tokio::time::sleep(2 * crate::scripted::SECOND).await;
+        tokio::time::sleep(2 * SECOND).await;
         assert_eq!(sts.signed(&client).await, format!("ASIA{renewal}"));
         settle().await;
     }
@@ -96,26 +98,22 @@ async fn a_client_signs_with_new_credentials_as_soon_as_they_are_there_and_never
 #[tokio::test(start_paused = true)]
 async fn clients_with_clones_of_a_provider_share_each_fetch_whether_or_not_they_share_a_cache() {
     let (source, _) = source(HOUR);
+    source.takes(SECOND); // all of them ask meanwhile
     let (sts, provider, cache) = (Sts::default(), provider(&source), identity_cache());
     let mut clients = vec![sts.client(&source, provider.clone()), sts.client(&source, provider.clone())];
     clients.extend((0..3).map(|_| sts.client_with(&source, provider.clone(), cache.clone())));
-    let calls = clients.iter().map(|client| sts.signed(client));
-    for key in futures_of(calls).await {
-        assert_eq!(key, "ASIA1");
+    let mut calls = JoinSet::new();
+    for client in clients.clone() {
+        let sts = sts.clone();
+        calls.spawn(async move { sts.signed(&client).await });
     }
+    let begun = Instant::now();
+    assert_eq!(calls.join_all().await, ["ASIA1"; 5]);
+    assert_eq!((source.calls(), begun.elapsed()), (1, SECOND));
     for client in &clients {
         assert_eq!(sts.signed(client).await, "ASIA1");
     }
     assert_eq!((source.calls(), given(&provider).await.as_str()), (1, "ASIA1"));
-}
-
-/// What comes of futures that are polled in turn.
-async fn futures_of<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
-    let mut outputs = Vec::new();
-    for future in futures {
-        outputs.push(future.await);
-    }
-    outputs
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,7 +152,7 @@ async fn each_request_is_signed_with_the_role_of_its_own_provider() {
         }
         wall_of_one.set(50 * 60);
         wall_of_two.set(110 * 60);
-        tokio::time::sleep(2 * crate::scripted::SECOND).await;
+        tokio::time::sleep(2 * SECOND).await;
         sts.signed(&client).await;
         sts.signed_instead(&client, as_two()).await;
         settle().await;
@@ -173,7 +171,7 @@ async fn why_there_are_no_credentials_is_in_the_clients_error_before_and_after_t
         let said = DisplayErrorContext(&failed).to_string();
         assert!(said.contains(&error().to_string()), "{said}");
 
-        tokio::time::sleep(2 * crate::scripted::SECOND).await;
+        tokio::time::sleep(2 * SECOND).await;
         source.answers(Answer::Lasting(HOUR));
         sts.signed(&client).await;
         wall.set(2 * 3600);

@@ -112,6 +112,19 @@ impl Case {
             test: read(&folder.join("test-case.json"))?,
         })
     }
+
+    /// What the files hold, and the variables that are tokens: of each line as much as an error might quote.
+    pub(super) fn tokens(&self) -> Vec<String> {
+        const AS_QUOTED: usize = 64;
+        let files = std::fs::read_dir(self.folder.join("fs")).into_iter().flatten();
+        let files = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+        let files = files.map(|content| String::from_utf8_lossy(&content).into_owned());
+        let variables = self.env.iter().filter(|(name, _)| name.ends_with("_TOKEN"));
+        let texts = variables.map(|(_, value)| value.clone()).chain(files);
+        let lines =
+            texts.flat_map(|text| text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>());
+        lines.filter(|line| !line.is_empty()).map(|line| line.chars().take(AS_QUOTED).collect()).collect()
+    }
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
