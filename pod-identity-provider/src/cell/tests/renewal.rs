@@ -135,6 +135,23 @@ async fn nobody_waits_in_the_last_ten_seconds_for_a_source_that_is_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn with_nothing_to_be_left_credentials_are_renewed_as_they_end_and_no_request_fails() {
+    for refresh in [Refresh::Background, Refresh::OnRequest] {
+        let (source, wall) = source(HOUR);
+        let clock = Clock::given(SharedTimeSource::new(wall));
+        let sleep = SharedAsyncSleep::new(TokioSleep::new());
+        let cell = Cell::new(source.clone(), clock, sleep, refresh, Duration::ZERO, DEADLINE);
+        for _ in 0..3 * 3600 {
+            request(&cell).await.0.unwrap();
+            tokio::time::sleep(SECOND).await;
+        }
+        let gaps = source.asked().windows(2).map(|two| two[1] - two[0]).collect::<Vec<_>>();
+        assert!((2..=3).contains(&gaps.len()), "{gaps:?}");
+        assert!(gaps.iter().all(|gap| *gap >= HOUR - 10 * SECOND), "{gaps:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_source_that_gives_the_same_until_they_end_is_asked_a_few_times_only() {
     let (source, wall) = source(HOUR);
     source.answers(Answer::Until(wall.now() + 14 * MINUTE));

@@ -94,6 +94,26 @@ fn a_fetch_that_ended_with_its_runtime_is_begun_anew() {
 }
 
 #[test]
+fn a_request_whose_fetches_all_end_with_their_runtimes_is_given_up() {
+    let (source, _) = source(HOUR);
+    let cell = cell(&source, Refresh::Background);
+    let mut waiting = pin!(cell.credentials());
+    let context = &mut Context::from_waker(Waker::noop());
+    for _ in 0..3 {
+        // Its fetch is a task there, which nobody runs.
+        let ends = runtime();
+        let _inside = ends.enter();
+        assert!(waiting.as_mut().poll(context).is_pending());
+    }
+    let Poll::Ready(Err(error)) = waiting.as_mut().poll(context) else { panic!("it still waits") };
+    assert!(matches!(Error::of(&error), Some(Error::GivenUp)), "{error:?}");
+    assert!(Error::of(&error).unwrap().is_retryable());
+    assert_eq!(source.calls(), 0);
+    // That was of this request alone.
+    assert_eq!(runtime().block_on(request(&cell)).0.unwrap(), "ASIA1");
+}
+
+#[test]
 fn a_fetch_on_a_runtime_that_nobody_drives_is_waited_for_no_longer_than_its_deadline() {
     let (source, _) = source(HOUR);
     source.takes(2 * SECOND);
