@@ -24,7 +24,7 @@ use aws_smithy_runtime::client::orchestrator::endpoints::StaticUriEndpointResolv
 use aws_smithy_runtime::client::retries::strategy::NeverRetryStrategy;
 use aws_smithy_runtime_api::client::auth::static_resolver::StaticAuthSchemeOptionResolver;
 use aws_smithy_runtime_api::client::identity::{
-    ResolveCachedIdentity, SharedIdentityCache, SharedIdentityResolver,
+    Identity, IdentityFuture, ResolveCachedIdentity, SharedIdentityCache, SharedIdentityResolver,
 };
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
@@ -55,6 +55,7 @@ pub(crate) fn run() -> Outcome {
         let which = if account { "with" } else { "without" };
         println!("  credentials {which} an account's id");
         let (ours, sdk) = (plain(Resolver::ours(account))?, plain(Resolver::sdk(account))?);
+        let least = plain(Resolver::least(account))?;
         let ways: [(&str, Way); 3] = [
             ("one thread", Resolver::on_one_thread),
             ("two threads", Resolver::on_two_threads),
@@ -64,6 +65,8 @@ pub(crate) fn run() -> Outcome {
             let pairs = Pairs::in_turn(ROUNDS, || plain(way(&sdk)), || plain(way(&ours)))?;
             pairs.print(name, "the SDK's", "ours", "ns");
             ratio = ratio.min(pairs.ratio());
+            let pairs = Pairs::in_turn(ROUNDS, || plain(way(&ours)), || plain(way(&least)))?;
+            pairs.print(name, "ours", "a cache with nothing to decide", "ns");
         }
         allocations::print(account);
     }
@@ -103,6 +106,20 @@ fn ours(account: bool) -> PodIdentityCredentialsProvider {
     PodIdentityCredentialsProvider::builder().methods([]).or_else("bench", credentials(account)).build()
 }
 
+#[derive(Debug)]
+struct Fixed(Identity);
+
+impl ResolveCachedIdentity for Fixed {
+    fn resolve_cached_identity<'a>(
+        &'a self,
+        _: SharedIdentityResolver,
+        _: &'a RuntimeComponents,
+        _: &'a ConfigBag,
+    ) -> IdentityFuture<'a> {
+        IdentityFuture::ready(Ok(self.0.clone()))
+    }
+}
+
 /// All that a client's request has at hand.
 struct Resolver {
     cache: SharedIdentityCache,
@@ -121,6 +138,15 @@ impl Resolver {
     /// What a client has that was told no identity cache (aws-smithy-runtime, `client/defaults.rs`).
     fn sdk(account: bool) -> Result<Self, Error> {
         Self::new(SharedCredentialsProvider::new(credentials(account)), IdentityCache::lazy().build())
+    }
+
+    /// What no cache can be faster than: it gives a copy of one identity, and looks at no clock.
+    fn least(account: bool) -> Result<Self, Error> {
+        let identity = Identity::from(credentials(account));
+        Self::new(
+            SharedCredentialsProvider::new(credentials(account)),
+            SharedIdentityCache::new(Fixed(identity)),
+        )
     }
 
     fn new(provider: SharedCredentialsProvider, cache: SharedIdentityCache) -> Result<Self, Error> {
