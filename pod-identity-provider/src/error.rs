@@ -55,7 +55,8 @@ pub enum Error {
         /// The time here.
         now: SystemTime,
     },
-    /// The request was made outside a tokio runtime, which the SDK's own HTTP client and resolver need.
+    /// The request was made outside a tokio runtime, which tokio's timers, the SDK's own HTTP client and the system's
+    /// resolver need.
     NoRuntime,
     /// The provider that was asked has panicked.
     Panicked,
@@ -100,7 +101,8 @@ impl Error {
             Self::Sts(error) => error.hint(),
             Self::Ended { .. } => Some("Compare this machine's clock with AWS's"),
             Self::NoRuntime => Some(
-                "Ask from within a tokio runtime, or give the builder an HTTP client, a sleep and a resolver",
+                "Ask from within a tokio runtime, or give the builder what needs none: http_client, sleep_impl and, for a URI \
+                 with a name in it, dns",
             ),
             Self::Panicked => Some("This program's standard error says where"),
             Self::GivenUp => Some("Ask again"),

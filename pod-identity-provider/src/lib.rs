@@ -89,6 +89,11 @@
 //!
 //! Credentials that name no end are fetched anew every 15 minutes, and hold until that succeeds.
 //!
+//! A tokio runtime has to have its timers and sockets (`enable_all`): tokio itself panics where they are missing. Outside
+//! any, a request needs an HTTP client and a sleep that need none
+//! ([`http_client`](PodIdentityCredentialsProviderBuilder::http_client),
+//! [`sleep_impl`](PodIdentityCredentialsProviderBuilder::sleep_impl)), or is an [`Error::NoRuntime`].
+//!
 //! # Features
 //!
 //! | feature | brings |
@@ -110,7 +115,8 @@ mod token_file; // what is shown there
 mod container; // to the agent on the node,
 #[cfg(feature = "irsa")]
 mod web_identity; // or to STS
-mod transport; // how either is asked
+mod transport; // how either is asked,
+mod timer; // for how long
 mod dns; // and found
 mod cell; // what came of it: renewed ahead, read without a lock
 mod provider; // all of that, as a program or an SDK asks for it

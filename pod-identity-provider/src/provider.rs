@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
-use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep, TokioSleep};
+use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep};
 use aws_smithy_async::time::{SharedTimeSource, TimeSource};
 use aws_smithy_runtime_api::client::dns::{ResolveDns, SharedDnsResolver};
 use aws_smithy_runtime_api::client::http::{HttpClient, SharedHttpClient};
@@ -18,6 +18,7 @@ use crate::dns::SystemResolver;
 use crate::environment::Environment;
 use crate::method::{self, Fallback, Method};
 use crate::source;
+use crate::timer::Timer;
 use crate::transport::Transport;
 
 /// How long before their end credentials are renewed: what botocore calls its advisory refresh (900 s). The agent of
@@ -46,7 +47,7 @@ pub struct PodIdentityCredentialsProviderBuilder {
     fallback: Option<Fallback>,
     http_client: Option<SharedHttpClient>,
     dns: SharedDnsResolver,
-    sleep: SharedAsyncSleep,
+    timer: Timer,
     clock: Clock,
     refresh: Refresh,
     ahead: Duration,
@@ -64,7 +65,7 @@ impl PodIdentityCredentialsProvider {
             fallback: None,
             http_client: None,
             dns: SharedDnsResolver::new(SystemResolver),
-            sleep: SharedAsyncSleep::new(TokioSleep::new()),
+            timer: Timer::tokio(),
             clock: Clock::System,
             refresh: Refresh::default(),
             ahead: AHEAD,
@@ -166,9 +167,10 @@ impl PodIdentityCredentialsProviderBuilder {
         self
     }
 
-    /// Sleeps by this, and not by tokio's timers.
+    /// Sleeps by this, and not by tokio's timers, which panic in a runtime without them (`enable_time`). It has to work
+    /// wherever requests are made: outside a tokio runtime too, if they are.
     pub fn sleep_impl(mut self, sleep: impl AsyncSleep + 'static) -> Self {
-        self.sleep = SharedAsyncSleep::new(sleep);
+        self.timer = Timer::given(SharedAsyncSleep::new(sleep));
         self
     }
 
@@ -187,7 +189,7 @@ impl PodIdentityCredentialsProviderBuilder {
             fallback,
             http_client,
             dns,
-            sleep,
+            timer,
             clock,
             refresh,
             ahead,
@@ -198,7 +200,7 @@ impl PodIdentityCredentialsProviderBuilder {
         let transport = Transport {
             http_client,
             dns,
-            sleep: sleep.clone(),
+            timer: timer.clone(),
             clock: clock.clone(),
             attempt: self.attempt,
             deadline,
@@ -214,7 +216,7 @@ impl PodIdentityCredentialsProviderBuilder {
             }
         };
         PodIdentityCredentialsProvider {
-            cell: Cell::new(source, clock, sleep, refresh, ahead, deadline),
+            cell: Cell::new(source, clock, timer.shared(), refresh, ahead, deadline),
             method,
         }
     }

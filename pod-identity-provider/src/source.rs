@@ -2,8 +2,6 @@
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
-use aws_smithy_async::future::timeout::Timeout;
-use aws_smithy_async::rt::sleep::AsyncSleep as _;
 
 use crate::container::ContainerCredentials;
 use crate::environment::Environment;
@@ -26,7 +24,7 @@ pub(crate) fn of(
         }
         #[cfg(feature = "irsa")]
         (Method::WebIdentity, _) => {
-            SharedCredentialsProvider::new(WebIdentityCredentials::new(&environment, &transport))
+            SharedCredentialsProvider::new(WebIdentityCredentials::new(&environment, transport))
         }
         #[cfg(not(feature = "irsa"))]
         (Method::WebIdentity, _) => unavailable(Error::FeatureMissing("irsa")),
@@ -51,7 +49,8 @@ impl ProvideCredentials for Unavailable {
     }
 }
 
-/// Somebody else's provider: it may never answer.
+/// Somebody else's provider: it may never answer. It may need no runtime either, and where there are no timers it is asked
+/// without a deadline.
 #[derive(Debug)]
 struct WithinDeadline {
     provider: SharedCredentialsProvider,
@@ -63,9 +62,9 @@ impl ProvideCredentials for WithinDeadline {
     where
         Self: 'a,
     {
-        let Transport { sleep, deadline, .. } = &self.transport;
-        let call = Timeout::new(self.provider.provide_credentials(), sleep.sleep(*deadline));
+        let Transport { timer, deadline, .. } = &self.transport;
         future::ProvideCredentials::new(async move {
+            let call = timer.within(*deadline, self.provider.provide_credentials());
             call.await.unwrap_or_else(|_| Err(CredentialsError::from(Error::TimedOut(*deadline))))
         })
     }

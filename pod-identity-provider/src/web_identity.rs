@@ -13,7 +13,6 @@ use aws_sdk_sts::operation::assume_role_with_web_identity::{
 };
 use pod_identity_core::arn::AssumedRoleArn;
 use pod_identity_core::credentials::{MissingMember, SessionCredentials};
-use tokio::runtime::Handle;
 
 use crate::environment::{self as env, Environment};
 use crate::error::{Error, Failure, StsError, StsFailure, one_line};
@@ -33,8 +32,7 @@ const NAMELESS: &str = "pod-identity-provider";
 #[derive(Debug)]
 pub(crate) struct WebIdentityCredentials {
     sts: Result<Client, Error>,
-    /// Whether it was given an HTTP client.
-    has_client: bool,
+    transport: Transport,
     role: String,
     session_name: String,
     token_file: String,
@@ -42,23 +40,20 @@ pub(crate) struct WebIdentityCredentials {
 
 impl WebIdentityCredentials {
     /// What the environment lacks is the first request's error.
-    pub(crate) fn new(environment: &Environment, transport: &Transport) -> Self {
+    pub(crate) fn new(environment: &Environment, transport: Transport) -> Self {
         let variable = |name| environment.get(name).unwrap_or_default().to_owned();
         Self {
-            sts: endpoint::client(environment, transport),
-            has_client: transport.http_client.is_some(),
+            sts: endpoint::client(environment, &transport),
             role: variable(env::ROLE_ARN),
             session_name: session_name(environment),
             token_file: variable(env::WEB_IDENTITY_TOKEN_FILE),
+            transport,
         }
     }
 
     async fn fetch(&self) -> Result<Credentials, Error> {
         let sts = self.sts.as_ref().map_err(Clone::clone)?;
-        // The SDK's own client takes sockets from the caller's runtime, and would panic without one.
-        if !self.has_client && Handle::try_current().is_err() {
-            return Err(Error::NoRuntime);
-        }
+        self.transport.check_runtime()?;
         // Kubelet replaces the token before it ends.
         let token = token_file::read(env::WEB_IDENTITY_TOKEN_FILE, &self.token_file, LONGEST_TOKEN)?;
         let call = sts

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_smithy_async::future::timeout::Timeout;
-use aws_smithy_async::rt::sleep::AsyncSleep as _;
 use pod_identity_core::backoff::{Backoff, random_fraction};
 
 use super::endpoint::Endpoint;
@@ -17,15 +16,15 @@ const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_
 impl ContainerCredentials {
     /// Asks until there are credentials, an error that is final, or no time left for another attempt.
     pub(super) async fn within_deadline(&self, endpoint: &Endpoint) -> Result<Credentials, Error> {
-        self.client.check_runtime()?;
         let transport = &self.transport;
+        transport.check_runtime()?;
         let start = transport.clock.now().monotonic;
         let took = || transport.clock.now().monotonic.saturating_sub(start);
         let (mut attempts, mut before) = (0, None);
         loop {
             attempts += 1;
             let limit = transport.attempt.min(transport.deadline.saturating_sub(took()));
-            let attempt = Timeout::new(self.attempt(endpoint), transport.sleep.sleep(limit)).await;
+            let attempt = Timeout::new(self.attempt(endpoint), transport.timer.sleep(limit)).await;
             let (failure, retry_after) = match attempt {
                 Ok(Ok(credentials)) => return Ok(credentials),
                 Ok(Err(Fault::Error(error))) => return Err(error),
@@ -51,7 +50,7 @@ impl ContainerCredentials {
                 "asking for credentials again"
             );
             before = Some(failure);
-            transport.sleep.sleep(pause).await;
+            transport.timer.sleep(pause).await;
         }
     }
 }

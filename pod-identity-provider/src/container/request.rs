@@ -3,7 +3,6 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use aws_smithy_async::rt::sleep::SharedAsyncSleep;
 use aws_smithy_async::time::SharedTimeSource;
 use aws_smithy_http_client::Builder;
 use aws_smithy_runtime::client::auth::no_auth::{NO_AUTH_SCHEME_ID, NoAuthScheme};
@@ -21,12 +20,12 @@ use aws_smithy_runtime_api::client::runtime_components::{BuildError, RuntimeComp
 use aws_smithy_types::body::SdkBody;
 use http::HeaderValue;
 use http::header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT};
-use tokio::runtime::Handle;
 
 use super::Fault;
 use super::authorization::Token;
 use super::endpoint::{Endpoint, Place};
 use crate::error::{Error, Failure};
+use crate::timer::Timer;
 use crate::transport::Transport;
 
 /// How long a connection may take: the agent is on this node, and what takes longer was thrown away on the way.
@@ -38,7 +37,7 @@ const NAME: &str = concat!("pod-identity-provider/", env!("CARGO_PKG_VERSION"));
 #[derive(Debug)]
 pub(super) struct Client {
     given: Option<SharedHttpClient>,
-    sleep: SharedAsyncSleep,
+    timer: Timer,
     time: SharedTimeSource,
     connect: Duration,
     connector: OnceLock<SharedHttpConnector>,
@@ -48,7 +47,7 @@ impl Client {
     pub(super) fn new(transport: &Transport) -> Self {
         Self {
             given: transport.http_client.clone(),
-            sleep: transport.sleep.clone(),
+            timer: transport.timer.clone(),
             time: SharedTimeSource::new(transport.clock.clone()),
             connect: CONNECT.min(transport.attempt),
             connector: OnceLock::new(),
@@ -88,20 +87,11 @@ impl Client {
         Ok(self.connector.get_or_init(|| client.http_connector(&settings, &components)).clone())
     }
 
-    /// Whether requests can be sent from here: the SDK's own client takes sockets and tasks from the caller's runtime, and
-    /// would panic without one.
-    pub(super) fn check_runtime(&self) -> Result<(), Error> {
-        match (&self.given, Handle::try_current()) {
-            (None, Err(_)) => Err(Error::NoRuntime),
-            _ => Ok(()),
-        }
-    }
-
     /// What a client may ask of those who ask it for a connector. Only timers and time mean something here; the rest is
     /// what a client that signs nothing and repeats nothing has.
     fn components(&self) -> Result<RuntimeComponents, BuildError> {
         RuntimeComponents::builder(NAME)
-            .with_sleep_impl(Some(self.sleep.clone()))
+            .with_sleep_impl(Some(self.timer.shared()))
             .with_time_source(Some(self.time.clone()))
             .with_auth_scheme_option_resolver(Some(StaticAuthSchemeOptionResolver::new(vec![
                 NO_AUTH_SCHEME_ID,

@@ -26,7 +26,7 @@ pub(super) fn client(environment: &Environment, transport: &Transport) -> Result
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(region(environment)?))
         .http_client(transport.http_client.clone().unwrap_or_else(through_proxy))
-        .sleep_impl(transport.sleep.clone())
+        .sleep_impl(transport.timer.shared())
         .time_source(transport.clock.clone())
         .timeout_config(timeouts)
         .retry_config(RetryConfig::standard());

@@ -1,7 +1,5 @@
 //! What changes between attempts, and what is said where there is no agent.
 
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
@@ -62,16 +60,6 @@ async fn the_token_is_read_anew_for_each_attempt() {
     std::fs::write(file.path(), "second-token").unwrap();
     fetch.await.unwrap().unwrap();
     assert_eq!(endpoint.wrong(), [""; 0]);
-}
-
-#[test]
-fn outside_a_runtime_there_is_an_error_and_no_panic() {
-    let provider = provider(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", AGENT)]);
-    let credentials = pin!(provider.credentials());
-    let Poll::Ready(Err(error)) = credentials.poll(&mut Context::from_waker(Waker::noop())) else {
-        panic!("it waits for a runtime, or for credentials");
-    };
-    assert!(matches!(own(&error), Error::NoRuntime), "{error:?}");
 }
 
 #[cfg(target_os = "linux")]

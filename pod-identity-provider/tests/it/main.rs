@@ -9,6 +9,7 @@ mod script; // answers of an endpoint of AWS
 
 mod cases; // an endpoint's answers and what comes of them, a folder each
 mod attempts; // what changes between attempts, and where there is no agent
+mod no_runtime; // and where there is no tokio runtime
 mod side_by_side; // the same endpoints, asked by this crate and by the SDK's own provider
 #[cfg(feature = "https")]
 mod https; // endpoints with a certificate

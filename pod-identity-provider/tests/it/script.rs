@@ -18,7 +18,6 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    #[cfg(feature = "irsa")]
     pub(crate) fn new(answers: impl IntoIterator<Item = (u16, String)>) -> Self {
         Self { answers: Arc::new(Mutex::new(answers.into_iter().collect())), asked: Arc::default() }
     }
@@ -42,4 +41,15 @@ impl HttpClient for Script {
     fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
         SharedHttpConnector::new(self.clone())
     }
+}
+
+/// STS's answer to a token, with that secret key.
+#[cfg(feature = "irsa")]
+pub(crate) fn session(secret: &str) -> String {
+    format!(
+        "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>\
+         <AccessKeyId>ASIAFETCHED</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>\
+         <SessionToken>token</SessionToken><Expiration>2999-01-01T00:00:00Z</Expiration></Credentials>\
+         </AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
+    )
 }

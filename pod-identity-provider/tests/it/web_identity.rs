@@ -9,7 +9,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::cluster::{Cluster, STS_AUDIENCE, environment};
 use crate::log::Log;
-use crate::script::Script;
+use crate::script::{Script, session};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -98,15 +98,6 @@ async fn without_a_region_nobody_is_asked() {
     let error = Error::of(&error).unwrap().to_string();
     assert!(error.contains("AWS_REGION is not set, nor is AWS_DEFAULT_REGION"), "{error}");
     assert!(nobody.asked().is_empty());
-}
-
-fn session(secret: &str) -> String {
-    format!(
-        "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>\
-         <AccessKeyId>ASIAFETCHED</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>\
-         <SessionToken>token</SessionToken><Expiration>2999-01-01T00:00:00Z</Expiration></Credentials>\
-         </AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
-    )
 }
 
 /// The access key id that came of these answers, and the URLs that were asked.
