@@ -14,7 +14,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, future};
 
 use crate::environment::Environment;
-use crate::error::{Error, Failure};
+use crate::error::{EndpointError, Error, Failure};
 use crate::transport::Transport;
 
 use authorization::{Authorization, Token};
@@ -33,13 +33,59 @@ pub(crate) struct ContainerCredentials {
 /// Why an attempt brought no credentials.
 #[derive(Debug)]
 enum Fault {
-    /// Whatever comes of another attempt, this one's error is the pod's to mend.
+    /// No request went out.
     Error(Error),
     Failure {
         failure: Failure,
         /// When to ask again, where the endpoint says.
         retry_after: Option<Duration>,
     },
+}
+
+impl Fault {
+    /// Whether another attempt may help.
+    fn is_retryable(&self) -> bool {
+        match self {
+            Self::Error(error) => error.is_retryable(),
+            Self::Failure { failure, .. } => failure.is_retryable(),
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Error(_) => None,
+            Self::Failure { retry_after, .. } => *retry_after,
+        }
+    }
+
+    /// The same, once the time that the endpoint asked for is over.
+    fn waited_for(self) -> Self {
+        match self {
+            Self::Failure { failure, .. } => failure.into(),
+            error @ Self::Error(_) => error,
+        }
+    }
+
+    /// For the log.
+    fn cause(&self) -> String {
+        match self {
+            Self::Error(error) => error.to_string(),
+            Self::Failure { failure, .. } => failure.cause(),
+        }
+    }
+
+    fn into_error(self, endpoint: &Endpoint, attempts: u32, took: Duration) -> Error {
+        match self {
+            Self::Error(error) => error,
+            Self::Failure { failure, retry_after } => Error::Endpoint(EndpointError {
+                endpoint: endpoint.origin(),
+                failure,
+                retry_after,
+                attempts,
+                took,
+            }),
+        }
+    }
 }
 
 impl From<Error> for Fault {

@@ -11,6 +11,7 @@ use pod_identity_core::error::ErrorCode;
 pub struct EndpointError {
     pub(crate) endpoint: String,
     pub(crate) failure: Failure,
+    pub(crate) retry_after: Option<Duration>,
     pub(crate) attempts: u32,
     pub(crate) took: Duration,
 }
@@ -52,6 +53,13 @@ impl EndpointError {
         }
     }
 
+    /// How long after its last answer the endpoint wants to be asked again, where it said so (`Retry-After`, of which 30 s
+    /// are the most that is followed) and that was not waited for: it would have been beyond the deadline, or the answer is
+    /// final.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
     /// How often it was asked.
     pub fn attempts(&self) -> u32 {
         self.attempts
@@ -74,7 +82,7 @@ impl EndpointError {
     }
 
     pub(super) fn cause(&self) -> String {
-        let Self { endpoint, failure, attempts, took } = self;
+        let Self { endpoint, failure, attempts, took, .. } = self;
         let cause = format!("no credentials from {endpoint}: {}", failure.cause());
         match attempts {
             1 => cause,
@@ -264,6 +272,7 @@ mod tests {
         Error::Endpoint(EndpointError {
             endpoint: "http://169.254.170.23".to_owned(),
             failure,
+            retry_after: None,
             attempts: 1,
             took: Duration::ZERO,
         })
