@@ -41,6 +41,13 @@ pub enum Error {
         /// What to do about it.
         hint: &'static str,
     },
+    /// The file with the token could not be read, for a reason that may pass.
+    Unreadable {
+        /// The variable that names it.
+        variable: &'static str,
+        /// What the system said.
+        reason: String,
+    },
     /// The endpoint that the environment names could not be asked, or gave no credentials.
     Endpoint(EndpointError),
     /// STS could not be asked, or gave no session. Of the feature `irsa`.
@@ -96,6 +103,9 @@ impl Error {
             ),
             Self::FeatureMissing(_) => Some("Build the program with it"),
             Self::Unusable { hint, .. } => Some(hint),
+            Self::Unreadable { .. } => {
+                Some("Has this process too many files open, or this node a disk that fails?")
+            }
             Self::Endpoint(error) => error.hint(),
             #[cfg(feature = "irsa")]
             Self::Sts(error) => error.hint(),
@@ -116,7 +126,7 @@ impl Error {
             Self::Endpoint(error) => error.is_retryable(),
             #[cfg(feature = "irsa")]
             Self::Sts(error) => error.is_retryable(),
-            Self::TimedOut(_) | Self::GivenUp => true,
+            Self::Unreadable { .. } | Self::TimedOut(_) | Self::GivenUp => true,
             _ => false,
         }
     }
@@ -129,7 +139,9 @@ impl Error {
             Self::FeatureMissing(name) => {
                 format!("this needs the feature `{name}` of pod-identity-provider, which is not built in")
             }
-            Self::Unusable { variable, reason, .. } => format!("{variable} {reason}"),
+            Self::Unusable { variable, reason, .. } | Self::Unreadable { variable, reason } => {
+                format!("{variable} {reason}")
+            }
             Self::Endpoint(error) => error.cause(),
             #[cfg(feature = "irsa")]
             Self::Sts(error) => error.cause(),

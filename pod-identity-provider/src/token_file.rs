@@ -1,7 +1,7 @@
 //! The file with the pod's token.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read as _};
+use std::io::{self, ErrorKind, Read as _};
 
 use zeroize::Zeroizing;
 
@@ -10,6 +10,10 @@ use crate::error::Error;
 /// What to do about a file that is not there.
 const NOT_THERE: &str = "Was the pod created before the webhook, its association or its service account's annotation, \
                          or is the path wrong? See that the pod has the volume with the token, or create it anew";
+/// What to do about a file that another user may read. Kubelet gives it to the user that the pod's containers run as, or
+/// to the group `fsGroup` (Kubernetes, *Configure Service Accounts for Pods*; KEP-1205, *File Permission*).
+const NOT_ALLOWED: &str = "Only the user that the pod's spec says may read the token's file: set fsGroup in the pod's \
+                           securityContext, or the user of this process as its runAsUser";
 /// What to do about a file that holds no token.
 const NOT_A_TOKEN: &str = "Let the variable name the file of the projected service account token, and nothing else \
                            write to it";
@@ -20,12 +24,10 @@ const NOT_A_TOKEN: &str = "Let the variable name the file of the projected servi
 /// It blocks. Kubelet keeps tokens in memory (a `tmpfs`), so that it takes less than handing it to another thread.
 ///
 /// # Errors
-/// [`Error::Unusable`] where there is no file, or no token in it. Nothing of the content is in the error.
+/// [`Error::Unusable`] where there is no file that may be read, or no token in it; [`Error::Unreadable`] where the
+/// system says anything else. Nothing of the content is in the error.
 pub(crate) fn read(variable: &'static str, path: &str, longest: usize) -> Result<Zeroizing<String>, Error> {
-    let failed = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => unusable(variable, format!("names {path:?}, which is not there"), NOT_THERE),
-        kind => unusable(variable, format!("names {path:?}, which cannot be read: {kind}"), NOT_THERE),
-    };
+    let failed = |error| failed(variable, path, &error);
     // Opening a pipe that nobody writes to would wait for ever.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
         return Err(unusable(variable, format!("names {path:?}, which is no regular file"), NOT_A_TOKEN));
@@ -35,6 +37,17 @@ pub(crate) fn read(variable: &'static str, path: &str, longest: usize) -> Result
     let most = u64::try_from(longest).unwrap_or(u64::MAX).saturating_add(1);
     File::open(path).and_then(|file| file.take(most).read_to_end(&mut content)).map_err(failed)?;
     check(variable, &content, longest)
+}
+
+/// What the system says of a file that it does not give. What the pod's spec has wrong is final; the rest (too many files
+/// are open, a disk that is away) may pass.
+fn failed(variable: &'static str, path: &str, error: &io::Error) -> Error {
+    let reason = format!("names {path:?}, which cannot be read: {error}");
+    match error.kind() {
+        ErrorKind::NotFound => unusable(variable, format!("names {path:?}, which is not there"), NOT_THERE),
+        ErrorKind::PermissionDenied => unusable(variable, reason, NOT_ALLOWED),
+        _ => Error::Unreadable { variable, reason },
+    }
 }
 
 /// A token, whatever it was read from: what an HTTP header can hold.
@@ -114,6 +127,28 @@ mod tests {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(reason) && !error.contains("cret"), "{error}");
         }
+    }
+
+    #[test]
+    fn only_what_the_pods_spec_has_wrong_is_final() {
+        let missing = failed("TOKEN", "/token", &ErrorKind::NotFound.into());
+        let denied = failed("TOKEN", "/token", &ErrorKind::PermissionDenied.into());
+        for (error, says, hint) in
+            [(missing, "which is not there", "volume"), (denied, "permission denied", "fsGroup")]
+        {
+            assert!(matches!(error, Error::Unusable { .. }) && !error.is_retryable(), "{error:?}");
+            let text = error.to_string();
+            assert!(text.contains(says) && text.contains(hint), "{text}");
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_file_that_the_system_cannot_read_now_may_be_read_later() {
+        // A process's memory has nothing at address 0: EIO.
+        let error = read("TOKEN", "/proc/self/mem", 10).unwrap_err();
+        assert!(matches!(error, Error::Unreadable { .. }) && error.is_retryable(), "{error:?}");
+        assert!(error.to_string().contains("os error 5"), "{error}");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use aws_credential_types::Credentials;
 use aws_smithy_async::future::timeout::Timeout;
 use pod_identity_core::backoff::{Backoff, random_fraction};
 
-use super::endpoint::Endpoint;
 use super::ContainerCredentials;
+use super::endpoint::Endpoint;
 use crate::error::{Error, Failure};
 use crate::transport::Transport;
 

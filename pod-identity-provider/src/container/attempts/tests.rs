@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::clock::Clock;
 use crate::dns::SystemResolver;
-use crate::environment::{Environment, FULL_URI};
+use crate::environment::{Environment, FULL_URI, TOKEN_FILE};
 use crate::scripted::{HOUR, SECOND, source};
 use crate::timer::Timer;
 
@@ -50,6 +50,10 @@ impl Agent {
     }
 
     fn fetch(&self) -> JoinHandle<Result<Credentials, Error>> {
+        self.fetch_with_token("")
+    }
+
+    fn fetch_with_token(&self, path: &str) -> JoinHandle<Result<Credentials, Error>> {
         let transport = Transport {
             http_client: Some(SharedHttpClient::new(self.clone())),
             dns: SharedDnsResolver::new(SystemResolver),
@@ -58,7 +62,7 @@ impl Agent {
             attempt: 5 * SECOND,
             deadline: 10 * SECOND,
         };
-        let environment = Environment::from_iter([(FULL_URI, "http://127.0.0.1/")]);
+        let environment = Environment::from_iter([(FULL_URI, "http://127.0.0.1/"), (TOKEN_FILE, path)]);
         tokio::spawn(async move {
             let source = ContainerCredentials::new(&environment, transport);
             source.within_deadline(source.endpoint.as_ref().unwrap()).await
@@ -145,6 +149,23 @@ async fn a_pause_that_was_waited_for_is_not_asked_for_again() {
     let agent = Agent::new([Answer::Unavailable("6"), Answer::Silence]);
     let error = endpoint_error(agent.fetch().await.unwrap());
     assert_eq!((error.status(), error.attempts(), error.retry_after()), (Some(503), 2, None));
+}
+
+#[tokio::test(start_paused = true)]
+#[cfg(unix)]
+async fn a_token_that_cannot_be_read_for_a_moment_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    // A link that leads to itself: ELOOP.
+    std::os::unix::fs::symlink(&token, &token).unwrap();
+    let agent = Agent::new([]);
+    let fetch = agent.fetch_with_token(&token.display().to_string());
+    tokio::time::sleep(SECOND).await;
+    assert!(!fetch.is_finished());
+    std::fs::remove_file(&token).unwrap();
+    std::fs::write(&token, "the-pods-token").unwrap();
+    assert!(fetch.await.unwrap().is_ok());
+    assert_eq!(agent.asked().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
