@@ -8,6 +8,7 @@ mod refusal;
 mod request;
 mod response;
 
+use std::error::Error as StdError;
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
@@ -43,6 +44,14 @@ enum Fault {
 }
 
 impl Fault {
+    /// Of an error before the answer. One of this crate's own is the resolver's: there is no runtime.
+    fn of(error: &(dyn StdError + 'static)) -> Self {
+        match Error::of(error) {
+            Some(own) => own.clone().into(),
+            None => Failure::of_request(error).into(),
+        }
+    }
+
     /// Whether another attempt may help.
     fn is_retryable(&self) -> bool {
         match self {

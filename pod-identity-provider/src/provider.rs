@@ -135,8 +135,9 @@ impl PodIdentityCredentialsProviderBuilder {
         self
     }
 
-    /// Resolves the name in the credentials URI by this, and not by the system's resolver. Each fetch resolves anew, and
-    /// asks only if all addresses are among those that may be asked.
+    /// Resolves the name in the credentials URI by this, and not by the system's resolver. Over http each fetch
+    /// resolves anew, and asks only if all addresses are among those that may be asked. A client of
+    /// [`http_client`](Self::http_client) resolves for https by itself, and the one that asks STS does so always.
     pub fn dns(mut self, resolver: impl ResolveDns + 'static) -> Self {
         self.dns = resolver.into_shared();
         self

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use aws_smithy_runtime_api::client::dns::{ResolveDns as _, ResolveDnsError, SharedDnsResolver};
+use aws_smithy_runtime_api::client::dns::{ResolveDns as _, SharedDnsResolver};
 use http::Uri;
 use http::uri::Authority;
 
@@ -129,7 +129,7 @@ impl Endpoint {
             Host::Https => Ok(vec![Place { uri: self.uri("https", self.authority.as_str())?, host: None }]),
             Host::Address(address) => Ok(vec![Place { uri: self.uri_at(*address)?, host: None }]),
             Host::Name(name) => {
-                let mut addresses = dns.resolve_dns(name).await.map_err(unresolved)?;
+                let mut addresses = dns.resolve_dns(name).await.map_err(|error| Fault::of(&error))?;
                 if addresses.is_empty() {
                     return Err(Failure::Unresolved { reason: "it has no address".to_owned() }.into());
                 }
@@ -173,14 +173,6 @@ impl Host {
 impl std::fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Endpoint").field(&self.origin()).finish()
-    }
-}
-
-/// Without a runtime another attempt is as good as this one.
-fn unresolved(error: ResolveDnsError) -> Fault {
-    match Error::of(&error) {
-        Some(own) => own.clone().into(),
-        None => Failure::Unresolved { reason: Failure::chain(&error) }.into(),
     }
 }
 

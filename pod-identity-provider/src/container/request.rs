@@ -11,6 +11,7 @@ use aws_smithy_runtime::client::identity::no_auth::NoAuthIdentityResolver;
 use aws_smithy_runtime::client::orchestrator::endpoints::StaticUriEndpointResolver;
 use aws_smithy_runtime::client::retries::strategy::NeverRetryStrategy;
 use aws_smithy_runtime_api::client::auth::static_resolver::StaticAuthSchemeOptionResolver;
+use aws_smithy_runtime_api::client::dns::SharedDnsResolver;
 use aws_smithy_runtime_api::client::http::{
     HttpClient as _, HttpConnector as _, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
 };
@@ -37,6 +38,7 @@ const NAME: &str = concat!("pod-identity-provider/", env!("CARGO_PKG_VERSION"));
 #[derive(Debug)]
 pub(super) struct Client {
     given: Option<SharedHttpClient>,
+    dns: SharedDnsResolver,
     timer: Timer,
     time: SharedTimeSource,
     connect: Duration,
@@ -47,6 +49,7 @@ impl Client {
     pub(super) fn new(transport: &Transport) -> Self {
         Self {
             given: transport.http_client.clone(),
+            dns: transport.dns.clone(),
             timer: transport.timer.clone(),
             time: SharedTimeSource::new(transport.clock.clone()),
             connect: CONNECT.min(transport.attempt),
@@ -63,15 +66,15 @@ impl Client {
     ) -> Result<HttpResponse, Fault> {
         let connector = self.connector(endpoint)?;
         let answer = connector.call(request(place, token)?).await;
-        answer.map_err(|error| self.failure(error).into())
+        answer.map_err(|error| self.fault(error))
     }
 
-    fn failure(&self, error: ConnectorError) -> Failure {
+    fn fault(&self, error: ConnectorError) -> Fault {
         // The one timeout that a connector has been given.
         if error.is_timeout() {
-            return Failure::NotConnected { limit: self.connect };
+            return Failure::NotConnected { limit: self.connect }.into();
         }
-        Failure::of_connection(&*error.into_source())
+        Fault::of(&*error.into_source())
     }
 
     fn connector(&self, endpoint: &Endpoint) -> Result<SharedHttpConnector, Fault> {
@@ -80,7 +83,7 @@ impl Client {
         }
         let client = match &self.given {
             Some(client) => client.clone(),
-            None => own(endpoint.is_https())?,
+            None => own(endpoint.is_https(), &self.dns)?,
         };
         let settings = HttpConnectorSettings::builder().connect_timeout(self.connect).build();
         let components = self.components().map_err(|error| Failure::Broken { reason: error.to_string() })?;
@@ -105,8 +108,10 @@ impl Client {
     }
 }
 
-/// The SDK's own client. Without TLS it reads no certificates, so there is none where the URI wants none.
-fn own(https: bool) -> Result<SharedHttpClient, Error> {
+/// The SDK's own client. Without TLS it reads no certificates, so there is none where the URI wants none; nor does it
+/// resolve names then, since it is given addresses.
+#[cfg_attr(not(feature = "https"), allow(unused_variables))]
+fn own(https: bool, dns: &SharedDnsResolver) -> Result<SharedHttpClient, Error> {
     if !https {
         return Ok(Builder::new().build_http());
     }
@@ -114,7 +119,8 @@ fn own(https: bool) -> Result<SharedHttpClient, Error> {
     {
         use aws_smithy_http_client::tls::Provider;
         use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-        Ok(Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).build_https())
+        let builder = Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
+        Ok(builder.build_with_resolver(dns.clone()))
     }
     #[cfg(not(feature = "https"))]
     Err(Error::FeatureMissing("https"))

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::time::Duration;
 
+use aws_smithy_runtime_api::client::dns::ResolveDnsError;
 use pod_identity_core::error::ErrorCode;
 
 /// Why the endpoint gave no credentials: what its last answer was, or why there was none.
@@ -31,6 +32,8 @@ pub(crate) enum Failure {
     NotConnected { limit: Duration },
     /// The whole answer did not come in time.
     TimedOut { limit: Duration },
+    /// TLS came to no agreement.
+    Insecure { reason: String },
     /// The connection ended, or could not be used.
     Broken { reason: String },
     /// An answer that says why there are no credentials.
@@ -111,13 +114,26 @@ impl Failure {
                 let own: Option<ErrorCode> = code.as_deref().and_then(|code| code.parse().ok());
                 matches!(status, 408 | 429 | 500..=599) && own.is_none_or(ErrorCode::is_retryable)
             }
-            Self::Malformed { .. } => false,
+            // What it says of its certificate it will say again.
+            Self::Insecure { .. } | Self::Malformed { .. } => false,
         }
     }
 
     /// Whether the address was not reached at all, so that another address of the name may be.
     pub(crate) fn is_of_address(&self) -> bool {
         matches!(self, Self::Refused | Self::NoRoute { .. } | Self::NotConnected { .. })
+    }
+
+    /// What an error before the answer comes to.
+    pub(crate) fn of_request(error: &(dyn StdError + 'static)) -> Self {
+        if let Some(unresolved) = sources(error).find(|error| error.is::<ResolveDnsError>()) {
+            return Self::Unresolved { reason: Self::chain(unresolved) };
+        }
+        match io_kind(error) {
+            // rustls's verdict on a certificate or a handshake (tokio-rustls, `Stream::read_io`).
+            Some(io::ErrorKind::InvalidData) => Self::Insecure { reason: Self::chain(error) },
+            _ => Self::of_connection(error),
+        }
     }
 
     /// What an error of a connection comes to.
@@ -138,15 +154,12 @@ impl Failure {
 
     /// An error with all that led to it.
     pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
-        let mut texts = vec![error.to_string()];
-        let mut next = error.source();
-        while let Some(error) = next {
-            let text = error.to_string();
+        let mut texts: Vec<String> = Vec::new();
+        for text in sources(error).map(ToString::to_string) {
             // Some errors print their source too.
             if !texts.iter().any(|before| before.contains(&text)) {
                 texts.push(text);
             }
-            next = error.source();
         }
         texts.join(": ")
     }
@@ -160,6 +173,7 @@ impl Failure {
                 format!("nobody took the connection within {} s", seconds(*limit))
             }
             Self::TimedOut { limit } => format!("no whole answer within {} s", seconds(*limit)),
+            Self::Insecure { reason } => format!("TLS failed: {reason}"),
             Self::Broken { reason } => format!("the connection failed: {reason}"),
             Self::Answer { status, code, message, .. } => {
                 let code = code.as_deref().filter(|code| !message.contains(code));
@@ -193,8 +207,9 @@ impl Failure {
             ),
             Self::Answer { status, code, page, .. } => of_answer(*status, code.as_deref(), *page),
             Self::Malformed { .. } => Some(NO_AGENT),
-            Self::Broken { reason } if reason.contains("certificate") => Some(
-                "The system's certificates are what it is compared with, or those of the file that SSL_CERT_FILE names",
+            Self::Insecure { .. } => Some(
+                "Its certificate has to hold today, name the URI's host, and be of a CA that the system trusts, or that \
+                 stands in the file that SSL_CERT_FILE names",
             ),
             Self::Broken { .. } => Some("Does the agent restart? Its log says why"),
         }
@@ -207,14 +222,16 @@ fn seconds(time: Duration) -> f64 {
 }
 
 fn io_kind(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return Some(error.kind());
-        }
-        next = error.source();
-    }
-    None
+    // The innermost: the system's, or rustls's within one of hyper-rustls's.
+    sources(error).filter_map(|error| error.downcast_ref::<io::Error>()).last().map(io::Error::kind)
+}
+
+/// An error and what led to it. `io::Error::source` passes over the error that it holds.
+fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>() {
+        Some(error) => error.get_ref().map(|error| error as &(dyn StdError + 'static)),
+        None => error.source(),
+    })
 }
 
 fn of_answer(status: u16, code: Option<&str>, page: bool) -> Option<&'static str> {

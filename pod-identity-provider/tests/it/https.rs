@@ -1,6 +1,7 @@
 //! Endpoints over HTTPS: the SDK's own client, with the system's certificates. Which those are, a process is told by
 //! `SSL_CERT_FILE`, so each case has one of its own.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -13,10 +14,20 @@ use crate::replay::Endpoint;
 use crate::side_by_side::{JOB, Job, Outcome, Side, in_a_process};
 
 const TOKEN: &str = "the-pods-token";
+const LOOPBACK: &str = "127.0.0.1";
 
-/// Asks an endpoint with a certificate of `authority`, where `trusted` is what the system trusts.
-async fn ask(authority: &Authority, trusted: &Authority) -> (Outcome, Vec<String>) {
-    let (certificate, key) = authority.pair();
+/// What the system does not know, and the resolver that is given does.
+const NAME: &str = "agent.invalid";
+
+/// Asks an endpoint with a certificate of `authority` for `named`, where `trusted` is what the system trusts.
+async fn ask(
+    host: &str,
+    authority: &Authority,
+    named: &str,
+    trusted: &Authority,
+    dns: Option<IpAddr>,
+) -> (Outcome, Vec<String>) {
+    let (certificate, key) = authority.pair_for(&[named]);
     let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -30,15 +41,18 @@ async fn ask(authority: &Authority, trusted: &Authority) -> (Outcome, Vec<String
         "Expiration": "2036-11-22T06:00:00Z",
     });
     let request =
-        json!({"to": "https://127.0.0.1:${port}", "path": "/v1/credentials", "authorization": TOKEN});
+        json!({"to": format!("https://{host}:${{port}}"), "path": "/v1/credentials", "authorization": TOKEN});
     let traffic = json!([{"request": request, "response": {"status": 200, "body": body}}]);
     let endpoint =
         Endpoint::start_tls(serde_json::from_value(traffic).unwrap(), Arc::new(config).into()).await;
     let outcome = in_a_process([
-        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("https://{}/v1/credentials", endpoint.address)),
+        (
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+            format!("https://{host}:{}/v1/credentials", endpoint.address.port()),
+        ),
         ("AWS_CONTAINER_AUTHORIZATION_TOKEN", TOKEN.to_owned()),
         ("SSL_CERT_FILE", trusted.ca_file().display().to_string()),
-        (JOB, serde_json::to_string(&Job { side: Side::Ours, attempt_ms: Some(1000) }).unwrap()),
+        (JOB, serde_json::to_string(&Job { side: Side::Ours, attempt_ms: Some(1000), dns }).unwrap()),
     ]);
     (outcome.await, endpoint.wrong())
 }
@@ -46,23 +60,44 @@ async fn ask(authority: &Authority, trusted: &Authority) -> (Outcome, Vec<String
 #[tokio::test]
 async fn an_endpoint_that_the_system_trusts_is_asked() {
     let authority = Authority::new();
-    let (outcome, wrong) = ask(&authority, &authority).await;
+    let (outcome, wrong) = ask(LOOPBACK, &authority, LOOPBACK, &authority, None).await;
     assert_eq!((outcome.credentials, wrong), (Some(true), Vec::new()), "{}", outcome.error);
 }
 
 #[tokio::test]
 async fn an_endpoint_that_the_system_does_not_trust_is_not_sent_the_token() {
-    let (outcome, wrong) = ask(&Authority::new(), &Authority::new()).await;
+    let (outcome, wrong) = ask(LOOPBACK, &Authority::new(), LOOPBACK, &Authority::new(), None).await;
     assert_eq!(outcome.credentials, Some(false));
     assert!(
-        outcome.error.contains("invalid peer certificate") && outcome.error.contains("SSL_CERT_FILE"),
+        outcome.error.contains("TLS failed")
+            && outcome.error.contains("invalid peer certificate")
+            && outcome.error.contains("SSL_CERT_FILE"),
         "{}",
         outcome.error
     );
     let (request, handshakes) = wrong.split_last().unwrap();
     assert!(request.contains("request 0 came 0 times"), "{request}");
+    // Asked once: a certificate stays what it is.
+    assert!(matches!(handshakes, [wrong] if wrong.starts_with("TLS: ")), "{handshakes:?}");
+}
+
+#[tokio::test]
+async fn the_resolver_that_was_given_is_asked_and_the_name_is_the_certificates() {
+    let authority = Authority::new();
+    let there = Some(Ipv4Addr::LOCALHOST.into());
+    let (outcome, wrong) = ask(NAME, &authority, NAME, &authority, there).await;
+    assert_eq!((outcome.credentials, wrong), (Some(true), Vec::new()), "{}", outcome.error);
+    let (outcome, _) = ask(NAME, &authority, LOOPBACK, &authority, there).await;
     assert!(
-        !handshakes.is_empty() && handshakes.iter().all(|wrong| wrong.starts_with("TLS: ")),
-        "{handshakes:?}"
+        outcome.error.contains("TLS failed") && outcome.error.contains("name the URI's host"),
+        "{}",
+        outcome.error
     );
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_resolved_is_said_to_be_that() {
+    let authority = Authority::new();
+    let (outcome, _) = ask(NAME, &authority, NAME, &authority, None).await;
+    assert!(outcome.error.contains("its name was not resolved"), "{}", outcome.error);
 }

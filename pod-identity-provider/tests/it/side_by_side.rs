@@ -6,6 +6,7 @@ mod one;
 mod outage;
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
@@ -33,6 +34,8 @@ pub(crate) struct Job {
     pub(crate) side: Side,
     /// How long an attempt may take, where it is not as long as by default.
     pub(crate) attempt_ms: Option<u64>,
+    /// What this crate's resolver says of every name, where it is not the system's.
+    pub(crate) dns: Option<IpAddr>,
 }
 
 /// What came of it, in a line of the process.
@@ -155,7 +158,7 @@ impl Row {
         let (outcome, requests, unexpected) = runtime.block_on(async {
             let endpoint = Endpoint::start(exchanges, None).await;
             let uri = format!("http://{}/v1/credentials", endpoint.address);
-            let job = Job { side, attempt_ms: self.attempt_ms };
+            let job = Job { side, attempt_ms: self.attempt_ms, dns: None };
             let env = [
                 ("AWS_CONTAINER_CREDENTIALS_FULL_URI", uri),
                 ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file.display().to_string()),

@@ -1,5 +1,6 @@
 //! One provider, asked once: a process of the table.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use aws_config::ecs::EcsCredentialsProvider;
@@ -7,6 +8,7 @@ use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_http_client::Builder;
+use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns};
 use aws_smithy_types::error::display::DisplayErrorContext;
 use pod_identity_provider::PodIdentityCredentialsProvider;
 
@@ -31,6 +33,16 @@ async fn one_provider_is_asked_once() {
     println!("{OUTCOME}{}", serde_json::to_string(&outcome).unwrap());
 }
 
+/// A resolver that knows one address.
+#[derive(Debug)]
+struct Always(IpAddr);
+
+impl ResolveDns for Always {
+    fn resolve_dns<'a>(&'a self, _: &'a str) -> DnsFuture<'a> {
+        DnsFuture::ready(Ok(vec![self.0]))
+    }
+}
+
 impl Job {
     fn provider(&self) -> SharedCredentialsProvider {
         let limit = self.attempt_ms.map(Duration::from_millis);
@@ -39,6 +51,9 @@ impl Job {
                 let mut builder = PodIdentityCredentialsProvider::builder();
                 if let Some(limit) = limit {
                     builder = builder.attempt_timeout(limit).deadline(Duration::from_secs(2));
+                }
+                if let Some(address) = self.dns {
+                    builder = builder.dns(Always(address));
                 }
                 SharedCredentialsProvider::new(builder.build())
             }

@@ -43,7 +43,7 @@ pub(super) fn ask(side: Side) -> String {
     let env = [
         ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials".to_owned()),
         ("AWS_CONTAINER_AUTHORIZATION_TOKEN", super::TOKEN.to_owned()),
-        (JOB, serde_json::to_string(&Job { side, attempt_ms: None }).unwrap()),
+        (JOB, serde_json::to_string(&Job { side, attempt_ms: None, dns: None }).unwrap()),
     ];
     process("side_by_side::outage::one_client_goes_through_an_outage", env)
 }
