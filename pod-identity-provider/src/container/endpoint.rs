@@ -107,6 +107,9 @@ impl Endpoint {
         if authority.as_str() != authority.host() && authority.port_u16().is_none_or(|port| port == 0) {
             return Err("has no port that there is");
         }
+        if authority.host().starts_with('[') && bracketed(authority.host()).is_none() {
+            return Err("has a host in brackets that is no IPv6 address");
+        }
         let host = if https { Host::Https } else { Host::http(authority.host())? };
         let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
         Ok(Self { host, authority: authority.clone(), path_and_query: path_and_query.to_owned() })
@@ -161,13 +164,18 @@ impl Endpoint {
 
 impl Host {
     fn http(host: &str) -> Result<Self, &'static str> {
-        let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        match literal.parse() {
-            Ok(address) if is_allowed(address) => Ok(Self::Address(address)),
-            Err(_) if literal == host => Ok(Self::Name(host.to_owned())),
-            _ => Err("names an address that is not asked over http"),
+        match bracketed(host).or_else(|| host.parse().ok()) {
+            Some(address) if is_allowed(address) => Ok(Self::Address(address)),
+            Some(_) => Err("names an address that is not asked over http"),
+            None => Ok(Self::Name(host.to_owned())),
         }
     }
+}
+
+/// An IPv6 address as a URI has it (RFC 3986, section 3.2.2). A zone, as in `[fe80::1%25eth0]`, is of no use: no address that
+/// may be asked over http has one, and no certificate.
+fn bracketed(host: &str) -> Option<IpAddr> {
+    host.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6)
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -205,6 +213,7 @@ mod tests {
             ("http://[FD00:0EC2:0:0:0:0:0:0023]/c", "http://[fd00:ec2::23]/c"),
             ("http://localhost:80/c", "name localhost"),
             ("https://example.com/c", "https://example.com/c"),
+            ("https://[2001:db8::1]:8443/c", "https://[2001:db8::1]:8443/c"),
         ] {
             assert_eq!(full(uri).as_deref(), Ok(asked), "{uri}");
         }
@@ -216,8 +225,6 @@ mod tests {
             "http://[::]/c",
             "http://[::ffff:127.0.0.1]/c",
             "http://[fd00:ec2::254]/c",
-            "http://[fe80::1%25eth0]/c",
-            "http://[v1.x]/c",
         ] {
             assert_eq!(full(uri), Err("names an address that is not asked over http"), "{uri}");
         }
@@ -241,6 +248,11 @@ mod tests {
             ("http://127.0.0.1:0/c", "has no port that there is"),
             ("http://127.0.0.1/ c", "is no URI"),
             ("http://[::1/c", "is no URI"),
+            ("http://[::1%25lo]/c", "has a host in brackets that is no IPv6 address"),
+            ("https://[fe80::1%25eth0]/c", "has a host in brackets that is no IPv6 address"),
+            ("https://[v1.x]/c", "has a host in brackets that is no IPv6 address"),
+            ("http://[127.0.0.1]/c", "has a host in brackets that is no IPv6 address"),
+            ("https://[localhost]:443/c", "has a host in brackets that is no IPv6 address"),
         ] {
             assert_eq!(full(uri), Err(reason), "{uri}");
         }
