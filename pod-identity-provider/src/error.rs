@@ -30,6 +30,8 @@ pub enum Error {
         /// The environment variables that are missing, for each method.
         missing: String,
     },
+    /// The builder was given no method that the environment could be set up for.
+    NoMethod,
     /// The way that the environment is set up for needs a feature of this crate that the program was built without.
     FeatureMissing(&'static str),
     /// A variable of the pod's spec, or the file that it names, cannot be used. No secret is in it.
@@ -67,7 +69,7 @@ pub enum Error {
     NoRuntime,
     /// The provider that was asked has panicked.
     Panicked,
-    /// The fetches that the request waited for were dropped, as when a runtime ends.
+    /// The fetches that the request waited for were dropped: the runtime that they ran on has ended, or nobody drove it.
     GivenUp,
 }
 
@@ -101,6 +103,7 @@ impl Error {
                 "Was it created before its association or its service account's annotation, or while no webhook ran? \
                  Create it anew. The node's role is not used",
             ),
+            Self::NoMethod => Some("Name `Method::PodIdentity`, `Method::WebIdentity` or both"),
             Self::FeatureMissing(_) => Some("Build the program with it"),
             Self::Unusable { hint, .. } => Some(hint),
             Self::Unreadable { .. } => {
@@ -115,7 +118,7 @@ impl Error {
                  with a name in it, dns",
             ),
             Self::Panicked => Some("This program's standard error says where"),
-            Self::GivenUp => Some("Ask again"),
+            Self::GivenUp => Some("Ask again, on a runtime that runs for as long as the provider is asked"),
             Self::TimedOut(_) => None,
         }
     }
@@ -136,6 +139,7 @@ impl Error {
             Self::NotConfigured { missing } => {
                 format!("this pod was not told where its credentials are: {missing} not set")
             }
+            Self::NoMethod => "the list of `methods` that the provider's builder was given has none".to_owned(),
             Self::FeatureMissing(name) => {
                 format!("this needs the feature `{name}` of pod-identity-provider, which is not built in")
             }
@@ -155,7 +159,8 @@ impl Error {
             Self::NoRuntime => "there is no tokio runtime here".to_owned(),
             Self::Panicked => "the provider of the credentials panicked".to_owned(),
             Self::GivenUp => {
-                "the fetch of the credentials was given up: the runtime that it ran on has ended".to_owned()
+                "the fetch of the credentials was given up: the runtime that it ran on has ended, or nobody drove it"
+                    .to_owned()
             }
         }
     }
@@ -178,7 +183,9 @@ impl From<Error> for CredentialsError {
     fn from(error: Error) -> Self {
         match error {
             Error::NotConfigured { .. } => Self::not_loaded(error),
-            Error::FeatureMissing(_) | Error::Unusable { .. } => Self::invalid_configuration(error),
+            Error::NoMethod | Error::FeatureMissing(_) | Error::Unusable { .. } => {
+                Self::invalid_configuration(error)
+            }
             _ => Self::provider_error(error),
         }
     }

@@ -17,8 +17,9 @@ pub enum Method {
     /// IAM roles for service accounts: STS exchanges the pod's token itself (`AssumeRoleWithWebIdentity`). It needs the
     /// feature `irsa`.
     WebIdentity,
-    /// What was given with
-    /// [`or_else`](crate::PodIdentityCredentialsProviderBuilder::or_else), by the name that it was given.
+    /// What was given with [`or_else`](crate::PodIdentityCredentialsProviderBuilder::or_else), by the name that it was
+    /// given. It is last of all: among the [`methods`](crate::PodIdentityCredentialsProviderBuilder::methods) it stands for
+    /// nothing.
     Other(&'static str),
 }
 
@@ -35,42 +36,64 @@ impl fmt::Display for Method {
 /// A provider for whatever the environment leaves.
 pub(crate) type Fallback = (&'static str, SharedCredentialsProvider);
 
+/// A method, with what it asks where the environment does not say that.
+#[derive(Debug)]
+pub(crate) enum Chosen {
+    PodIdentity,
+    WebIdentity,
+    Other(Fallback),
+}
+
+impl Chosen {
+    pub(crate) fn method(&self) -> Method {
+        match self {
+            Self::PodIdentity => Method::PodIdentity,
+            Self::WebIdentity => Method::WebIdentity,
+            Self::Other((name, _)) => Method::Other(name),
+        }
+    }
+}
+
 /// The first of these methods that the environment is set up for. One that is set up but does not work is never
 /// passed over: another might give another role.
 ///
 /// # Errors
-/// [`Error::NotConfigured`]: for none, with the variables that each lacks.
+/// [`Error::NotConfigured`]: for none, with the variables that each lacks. [`Error::NoMethod`] where the list has none that
+/// the environment could be set up for.
 pub(crate) fn choose(
     methods: &[Method],
     environment: &Environment,
-    fallback: Option<&Fallback>,
-) -> Result<Method, Error> {
-    if let Some(method) = methods.iter().find(|method| lacks(**method, environment).is_empty()) {
-        return Ok(*method);
-    }
-    if let Some((name, _)) = fallback {
-        return Ok(Method::Other(name));
-    }
-    let lacking = methods.iter().map(|method| {
-        let and = if *method == Method::PodIdentity { " or " } else { " and " };
-        format!("for {method}, {}", lacks(*method, environment).join(and))
-    });
-    Err(Error::NotConfigured { missing: lacking.collect::<Vec<_>>().join("; ") })
-}
-
-/// The variables that a method lacks.
-fn lacks(method: Method, environment: &Environment) -> Vec<&'static str> {
+    fallback: Option<Fallback>,
+) -> Result<Chosen, Error> {
     let missing = |names: &[&'static str]| -> Vec<_> {
         names.iter().copied().filter(|name| !environment.has(name)).collect()
     };
-    match method {
-        // Either of them will do.
-        Method::PodIdentity => {
-            let uris = missing(&[env::FULL_URI, env::RELATIVE_URI]);
-            if uris.len() < 2 { Vec::new() } else { uris }
-        }
-        Method::WebIdentity => missing(&[env::ROLE_ARN, env::WEB_IDENTITY_TOKEN_FILE]),
-        Method::Other(_) => Vec::new(),
+    let mut lacking = Vec::new();
+    for method in methods {
+        let lacks = match method {
+            Method::PodIdentity => {
+                let uris = missing(&[env::FULL_URI, env::RELATIVE_URI]);
+                // Either of them will do.
+                if uris.len() < 2 {
+                    return Ok(Chosen::PodIdentity);
+                }
+                uris.join(" or ")
+            }
+            Method::WebIdentity => {
+                let both = missing(&[env::ROLE_ARN, env::WEB_IDENTITY_TOKEN_FILE]);
+                if both.is_empty() {
+                    return Ok(Chosen::WebIdentity);
+                }
+                both.join(" and ")
+            }
+            Method::Other(_) => continue,
+        };
+        lacking.push(format!("for {method}, {lacks}"));
+    }
+    match fallback {
+        Some(fallback) => Ok(Chosen::Other(fallback)),
+        None if lacking.is_empty() => Err(Error::NoMethod),
+        None => Err(Error::NotConfigured { missing: lacking.join("; ") }),
     }
 }
 
@@ -84,15 +107,31 @@ mod tests {
         names.iter().map(|name| (*name, "value")).collect()
     }
 
+    fn chosen(methods: &[Method], names: &[&str]) -> Result<Method, Error> {
+        choose(methods, &environment(names), None).map(|chosen| chosen.method())
+    }
+
     #[test]
     fn the_first_method_wins_that_the_environment_is_set_up_for() {
         let irsa = [env::ROLE_ARN, env::WEB_IDENTITY_TOKEN_FILE];
-        let all = environment(&[env::FULL_URI, irsa[0], irsa[1]]);
-        assert_eq!(choose(&BOTH, &all, None).unwrap(), Method::PodIdentity);
-        let reversed = [Method::WebIdentity, Method::PodIdentity];
-        assert_eq!(choose(&reversed, &all, None).unwrap(), Method::WebIdentity);
-        assert_eq!(choose(&BOTH, &environment(&irsa), None).unwrap(), Method::WebIdentity);
-        assert_eq!(choose(&BOTH, &environment(&[env::RELATIVE_URI]), None).unwrap(), Method::PodIdentity);
+        let all = [env::FULL_URI, irsa[0], irsa[1]];
+        assert_eq!(chosen(&BOTH, &all).unwrap(), Method::PodIdentity);
+        assert_eq!(chosen(&[Method::WebIdentity, Method::PodIdentity], &all).unwrap(), Method::WebIdentity);
+        assert_eq!(chosen(&BOTH, &irsa).unwrap(), Method::WebIdentity);
+        assert_eq!(chosen(&BOTH, &[env::RELATIVE_URI]).unwrap(), Method::PodIdentity);
+    }
+
+    #[test]
+    fn a_list_without_a_method_that_can_be_set_up_is_said_to_be_that() {
+        for methods in [&[][..], &[Method::Other("another")]] {
+            let error = chosen(methods, &[env::FULL_URI]).unwrap_err();
+            assert!(matches!(error, Error::NoMethod), "{error:?}");
+            assert!(error.to_string().contains("`methods`"), "{error}");
+        }
+        let with_another = [Method::Other("another"), Method::PodIdentity];
+        assert_eq!(chosen(&with_another, &[env::FULL_URI]).unwrap(), Method::PodIdentity);
+        let error = chosen(&with_another, &[]).unwrap_err().to_string();
+        assert!(error.contains(env::FULL_URI) && !error.contains("another"), "{error}");
     }
 
     #[test]

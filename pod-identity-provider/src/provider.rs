@@ -112,7 +112,9 @@ impl PodIdentityCredentialsProviderBuilder {
     }
 
     /// Tries these methods and no others, in that order: the first one wins that the environment is set up for. By
-    /// default EKS Pod Identity is before IRSA: a pod that has both is on its way from the older to the newer.
+    /// default EKS Pod Identity is before IRSA: a pod that has both is on its way from the older to the newer. A list of
+    /// none is the first request's [`NoMethod`](crate::Error::NoMethod), unless there is a provider to
+    /// [`or_else`](Self::or_else) ask.
     pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
         self.methods = methods.into_iter().collect();
         self
@@ -206,10 +208,11 @@ impl PodIdentityCredentialsProviderBuilder {
             attempt: self.attempt,
             deadline,
         };
-        let (method, source) = match method::choose(&methods, &environment, fallback.as_ref()) {
-            Ok(method) => {
+        let (method, source) = match method::choose(&methods, &environment, fallback) {
+            Ok(chosen) => {
+                let method = chosen.method();
                 tracing::info!(%method, "credentials of this pod");
-                (Some(method), source::of(method, environment, transport, fallback))
+                (Some(method), source::of(chosen, &environment, transport))
             }
             Err(error) => {
                 tracing::warn!(%error, "no credentials for this pod");

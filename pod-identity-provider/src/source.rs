@@ -6,29 +6,30 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use crate::container::ContainerCredentials;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::method::{Fallback, Method};
+use crate::method::Chosen;
 use crate::transport::Transport;
 #[cfg(feature = "irsa")]
 use crate::web_identity::WebIdentityCredentials;
 
 /// The source of a method that the environment is set up for. Each of its calls ends within the transport's deadline.
 pub(crate) fn of(
-    method: Method,
-    environment: Environment,
+    chosen: Chosen,
+    environment: &Environment,
     transport: Transport,
-    fallback: Option<Fallback>,
 ) -> SharedCredentialsProvider {
-    match (method, fallback) {
-        (Method::Other(_), Some((_, provider))) => {
+    match chosen {
+        Chosen::Other((_, provider)) => {
             SharedCredentialsProvider::new(WithinDeadline { provider, transport })
         }
         #[cfg(feature = "irsa")]
-        (Method::WebIdentity, _) => {
-            SharedCredentialsProvider::new(WebIdentityCredentials::new(&environment, transport))
+        Chosen::WebIdentity => {
+            SharedCredentialsProvider::new(WebIdentityCredentials::new(environment, transport))
         }
         #[cfg(not(feature = "irsa"))]
-        (Method::WebIdentity, _) => unavailable(Error::FeatureMissing("irsa")),
-        _ => SharedCredentialsProvider::new(ContainerCredentials::new(&environment, transport)),
+        Chosen::WebIdentity => unavailable(Error::FeatureMissing("irsa")),
+        Chosen::PodIdentity => {
+            SharedCredentialsProvider::new(ContainerCredentials::new(environment, transport))
+        }
     }
 }
 
