@@ -186,6 +186,8 @@ impl From<Error> for CredentialsError {
             Error::NoMethod | Error::FeatureMissing(_) | Error::Unusable { .. } => {
                 Self::invalid_configuration(error)
             }
+            #[cfg(feature = "irsa")]
+            Error::Sts(ref sts) if sts.is_of_configuration() => Self::invalid_configuration(error),
             _ => Self::provider_error(error),
         }
     }

@@ -1,5 +1,6 @@
 //! Web identity: STS exchanges the token of the pod itself.
 
+mod attempts;
 mod endpoint;
 
 use aws_credential_types::Credentials;
@@ -7,7 +8,7 @@ use aws_credential_types::credential_feature::AwsCredentialFeature;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
 use aws_sdk_sts::Client;
-use aws_sdk_sts::error::{ProvideErrorMetadata as _, SdkError};
+use aws_sdk_sts::error::SdkError;
 use aws_sdk_sts::operation::assume_role_with_web_identity::{
     AssumeRoleWithWebIdentityError, AssumeRoleWithWebIdentityOutput,
 };
@@ -18,6 +19,8 @@ use crate::environment::{self as env, Environment};
 use crate::error::{Error, Failure, StsError, StsFailure, one_line};
 use crate::token_file;
 use crate::transport::Transport;
+
+use attempts::Attempts;
 
 /// What logs and errors of the SDK call these credentials.
 const NAME: &str = "WebIdentity";
@@ -61,7 +64,9 @@ impl WebIdentityCredentials {
             .role_arn(&self.role)
             .role_session_name(&self.session_name)
             .web_identity_token(token.as_str());
-        let session = call.send().await.map_err(|error| failure(&error, &token)).and_then(credentials);
+        let attempts = Attempts::default();
+        let answer = call.customize().interceptor(attempts.clone()).send().await;
+        let session = answer.map_err(|error| failure(&error, &attempts, &token)).and_then(credentials);
         session.map_err(|failure| Error::Sts(StsError { role: self.role.clone(), failure }))
     }
 }
@@ -90,15 +95,23 @@ fn session_name(environment: &Environment) -> String {
 /// What the SDK says of a call that failed.
 fn failure<R: std::fmt::Debug + 'static>(
     error: &SdkError<AssumeRoleWithWebIdentityError, R>,
+    attempts: &Attempts,
     token: &str,
 ) -> StsFailure {
     let printable = |text: &str| one_line(&token_file::redact(token, text));
-    match (error, error.code()) {
-        (SdkError::ServiceError(_), Some(code)) => StsFailure::Refused {
-            code: printable(code),
-            message: printable(error.message().unwrap_or_default()),
-        },
-        _ => StsFailure::Unanswered { reason: printable(&Failure::chain(error)) },
+    let refusal = match error {
+        // One that the deadline has cut short says less than the answer before it.
+        SdkError::ServiceError(_) | SdkError::TimeoutError(_) => attempts.refusal(),
+        _ => None,
+    };
+    if let Some(refusal) = refusal {
+        return StsFailure::Refused { code: printable(&refusal.code), message: printable(&refusal.message) };
+    }
+    let reason = printable(&Failure::chain(error));
+    match error {
+        SdkError::TimeoutError(_) => StsFailure::Unanswered { reason },
+        _ if attempts.any_sent() => StsFailure::Unanswered { reason },
+        _ => StsFailure::NotAsked { reason },
     }
 }
 

@@ -12,6 +12,8 @@ pub struct StsError {
 pub(crate) enum StsFailure {
     /// STS answered, and gave no session.
     Refused { code: String, message: String },
+    /// There was no request to send: what it would be made of does not go together.
+    NotAsked { reason: String },
     /// Nobody answered, or not as STS does.
     Unanswered { reason: String },
     /// An answer that should have been credentials.
@@ -30,6 +32,11 @@ impl StsError {
             StsFailure::Refused { message, .. } => Some(message),
             _ => None,
         }
+    }
+
+    /// Whether the pod's variables made no request.
+    pub(super) fn is_of_configuration(&self) -> bool {
+        matches!(self.failure, StsFailure::NotAsked { .. })
     }
 
     pub(super) fn code(&self) -> Option<&str> {
@@ -53,7 +60,7 @@ impl StsError {
                     | "ThrottlingException"
             ),
             StsFailure::Unanswered { .. } => true,
-            StsFailure::Malformed { .. } => false,
+            StsFailure::NotAsked { .. } | StsFailure::Malformed { .. } => false,
         }
     }
 
@@ -63,8 +70,11 @@ impl StsError {
             StsFailure::Refused { code, message } => {
                 format!("STS gives no session of {role}: {code}: {message}")
             }
+            StsFailure::NotAsked { reason } => {
+                format!("STS cannot be asked for a session of {role}: {reason}")
+            }
             StsFailure::Unanswered { reason } => {
-                format!("STS could not be asked for a session of {role}: {reason}")
+                format!("STS gave no answer about a session of {role}: {reason}")
             }
             StsFailure::Malformed { reason } => format!("STS's answer holds no session of {role}: {reason}"),
         }
@@ -73,6 +83,10 @@ impl StsError {
     pub(super) fn hint(&self) -> Option<&'static str> {
         match &self.failure {
             StsFailure::Refused { code, .. } => of_code(code),
+            StsFailure::NotAsked { .. } => Some(
+                "Check AWS_REGION, AWS_ENDPOINT_URL_STS and AWS_ENDPOINT_URL: a URL of one's own goes with neither \
+                 AWS_USE_FIPS_ENDPOINT nor AWS_USE_DUALSTACK_ENDPOINT",
+            ),
             StsFailure::Unanswered { .. } => Some(
                 "Can the pod reach STS in this region, by HTTPS_PROXY where there is a proxy? A VPC without internet needs \
                  an endpoint for STS",

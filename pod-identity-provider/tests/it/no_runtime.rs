@@ -78,13 +78,8 @@ fn sts_is_asked_without_a_runtime_by_a_client_and_a_sleep_that_need_none() {
     std::fs::write(token.path(), "the-pods-token").unwrap();
     let sts = Script::new([(200, crate::script::session("secret"))]);
     let builder = || {
-        let variables = [
-            ("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/app".to_owned()),
-            ("AWS_WEB_IDENTITY_TOKEN_FILE", token.path().display().to_string()),
-            ("AWS_REGION", "eu-west-1".to_owned()),
-        ];
         Provider::builder()
-            .environment(variables.into_iter().collect())
+            .environment(crate::script::irsa(token.path()).into_iter().collect())
             .methods([Method::WebIdentity])
             .http_client(sts.clone())
     };

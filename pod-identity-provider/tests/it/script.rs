@@ -15,11 +15,23 @@ use aws_smithy_types::body::SdkBody;
 pub(crate) struct Script {
     answers: Arc<Mutex<VecDeque<(u16, String)>>>,
     asked: Arc<Mutex<Vec<String>>>,
+    /// Whether requests more have no answer.
+    then_silent: bool,
 }
 
 impl Script {
     pub(crate) fn new(answers: impl IntoIterator<Item = (u16, String)>) -> Self {
-        Self { answers: Arc::new(Mutex::new(answers.into_iter().collect())), asked: Arc::default() }
+        Self {
+            answers: Arc::new(Mutex::new(answers.into_iter().collect())),
+            asked: Arc::default(),
+            then_silent: false,
+        }
+    }
+
+    /// Gives no answer to requests more.
+    #[cfg(feature = "irsa")]
+    pub(crate) fn then_silent(self) -> Self {
+        Self { then_silent: true, ..self }
     }
 
     /// The URLs that were asked. Nothing that is asked of STS for a pod's token is signed.
@@ -32,7 +44,11 @@ impl HttpConnector for Script {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         assert_eq!(request.headers().get("authorization"), None);
         self.asked.lock().unwrap().push(request.uri().to_owned());
-        let (status, body) = self.answers.lock().unwrap().pop_front().expect("a request that nobody expects");
+        let answer = self.answers.lock().unwrap().pop_front();
+        if self.then_silent && answer.is_none() {
+            return HttpConnectorFuture::new(std::future::pending());
+        }
+        let (status, body) = answer.expect("a request that nobody expects");
         HttpConnectorFuture::ready(Ok(HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body))))
     }
 }
@@ -52,4 +68,14 @@ pub(crate) fn session(secret: &str) -> String {
          <SessionToken>token</SessionToken><Expiration>2999-01-01T00:00:00Z</Expiration></Credentials>\
          </AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
     )
+}
+
+/// What a pod with IRSA is told.
+#[cfg(feature = "irsa")]
+pub(crate) fn irsa(token: &std::path::Path) -> Vec<(&'static str, String)> {
+    vec![
+        ("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/app".to_owned()),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", token.display().to_string()),
+        ("AWS_REGION", "eu-west-1".to_owned()),
+    ]
 }

@@ -9,7 +9,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::cluster::{Cluster, STS_AUDIENCE, environment};
 use crate::log::Log;
-use crate::script::{Script, session};
+use crate::script::{Script, irsa, session};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -171,4 +171,46 @@ async fn an_answer_that_lacks_a_member_is_no_session() {
     let error = answer.unwrap_err();
     let error = Error::of(&error).unwrap().to_string();
     assert!(error.contains("holds no session of") && error.contains("secretAccessKey is missing"), "{error}");
+}
+
+#[tokio::test]
+async fn variables_that_make_no_request_are_the_pods_to_mend() {
+    let token = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(token.path(), "the-pods-token").unwrap();
+    let url = ("AWS_ENDPOINT_URL_STS", "https://sts.example.com");
+    for more in [
+        &[("AWS_ENDPOINT_URL", "no url")][..],
+        &[url, ("AWS_USE_FIPS_ENDPOINT", "true")],
+        &[url, ("AWS_USE_DUALSTACK_ENDPOINT", "true")],
+    ] {
+        let more = more.iter().map(|(name, value)| (*name, (*value).to_owned()));
+        let (answer, asked) =
+            asked_at_aws::<0>(irsa(token.path()).into_iter().chain(more).collect(), []).await;
+        let error = answer.unwrap_err();
+        assert!(matches!(error, CredentialsError::InvalidConfiguration(_)), "{error:?}");
+        let own = Error::of(&error).unwrap();
+        assert!(!own.is_retryable(), "{own}");
+        assert!(own.to_string().contains("STS cannot be asked"), "{own}");
+        assert!(own.hint().unwrap().contains("AWS_ENDPOINT_URL"), "{own}");
+        assert_eq!(asked, [""; 0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_deadline_cuts_the_attempts_short_stss_last_answer_is_the_error() {
+    let token = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(token.path(), "the-pods-token").unwrap();
+    let throttled = "<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code>\
+                     <Message>Rate exceeded</Message></Error></ErrorResponse>";
+    let sts = Script::new([(400, throttled.to_owned())]).then_silent();
+    let provider = PodIdentityCredentialsProvider::builder()
+        .environment(environment(irsa(token.path())))
+        .methods([Method::WebIdentity])
+        .http_client(sts.clone())
+        .build();
+    let error = provider.credentials().await.unwrap_err();
+    let Some(own @ Error::Sts(failed)) = Error::of(&error) else { panic!("{error:?}") };
+    assert_eq!((own.code(), failed.message()), (Some("Throttling"), Some("Rate exceeded")));
+    assert!(own.is_retryable());
+    assert!(sts.asked().len() > 1);
 }

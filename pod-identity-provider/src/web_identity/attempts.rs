@@ -1,0 +1,86 @@
+//! What became of the attempts of a call: of those that a timeout ends the SDK tells the timeout alone.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aws_sdk_sts::error::ProvideErrorMetadata as _;
+use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::{
+    BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
+};
+use aws_smithy_runtime_api::client::orchestrator::OrchestratorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::config_bag::ConfigBag;
+
+/// An interceptor for one call.
+#[derive(Clone, Default)]
+pub(super) struct Attempts(Arc<Mutex<Seen>>);
+
+#[derive(Default)]
+struct Seen {
+    sent: bool,
+    refusal: Option<Refusal>,
+}
+
+/// Code and message, as STS wrote them: the token may be in them.
+#[derive(Clone)]
+pub(super) struct Refusal {
+    pub(super) code: String,
+    pub(super) message: String,
+}
+
+impl Attempts {
+    /// Whether any request was complete, so that it could be sent.
+    pub(super) fn any_sent(&self) -> bool {
+        self.seen().sent
+    }
+
+    /// STS's last refusal, where it had a code.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        self.seen().refusal.clone()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Attempts")
+    }
+}
+
+impl Intercept for Attempts {
+    fn name(&self) -> &'static str {
+        "Attempts"
+    }
+
+    fn read_before_transmit(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.seen().sent = true;
+        Ok(())
+    }
+
+    fn read_after_attempt(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let error =
+            context.output_or_error().and_then(Result::err).and_then(OrchestratorError::as_operation_error);
+        let error = error.and_then(|error| error.downcast_ref::<AssumeRoleWithWebIdentityError>());
+        if let Some(error) = error {
+            let message = error.message().unwrap_or_default().to_owned();
+            self.seen().refusal = error.code().map(|code| Refusal { code: code.to_owned(), message });
+        }
+        Ok(())
+    }
+}
