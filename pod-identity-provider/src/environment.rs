@@ -6,8 +6,9 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 /// The environment variables that are read: those of AWS's SDKs (AWS SDKs and Tools reference, *Container
-/// credential provider*, *Assume role credential provider*, *Service-specific endpoints*), and the host's name.
-const READ: [&str; 15] = [
+/// credential provider*, *Assume role credential provider*, *Service-specific endpoints*), the host's name, and those
+/// of a proxy (`curl(1)`, *ENVIRONMENT*).
+const READ: [&str; 23] = [
     RELATIVE_URI,
     FULL_URI,
     TOKEN_FILE,
@@ -23,6 +24,14 @@ const READ: [&str; 15] = [
     USE_FIPS_ENDPOINT,
     USE_DUALSTACK_ENDPOINT,
     CONTAINER_HOST_NAME,
+    HTTPS_PROXY,
+    HTTPS_PROXY_SMALL,
+    HTTP_PROXY,
+    HTTP_PROXY_SMALL,
+    ALL_PROXY,
+    ALL_PROXY_SMALL,
+    NO_PROXY,
+    NO_PROXY_SMALL,
 ];
 
 pub(crate) const RELATIVE_URI: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
@@ -41,17 +50,26 @@ pub(crate) const USE_FIPS_ENDPOINT: &str = "AWS_USE_FIPS_ENDPOINT";
 pub(crate) const USE_DUALSTACK_ENDPOINT: &str = "AWS_USE_DUALSTACK_ENDPOINT";
 /// The pod's name: kubelet sets it as the host's name.
 pub(crate) const CONTAINER_HOST_NAME: &str = "HOSTNAME";
+pub(crate) const HTTPS_PROXY: &str = "HTTPS_PROXY";
+pub(crate) const HTTPS_PROXY_SMALL: &str = "https_proxy";
+pub(crate) const HTTP_PROXY: &str = "HTTP_PROXY";
+pub(crate) const HTTP_PROXY_SMALL: &str = "http_proxy";
+pub(crate) const ALL_PROXY: &str = "ALL_PROXY";
+pub(crate) const ALL_PROXY_SMALL: &str = "all_proxy";
+pub(crate) const NO_PROXY: &str = "NO_PROXY";
+pub(crate) const NO_PROXY_SMALL: &str = "no_proxy";
 
 /// The environment variables that the provider reads: the process's own, or others in their place.
 ///
 /// An empty variable is one that is not set: that is how a pod's spec takes one away. Values never print, since
-/// one of them may be a token.
+/// one of them may be a token, or a proxy's password.
 ///
 /// | for | variables |
 /// |---|---|
 /// | EKS Pod Identity | `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` before `AWS_CONTAINER_CREDENTIALS_FULL_URI`; `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE` before `AWS_CONTAINER_AUTHORIZATION_TOKEN` |
 /// | IRSA | `AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE`; `AWS_ROLE_SESSION_NAME`, else `HOSTNAME`, which is the pod's name |
 /// | STS | `AWS_REGION` before `AWS_DEFAULT_REGION`; `AWS_ENDPOINT_URL_STS` before `AWS_ENDPOINT_URL`, unless `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS` is `true`; `AWS_USE_FIPS_ENDPOINT`, `AWS_USE_DUALSTACK_ENDPOINT` |
+/// | a proxy before STS | `HTTPS_PROXY`, or for a URL of one's own over http `HTTP_PROXY`, each before `ALL_PROXY`; `NO_PROXY`; each in capitals before small letters |
 ///
 /// They mean what they mean to AWS's SDKs (AWS SDKs and Tools reference, *Container credential provider*, *Assume role
 /// credential provider*, *AWS Region*, *Service-specific endpoints*, *Dual-stack and FIPS endpoints*).

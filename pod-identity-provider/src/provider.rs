@@ -131,7 +131,9 @@ impl PodIdentityCredentialsProviderBuilder {
     }
 
     /// Sends requests by this client, as an SDK's configuration takes it. By default it is the SDK's own, without a
-    /// proxy: the agent is on this node. STS is asked by way of the proxy that `HTTPS_PROXY` and `NO_PROXY` say.
+    /// proxy: the agent is on this node. STS is asked by way of the proxy that the
+    /// [`environment`](Self::environment) says (`HTTPS_PROXY`, `HTTP_PROXY` for a URL of one's own over http, `ALL_PROXY`,
+    /// `NO_PROXY`, in capitals or small letters).
     pub fn http_client(mut self, client: impl HttpClient + 'static) -> Self {
         self.http_client = Some(client.into_shared());
         self

@@ -2,6 +2,7 @@
 
 mod attempts;
 mod endpoint;
+mod proxy;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::credential_feature::AwsCredentialFeature;

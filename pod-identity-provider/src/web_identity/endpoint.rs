@@ -9,6 +9,7 @@ use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_http_client::{Builder, Connector};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
+use super::proxy;
 use crate::environment::{self as env, Environment};
 use crate::error::Error;
 use crate::transport::Transport;
@@ -16,21 +17,26 @@ use crate::transport::Transport;
 /// A client for STS in the pod's region. It signs nothing: the token is all that the call needs.
 ///
 /// # Errors
-/// [`Error::Unusable`], without a region.
+/// [`Error::Unusable`], without a region and for a proxy that is none.
 pub(super) fn client(environment: &Environment, transport: &Transport) -> Result<Client, Error> {
     let timeouts = TimeoutConfig::builder()
         .operation_timeout(transport.deadline)
         .operation_attempt_timeout(transport.attempt)
         .build();
+    let url = url(environment);
+    let http_client = match &transport.http_client {
+        Some(client) => client.clone(),
+        None => through(proxy::of(environment, url.is_none_or(is_https))?),
+    };
     let mut config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(region(environment)?))
-        .http_client(transport.http_client.clone().unwrap_or_else(through_proxy))
+        .http_client(http_client)
         .sleep_impl(transport.timer.shared())
         .time_source(transport.clock.clone())
         .timeout_config(timeouts)
         .retry_config(RetryConfig::standard());
-    config.set_endpoint_url(url(environment).map(str::to_owned));
+    config.set_endpoint_url(url.map(str::to_owned));
     config.set_use_fips(Some(is_true(environment, env::USE_FIPS_ENDPOINT)));
     config.set_use_dual_stack(Some(is_true(environment, env::USE_DUALSTACK_ENDPOINT)));
     Ok(Client::from_conf(config.build()))
@@ -54,19 +60,23 @@ fn url(environment: &Environment) -> Option<&str> {
     environment.get(env::ENDPOINT_URL_STS).or_else(|| environment.get(env::ENDPOINT_URL))
 }
 
+fn is_https(url: &str) -> bool {
+    url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
+}
+
 fn is_true(environment: &Environment, name: &str) -> bool {
     environment.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
 /// The SDK's client as it is by default, but for a proxy: STS is beyond the cluster. The SDK's own looks at no
-/// `HTTPS_PROXY`.
-fn through_proxy() -> SharedHttpClient {
-    Builder::new().build_with_connector_fn(|settings, components| {
+/// `HTTPS_PROXY`, and with `ProxyConfig::from_env` at those of the process alone.
+fn through(proxy: ProxyConfig) -> SharedHttpClient {
+    Builder::new().build_with_connector_fn(move |settings, components| {
         let mut connector = Connector::builder();
         connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
         connector
             .connector_settings(settings.cloned().unwrap_or_default())
-            .proxy_config(ProxyConfig::from_env())
+            .proxy_config(proxy.clone())
             .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
             .build()
     })

@@ -214,3 +214,32 @@ async fn where_the_deadline_cuts_the_attempts_short_stss_last_answer_is_the_erro
     assert!(own.is_retryable());
     assert!(sts.asked().len() > 1);
 }
+
+#[tokio::test]
+async fn sts_is_asked_by_way_of_the_proxy_that_the_given_environment_says() {
+    let cluster = Cluster::start(None).await;
+    // A name that leads nowhere: whoever gets the request is the proxy, and here that is STS.
+    let proxy = cluster.laptop.sts_url().replacen("http://", "http://user:proxys-password@", 1);
+    let with = |more: &[(&'static str, &str)]| {
+        provider(at_aws(
+            &cluster,
+            &[&[("AWS_ENDPOINT_URL_STS", "http://sts.invalid"), ("http_proxy", &*proxy)], more].concat(),
+        ))
+    };
+    let provider = with(&[]);
+    let role = cluster.laptop.sts();
+    let credentials = provider.credentials().await.unwrap();
+    assert!(role.inspect(credentials.access_key_id()).unwrap().assumed_role_arn.contains("irsa"));
+    assert!(!format!("{provider:?}").contains("proxys-password"));
+    let error = with(&[("NO_PROXY", "sts.invalid")]).credentials().await.unwrap_err();
+    let error = Error::of(&error).unwrap().to_string();
+    assert!(error.contains("STS gave no answer") && !error.contains("proxys-password"), "{error}");
+    let error =
+        with(&[("HTTP_PROXY", "socks5://user:proxys-password@proxy")]).credentials().await.unwrap_err();
+    assert!(matches!(error, CredentialsError::InvalidConfiguration(_)), "{error:?}");
+    let error = Error::of(&error).unwrap().to_string();
+    assert!(
+        error.contains("HTTP_PROXY is no URL of a proxy") && !error.contains("proxys-password"),
+        "{error}"
+    );
+}
