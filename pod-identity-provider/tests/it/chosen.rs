@@ -41,6 +41,31 @@ async fn of_a_pod_with_both_ways_the_first_that_was_told_wins() {
     }
 }
 
+#[cfg(not(feature = "irsa"))]
+#[tokio::test]
+async fn without_the_feature_a_pod_with_irsa_is_told_to_build_it_in_and_nobody_is_asked() {
+    let irsa = [
+        ("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/irsa"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/nonexistent"),
+        ("AWS_REGION", "eu-west-1"),
+    ];
+    let nobody = Script::default();
+    let provider = PodIdentityCredentialsProvider::builder()
+        .environment(irsa.into_iter().collect())
+        .methods([Method::PodIdentity, Method::WebIdentity])
+        .or_else("another", Credentials::new("AKIAOTHER", "secret", None, None, "test"))
+        .http_client(nobody.clone())
+        .build();
+    assert_eq!(provider.method(), Some(Method::WebIdentity));
+    let error = provider.credentials().await.unwrap_err();
+    // It is set up and does not work: a chain of the SDK ends here.
+    assert!(matches!(error, CredentialsError::InvalidConfiguration(_)), "{error:?}");
+    assert!(matches!(Error::of(&error), Some(Error::FeatureMissing("irsa"))), "{error:?}");
+    let text = Error::of(&error).unwrap().to_string();
+    assert!(text.contains("the feature `irsa`") && text.contains("Build the program with it"), "{text}");
+    assert!(nobody.asked().is_empty());
+}
+
 #[tokio::test]
 async fn a_way_that_is_set_up_and_does_not_work_is_not_passed_over() {
     let cluster = Cluster::start(None).await;
