@@ -52,7 +52,16 @@ async fn ask(
         ),
         ("AWS_CONTAINER_AUTHORIZATION_TOKEN", TOKEN.to_owned()),
         ("SSL_CERT_FILE", trusted.ca_file().display().to_string()),
-        (JOB, serde_json::to_string(&Job { side: Side::Ours, attempt_ms: Some(1000), dns }).unwrap()),
+        (
+            JOB,
+            serde_json::to_string(&Job {
+                side: Side::Ours,
+                attempt_ms: Some(1000),
+                through_cache: false,
+                dns,
+            })
+            .unwrap(),
+        ),
     ]);
     (outcome.await, endpoint.wrong())
 }

@@ -2,8 +2,9 @@
 //!
 //! The SDK's provider reads the environment of the process, so each is asked in a process of its own.
 
-mod one;
-mod outage;
+mod client; // a client's identity cache over either
+mod one; // asked once
+mod outage; // asked while the agent is away
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -11,6 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 
+use pod_identity_core::error::ErrorCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -36,6 +38,8 @@ pub(crate) struct Job {
     pub(crate) attempt_ms: Option<u64>,
     /// What this crate's resolver says of every name, where it is not the system's.
     pub(crate) dns: Option<IpAddr>,
+    /// Whether it is asked through the identity cache of a client.
+    pub(crate) through_cache: bool,
 }
 
 /// What came of it, in a line of the process.
@@ -43,6 +47,7 @@ pub(crate) struct Job {
 pub(crate) struct Outcome {
     /// None where it had not ended when nobody wanted to wait any longer.
     pub(crate) credentials: Option<bool>,
+    /// The error's text, and those of all that led to it.
     pub(crate) error: String,
     millis: u64,
 }
@@ -58,6 +63,7 @@ struct Row {
     /// What the token's file ends with.
     line_end: &'static str,
     attempt_ms: Option<u64>,
+    through_cache: bool,
 }
 
 #[test]
@@ -92,9 +98,12 @@ fn table() -> String {
         }
     });
     let outage = sides.map(outage::ask);
-    let mut table =
-        "| what happens | this crate | `aws_config::ecs::EcsCredentialsProvider` |\n|---|---|---|\n"
-            .to_owned();
+    let mut table = format!(
+        "A test asks the same endpoints by this crate and by aws-config {}, and writes what came of it. Each provider is asked\n\
+         by itself; through a client's identity cache, `identity_cache()` here and the SDK's own there, where a row says so.\n\n\
+         | what happens | this crate | `aws_config::ecs::EcsCredentialsProvider` |\n|---|---|---|\n",
+        version_of_aws_config()
+    );
     for (row, [ours, sdk]) in rows.iter().zip(cells) {
         let _ = writeln!(
             table,
@@ -122,9 +131,10 @@ fn rows() -> Vec<Row> {
             }
         };
         let traffic = answers.into_iter().enumerate().map(exchange).collect();
-        Row { what, traffic, line_end: "", attempt_ms: None }
+        Row { what, traffic, line_end: "", attempt_ms: None, through_cache: false }
     };
-    let refusal = json!({"code": "association_not_found", "message": MESSAGE});
+    let refusal = json!({"code": ErrorCode::AssociationNotFound.as_str(), "message": MESSAGE});
+    let stalled = |what| Row { attempt_ms: Some(200), ..row(what, vec![json!("stall")]) };
     vec![
         row("credentials without an account", vec![good()]),
         Row {
@@ -134,7 +144,8 @@ fn rows() -> Vec<Row> {
                 vec![json!("hang")],
             )
         },
-        Row { attempt_ms: Some(200), ..row("the same, but the answer has begun", vec![json!("stall")]) },
+        stalled("the same, but the answer has begun"),
+        Row { through_cache: true, ..stalled("the same, through a client's identity cache") },
         row("429, then credentials", vec![json!({"status": 429}), good()]),
         row("503, then credentials", vec![json!({"status": 503}), good()]),
         row("404 with the agent's code and message", vec![json!({"status": 404, "body": refusal})]),
@@ -158,7 +169,7 @@ impl Row {
         let (outcome, requests, unexpected) = runtime.block_on(async {
             let endpoint = Endpoint::start(exchanges, None).await;
             let uri = format!("http://{}/v1/credentials", endpoint.address);
-            let job = Job { side, attempt_ms: self.attempt_ms, dns: None };
+            let job = Job { side, attempt_ms: self.attempt_ms, through_cache: self.through_cache, dns: None };
             let env = [
                 ("AWS_CONTAINER_CREDENTIALS_FULL_URI", uri),
                 ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file.display().to_string()),
@@ -179,8 +190,7 @@ impl Outcome {
     fn text(&self, requests: usize) -> String {
         let result = match self.credentials {
             Some(true) => "**credentials**",
-            Some(false) if self.error.contains(MESSAGE) => "an error, with code, message and what to do",
-            Some(false) => "an error",
+            Some(false) => self.error(),
             None => "nothing",
         };
         let requests = match requests {
@@ -197,6 +207,22 @@ impl Outcome {
         };
         format!("{result}: {requests}{time}")
     }
+
+    fn error(&self) -> &'static str {
+        let refusal = ErrorCode::AssociationNotFound;
+        match [refusal.as_str(), MESSAGE, refusal.fix()].map(|part| self.error.contains(part)) {
+            [true, true, true] => "an error, with code, message and what to do",
+            [false, false, false] => "an error",
+            some => panic!("the table has no words for this, {some:?}: {}", self.error),
+        }
+    }
+}
+
+/// As the lock file says: major and minor, since a patch changes nothing here.
+fn version_of_aws_config() -> String {
+    let lock = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock")).unwrap();
+    let (_, package) = lock.split_once("name = \"aws-config\"\nversion = \"").unwrap();
+    package.split('.').take(2).collect::<Vec<_>>().join(".")
 }
 
 /// Has a provider ask in a process that has these variables only.

@@ -1,5 +1,6 @@
 //! One provider, asked once: a process of the table.
 
+use std::error::Error;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -7,11 +8,12 @@ use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_async::time::SystemTimeSource;
 use aws_smithy_http_client::Builder;
 use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns};
-use aws_smithy_types::error::display::DisplayErrorContext;
 use pod_identity_provider::PodIdentityCredentialsProvider;
 
+use super::client::Resolver;
 use super::{Job, OUTCOME, Outcome, Side, job};
 
 /// More than three attempts of five seconds and the pauses between them.
@@ -23,13 +25,19 @@ async fn one_provider_is_asked_once() {
     let Some(job) = job() else { return };
     let provider = job.provider();
     let start = tokio::time::Instant::now();
-    let result = tokio::time::timeout(PATIENCE, provider.provide_credentials()).await;
-    let error = match &result {
-        Ok(Err(error)) => DisplayErrorContext(error).to_string(),
-        _ => String::new(),
-    };
+    let result = tokio::time::timeout(PATIENCE, async {
+        if job.through_cache {
+            let resolver = Resolver::new(job.side, provider, SystemTimeSource::new());
+            resolver.resolve().await.map(drop).map_err(|error| chain(&*error))
+        } else {
+            provider.provide_credentials().await.map(drop).map_err(|error| chain(&error))
+        }
+    })
+    .await
+    .ok();
+    let error = result.clone().and_then(Result::err).unwrap_or_default();
     let millis = u64::try_from(start.elapsed().as_millis()).unwrap();
-    let outcome = Outcome { credentials: result.ok().map(|result| result.is_ok()), error, millis };
+    let outcome = Outcome { credentials: result.map(|result| result.is_ok()), error, millis };
     println!("{OUTCOME}{}", serde_json::to_string(&outcome).unwrap());
 }
 
@@ -41,6 +49,12 @@ impl ResolveDns for Always {
     fn resolve_dns<'a>(&'a self, _: &'a str) -> DnsFuture<'a> {
         DnsFuture::ready(Ok(vec![self.0]))
     }
+}
+
+/// What an error says, and all that led to it.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let all = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
+    all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 impl Job {
