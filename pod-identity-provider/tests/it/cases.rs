@@ -11,7 +11,6 @@ use std::time::Duration;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_types::error::display::DisplayErrorContext;
 use pod_identity_provider::{Environment, Error, PodIdentityCredentialsProvider};
-use tracing_subscriber::filter::LevelFilter;
 
 use crate::log::Log;
 use crate::replay::{Answer, Endpoint};
@@ -54,9 +53,8 @@ fn run(case: &Case) -> Vec<String> {
         Some(other) => return vec![format!("there is no feature {other}")],
     }
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(log.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut wrong = tracing::subscriber::with_default(subscriber.with_ansi(false).finish(), || {
+    let mut wrong = tracing::subscriber::with_default(log.subscriber(), || {
         let outcome =
             runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), outcome(case)).await });
         outcome.unwrap_or_else(|_| vec!["it did not end within a minute".to_owned()])

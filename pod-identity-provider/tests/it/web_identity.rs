@@ -5,7 +5,6 @@ use std::time::Duration;
 use aws_credential_types::provider::error::CredentialsError;
 use pod_identity_provider::{Error, Method, PodIdentityCredentialsProvider};
 use testing::eventually::eventually;
-use tracing_subscriber::filter::LevelFilter;
 
 use crate::cluster::{Cluster, STS_AUDIENCE, environment};
 use crate::log::Log;
@@ -138,8 +137,7 @@ async fn neither_the_token_nor_what_it_is_exchanged_for_is_logged_at_any_level()
     let variables = cluster.irsa("irsa");
     let token = std::fs::read_to_string(&variables[1].1).unwrap();
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(log.clone());
-    let _guard = tracing::subscriber::set_default(subscriber.with_ansi(false).finish());
+    let _guard = tracing::subscriber::set_default(log.subscriber());
     let credentials = provider(variables).credentials().await.unwrap();
     let text = log.text();
     assert!(text.contains("credentials fetched") && text.contains("TRACE STS.AssumeRole"), "{text}");
