@@ -16,14 +16,13 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_smithy_async::future::timeout::Timeout;
-use aws_smithy_async::rt::sleep::{AsyncSleep as _, SharedAsyncSleep};
 use pod_identity_core::cache::{Serving, SlotBegin, SlotLead, Waited, Waiter};
 use pod_identity_core::now::Now;
 use tokio::runtime::Handle;
 
 use crate::clock::Clock;
 use crate::error::{self, Error};
+use crate::timer::Timer;
 
 use fetch::{FetchError, Flight, Upstream};
 pub(crate) use gate::Gate;
@@ -58,7 +57,7 @@ pub enum Refresh {
 pub(crate) struct Cell {
     reader: Arc<Reader>,
     upstream: Arc<Upstream>,
-    sleep: SharedAsyncSleep,
+    timer: Timer,
     refresh: Refresh,
     /// How long a fetch may go on.
     limit: Duration,
@@ -76,7 +75,7 @@ impl Cell {
     pub(crate) fn new(
         provider: impl ProvideCredentials + 'static,
         clock: Clock,
-        sleep: SharedAsyncSleep,
+        timer: Timer,
         refresh: Refresh,
         ahead: Duration,
         deadline: Duration,
@@ -85,7 +84,7 @@ impl Cell {
         Arc::new(Self {
             upstream: Arc::new(Upstream::new(provider, reader.clone(), ahead)),
             reader,
-            sleep,
+            timer,
             refresh,
             limit: deadline.saturating_add(LOOK),
             gate: Gate::default(),
@@ -164,10 +163,7 @@ impl Cell {
         waiter: Waiter<Held, FetchError>,
         patience: Duration,
     ) -> Option<Waited<Held, FetchError>> {
-        if Handle::try_current().is_err() {
-            return Some(waiter.wait().await); // tokio's timers panic there
-        }
-        let waited = Timeout::new(waiter.wait(), self.sleep.sleep(patience)).await;
+        let waited = self.timer.within(patience, waiter.wait()).await;
         if waited.is_err() {
             // A moment less than it was waited for: the fetch may have begun a moment after.
             self.flight.abandon_overdue(self.limit.saturating_sub(LOOK), self.reader.now());

@@ -123,6 +123,15 @@ impl Error {
         }
     }
 
+    /// How long nobody is to ask again, where the endpoint says (`Retry-After`, RFC 9110, section 10.2.3): 30 s at most.
+    /// The provider keeps to it.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Endpoint(error) => error.retry_after(),
+            _ => None,
+        }
+    }
+
     /// Whether asking again may help without anybody acting.
     pub fn is_retryable(&self) -> bool {
         match self {

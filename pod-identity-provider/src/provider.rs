@@ -222,7 +222,7 @@ impl PodIdentityCredentialsProviderBuilder {
             }
         };
         PodIdentityCredentialsProvider {
-            cell: Cell::new(source, clock, timer.shared(), refresh, ahead, deadline),
+            cell: Cell::new(source, clock, timer, refresh, ahead, deadline),
             method,
         }
     }

@@ -26,6 +26,8 @@ pub(super) struct Upstream {
     provider: SharedCredentialsProvider,
     reader: Arc<Reader>,
     ahead: Duration,
+    /// What was said last with a time before which nobody is to ask again, and that time by the monotonic clock.
+    turned_away: Mutex<Option<(Duration, Arc<CredentialsError>)>>,
 }
 
 /// Why there are no credentials, for all who waited. Whatever it is, credentials that hold stay: AWS alone says when
@@ -45,7 +47,8 @@ impl Upstream {
         reader: Arc<Reader>,
         ahead: Duration,
     ) -> Self {
-        Self { provider: SharedCredentialsProvider::new(provider), reader, ahead }
+        let provider = SharedCredentialsProvider::new(provider);
+        Self { provider, reader, ahead, turned_away: Mutex::default() }
     }
 
     /// What the provider gives, to be held from now on.
@@ -57,6 +60,22 @@ impl Upstream {
             return Err(Error::Ended { expired_at: end, now: now.wall });
         }
         Ok(held)
+    }
+
+    /// Why nobody is to ask now.
+    fn turned_away(&self, now: Now) -> Option<CredentialsError> {
+        let turned_away = self.turned_away.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, error) = turned_away.as_ref().filter(|(until, _)| now.monotonic < *until)?;
+        Some(error::shared(error))
+    }
+
+    /// Takes note of the time that a refusal asks for (`Retry-After`), unless one that is taken note of says it again.
+    fn heed(&self, error: &Arc<CredentialsError>, now: Now) {
+        let asked_for = Error::of(&**error).and_then(Error::retry_after);
+        let mut turned_away = self.turned_away.lock().unwrap_or_else(PoisonError::into_inner);
+        if turned_away.as_ref().is_none_or(|(until, _)| now.monotonic >= *until) {
+            *turned_away = asked_for.map(|pause| (now.monotonic.saturating_add(pause), error.clone()));
+        }
     }
 
     /// A failure is worth a line when it is the first, and so is its end.
@@ -114,12 +133,16 @@ fn take(lead: &Lead) -> Option<SlotLead<Held, FetchError>> {
 
 /// Fetches, and lets all who wait know.
 pub(super) async fn fetch(upstream: Arc<Upstream>, lead: Arc<Lead>) {
-    let answer = ask(&upstream.provider).await;
+    let answer = match upstream.turned_away(upstream.reader.now()) {
+        Some(error) => Err(error),
+        None => ask(&upstream.provider).await,
+    };
     let now = upstream.reader.now();
     let held = answer.and_then(|credentials| Ok(upstream.hold(credentials, now)?));
     if let Some(lead) = take(&lead) {
         upstream.log(&held);
-        lead.complete(now, held.map_err(|error| FetchError(Arc::new(error))));
+        let held = held.map_err(Arc::new).inspect_err(|error| upstream.heed(error, now));
+        lead.complete(now, held.map_err(FetchError));
     }
 }
 

@@ -3,8 +3,6 @@
 use std::sync::Weak;
 use std::time::Duration;
 
-use aws_smithy_async::rt::sleep::AsyncSleep as _;
-
 use super::Cell;
 use super::gate::LOOK;
 
@@ -14,10 +12,10 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Renews until the cell is gone: it holds no reference while it sleeps, and the cell's end aborts it.
 pub(super) async fn keep(cell: Weak<Cell>) {
     loop {
-        let waits = cell.upgrade().map(|cell| (cell.sleep.clone(), cell.reader.due_in(cell.reader.now())));
-        let Some((sleep, due_in)) = waits else { return };
+        let waits = cell.upgrade().map(|cell| (cell.timer.clone(), cell.reader.due_in(cell.reader.now())));
+        let Some((timer, due_in)) = waits else { return };
         // At least that long: whoever answers with credentials that are about to end must not be asked without pause.
-        sleep.sleep(due_in.clamp(LOOK, LONGEST_SLEEP)).await;
+        timer.sleep(due_in.clamp(LOOK, LONGEST_SLEEP)).await;
         // The machine may have slept, or the clock been set: whatever the timer says, the clock decides.
         let renewal = cell.upgrade().and_then(|cell| Some(cell.fetch(cell.lead_if_due(cell.reader.now())?)));
         if let Some(renewal) = renewal {

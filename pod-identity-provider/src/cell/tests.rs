@@ -19,6 +19,7 @@ use super::{Cell, Refresh};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::scripted::{Answer, HOUR, MINUTE, SECOND, Source, away, settle, source};
+use crate::timer::Timer;
 
 /// How long before their end credentials are renewed here.
 const AHEAD: Duration = Duration::from_secs(900);
@@ -31,7 +32,7 @@ fn cell(source: &Source, refresh: Refresh) -> Arc<Cell> {
 
 fn cell_that_sleeps(source: &Source, refresh: Refresh, sleep: impl AsyncSleep + 'static) -> Arc<Cell> {
     let clock = Clock::given(SharedTimeSource::new(source.wall()));
-    Cell::new(source.clone(), clock, SharedAsyncSleep::new(sleep), refresh, AHEAD, DEADLINE)
+    Cell::new(source.clone(), clock, Timer::given(SharedAsyncSleep::new(sleep)), refresh, AHEAD, DEADLINE)
 }
 
 /// Which of the source's answers the cell gives, and how long that takes.

@@ -1,6 +1,7 @@
 //! Sources that are away, hang or panic.
 
 use super::*;
+use crate::error::{EndpointError, Failure};
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_is_away_for_all_of_a_life_but_its_last_minute_costs_no_request_anything() {
@@ -46,6 +47,34 @@ async fn past_the_end_errors_are_a_second_old_at_most_and_the_first_request_afte
     }
     assert!(begun.elapsed() <= SECOND * 5 / 4, "{:?}", begun.elapsed());
     all_are_served_at_once(&cell, 2 * HOUR).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_is_asked_again_no_earlier_than_it_says() {
+    fn throttled() -> CredentialsError {
+        let answer = Failure::Answer { status: 503, code: None, message: String::new(), page: false };
+        Error::Endpoint(EndpointError {
+            endpoint: "http://169.254.170.23".to_owned(),
+            failure: answer,
+            attempts: 1,
+            took: Duration::ZERO,
+            retry_after: Some(20 * SECOND),
+        })
+        .into()
+    }
+    let (source, _) = source(HOUR);
+    source.answers(Answer::Failure(throttled));
+    let cell = cell(&source, Refresh::OnRequest);
+    let begun = Instant::now();
+    while begun.elapsed() < MINUTE {
+        let error = request(&cell).await.0.unwrap_err();
+        assert!(Error::of(&error).is_some_and(|error| error.retry_after().is_some()), "{error:?}");
+        tokio::time::sleep(SECOND / 20).await;
+    }
+    assert!((3..=4).contains(&source.calls()), "{}", source.calls());
+    source.answers(Answer::Lasting(HOUR));
+    tokio::time::sleep(21 * SECOND).await;
+    request(&cell).await.0.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

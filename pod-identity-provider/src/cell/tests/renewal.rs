@@ -139,8 +139,8 @@ async fn with_nothing_to_be_left_credentials_are_renewed_as_they_end_and_no_requ
     for refresh in [Refresh::Background, Refresh::OnRequest] {
         let (source, wall) = source(HOUR);
         let clock = Clock::given(SharedTimeSource::new(wall));
-        let sleep = SharedAsyncSleep::new(TokioSleep::new());
-        let cell = Cell::new(source.clone(), clock, sleep, refresh, Duration::ZERO, DEADLINE);
+        let timer = Timer::tokio();
+        let cell = Cell::new(source.clone(), clock, timer, refresh, Duration::ZERO, DEADLINE);
         for _ in 0..3 * 3600 {
             request(&cell).await.0.unwrap();
             tokio::time::sleep(SECOND).await;

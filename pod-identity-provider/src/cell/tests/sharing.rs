@@ -29,9 +29,9 @@ async fn first_requests_on_two_threads_are_one_call() {
         let (source, wall) = source(HOUR);
         let all = Arc::new(Barrier::new(TASKS + 1));
         let clock = Clock::given(SharedTimeSource::new(wall));
-        let sleep = SharedAsyncSleep::new(TokioSleep::new());
+        let timer = Timer::tokio();
         let slow = WhenAllHaveAsked(source.clone(), all.clone());
-        let cell = Cell::new(slow, clock, sleep, Refresh::Background, AHEAD, DEADLINE);
+        let cell = Cell::new(slow, clock, timer, Refresh::Background, AHEAD, DEADLINE);
         let tasks: Vec<_> = (0..TASKS)
             .map(|_| {
                 let (cell, all) = (cell.clone(), all.clone());
