@@ -1,10 +1,15 @@
 //! How long a program waits for its first credentials: this project's provider, and aws-config's, each made anew and
-//! asking the same server over a connection of its own.
+//! asking the same server over a connection of its own, by plain HTTP.
+//!
+//! aws-config's has two lines. By itself it takes the SDK's default client, which is for HTTPS too and reads the system's
+//! certificates for that; with a client for HTTP alone it does what ours does.
 
 use std::process::Command;
 
 use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::provider::ProvideCredentials;
+use aws_smithy_async::rt::sleep::TokioSleep;
 use pod_identity_runtime::clock;
 use tokio::runtime::Builder;
 
@@ -35,9 +40,27 @@ pub(super) fn run() -> Outcome {
 pub(super) fn in_own_process() -> Outcome {
     pin(0);
     let ours = || first_fetch(pod_identity_provider::default);
+    let sdk = || first_fetch(http_alone);
+    Pairs::in_turn(ROUNDS, sdk, ours)?.print(
+        "first credentials, time",
+        "aws-config's with a client for HTTP alone",
+        "ours",
+        "µs",
+    );
     let sdk = || first_fetch(|| EcsCredentialsProvider::builder().build());
-    Pairs::in_turn(ROUNDS, sdk, ours)?.print("first credentials", "aws-config's", "ours", "µs");
+    Pairs::in_turn(ROUNDS, sdk, ours)?.print(
+        "first credentials, time",
+        "aws-config's with its default client",
+        "ours",
+        "µs",
+    );
     Ok(())
+}
+
+fn http_alone() -> EcsCredentialsProvider {
+    let client = aws_smithy_http_client::Builder::new().build_http();
+    let config = ProviderConfig::empty().with_http_client(client).with_sleep_impl(TokioSleep::new());
+    EcsCredentialsProvider::builder().configure(&config).build()
 }
 
 fn first_fetch<P: ProvideCredentials>(
