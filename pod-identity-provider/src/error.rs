@@ -1,6 +1,7 @@
 //! Why there are no credentials.
 
 mod endpoint;
+mod hints;
 #[cfg(feature = "irsa")]
 mod sts;
 

@@ -97,9 +97,9 @@ impl Held {
     /// What they need, if that much of their life is left.
     pub(super) fn need(&self, left: Duration) -> Need {
         match left {
-            _ if left > self.renew_at => Need::Nothing,
-            _ if left > self.last => Need::Renewal,
-            _ => Need::Fetch { left },
+            _ if left <= self.last => Need::Fetch { left },
+            _ if left <= self.renew_at => Need::Renewal,
+            _ => Need::Nothing,
         }
     }
 

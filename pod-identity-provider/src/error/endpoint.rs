@@ -1,11 +1,14 @@
 //! Why an endpoint gave no credentials.
 
 use std::error::Error as StdError;
-use std::io;
 use std::time::Duration;
+use std::{fmt, io};
 
 use aws_smithy_runtime_api::client::dns::ResolveDnsError;
+
 use pod_identity_core::error::ErrorCode;
+
+use super::hints;
 
 /// Why the endpoint gave no credentials: what its last answer was, or why there was none.
 #[derive(Debug, Clone)]
@@ -16,8 +19,6 @@ pub struct EndpointError {
     pub(crate) attempts: u32,
     pub(crate) took: Duration,
 }
-
-const NO_AGENT: &str = "Does another program than an agent answer at this address, or a proxy on the way?";
 
 /// What one attempt came to. Its texts are fit to print.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,16 @@ impl EndpointError {
     pub fn status(&self) -> Option<u16> {
         match self.failure {
             Failure::Answer { status, .. } => Some(status),
+            _ => None,
+        }
+    }
+
+    /// The endpoint's own words, where it answered with some.
+    pub fn message(&self) -> Option<&str> {
+        match &self.failure {
+            Failure::Answer { message, .. } => {
+                Some(message).filter(|message| !message.is_empty()).map(String::as_str)
+            }
             _ => None,
         }
     }
@@ -95,9 +106,18 @@ impl EndpointError {
     }
 
     pub(super) fn hint(&self) -> Option<&'static str> {
-        self.failure.hint()
+        hints::of(&self.failure, &self.endpoint)
     }
 }
+
+/// What happened, without what to do about it: that is [`Error::hint`](crate::Error::hint).
+impl fmt::Display for EndpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.cause())
+    }
+}
+
+impl StdError for EndpointError {}
 
 impl Failure {
     /// What may pass by itself: what happens on the way, and answers that say so, by their status and where this
@@ -184,36 +204,6 @@ impl Failure {
             Self::Malformed { reason } => format!("its answer holds no credentials: {reason}"),
         }
     }
-
-    fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Unresolved { .. } => Some(
-                "Check the name and the pod's DNS, or name the agent by its address: http://169.254.170.23/v1/credentials",
-            ),
-            Self::Refused => Some(
-                "Is the agent running on this node, and ready? A DaemonSet has a pod on each node that its tolerations \
-                 and affinity allow",
-            ),
-            Self::NoRoute { .. } => Some(
-                "The address is that of the agent on the same node: is the agent installed there, does the pod have IPv4 \
-                 or IPv6 as the address needs, and does no network policy keep the pod from it?",
-            ),
-            Self::NotConnected { .. } => Some(
-                "Does a network policy keep the pod from the agent's address, or is the agent not installed on this node?",
-            ),
-            Self::TimedOut { .. } => Some(
-                "The agent is there but slow: its log says whether it waits for EKS Auth or its auth service, and whether \
-                 it has too little CPU",
-            ),
-            Self::Answer { status, code, page, .. } => of_answer(*status, code.as_deref(), *page),
-            Self::Malformed { .. } => Some(NO_AGENT),
-            Self::Insecure { .. } => Some(
-                "Its certificate has to hold today, name the URI's host, and be of a CA that the system trusts, or that \
-                 stands in the file that SSL_CERT_FILE names",
-            ),
-            Self::Broken { .. } => Some("Does the agent restart? Its log says why"),
-        }
-    }
 }
 
 /// Seconds, to the hundredth.
@@ -234,52 +224,16 @@ fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a 
     })
 }
 
-fn of_answer(status: u16, code: Option<&str>, page: bool) -> Option<&'static str> {
-    if let Some(code) = code.and_then(known) {
-        return Some(code.fix());
-    }
-    match status {
-        _ if page => Some(
-            "That is a page for people: a proxy or another server answered, not an agent. Take the agent's addresses out \
-             of what is proxied, and check the URI",
-        ),
-        300..=399 => Some("Redirects are not followed, since the token would go along: give the URI itself"),
-        // AWS's agent answers so to a `Host` that is none of its own addresses.
-        403 => Some(
-            "Ask AWS's agent by its own address, http://169.254.170.23/v1/credentials: it refuses other names for itself",
-        ),
-        404 => Some(ErrorCode::NotFound.fix()),
-        429 => Some(ErrorCode::Throttled.fix()),
-        201..=299 => Some(NO_AGENT),
-        _ => Some("The agent's log of this moment says why"),
-    }
-}
-
-/// What a code means: this project's by themselves, AWS's as this project's agent reads them (EKS Auth's API model,
-/// `AssumeRoleForPodIdentity`), and STS's as its auth service does.
-fn known(code: &str) -> Option<ErrorCode> {
-    if let Ok(code) = code.parse() {
-        return Some(code);
-    }
-    match code {
-        "ResourceNotFoundException" => Some(ErrorCode::AssociationNotFound),
-        "ExpiredTokenException" => Some(ErrorCode::TokenExpired),
-        "InvalidTokenException" => Some(ErrorCode::TokenRefused),
-        "AccessDeniedException" => Some(ErrorCode::AccessDenied),
-        "AccessDenied" => Some(ErrorCode::RoleTrustRefused),
-        "InvalidParameterException" | "InvalidRequestException" => Some(ErrorCode::RequestMalformed),
-        "ThrottlingException" | "Throttling" | "TooManyRequestsException" => Some(ErrorCode::Throttled),
-        "ServiceUnavailableException" | "InternalServerException" => Some(ErrorCode::UpstreamUnavailable),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::Error;
 
     fn answer(status: u16, code: Option<&str>, message: &str) -> Error {
+        answer_of("http://169.254.170.23", status, code, message)
+    }
+
+    fn answer_of(endpoint: &str, status: u16, code: Option<&str>, message: &str) -> Error {
         let failure = Failure::Answer {
             status,
             code: code.map(str::to_owned),
@@ -287,7 +241,7 @@ mod tests {
             page: false,
         };
         Error::Endpoint(EndpointError {
-            endpoint: "http://169.254.170.23".to_owned(),
+            endpoint: endpoint.to_owned(),
             failure,
             retry_after: None,
             attempts: 1,
@@ -324,5 +278,28 @@ mod tests {
         for code in ErrorCode::ALL {
             assert_eq!(answer(400, Some(code.as_str()), "").hint(), Some(code.fix()), "{code}");
         }
+    }
+
+    #[test]
+    fn what_is_true_of_the_agents_of_eks_alone_is_said_of_their_addresses_alone() {
+        for agents in ["http://169.254.170.23", "http://[fd00:ec2::23]:8080"] {
+            let hint = answer_of(agents, 403, None, "").hint().unwrap();
+            assert!(hint.contains("AWS's agent"), "{agents}: {hint}");
+        }
+        for other in ["http://169.254.170.2", "http://127.0.0.1:8080", "https://169.254.170.23.example.com"] {
+            for status in [403, 404, 500] {
+                let hint = answer_of(other, status, None, "").hint().unwrap_or_default();
+                assert!(!hint.contains("agent") && !hint.contains("/v1/credentials"), "{other}: {hint}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_endpoints_words_can_be_had() {
+        let Error::Endpoint(error) = answer(404, None, "no association") else { panic!() };
+        assert_eq!(
+            (error.message(), error.to_string().ends_with("404: no association")),
+            (Some("no association"), true)
+        );
     }
 }

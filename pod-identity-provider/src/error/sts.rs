@@ -1,5 +1,8 @@
 //! Why STS gave no session.
 
+use std::error::Error as StdError;
+use std::fmt;
+
 /// Why STS gave no session for the pod's token: its answer, or why there was none. Of the feature `irsa`.
 #[derive(Debug, Clone)]
 pub struct StsError {
@@ -97,6 +100,15 @@ impl StsError {
         }
     }
 }
+
+/// What happened, without what to do about it: that is [`Error::hint`](crate::Error::hint).
+impl fmt::Display for StsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.cause())
+    }
+}
+
+impl StdError for StsError {}
 
 /// What to do (STS API reference, *AssumeRoleWithWebIdentity*, Errors, and *Common errors*).
 fn of_code(code: &str) -> Option<&'static str> {
