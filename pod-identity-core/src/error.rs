@@ -181,6 +181,32 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
+impl ErrorCode {
+    /// What an exception of EKS Auth means (EKS Auth API reference, *AssumeRoleForPodIdentity*, Errors; AWS's *Common Errors*);
+    /// none for one that nobody knows.
+    pub fn of_eks_auth(exception: &str) -> Option<Self> {
+        Some(match exception {
+            "ResourceNotFoundException" => Self::AssociationNotFound,
+            "ExpiredTokenException" => Self::TokenExpired,
+            "InvalidTokenException" => Self::TokenRefused,
+            "AccessDeniedException" => Self::AccessDenied,
+            "InvalidParameterException" | "InvalidRequestException" => Self::RequestMalformed,
+            "ThrottlingException"
+            | "Throttling"
+            | "ThrottledException"
+            | "TooManyRequestsException"
+            | "RequestLimitExceeded" => Self::Throttled,
+            "UnrecognizedClientException"
+            | "InvalidSignatureException"
+            | "IncompleteSignatureException"
+            | "MissingAuthenticationTokenException"
+            | "InvalidClientTokenId" => Self::CallerRefused,
+            "InternalServerException" | "ServiceUnavailableException" => Self::UpstreamUnavailable,
+            _ => return None,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,5 +223,23 @@ mod tests {
     fn a_text_from_outside_is_cut_and_escaped() {
         assert_eq!(Quoted("a\nb").to_string(), r#""a\nb""#);
         assert!(Quoted(&"é".repeat(500)).to_string().len() < 200);
+    }
+
+    #[test]
+    fn every_exception_of_eks_auths_model_has_a_meaning() {
+        for (exception, meaning) in [
+            ("ResourceNotFoundException", ErrorCode::AssociationNotFound),
+            ("ExpiredTokenException", ErrorCode::TokenExpired),
+            ("InvalidTokenException", ErrorCode::TokenRefused),
+            ("AccessDeniedException", ErrorCode::AccessDenied),
+            ("InvalidParameterException", ErrorCode::RequestMalformed),
+            ("InvalidRequestException", ErrorCode::RequestMalformed),
+            ("ThrottlingException", ErrorCode::Throttled),
+            ("InternalServerException", ErrorCode::UpstreamUnavailable),
+            ("ServiceUnavailableException", ErrorCode::UpstreamUnavailable),
+        ] {
+            assert_eq!(ErrorCode::of_eks_auth(exception), Some(meaning), "{exception}");
+        }
+        assert_eq!(ErrorCode::of_eks_auth("SomethingNew"), None);
     }
 }

@@ -86,21 +86,11 @@ fn of_answer(status: u16, code: Option<&str>, page: bool, of_eks: bool) -> Optio
     }
 }
 
-/// What a code means: this project's by themselves, AWS's as this project's agent reads them (EKS Auth's API model,
-/// `AssumeRoleForPodIdentity`), and STS's as its auth service does.
+/// What a code means: this project's by themselves, AWS's as this project's agent reads them, and that of STS with which
+/// a trust policy refuses, as its auth service does.
 fn known(code: &str) -> Option<ErrorCode> {
-    if let Ok(code) = code.parse() {
-        return Some(code);
-    }
     match code {
-        "ResourceNotFoundException" => Some(ErrorCode::AssociationNotFound),
-        "ExpiredTokenException" => Some(ErrorCode::TokenExpired),
-        "InvalidTokenException" => Some(ErrorCode::TokenRefused),
-        "AccessDeniedException" => Some(ErrorCode::AccessDenied),
         "AccessDenied" => Some(ErrorCode::RoleTrustRefused),
-        "InvalidParameterException" | "InvalidRequestException" => Some(ErrorCode::RequestMalformed),
-        "ThrottlingException" | "Throttling" | "TooManyRequestsException" => Some(ErrorCode::Throttled),
-        "ServiceUnavailableException" | "InternalServerException" => Some(ErrorCode::UpstreamUnavailable),
-        _ => None,
+        _ => code.parse().ok().or_else(|| ErrorCode::of_eks_auth(code)),
     }
 }
