@@ -165,11 +165,26 @@ impl From<SdkError<AssumeRoleForPodIdentityError>> for ExchangeError {
             Some(code) => (code, message.to_owned()),
             None => {
                 // A proxy on the way may have another name for it, or none.
-                let known = ErrorCode::of_eks_auth(&exception).unwrap_or(ErrorCode::UpstreamUnavailable);
-                let code = if status == 429 { ErrorCode::Throttled } else { known };
+                let code = if status == 429 { ErrorCode::Throttled } else { code(&exception) };
                 (code, format!("EKS Auth: {exception}: {message}. {} [{code}]", code.fix()))
             }
         };
         Self::Refused { code, exception, message, by_own_service: own.is_some(), status, retry_after }
+    }
+}
+
+/// What EKS Auth's exception means: of one that nobody knows, that EKS Auth is to be asked again.
+fn code(exception: &str) -> ErrorCode {
+    ErrorCode::of_eks_auth(exception).unwrap_or(ErrorCode::UpstreamUnavailable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exception_that_nobody_knows_may_pass_by_itself() {
+        assert_eq!(code("AccessDeniedException"), ErrorCode::AccessDenied);
+        assert!(code("SomethingNew").is_retryable());
     }
 }
