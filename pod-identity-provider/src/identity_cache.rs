@@ -33,7 +33,8 @@ const LOAD: Duration = Duration::from_secs(22);
 ///
 /// A client asks its cache at each request. The SDK's own takes locks for that; this one reads the credentials of a
 /// [`PodIdentityCredentialsProvider`](crate::PodIdentityCredentialsProvider) without a lock, and leaves their
-/// renewal to it. What comes from other providers, the SDK's own lazy cache keeps, as if this one were not there.
+/// renewal to it. What comes from other providers, the SDK's own lazy cache keeps: it waits 22 s for them, as it does by
+/// default for a client that repeats its requests.
 pub fn identity_cache() -> SharedIdentityCache {
     SharedIdentityCache::new(CellCache::default())
 }

@@ -21,8 +21,8 @@ use crate::source;
 use crate::timer::Timer;
 use crate::transport::Transport;
 
-/// How long before their end credentials are renewed: what botocore calls its advisory refresh (900 s). The agent of
-/// this project and AWS's serve credentials that hold longer than that, where their roles allow it.
+/// How long before their end credentials are renewed: what botocore calls its advisory refresh (900 s). This project's
+/// agent renews at half of a life, so it has some that hold longer, where sessions last for 45 minutes or more.
 const AHEAD: Duration = Duration::from_secs(15 * 60);
 /// How long a fetch may take in all, its repetitions included.
 const DEADLINE: Duration = Duration::from_secs(10);
