@@ -16,11 +16,10 @@ use std::time::Duration;
 
 use benches::signed::{Algorithm, SignedToken};
 use pod_identity_auth::app::App;
-use pod_identity_auth::config::{Config, SessionNaming};
-use pod_identity_auth::sessions::DEFAULT_CACHE;
+use pod_identity_auth::config::Config;
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
 use pod_identity_runtime::clock;
-use pod_identity_runtime::outbound::Outbound;
+use pod_identity_runtime::listener::Limits;
 use pod_identity_runtime::shutdown::Shutdown;
 use serde_json::json;
 use testing::wire::{Connection, ask};
@@ -87,15 +86,9 @@ fn auth(issuer: &Issuer, pods: usize) -> Result<Served, Box<dyn std::error::Erro
     let auth = serve(move || async move {
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let config = Config {
-            listen: loopback,
             admin: Some(loopback),
-            associations,
-            cluster: None,
-            agent_auth: None,
-            tls: None,
-            session_naming: SessionNaming::Random,
-            session_cache: DEFAULT_CACHE,
-            outbound: Outbound::default(),
+            limits: Limits::ONE_MACHINE,
+            ..Config::new(loopback, associations)
         };
         let app = App::bind(config, sts::client()).await?;
         let addresses = vec![app.address()?, app.admin_address().ok_or("no admin address")?];

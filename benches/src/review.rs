@@ -55,6 +55,7 @@ fn webhook(authority: &Authority) -> Result<Served, Box<dyn std::error::Error>> 
         "--in-cluster=false".to_owned(),
         "--port=0".to_owned(),
         "--metrics-port=0".to_owned(),
+        "--max-requests-per-peer=0".to_owned(),
         "--service-account-read=never".to_owned(),
         "--kube-api=http://127.0.0.1:9".to_owned(), // nobody is there
         format!("--tls-cert={}", authority.certificate_file().display()),

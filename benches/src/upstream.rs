@@ -13,7 +13,7 @@ use pod_identity_agent::config::{AgentAuth, Config, Destination};
 use pod_identity_core::token::{BearerToken, claimed_identity};
 use pod_identity_runtime::clock;
 use pod_identity_runtime::http::{json_bytes, plain, read_body};
-use pod_identity_runtime::listener::{Handler, Listener};
+use pod_identity_runtime::listener::{Connections, Handler, Limits, Listener, Peer};
 use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::shutdown::Shutdown;
 use serde_json::{Value, json};
@@ -49,13 +49,14 @@ impl Upstream {
     pub(crate) async fn serve(self: Arc<Self>) -> std::io::Result<SocketAddr> {
         let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
         let address = listener.address()?;
+        let listener = listener.with_connections(Connections::new(Limits::ONE_MACHINE));
         tokio::spawn(listener.serve(self, Shutdown::never()));
         Ok(address)
     }
 }
 
 impl Handler for Upstream {
-    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let operation = request.method() == Method::POST
             && request.uri().path() == "/clusters/bench/assume-role-for-pod-identity";
@@ -109,5 +110,6 @@ pub(crate) fn agent_config(
         outbound: Outbound::default(),
         sdk_config: None,
     };
-    Ok(Config::new("bench".parse()?, listen, eks_auth))
+    let config = Config::new("bench".parse()?, listen, eks_auth);
+    Ok(Config { limits: Limits::ONE_MACHINE, ..config })
 }

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pod_identity_runtime::admin::{Admin, Readiness};
-use pod_identity_runtime::listener::Listener;
+use pod_identity_runtime::listener::{Connections, Limits, Listener};
+use pod_identity_runtime::logs::LogLimiter;
 use pod_identity_runtime::metrics::HttpMetrics;
 use pod_identity_runtime::outbound::OutboundError;
 use pod_identity_runtime::shutdown::Shutdown;
+use pod_identity_runtime::tasks::{self, TaskFailure};
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 
@@ -80,15 +82,24 @@ impl App {
             config.clock,
         ));
         broker.register(&mut registry);
-        let listeners = bind_all(&config.listen).await?;
+        let connections = Connections::new(config.limits.within_descriptors());
+        connections.register(&mut registry);
+        let listeners = bind_all(&config.listen, &connections).await?;
+        let admin_connections = Connections::new(Limits::ADMIN);
         let mut admin_listeners = Vec::new();
         for address in config.admin {
-            admin_listeners.push(Listener::bind(address).await.map_err(StartError::Admin)?);
+            let listener = Listener::bind(address).await.map_err(StartError::Admin)?;
+            admin_listeners.push(listener.with_connections(admin_connections.clone()));
         }
         let addresses =
             listeners.iter().filter_map(|listener| listener.address().ok()).map(|a| a.ip()).collect();
         let admin = Arc::new(Admin::new(readiness.clone(), registry));
-        let server = Arc::new(Server { broker: broker.clone(), addresses, metrics });
+        let server = Arc::new(Server {
+            broker: broker.clone(),
+            addresses,
+            metrics,
+            log_limiter: LogLimiter::default(),
+        });
         Ok(Self { listeners, admin_listeners, admin, server, broker, judge, readiness })
     }
 
@@ -103,32 +114,43 @@ impl App {
     }
 
     /// Serves until the shutdown, then drains.
-    pub async fn run(self, shutdown: Shutdown) {
+    ///
+    /// # Errors
+    /// [`TaskFailure`] where a background task failed: the agent drains and ends then too, because it would serve
+    /// without renewals, or by old keys.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), TaskFailure> {
         tracing::info!(addresses = ?self.addresses(), "serving credentials");
-        let mut background = JoinSet::new();
-        background.spawn(self.broker.renew(shutdown.clone()));
-        background.spawn(self.judge.follow(self.readiness, shutdown.clone()));
+        let (tasks, failures) = tasks::supervise();
+        let (stop, stopping) = Shutdown::manual();
+        tasks.spawn("renewal", stopping.clone(), self.broker.renew(stopping.clone()));
+        tasks.spawn("keys", stopping.clone(), self.judge.follow(self.readiness, stopping.clone()));
+        tasks.spawn("log limits", stopping.clone(), self.server.log_limiter.clone().follow(stopping.clone()));
         for listener in self.admin_listeners {
             // Health and metrics answer until the last request is done.
-            background.spawn(listener.serve(self.admin.clone(), Shutdown::never()));
+            let serving = listener.serve(self.admin.clone(), Shutdown::never());
+            tasks.spawn("admin endpoints", Shutdown::never(), serving);
         }
         let mut serving = JoinSet::new();
         for listener in self.listeners {
-            serving.spawn(listener.serve(self.server.clone(), shutdown.clone()));
+            serving.spawn(listener.serve(self.server.clone(), stopping.clone()));
         }
-        serving.join_all().await;
-        background.shutdown().await;
+        let served = async move {
+            serving.join_all().await;
+        };
+        let result = failures.serve_until(shutdown, stop, served).await;
+        tasks.cancel();
         tracing::info!("stopped");
+        result
     }
 }
 
 /// Binds what this node has: one without IPv6 serves on its IPv4 address.
-async fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<Listener>, StartError> {
+async fn bind_all(addresses: &[SocketAddr], connections: &Connections) -> Result<Vec<Listener>, StartError> {
     let mut listeners = Vec::new();
     let mut failures = Vec::new();
     for address in addresses {
         match Listener::bind(*address).await {
-            Ok(listener) => listeners.push(listener),
+            Ok(listener) => listeners.push(listener.with_connections(connections.clone())),
             // Somebody else there would be sent the pods' tokens: that must not go by with a warning.
             Err(error) if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied) => {
                 return Err(StartError::NoAddress(error.to_string()));

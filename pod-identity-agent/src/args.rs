@@ -9,6 +9,7 @@ use pod_identity_core::cache::CacheConfig;
 use pod_identity_core::identity::ClusterName;
 use pod_identity_runtime::clock::Clock;
 use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
+use pod_identity_runtime::listener::{LimitFlags, Limits};
 use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::outbound::Outbound;
 
@@ -136,6 +137,9 @@ pub struct ServerArgs {
     #[arg(long, value_name = "CALLS", value_parser = pace, default_value = "3")]
     max_service_qps: f64,
 
+    #[command(flatten)]
+    limits: LimitFlags,
+
     /// Taken for AWS's command lines. Credentials are renewed at about half of their life, which for
     /// those of six hours is AWS's three.
     #[arg(long, value_name = "DURATION", hide = true)]
@@ -195,6 +199,7 @@ impl ServerArgs {
             keys,
             budgets: Budgets { renewals_per_second: self.max_service_qps, ..Budgets::default() },
             cache: CacheConfig { capacity: self.max_cache_size.get(), ..CacheConfig::default() },
+            limits: self.limits.apply(Limits::default()),
             clock: Clock::default(),
         };
         config.check()?;

@@ -9,6 +9,7 @@ use pod_identity_core::identity::ClusterName;
 pub use pod_identity_core::limit::{Budgets, Share};
 use pod_identity_runtime::clock::Clock;
 use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
+use pod_identity_runtime::listener::Limits;
 use pod_identity_runtime::outbound::{Outbound, OutboundError, check_url};
 
 /// The whole configuration.
@@ -28,6 +29,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// The budgets of calls to EKS Auth.
     pub budgets: Budgets,
+    /// The limits of connections and requests.
+    pub limits: Limits,
     /// The clock of cache and keys.
     pub clock: Clock,
 }
@@ -101,6 +104,7 @@ impl Config {
             keys: TokenKeys::None,
             cache: CacheConfig::default(),
             budgets: Budgets::default(),
+            limits: Limits::default(),
             clock: Clock::default(),
         }
     }

@@ -5,17 +5,18 @@ use std::process::ExitCode;
 use clap::Parser;
 use pod_identity_agent::app::App;
 use pod_identity_agent::args::{Args, Command};
-use pod_identity_runtime::{logs, shutdown::Shutdown};
+use pod_identity_runtime::{logs, process, shutdown::Shutdown};
 
 // One thread: the data path is cheaper without handing work between two.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let Args { command: Command::Server(args), log_level, log_format } = Args::parse();
-    logs::start(log_level, log_format, &[]);
+    let _flush = logs::start(log_level, log_format, &[]);
+    process::forbid_dumps();
     let run = async {
         let config = args.config()?;
         let shutdown = Shutdown::on_signal()?;
-        App::bind(config).await?.run(shutdown).await;
+        App::bind(config).await?.run(shutdown).await?;
         Ok::<_, Box<dyn std::error::Error>>(())
     };
     match run.await {

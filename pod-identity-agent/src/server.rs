@@ -4,7 +4,7 @@ mod credentials;
 mod host;
 mod respond;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +13,8 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use pod_identity_core::error::ErrorCode;
 use pod_identity_runtime::clock;
-use pod_identity_runtime::listener::Handler;
+use pod_identity_runtime::listener::{Handler, Peer};
+use pod_identity_runtime::logs::LogLimiter;
 use pod_identity_runtime::metrics::HttpMetrics;
 
 use self::respond::Refusal;
@@ -31,15 +32,18 @@ pub struct Server {
     pub addresses: Vec<IpAddr>,
     /// Counts and times of answers.
     pub metrics: HttpMetrics,
+    /// Limits the lines about refused requests.
+    pub log_limiter: LogLimiter,
 }
 
 impl Handler for Server {
-    async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
         let started = clock::monotonic();
         let (response, code) = match self.answer(&request, peer.ip()).await {
             Ok(response) => (response, "ok"),
             Err(refusal) => {
-                refusal.log(peer);
+                self.log_limiter
+                    .log(peer.ip(), refusal.code.as_str(), |suppressed| refusal.log(peer, suppressed));
                 (refusal.response(), refusal.code.as_str())
             }
         };

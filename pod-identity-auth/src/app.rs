@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pod_identity_runtime::admin::{Admin, Readiness};
-use pod_identity_runtime::listener::Listener;
+use pod_identity_runtime::listener::{Connections, Limits, Listener};
 use pod_identity_runtime::metrics::HttpMetrics;
 use pod_identity_runtime::shutdown::Shutdown;
+use pod_identity_runtime::tasks::{self, Failures, TaskFailure, Tasks};
 use pod_identity_runtime::tls::{ServerTls, TlsError, TlsVersion};
 use prometheus_client::registry::Registry;
-use tokio::task::JoinSet;
 
 use crate::config::{Config, ConfigError};
 use crate::server::{AgentAuth, KeysError, Server};
@@ -29,6 +29,8 @@ pub struct App {
     server: Arc<Server>,
     sts: Arc<Sts>,
     readiness: Readiness,
+    tasks: Tasks,
+    failures: Failures,
 }
 
 /// Why the service does not start.
@@ -75,11 +77,15 @@ impl App {
         if agent_auth.is_none() {
             tracing::warn!("no --agent-auth: every program on this machine may exchange tokens");
         }
+        let (tasks, failures) = tasks::supervise();
         let tls = config.tls.map(|files| ServerTls::read(files, TlsVersion::default())).transpose()?;
-        let store = Arc::new(Store::open(config.associations, config.cluster, config.outbound)?);
+        let store =
+            Arc::new(Store::open(config.associations, config.cluster, config.outbound, tasks.clone())?);
         warn_of_large_sessions(&store.snapshot().associations);
 
-        let listener = Listener::bind(config.listen).await?;
+        let connections = Connections::new(config.limits.within_descriptors());
+        connections.register(&mut registry);
+        let listener = Listener::bind(config.listen).await?.with_connections(connections);
         let listener = match &tls {
             Some(tls) => listener.with_tls(tls.clone()),
             None => listener,
@@ -87,12 +93,14 @@ impl App {
         let admin = match config.admin {
             Some(address) => {
                 let admin = Admin::new(readiness.clone(), registry);
-                Some((Listener::bind(address).await?, Arc::new(admin)))
+                let listener = Listener::bind(address).await?;
+                Some((listener.with_connections(Connections::new(Limits::ADMIN)), Arc::new(admin)))
             }
             None => None,
         };
-        let server = Arc::new(Server { store, sessions, agent_auth, metrics });
-        Ok(Self { listener, admin, tls, server, sts, readiness })
+        let server =
+            Arc::new(Server { store, sessions, agent_auth, metrics, audit_failure: config.audit_failure });
+        Ok(Self { listener, admin, tls, server, sts, readiness, tasks, failures })
     }
 
     /// The address that EKS Auth is served on.
@@ -109,45 +117,59 @@ impl App {
     }
 
     /// Serves until the shutdown, then drains.
-    pub async fn run(self, shutdown: Shutdown) {
+    ///
+    /// # Errors
+    /// [`TaskFailure`] where a background task failed: the service drains and ends then too, because it would
+    /// issue credentials by old associations or old keys.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), TaskFailure> {
         if let Ok(address) = self.listener.address() {
             tracing::info!(%address, tls = self.tls.is_some(), "serving EKS Auth");
         }
-        let mut tasks = JoinSet::new();
-        let (store, server, readiness) = (self.server.store.clone(), self.server.clone(), self.readiness);
-        let (sts, sessions) = (self.sts, server.sessions.clone());
-        tasks.spawn({
-            let (sts, snapshot, readiness, shutdown) =
-                (sts.clone(), store.snapshot(), readiness.clone(), shutdown.clone());
-            async move { sts.identify(snapshot, readiness, shutdown).await }
+        let Self { listener, admin, tls, server, sts, readiness, tasks, failures } = self;
+        let (stop, stopping) = Shutdown::manual();
+        let spawn = |name, task: BoxFuture| tasks.spawn(name, stopping.clone(), task);
+        let (store, sessions) = (server.store.clone(), server.sessions.clone());
+        tasks.spawn_finite("STS identity", {
+            let (sts, snapshot, readiness, stopping) =
+                (sts.clone(), store.snapshot(), readiness.clone(), stopping.clone());
+            async move { sts.identify(snapshot, readiness, stopping).await }
         });
-        tasks.spawn(watch_keys(store.clone(), readiness, shutdown.clone()));
-        tasks.spawn(sessions.clone().sweep(store.clone(), shutdown.clone()));
-        tasks.spawn(store.follow(shutdown.clone(), move |snapshot| {
-            sessions.keep_those_of(&snapshot.associations);
-            warn_of_large_sessions(&snapshot.associations);
-            sts.warn_of_long_sessions(snapshot);
-        }));
-        if let Some(tls) = self.tls {
-            tasks.spawn(tls.follow(shutdown.clone()));
+        spawn("key readiness", Box::pin(watch_keys(store.clone(), readiness, stopping.clone())));
+        spawn("session sweep", Box::pin(sessions.clone().sweep(store.clone(), stopping.clone())));
+        spawn(
+            "associations",
+            Box::pin(store.follow(stopping.clone(), move |snapshot| {
+                sessions.keep_those_of(&snapshot.associations);
+                warn_of_large_sessions(&snapshot.associations);
+                sts.warn_of_long_sessions(snapshot);
+            })),
+        );
+        if let Some(tls) = tls {
+            spawn("TLS certificate", Box::pin(tls.follow(stopping.clone())));
         }
-        tasks.spawn({
-            let (server, shutdown) = (server.clone(), shutdown.clone());
-            async move {
-                if let Some(AgentAuth::SigV4(keys)) = server.agent_auth.as_deref() {
-                    keys.follow(shutdown).await;
-                }
-            }
-        });
+        if let Some(AgentAuth::SigV4(_)) = server.agent_auth.as_deref() {
+            let (server, stopping) = (server.clone(), stopping.clone());
+            spawn(
+                "agent keys",
+                Box::pin(async move {
+                    if let Some(AgentAuth::SigV4(keys)) = server.agent_auth.as_deref() {
+                        keys.follow(stopping).await;
+                    }
+                }),
+            );
+        }
         // Health and metrics answer until the last request is done.
-        if let Some((listener, admin)) = self.admin {
-            tasks.spawn(listener.serve(admin, Shutdown::never()));
+        if let Some((listener, admin)) = admin {
+            tasks.spawn("admin endpoints", Shutdown::never(), listener.serve(admin, Shutdown::never()));
         }
-        self.listener.serve(server, shutdown).await;
-        tasks.shutdown().await;
+        let result = failures.serve_until(shutdown, stop, listener.serve(server, stopping.clone())).await;
+        tasks.cancel();
         tracing::info!("stopped");
+        result
     }
 }
+
+type BoxFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Keeps the readiness of the clusters' keys up to date.
 async fn watch_keys(store: Arc<Store>, readiness: Readiness, mut shutdown: Shutdown) {

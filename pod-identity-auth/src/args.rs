@@ -7,11 +7,12 @@ use clap::Parser;
 use pod_identity_core::arn::AccountId;
 use pod_identity_core::cache::SessionCacheConfig;
 use pod_identity_core::identity::ClusterName;
+use pod_identity_runtime::listener::{LimitFlags, Limits};
 use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::tls::CertificateFiles;
 
-use crate::config::{AgentAuthConfig, Config, ConfigError, SessionNaming};
+use crate::config::{AgentAuthConfig, AuditFailure, Config, ConfigError, SessionNaming};
 use crate::sessions::DEFAULT_CACHE;
 use crate::store::ClusterEntry;
 
@@ -100,6 +101,14 @@ pub struct Args {
     #[arg(long, value_name = "COUNT", default_value_t = DEFAULT_CACHE.capacity)]
     session_cache: usize,
 
+    /// What happens to an exchange whose audit line cannot be written (full disk, log reader gone): drop (it
+    /// succeeds, and a metric counts the line) or refuse (the agent gets the retryable error audit_unwritten).
+    #[arg(long, value_name = "POLICY", default_value = "drop", env = "POD_IDENTITY_AUTH_AUDIT_FAILURE")]
+    audit_failure: AuditFailure,
+
+    #[command(flatten)]
+    limits: LimitFlags,
+
     /// Certificates to trust for STS beside the system's (PEM).
     #[arg(long, value_name = "FILE", env = "AWS_CA_BUNDLE")]
     ca_file: Option<PathBuf>,
@@ -154,6 +163,8 @@ impl Args {
                 .map(|(certificate, key)| CertificateFiles { certificate, key }),
             session_naming: self.session_name,
             session_cache: SessionCacheConfig { capacity: self.session_cache, ..DEFAULT_CACHE },
+            audit_failure: self.audit_failure,
+            limits: self.limits.apply(Limits::default()),
             outbound: Outbound { ca_file: self.ca_file, proxy_from_environment: true },
         };
         config.check()?;

@@ -6,9 +6,11 @@ use std::str::FromStr;
 
 use pod_identity_core::cache::SessionCacheConfig;
 use pod_identity_core::identity::{Namespace, ServiceAccount};
+use pod_identity_runtime::listener::Limits;
 use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::tls::CertificateFiles;
 
+use crate::sessions::DEFAULT_CACHE;
 use crate::store::ClusterEntry;
 
 /// The whole configuration.
@@ -30,6 +32,10 @@ pub struct Config {
     pub session_naming: SessionNaming,
     /// How many sessions are kept, and which of them are given out again.
     pub session_cache: SessionCacheConfig,
+    /// What happens to an exchange whose audit line cannot be written.
+    pub audit_failure: AuditFailure,
+    /// The limits of connections and requests.
+    pub limits: Limits,
     /// How issuers and STS are reached.
     pub outbound: Outbound,
 }
@@ -47,6 +53,28 @@ pub enum AgentAuthConfig {
         /// Who may call.
         service_accounts: Vec<(Namespace, ServiceAccount)>,
     },
+}
+
+/// What happens to an exchange whose audit line cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AuditFailure {
+    /// The exchange succeeds, and a metric counts the line.
+    #[default]
+    Drop,
+    /// The exchange is refused. Each exchange waits for its line to be written.
+    Refuse,
+}
+
+impl FromStr for AuditFailure {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "drop" => Ok(Self::Drop),
+            "refuse" => Ok(Self::Refuse),
+            other => Err(format!("{other:?} is neither drop nor refuse")),
+        }
+    }
 }
 
 /// How sessions are named.
@@ -95,6 +123,24 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// A service on this address with this association file, and with the defaults of the command line: without
+    /// admin endpoints, TLS and agent authentication.
+    pub fn new(listen: SocketAddr, associations: PathBuf) -> Self {
+        Self {
+            listen,
+            admin: None,
+            associations,
+            cluster: None,
+            agent_auth: None,
+            tls: None,
+            session_naming: SessionNaming::default(),
+            session_cache: DEFAULT_CACHE,
+            audit_failure: AuditFailure::default(),
+            limits: Limits::default(),
+            outbound: Outbound::default(),
+        }
+    }
+
     /// Refuses what would not be safe.
     ///
     /// # Errors

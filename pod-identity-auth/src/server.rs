@@ -6,8 +6,8 @@ mod respond;
 
 pub use caller::{AgentAuth, Caller, KeysError};
 
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -19,16 +19,21 @@ use pod_identity_core::error::ErrorCode;
 use pod_identity_core::identity::ClusterName;
 use pod_identity_runtime::clock;
 use pod_identity_runtime::http::{plain, read_body};
-use pod_identity_runtime::listener::Handler;
+use pod_identity_runtime::listener::{Handler, Peer};
+use pod_identity_runtime::logs;
 use pod_identity_runtime::metrics::HttpMetrics;
 
 use self::respond::Refusal;
 use crate::audit::AuditRecord;
+use crate::config::AuditFailure;
 use crate::sessions::Sessions;
 use crate::store::Store;
 
 /// The most that a request's body may have, in bytes: a token of 12 KiB, and room for what AWS may add.
 const MAX_BODY: usize = 32 * 1024;
+
+/// Maximum time to wait for an audit line to be written.
+const AUDIT_LIMIT: Duration = Duration::from_secs(1);
 
 /// The service behind the listener. A clone is the same service.
 #[derive(Debug, Clone)]
@@ -41,10 +46,12 @@ pub struct Server {
     pub agent_auth: Option<Arc<AgentAuth>>,
     /// Counts and times of answers.
     pub metrics: HttpMetrics,
+    /// What happens to an exchange whose audit line cannot be written.
+    pub audit_failure: AuditFailure,
 }
 
 impl Handler for Server {
-    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         // A task of its own: a caller that hangs up must not leave an issuance without its audit line.
         let server = self.clone();
         let answered = tokio::spawn(async move { server.respond(request).await });
@@ -94,7 +101,16 @@ impl Server {
         let (cluster, association) = (key.cluster.clone(), key.association.clone());
         let given = self.sessions.get(key).await.map_err(|error| Refusal::from(&*error))?;
         let answer = respond::Answer::new(&cluster, &association, &given.session)?;
-        record.issued(&given);
+        match self.audit_failure {
+            AuditFailure::Drop => record.issued(&given),
+            AuditFailure::Refuse => {
+                let line = logs::acknowledged(|| record.issued(&given));
+                if !line.is_written(AUDIT_LIMIT).await {
+                    let message = "the audit line of this exchange was not written to standard error";
+                    return Err(Refusal::new(ErrorCode::AuditUnwritten, message));
+                }
+            }
+        }
         Ok(answer)
     }
 }

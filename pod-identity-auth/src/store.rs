@@ -17,6 +17,7 @@ use pod_identity_runtime::files::Watched;
 use pod_identity_runtime::issuer_keys::{IssuerConfig, IssuerKeys};
 use pod_identity_runtime::outbound::{Outbound, OutboundError};
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
+use pod_identity_runtime::tasks::Tasks;
 
 /// Everything that a request is judged by, as of one reading of the file.
 #[derive(Debug)]
@@ -80,6 +81,7 @@ pub struct Store {
     watched: Watched,
     extra_cluster: Option<ClusterEntry>,
     outbound: Outbound,
+    tasks: Tasks,
     current: ArcSwap<Snapshot>,
 }
 
@@ -92,10 +94,12 @@ impl Store {
         path: PathBuf,
         extra_cluster: Option<ClusterEntry>,
         outbound: Outbound,
+        tasks: Tasks,
     ) -> Result<Self, StoreError> {
         let empty = Snapshot { associations: AssociationTable::default(), issuers: HashMap::new() };
         let watched = Watched::look(vec![path.clone()]);
-        let store = Self { path, watched, extra_cluster, outbound, current: ArcSwap::from_pointee(empty) };
+        let store =
+            Self { path, watched, extra_cluster, outbound, tasks, current: ArcSwap::from_pointee(empty) };
         store.reload()?;
         Ok(store)
     }
@@ -129,7 +133,7 @@ impl Store {
                     let issuer =
                         match kept {
                             Some(issuer) => issuer.clone(),
-                            None => Arc::new(Issuer::follow(config).map_err(|reason| {
+                            None => Arc::new(Issuer::follow(config, &self.tasks).map_err(|reason| {
                                 StoreError::Issuer { cluster: entry.name.clone(), reason }
                             })?),
                         };
@@ -184,10 +188,10 @@ impl Store {
 }
 
 impl Issuer {
-    fn follow(config: IssuerConfig) -> Result<Self, OutboundError> {
+    fn follow(config: IssuerConfig, tasks: &Tasks) -> Result<Self, OutboundError> {
         let keys = IssuerKeys::new(config.clone())?;
         let (following, shutdown) = Shutdown::manual();
-        tokio::spawn(keys.clone().follow(shutdown));
+        tasks.spawn("issuer keys", shutdown.clone(), keys.clone().follow(shutdown));
         Ok(Self { config, keys, _following: following })
     }
 }

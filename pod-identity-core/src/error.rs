@@ -153,6 +153,9 @@ error_codes! {
     UpstreamUnavailable "upstream_unavailable" Aws true
         "The next service could not be asked: it did not answer, or answered that it cannot now."
         "Check the endpoint, DNS, proxy and firewall between this service and the next one."
+    AuditUnwritten "audit_unwritten" Operator true
+        "The auth service could not write the audit line of the exchange, and is told to refuse it then."
+        "Free the disk, or restore the reader of the auth service's standard error; or run it with --audit-failure=drop."
     Internal "internal" Service true
         "The service failed in a way it has no name for."
         "Look at its log of this moment, and report what stands there."

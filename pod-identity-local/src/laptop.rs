@@ -23,7 +23,7 @@ use pod_identity_auth::config::SessionNaming;
 use pod_identity_auth::store::AssociationFile;
 use pod_identity_core::identity::ClusterName;
 use pod_identity_core::trust::Caller;
-use pod_identity_runtime::listener::{Handler, Listener};
+use pod_identity_runtime::listener::{Connections, Handler, Limits, Listener};
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -139,12 +139,18 @@ impl Laptop {
 
         let auth = auth(directory.path(), &associations, setup.naming, &agent_sdk, &auth_sdk).await?;
         let auth_address = auth.address()?;
-        tasks.spawn(auth.run(shutdown.clone()));
+        let shutdown_of_auth = shutdown.clone();
+        tasks.spawn(async move {
+            // A failure is in the log.
+            let _ = auth.run(shutdown_of_auth).await;
+        });
 
         let AgentSdk { config, key: agent_key } = agent_sdk;
         let agent = agent(&cluster, auth_address, config).await?;
         let agent_address = agent.addresses()[0];
-        tasks.spawn(agent.run(shutdown));
+        tasks.spawn(async move {
+            let _ = agent.run(shutdown).await;
+        });
 
         Ok(Self {
             cluster,
@@ -244,7 +250,8 @@ impl Laptop {
 const ASSOCIATIONS: &str = "associations.yaml";
 
 async fn loopback() -> std::io::Result<Listener> {
-    Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await
+    let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+    Ok(listener.with_connections(Connections::new(Limits::ONE_MACHINE)))
 }
 
 fn serve(tasks: &mut JoinSet<()>, listener: Listener, handler: impl Handler, shutdown: &Shutdown) {

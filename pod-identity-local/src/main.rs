@@ -10,7 +10,7 @@ use pod_identity_runtime::logs;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    logs::start(args.log_level, logs::LogFormat::Text, &[]);
+    let _flush = logs::start(args.log_level, logs::LogFormat::Text, &[]);
     match args.command {
         Command::Run(options) => run::run(options).await,
         Command::Sample => sample::print(),

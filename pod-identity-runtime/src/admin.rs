@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -12,7 +11,7 @@ use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 
 use crate::http::{answer, plain};
-use crate::listener::Handler;
+use crate::listener::{Handler, Peer};
 
 /// What has to hold before the service should get traffic. Liveness does not depend on it: a
 /// restart mends none of these.
@@ -77,7 +76,8 @@ impl fmt::Debug for Page {
 
 impl Admin {
     /// Serves this readiness and these metrics.
-    pub fn new(readiness: Readiness, registry: Registry) -> Self {
+    pub fn new(readiness: Readiness, mut registry: Registry) -> Self {
+        crate::logs::register(&mut registry);
         Self { readiness, registry, pages: Vec::new() }
     }
 
@@ -115,7 +115,7 @@ impl Admin {
 }
 
 impl Handler for Admin {
-    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
         }

@@ -19,5 +19,7 @@ pub mod logs;
 pub mod metrics;
 #[cfg(feature = "outbound")]
 pub mod outbound;
+pub mod process;
 pub mod shutdown;
+pub mod tasks;
 pub mod tls;

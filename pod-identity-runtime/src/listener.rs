@@ -1,55 +1,72 @@
-//! Listeners: HTTP/1.1 over plain TCP or TLS, with limits, drained at the end.
+//! Listeners: HTTP/1.1 over plain TCP or TLS, with limits, drained at shutdown.
+
+mod connections;
+mod flags;
+
+pub use connections::{Connections, Limits};
+pub use flags::LimitFlags;
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_io_timeout::TimeoutStream;
 
+use self::connections::{Closed, Permit};
+use crate::logs::LogLimiter;
 use crate::shutdown::{DRAIN_DEADLINE, Shutdown};
 use crate::tls::ServerTls;
 
-/// The most that a request's head may take. Tokens have at most 12 KiB.
+/// Maximum size of a request's head in bytes. Tokens have at most 12 KiB. A connection buffers about as much of
+/// what it reads, and of what it writes.
 const MAX_HEAD: usize = 16 * 1024;
-/// The most headers a request may have.
+/// Maximum number of headers of a request.
 const MAX_HEADERS: usize = 64;
-/// How long a TLS handshake may take.
+/// Maximum time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time after a shutdown request during which idle connections still serve a request that is on its way. Its
+/// answer then closes the connection.
+const IDLE_GRACE: Duration = Duration::from_millis(250);
+/// Pause after a failed accept, which is mostly for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many connections a listener holds, and how long it waits for their next request.
+/// The client of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections served at once; further ones wait in the kernel's queue.
-    pub connections: usize,
-    /// How long a client may take to send a request's head, from the connection's beginning or from the last
-    /// answer. So it is how long a connection is kept that nobody uses, too.
-    pub head: Duration,
+pub struct Peer {
+    /// Its address and port.
+    pub address: SocketAddr,
+    /// Whether it showed a client certificate that the listener's client CA signed.
+    pub has_client_certificate: bool,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { connections: 4096, head: Duration::from_secs(5) }
+impl Peer {
+    /// Its IP address; an IPv4 address that an IPv6 socket reports is an IPv4 address.
+    pub fn ip(&self) -> IpAddr {
+        self.address.ip().to_canonical()
     }
 }
 
-/// What answers the requests of a listener.
+/// Answers the requests of a listener.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request of that peer. It must not fail: an error is an answer too.
+    /// Answers one request of a peer. Errors are answers too.
     fn handle(
         &self,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        peer: Peer,
     ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 }
 
@@ -58,125 +75,213 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Listener {
     socket: TcpListener,
     tls: Option<ServerTls>,
-    limits: Limits,
+    connections: Connections,
 }
 
 impl Listener {
-    /// Binds an address; port 0 takes a free one.
+    /// Binds an address; port 0 takes a free one. The listener has [`Limits::default`].
     ///
     /// # Errors
     /// Where the address cannot be bound; the error names it.
     pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
         let named = |error: std::io::Error| std::io::Error::new(error.kind(), format!("{address}: {error}"));
         let socket = TcpListener::bind(address).await.map_err(named)?;
-        Ok(Self { socket, tls: None, limits: Limits::default() })
+        Ok(Self { socket, tls: None, connections: Connections::new(Limits::default()) })
     }
 
-    /// The same listener, speaking TLS.
+    /// The same listener with TLS.
     #[must_use]
     pub fn with_tls(self, tls: ServerTls) -> Self {
         Self { tls: Some(tls), ..self }
     }
 
-    /// The same listener, with other limits.
+    /// The same listener with these limits, which it shares with other listeners of `connections`.
     #[must_use]
-    pub fn with_limits(self, limits: Limits) -> Self {
-        Self { limits, ..self }
+    pub fn with_connections(self, connections: Connections) -> Self {
+        Self { connections, ..self }
     }
 
     /// The address it is bound to.
     ///
     /// # Errors
-    /// Where the system does not say.
+    /// Where the system does not report it.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Serves until the shutdown, then finishes the requests under way, for at most
-    /// [`DRAIN_DEADLINE`].
-    pub async fn serve(self, handler: Arc<impl Handler>, mut shutdown: Shutdown) {
-        let places = Arc::new(Semaphore::new(self.limits.connections));
-        let graceful = GracefulShutdown::new();
-        loop {
-            let accepted = tokio::select! {
-                () = shutdown.asked() => break,
-                accepted = self.accept(&places) => accepted,
+    /// Serves until the shutdown. Then it accepts the connections that wait in the kernel's queue, closes
+    /// the socket, and finishes the requests under way, for at most [`DRAIN_DEADLINE`].
+    pub async fn serve(self, handler: Arc<impl Handler>, shutdown: Shutdown) {
+        let Self { socket, tls, connections } = self;
+        let (open, mut all_closed) = mpsc::channel::<()>(1);
+        let limiter = LogLimiter::default();
+        let start = |stream: TcpStream, peer: SocketAddr, room: OwnedSemaphorePermit| {
+            let has_client_ca = tls.as_ref().is_some_and(ServerTls::has_client_ca);
+            let Ok(permit) = connections.admit(peer.ip().to_canonical(), room, has_client_ca) else { return };
+            let connection = Connection {
+                handler: handler.clone(),
+                connections: connections.clone(),
+                shutdown: shutdown.clone(),
+                permit,
             };
-            let Some((stream, peer, place)) = accepted else { continue };
-            let (handler, tls, watcher) = (handler.clone(), self.tls.clone(), graceful.watcher());
-            let patience = self.limits.head;
+            let (tls, open) = (tls.clone(), open.clone());
             tokio::spawn(async move {
-                connection(stream, peer, tls, patience, handler, watcher).await;
-                drop(place);
+                connection.serve(stream, peer, tls).await;
+                drop(open);
             });
+        };
+        let mut shutdown_asked = pin!({
+            let mut shutdown = shutdown.clone();
+            async move { shutdown.asked().await }
+        });
+        loop {
+            let accept = async {
+                let room = connections.room().await;
+                (socket.accept().await, room)
+            };
+            let (accepted, room) = tokio::select! {
+                () = &mut shutdown_asked => break,
+                accepted = accept => accepted,
+            };
+            match (accepted, room) {
+                (Ok((stream, peer)), Some(room)) => start(stream, peer, room),
+                (Err(error), _) => {
+                    limiter.log([0, 0, 0, 0].into(), "accept", |suppressed| {
+                        tracing::warn!(%error, suppressed, "connection not accepted");
+                    });
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+                (Ok(_), None) => return,
+            }
         }
-        drop(self.socket);
-        if tokio::time::timeout(DRAIN_DEADLINE, graceful.shutdown()).await.is_err() {
+        accept_queued(socket, &connections, start);
+        drop(open);
+        if tokio::time::timeout(DRAIN_DEADLINE, all_closed.recv()).await.is_err() {
             tracing::warn!(
                 seconds = DRAIN_DEADLINE.as_secs(),
-                "drain deadline passed; open requests are cut off"
+                "drain deadline passed; open requests were cut off"
             );
         }
     }
+}
 
-    async fn accept(
-        &self,
-        places: &Arc<Semaphore>,
-    ) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-        let place = places.clone().acquire_owned().await.ok()?;
-        match self.socket.accept().await {
-            Ok((stream, peer)) => Some((stream, peer, place)),
-            Err(error) => {
-                // Out of file descriptors, mostly: waiting lets some be closed.
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                None
+/// Accepts the connections that wait in the kernel's queue, whose requests may have been sent already, and closes
+/// the socket.
+fn accept_queued(
+    socket: TcpListener,
+    connections: &Connections,
+    start: impl Fn(TcpStream, SocketAddr, OwnedSemaphorePermit),
+) {
+    let Ok(socket) = socket.into_std() else { return };
+    while let Some(room) = connections.room_now() {
+        match socket.accept() {
+            Ok((stream, peer)) => {
+                let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                if let Ok(stream) = stream {
+                    start(stream, peer, room);
+                }
             }
+            // The client gave up meanwhile.
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
+            Err(_) => return,
         }
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    tls: Option<ServerTls>,
-    patience: Duration,
-    handler: Arc<impl Handler>,
-    watcher: Watcher,
-) {
-    // Small answers go out at once; failing to ask for that costs only time.
-    let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else { return requests(stream, peer, patience, handler, watcher).await };
-    let Some(acceptor) = tls.acceptor() else {
-        return tracing::debug!(%peer, "no TLS certificate yet: the connection is closed");
-    };
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => requests(stream, peer, patience, handler, watcher).await,
-        Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
-        Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
+/// What a connection is served with.
+struct Connection<H> {
+    handler: Arc<H>,
+    connections: Connections,
+    shutdown: Shutdown,
+    permit: Permit,
+}
+
+impl<H: Handler> Connection<H> {
+    async fn serve(mut self, stream: TcpStream, address: SocketAddr, tls: Option<ServerTls>) {
+        // Small answers go out at once; a failure costs only time.
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = tls else {
+            return self.requests(stream, Peer { address, has_client_certificate: false }).await;
+        };
+        let Some(acceptor) = tls.acceptor() else {
+            return tracing::debug!(peer = %address, "connection closed: there is no TLS certificate yet");
+        };
+        let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => stream,
+            failed => {
+                let error = failed.map_or_else(
+                    |_| "timed out".to_owned(),
+                    |handshake| match handshake {
+                        Ok(_) => String::new(),
+                        Err(error) => error.to_string(),
+                    },
+                );
+                self.connections.count(Closed::Handshake);
+                return tracing::debug!(peer = %address, error, "TLS handshake failed");
+            }
+        };
+        // rustls has verified it, or there is none.
+        let has_client_certificate = stream.get_ref().1.peer_certificates().is_some();
+        match self.permit.settle(has_client_certificate) {
+            Ok(()) => self.requests(stream, Peer { address, has_client_certificate }).await,
+            Err(reason) => self.connections.count(reason),
+        }
+    }
+
+    async fn requests<S>(self, stream: S, peer: Peer)
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let Self { handler, connections, shutdown, permit } = self;
+        let permit = Arc::new(permit);
+        let limits = connections.limits();
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(limits.write_stall));
+        let leaving = shutdown.clone();
+        let service = service_fn(move |request| {
+            let (handler, permit, leaving) = (handler.clone(), permit.clone(), leaving.clone());
+            async move {
+                permit.request().await;
+                let mut response = handler.handle(request, peer).await;
+                if leaving.is_asked() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, std::convert::Infallible>(response)
+            }
+        });
+        let mut connection = pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new()) // without it the next line does nothing
+                .header_read_timeout(limits.head)
+                .max_buf_size(MAX_HEAD)
+                .max_headers(MAX_HEADERS)
+                .serve_connection(TokioIo::new(Box::pin(stream)), service)
+        );
+        let mut leave = pin!(async move {
+            let mut shutdown = shutdown;
+            shutdown.asked().await;
+            tokio::time::sleep(IDLE_GRACE).await;
+        });
+        // The connection comes first: it reads what has arrived before it is told to end.
+        let ended = tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            () = &mut leave => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            if is_stalled_write(&error) {
+                connections.count(Closed::WriteStalled);
+            }
+            tracing::debug!(peer = %peer.address, %error, "connection ended early");
+        }
     }
 }
 
-async fn requests<S>(
-    stream: S,
-    peer: SocketAddr,
-    patience: Duration,
-    handler: Arc<impl Handler>,
-    watcher: Watcher,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let service = service_fn(move |request| {
-        let handler = handler.clone();
-        async move { Ok::<_, std::convert::Infallible>(handler.handle(request, peer).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new()) // without it the next line does nothing
-        .header_read_timeout(patience)
-        .max_buf_size(MAX_HEAD)
-        .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(%peer, %error, "connection ended early");
-    }
+/// Whether a connection ended because its peer did not read. Only the write timeout has this kind.
+fn is_stalled_write(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|error| error.kind() == ErrorKind::TimedOut)
 }

@@ -1,10 +1,19 @@
 //! Structured logs on standard error.
 
+mod limiter;
+mod writer;
+
+pub use limiter::LogLimiter;
+pub use writer::{Acknowledgement, acknowledged, register};
+
 use std::io::IsTerminal;
 use std::str::FromStr;
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+
+use self::writer::LogWriter;
 
 /// The crates of this project, by the targets of their log lines.
 const OWN_TARGETS: [&str; 6] = [
@@ -74,20 +83,39 @@ impl FromStr for LogLevel {
     }
 }
 
-/// Starts logging, once a process. What is logged to one of the `always` targets is written at any
-/// level: audit lines.
+/// Maximum time at the end of the process for the lines that are still in the queue.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
+/// Keeps logging alive. On drop, at the end of the process, it waits up to 1 s for the last lines to be written.
+#[derive(Debug)]
+#[must_use = "the last lines are lost if this is dropped at once"]
+pub struct LogGuard(Option<LogWriter>);
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        if let Some(writer) = &self.0 {
+            writer.flush(FLUSH_LIMIT);
+        }
+    }
+}
+
+/// Starts logging, once a process. Lines of the `audit` targets are written at any level.
 ///
-/// The level is that of this project's own lines, which never hold a secret.
-pub fn start(level: LogLevel, format: LogFormat, always: &[&str]) {
+/// A thread writes the lines. A line that cannot be written is dropped and counted ([`register`]); no caller waits.
+/// A panic is logged as one line. The level is that of this project's own lines, which never hold a secret.
+pub fn start(level: LogLevel, format: LogFormat, audit: &[&str]) -> LogGuard {
     let own = OWN_TARGETS.iter().map(|target| format!("{target}={}", level.0));
-    let always = always.iter().map(|target| format!("{target}=info"));
+    let always = audit.iter().map(|target| format!("{target}=info"));
     let filter = own
         .chain(always)
         .filter_map(|directive| directive.parse().ok())
         .fold(EnvFilter::new(LIBRARIES), EnvFilter::add_directive);
+    // Without a thread there is nothing to write with, and nowhere to say so.
+    let Ok(writer) = LogWriter::start(audit) else { return LogGuard(None) };
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(writer.clone())
+        .log_internal_errors(false) // it would write to standard error itself, and panic where that fails
         .with_ansi(std::io::stderr().is_terminal());
     let started = match format {
         LogFormat::Text => logs.try_init(),
@@ -95,5 +123,18 @@ pub fn start(level: LogLevel, format: LogFormat, always: &[&str]) {
     };
     if started.is_err() {
         tracing::debug!("logging was started before");
+        return LogGuard(None);
     }
+    std::panic::set_hook(Box::new(log_panic));
+    LogGuard(Some(writer))
+}
+
+/// The default hook writes to standard error itself, and waits for it.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or_default();
+    let location = panic.location().map(tracing::field::display);
+    let backtrace = std::backtrace::Backtrace::capture();
+    let backtrace = (backtrace.status() == std::backtrace::BacktraceStatus::Captured).then_some(backtrace);
+    let backtrace = backtrace.as_ref().map(tracing::field::display);
+    tracing::error!(location, backtrace, "panic, a fault of the program: {message}");
 }

@@ -1,6 +1,9 @@
 //! Outgoing HTTP: one connector for the AWS SDK and for key sets.
 //!
-//! The SDK's default client knows neither a private CA nor a proxy; this one is told of both.
+//! The SDK's default client knows neither a private CA nor a proxy, and reads answers of any size. This client
+//! takes a CA file, a proxy, and a limit for each answer.
+
+mod bounded;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,11 +16,16 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_http_client::{Builder, Connector};
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings, SharedHttpClient};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::shared::IntoShared;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 
+use self::bounded::BoundedClient;
 use crate::cause::chain;
+
+/// Maximum time for the body of an answer to a GET request, counted from its head.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How outgoing connections are made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,15 +74,17 @@ pub enum OutboundError {
 }
 
 impl Outbound {
-    /// A client for the AWS SDK.
+    /// A client for the AWS SDK. An answer of more than 256 KiB is an error: those of EKS Auth and STS have a few
+    /// KiB. The SDK's own timeouts limit their time.
     ///
     /// # Errors
     /// Where the CA file cannot be read.
     pub fn sdk_client(&self) -> Result<SharedHttpClient, OutboundError> {
         let (tls, proxy) = (self.tls()?, self.proxy());
-        Ok(Builder::new().build_with_connector_fn(move |settings, _| {
+        let client = Builder::new().build_with_connector_fn(move |settings, _| {
             connector(tls.clone(), proxy.clone(), settings.cloned().unwrap_or_default())
-        }))
+        });
+        Ok(BoundedClient::new(client).into_shared())
     }
 
     /// A client for plain GET requests.
@@ -207,7 +217,10 @@ impl Getter {
         }
         let response = connector.call(request).await.map_err(|error| failed(chain(&error)))?;
         let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), limit).collect().await;
+        let body = Limited::new(response.into_body(), limit).collect();
+        let body = tokio::time::timeout(BODY_TIMEOUT, body).await.map_err(|_| {
+            failed(format!("the answer did not arrive whole within {} s", BODY_TIMEOUT.as_secs()))
+        })?;
         let body = body.map_err(|error| failed(error.to_string()))?;
         Ok((status, body.to_bytes()))
     }

@@ -1,5 +1,7 @@
 //! TLS for listeners, with certificates that are replaced while they are served: from files that are read
-//! again when they change, or from memory.
+//! again when they change, or from memory. Client certificates are verified where there is a client CA.
+
+mod client_ca;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use self::client_ca::ClientCa;
 use crate::files::Watched;
 use crate::shutdown::Shutdown;
 
@@ -41,6 +44,14 @@ pub enum TlsError {
         /// Why.
         reason: rustls::Error,
     },
+    /// The certificates of a client CA cannot be used.
+    #[error("client CA {}: {reason}", .path.display())]
+    ClientCa {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// The oldest version of TLS that a listener speaks. None of this project's speaks an older one than these.
@@ -58,6 +69,7 @@ pub enum TlsVersion {
 pub struct ServerTls {
     oldest: TlsVersion,
     files: Option<(CertificateFiles, Watched)>,
+    client_ca: Option<Arc<ClientCa>>,
     config: Arc<ArcSwapOption<ServerConfig>>,
 }
 
@@ -75,7 +87,30 @@ impl ServerTls {
 
     /// Certificates come by [`replace`](Self::replace). Until the first has come, connections are closed.
     pub fn in_memory(oldest: TlsVersion) -> Self {
-        Self { oldest, files: None, config: Arc::default() }
+        Self { oldest, files: None, client_ca: None, config: Arc::default() }
+    }
+
+    /// The same, verifying client certificates by the CA certificates of a PEM file, which [`follow`](Self::follow)
+    /// reads again when it changes. A client without a certificate is still let in, and the handler is told
+    /// ([`Peer`](crate::listener::Peer)); one with a certificate that another CA signed fails the handshake.
+    /// Sessions are not resumed then, so that a removed CA counts from the next connection on.
+    ///
+    /// It has to be called before a certificate is in use.
+    ///
+    /// # Errors
+    /// [`TlsError::ClientCa`] where the file cannot be used.
+    pub fn with_client_ca(self, path: &Path) -> Result<Self, TlsError> {
+        let client_ca = Some(Arc::new(ClientCa::read(path)?));
+        let tls = Self { client_ca, ..self };
+        if let Some((files, _)) = &tls.files {
+            tls.read_again(files)?;
+        }
+        Ok(tls)
+    }
+
+    /// Whether client certificates are verified.
+    pub fn has_client_ca(&self) -> bool {
+        self.client_ca.is_some()
     }
 
     /// Shows this chain, leaf first, from the next connection on.
@@ -90,28 +125,42 @@ impl ServerTls {
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
     ) -> Result<(), rustls::Error> {
-        self.config.store(Some(Arc::new(server_config(chain, key, self.oldest)?)));
+        let config = server_config(chain, key, self.oldest, self.client_ca.clone())?;
+        self.config.store(Some(Arc::new(config)));
         Ok(())
+    }
+
+    /// Whether there are files to [`follow`](Self::follow).
+    pub fn has_files(&self) -> bool {
+        self.files.is_some() || self.client_ca.is_some()
     }
 
     /// Reads the files again whenever they change, until the shutdown. Files that cannot be used,
     /// a half-written pair among them, leave the old certificate in place, are logged, and are tried again
-    /// every half a minute. Without files there is nothing to follow, and it ends at once.
+    /// every half a minute. Without files it ends at once.
     pub async fn follow(self, shutdown: Shutdown) {
-        let Some((files, watched)) = &self.files else { return };
-        let replace = || async {
-            match self.read_again(files) {
-                Ok(()) => {
-                    tracing::info!(certificate = %files.certificate.display(), "new TLS certificate in use");
-                    true
+        let certificate = async {
+            let Some((files, watched)) = &self.files else { return };
+            let replace = || async {
+                match self.read_again(files) {
+                    Ok(()) => {
+                        tracing::info!(certificate = %files.certificate.display(), "TLS certificate replaced");
+                        true
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "TLS certificate not replaced; the old one stays in use");
+                        false
+                    }
                 }
-                Err(error) => {
-                    tracing::error!(%error, "the TLS certificate was not replaced; the old one stays in use");
-                    false
-                }
+            };
+            watched.clone().follow(shutdown.clone(), replace).await;
+        };
+        let client_ca = async {
+            if let Some(client_ca) = &self.client_ca {
+                client_ca.follow(shutdown.clone()).await;
             }
         };
-        watched.clone().follow(shutdown, replace).await;
+        tokio::join!(certificate, client_ca);
     }
 
     fn read_again(&self, files: &CertificateFiles) -> Result<(), TlsError> {
@@ -136,6 +185,7 @@ fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     oldest: TlsVersion,
+    client_ca: Option<Arc<ClientCa>>,
 ) -> Result<ServerConfig, rustls::Error> {
     let versions: &[_] = match oldest {
         TlsVersion::V1_2 => &[&TLS13, &TLS12],
@@ -143,10 +193,16 @@ fn server_config(
     };
     // The provider is named: the process-wide default panics where a program has two of them.
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(versions)?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+    let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions)?;
+    let mut config = match client_ca {
+        None => builder.with_no_client_auth().with_single_cert(chain, key)?,
+        Some(client_ca) => {
+            let mut config = builder.with_client_cert_verifier(client_ca).with_single_cert(chain, key)?;
+            config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+            config
+        }
+    };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

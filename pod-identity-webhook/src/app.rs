@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pod_identity_runtime::admin::{Admin, Readiness};
-use pod_identity_runtime::listener::{Limits, Listener};
+use pod_identity_runtime::listener::{Connections, Limits, Listener};
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
 use pod_identity_runtime::tls::TlsError;
 use prometheus_client::registry::Registry;
@@ -27,7 +27,9 @@ use crate::server::Server;
 /// that moment would be lost: Go sends a POST again only if nothing of it was written. So the API server is
 /// always the first. Reviews come from a few API servers, each with as many connections as it has pods being
 /// created at once.
-const CONNECTIONS: Limits = Limits { connections: 1024, head: Duration::from_secs(120) };
+fn limits() -> Limits {
+    Limits { connections: 1024, head: Duration::from_secs(120), ..Limits::default() }
+}
 
 /// How long the last of what is kept may take to end: a Lease is given back.
 const TO_LEAVE: Duration = Duration::from_secs(2);
@@ -89,9 +91,13 @@ impl App {
         let admission = Admission::new(knowledge.clone(), config.settings, reports.events(), &mut registry);
         let (leave, leaving) = Shutdown::manual();
         let server = Arc::new(Server::new(admission, leaving, &mut registry));
-        let listener = bind(config.port).await?.with_tls(certificate.tls()).with_limits(CONNECTIONS);
+        let connections = Connections::new(config.limits.apply(limits()).within_descriptors());
+        connections.register(&mut registry);
+        let listener = bind(config.port).await?.with_tls(certificate.tls()).with_connections(connections);
         let admin = reports.with_page(Admin::new(readiness.clone(), registry));
-        let admin = (bind(config.metrics_port).await?, Arc::new(admin));
+        let admin_listener =
+            bind(config.metrics_port).await?.with_connections(Connections::new(Limits::ADMIN));
+        let admin = (admin_listener, Arc::new(admin));
         let shutdown_delay = config.shutdown_delay;
         Ok(Self {
             listener,
@@ -136,7 +142,9 @@ impl App {
         let mut keeping = JoinSet::new();
         keeping.spawn(self.knowledge.follow(self.readiness.clone(), last.clone()));
         keeping.spawn(self.certificate.follow(shutdown.clone(), last.clone()));
+        let last_of_logs = last.clone();
         keeping.spawn(self.reports.follow(shutdown.clone(), last));
+        keeping.spawn(self.server.log_limiter.clone().follow(last_of_logs));
         let mut tasks = JoinSet::new();
         let (listener, admin) = self.admin;
         tasks.spawn(listener.serve(admin, Shutdown::never()));

@@ -8,6 +8,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser};
 use pod_identity_core::arn::{AccountId, Partition};
 use pod_identity_core::identity::ClusterName;
+use pod_identity_runtime::listener::LimitFlags;
 use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::tls::{CertificateFiles, TlsVersion};
 
@@ -180,6 +181,9 @@ pub struct Args {
     /// How many seconds to go on serving after a signal to end, while API servers hear that this replica goes.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     shutdown_delay: u16,
+
+    #[command(flatten)]
+    limits: LimitFlags,
 
     /// How much to log, as klog counts: 0 to 10.
     #[arg(short = 'v', long = "v", value_name = "LEVEL", default_value_t = 0)]
@@ -357,6 +361,7 @@ impl Args {
             reconcile_interval: (self.reconcile_interval > 0)
                 .then(|| Duration::from_secs(self.reconcile_interval.into())),
             shutdown_delay: Duration::from_secs(self.shutdown_delay.into()),
+            limits: self.limits,
             without_effect: self.without_effect,
         };
         config.check()?;

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use pod_identity_core::identity::ClusterName;
+use pod_identity_runtime::listener::LimitFlags;
 use pod_identity_runtime::tls::{CertificateFiles, TlsVersion};
 
 use crate::certificate::Own;
@@ -43,6 +44,8 @@ pub struct Config {
     pub reconcile_interval: Option<Duration>,
     /// How long to go on serving after the end was asked for.
     pub shutdown_delay: Duration,
+    /// The flags that limit connections and requests of one peer.
+    pub limits: LimitFlags,
     /// Flags that were given and are without effect, as they are on the command line.
     pub without_effect: Vec<&'static str>,
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use pod_identity_runtime::{logs, shutdown::Shutdown};
+use pod_identity_runtime::{logs, process, shutdown::Shutdown};
 use pod_identity_webhook::app::App;
 use pod_identity_webhook::args::{Args, command_line, parse};
 
@@ -10,7 +10,8 @@ use pod_identity_webhook::args::{Args, command_line, parse};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args = parse(command_line(std::env::args_os())).unwrap_or_else(|error| error.exit());
-    logs::start(args.log_level(), args.log_format, &[]);
+    let _flush = logs::start(args.log_level(), args.log_format, &[]);
+    process::forbid_dumps();
     match run(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

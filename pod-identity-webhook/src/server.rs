@@ -8,8 +8,6 @@ mod body; // within bounds of size, time and memory
 mod metrics; // counts and times of answers
 mod refusal; // requests that are no reviews
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -17,7 +15,8 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use pod_identity_runtime::clock;
 use pod_identity_runtime::http::{json_bytes, plain};
-use pod_identity_runtime::listener::Handler;
+use pod_identity_runtime::listener::{Handler, Peer};
+use pod_identity_runtime::logs::LogLimiter;
 use pod_identity_runtime::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
 
@@ -33,6 +32,8 @@ pub struct Server {
     admission: Admission,
     bodies: Bodies,
     metrics: RequestMetrics,
+    /// Limits the lines about requests that are no reviews.
+    pub(crate) log_limiter: LogLimiter,
     shutdown: Shutdown,
 }
 
@@ -69,7 +70,7 @@ impl Server {
     /// so that the API server finds another replica for its next question.
     pub fn new(admission: Admission, shutdown: Shutdown, registry: &mut Registry) -> Self {
         let metrics = RequestMetrics::register(registry);
-        Self { admission, bodies: Bodies::default(), metrics, shutdown }
+        Self { admission, bodies: Bodies::default(), metrics, log_limiter: LogLimiter::default(), shutdown }
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Refusal> {
@@ -92,12 +93,15 @@ impl Server {
 }
 
 impl Handler for Server {
-    async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
         let one = self.metrics.of(request.method(), request.uri().path(), clock::monotonic());
         let (mut response, code) = match self.answer(request).await {
             Ok(response) => (response, "ok"),
             Err(refusal) => {
-                tracing::warn!(%peer, code = refusal.code(), "not answered: {refusal}");
+                let (address, code) = (peer.address, refusal.code());
+                self.log_limiter.log(peer.ip(), code, |suppressed| {
+                    tracing::warn!(peer = %address, code, suppressed, "request refused: {refusal}");
+                });
                 (refusal.response(), refusal.code())
             }
         };

@@ -10,7 +10,7 @@ use hyper::{Request, Response, StatusCode};
 use pod_identity_auth::sigv4;
 use pod_identity_runtime::clock;
 use pod_identity_runtime::http::plain;
-use pod_identity_runtime::listener::{Handler, Listener};
+use pod_identity_runtime::listener::{Handler, Listener, Peer};
 use pod_identity_runtime::shutdown::Shutdown;
 
 #[derive(Clone)]
@@ -43,7 +43,7 @@ impl Bucket {
 }
 
 impl Handler for Bucket {
-    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         let Served { credentials, region, answered, .. } = &*self.0;
         let (parts, _) = request.into_parts();
         let secret_of = |id: &str| {

@@ -14,7 +14,6 @@ use pod_identity_runtime::http::json_bytes;
 
 use super::respond::Refusal;
 use crate::broker::{Answer, Broker};
-use crate::exchange::ExchangeError;
 
 pub(super) async fn answer(
     broker: &Arc<Broker>,
@@ -28,17 +27,10 @@ pub(super) async fn answer(
         None => {
             let token =
                 BearerToken::parse(text).map_err(|error| Refusal::new(error.code(), error.to_string()))?;
-            broker.credentials(&token, peer).await.map_err(|error| refusal(&error))?
+            broker.credentials(&token, peer).await.map_err(|error| Refusal::from(&*error))?
         }
     };
     Ok(json_bytes(StatusCode::OK, Bytes::from_owner(Cached(entry))))
-}
-
-fn refusal(error: &ExchangeError) -> Refusal {
-    if let ExchangeError::SubjectMismatch { .. } = error {
-        tracing::error!(%error, "EKS Auth answered for another service account; the credentials were thrown away");
-    }
-    Refusal::from(error)
 }
 
 /// The cached JSON itself: sent without a copy, and overwritten once nobody sends it any more.

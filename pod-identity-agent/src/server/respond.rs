@@ -1,6 +1,5 @@
 //! Error answers: every SDK shows its user what it can read of them.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +8,7 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 use pod_identity_core::error::{Blame, ErrorCode};
 use pod_identity_runtime::http::{json, retry_after};
+use pod_identity_runtime::listener::Peer;
 use serde::Serialize;
 
 use crate::exchange::ExchangeError;
@@ -29,12 +29,15 @@ impl Refusal {
         Self { code, message, retry_after: None }
     }
 
-    /// A pod that sends nonsense must not fill the log; everything else an operator should see.
-    pub(super) fn log(&self, peer: SocketAddr) {
-        let (code, message) = (self.code.as_str(), &self.message);
+    /// Logs the refusal: an error where an upstream answered for another pod, else a warning where an operator can act.
+    pub(super) fn log(&self, peer: Peer, suppressed: u64) {
+        let (peer, code, message) = (peer.address, self.code.as_str(), &self.message);
         match self.code.blame() {
-            Blame::Pod => tracing::debug!(%peer, code, message, "no credentials"),
-            _ => tracing::warn!(%peer, code, message, "no credentials"),
+            _ if self.code == ErrorCode::SubjectMismatch => {
+                tracing::error!(%peer, code, message, suppressed, "request refused");
+            }
+            Blame::Pod => tracing::debug!(%peer, code, message, suppressed, "request refused"),
+            _ => tracing::warn!(%peer, code, message, suppressed, "request refused"),
         }
     }
 

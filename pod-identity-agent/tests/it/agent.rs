@@ -15,7 +15,7 @@ use pod_identity_local::sample::SAMPLE;
 use pod_identity_local::world::World;
 use pod_identity_runtime::clock;
 use pod_identity_runtime::http::answer;
-use pod_identity_runtime::listener::{Handler, Listener};
+use pod_identity_runtime::listener::{Handler, Listener, Peer};
 use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::shutdown::Shutdown;
 use serde_json::json;
@@ -64,7 +64,7 @@ struct Behaving {
 }
 
 impl Handler for Behaving {
-    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         let sent = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
         let calls = {
             let mut authorization = self.authorization.lock().unwrap();

@@ -17,7 +17,7 @@ use pod_identity_agent::app::App;
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
 use pod_identity_runtime::clock;
 use pod_identity_runtime::http::answer;
-use pod_identity_runtime::listener::{Handler, Listener};
+use pod_identity_runtime::listener::{Handler, Listener, Peer};
 use pod_identity_runtime::shutdown::Shutdown;
 use testing::eventually::eventually;
 use testing::netns::{self, Namespace};
@@ -69,7 +69,7 @@ fn is_junk(token: &str) -> bool {
 }
 
 impl Handler for Judge {
-    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         let body = request.into_body().collect().await.unwrap().to_bytes();
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         let token = body["token"].as_str().unwrap().to_owned();

@@ -17,7 +17,7 @@ use pod_identity_local::laptop::Workload;
 use pod_identity_runtime::clock::{self, Clock, Hand};
 use pod_identity_runtime::http::{answer, read_body};
 use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation, REFETCH_INTERVAL};
-use pod_identity_runtime::listener::{Handler, Listener};
+use pod_identity_runtime::listener::{Handler, Listener, Peer};
 use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::shutdown::Shutdown;
 use pod_identity_runtime::tls::{CertificateFiles, ServerTls, TlsVersion};
@@ -40,7 +40,7 @@ struct Published {
 }
 
 impl Handler for Published {
-    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         self.issuer.handle(&request.into_parts().0).map(Full::new)
     }
@@ -119,7 +119,7 @@ impl EksAuth {
 }
 
 impl Handler for EksAuth {
-    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let (status, kind, body) = self.answer(&read_body(request.into_body(), 32 * 1024).await.unwrap());
         let mut response = answer(StatusCode::from_u16(status).unwrap(), "application/json", body.into());

@@ -61,9 +61,10 @@ fn exception(code: ErrorCode) -> Exception {
         }
         ErrorCode::CallerRefused => ("UnrecognizedClientException", StatusCode::FORBIDDEN),
         ErrorCode::Throttled => ("ThrottlingException", StatusCode::TOO_MANY_REQUESTS),
-        ErrorCode::TokenKeyUnknown | ErrorCode::UpstreamUnavailable | ErrorCode::OwnCredentials => {
-            ("ServiceUnavailableException", StatusCode::SERVICE_UNAVAILABLE)
-        }
+        ErrorCode::TokenKeyUnknown
+        | ErrorCode::UpstreamUnavailable
+        | ErrorCode::OwnCredentials
+        | ErrorCode::AuditUnwritten => ("ServiceUnavailableException", StatusCode::SERVICE_UNAVAILABLE),
         ErrorCode::AuthorizationMissing
         | ErrorCode::HostRefused
         | ErrorCode::SubjectMismatch

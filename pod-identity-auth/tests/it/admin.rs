@@ -9,7 +9,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use pod_identity_runtime::http::answer;
-use pod_identity_runtime::listener::{Handler, Listener};
+use pod_identity_runtime::listener::{Handler, Listener, Peer};
 use pod_identity_runtime::shutdown::Shutdown;
 
 use crate::stand::{Plan, code, pod, stand};
@@ -55,7 +55,7 @@ struct Always {
 }
 
 impl Handler for Always {
-    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         let form = request.into_body().collect().await.unwrap().to_bytes();
         if form.starts_with(b"Action=AssumeRole&") {
             self.asked.fetch_add(1, Ordering::SeqCst);

@@ -101,15 +101,12 @@ pub(crate) async fn stand_beside(laptop: Laptop, plan: Plan) -> Stand {
         write_private(&associations, &serde_json::to_string(laptop.associations()).unwrap()).unwrap();
     }
     let config = Config {
-        listen: LOOPBACK,
         admin: Some(LOOPBACK),
-        associations,
-        cluster: None,
         agent_auth: plan.agent_auth,
         tls: plan.tls,
         session_naming: plan.naming,
         session_cache: plan.session_cache,
-        outbound: Outbound::default(),
+        ..Config::new(LOOPBACK, associations)
     };
     let sts_url = plan.sts_url.unwrap_or_else(|| laptop.sts_url());
     let sts = pod_identity_auth::sts::client(&sdk(&sts_url, plan.principal));

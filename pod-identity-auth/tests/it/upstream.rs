@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use pod_identity_local::sts::Sts;
 use pod_identity_local::world::World;
 use pod_identity_runtime::clock;
-use pod_identity_runtime::listener::{Handler, Listener};
+use pod_identity_runtime::listener::{Handler, Listener, Peer};
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
 use tokio::sync::watch;
 
@@ -84,7 +84,7 @@ impl Upstream {
 }
 
 impl Handler for Upstream {
-    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         if !String::from_utf8_lossy(&body).contains("Action=AssumeRole&") {

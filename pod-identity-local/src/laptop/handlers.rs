@@ -1,15 +1,17 @@
 //! The laptop's own listeners: the issuer's documents, STS, and the look into STS.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::HOST;
+use http::uri::Authority;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use pod_identity_runtime::clock;
 use pod_identity_runtime::http::{json, plain, read_body};
-use pod_identity_runtime::listener::Handler;
+use pod_identity_runtime::listener::{Handler, Peer};
+use pod_identity_runtime::outbound::is_loopback;
 
 use crate::issuer::Issuer;
 use crate::sts::{MAX_BODY, Sts};
@@ -19,7 +21,7 @@ use crate::sts::{MAX_BODY, Sts};
 pub(super) struct IssuerDocuments(pub(super) Vec<Arc<Issuer>>);
 
 impl Handler for IssuerDocuments {
-    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         let (parts, _) = request.into_parts();
         let mut answers = self.0.iter().map(|issuer| issuer.handle(&parts));
         let found = answers.find(|answer| answer.status() != StatusCode::NOT_FOUND);
@@ -32,7 +34,7 @@ impl Handler for IssuerDocuments {
 pub(super) struct StsEndpoint(pub(super) Arc<Sts>);
 
 impl Handler for StsEndpoint {
-    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         let (parts, body) = request.into_parts();
         match read_body(body, MAX_BODY).await {
             Ok(body) => self.0.handle(&parts, &body, clock::now()).map(Full::new),
@@ -46,7 +48,13 @@ impl Handler for StsEndpoint {
 pub(super) struct Inspection(pub(super) Arc<Sts>);
 
 impl Handler for Inspection {
-    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
+        if !names_this_machine(&request) {
+            return plain(
+                StatusCode::FORBIDDEN,
+                "the Host header must name a loopback address or localhost\n",
+            );
+        }
         match request.uri().path() {
             "/sessions" => json(StatusCode::OK, &self.0.sessions()),
             "/denials" => json(StatusCode::OK, &self.0.denials()),
@@ -58,4 +66,12 @@ impl Handler for Inspection {
             },
         }
     }
+}
+
+/// Whether the request names this machine as its host. A web page whose name resolves to a loopback address (DNS
+/// rebinding) does not.
+fn names_this_machine(request: &Request<Incoming>) -> bool {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    let authority = host.and_then(|host| host.parse::<Authority>().ok());
+    authority.is_some_and(|authority| is_loopback(authority.host()))
 }

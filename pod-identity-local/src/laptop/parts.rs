@@ -10,11 +10,11 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use pod_identity_auth::config::{AgentAuthConfig, SessionNaming};
-use pod_identity_auth::sessions::DEFAULT_CACHE;
 use pod_identity_auth::store::{AssociationFile, ClusterEntry};
 use pod_identity_core::identity::ClusterName;
 use pod_identity_core::token::KeySet;
 use pod_identity_core::trust::Caller;
+use pod_identity_runtime::listener::Limits;
 use pod_identity_runtime::outbound::Outbound;
 use serde_json::json;
 
@@ -147,15 +147,10 @@ pub(super) async fn auth(
     let keys = json!([{ "accessKeyId": AGENT_KEY_ID, "secretAccessKey": agent.key.secret_access_key() }]);
     write_private(&keys_file, &keys.to_string())?;
     let config = pod_identity_auth::config::Config {
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        admin: None,
-        associations: file,
-        cluster: None,
         agent_auth: Some(AgentAuthConfig::SigV4 { keys_file }),
-        tls: None,
         session_naming,
-        session_cache: DEFAULT_CACHE,
-        outbound: Outbound::default(),
+        limits: Limits::ONE_MACHINE,
+        ..pod_identity_auth::config::Config::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), file)
     };
     Ok(pod_identity_auth::app::App::bind(config, pod_identity_auth::sts::client(sdk)).await?)
 }
@@ -172,6 +167,9 @@ pub(super) async fn agent(
         sdk_config: Some(sdk_config),
     };
     let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-    let config = pod_identity_agent::config::Config::new(cluster.clone(), listen, eks_auth);
+    let config = pod_identity_agent::config::Config {
+        limits: Limits::ONE_MACHINE,
+        ..pod_identity_agent::config::Config::new(cluster.clone(), listen, eks_auth)
+    };
     Ok(pod_identity_agent::app::App::bind(config).await?)
 }

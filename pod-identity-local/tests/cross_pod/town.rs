@@ -15,6 +15,7 @@ use pod_identity_local::laptop::{Laptop, Setup, Workload, write_private};
 use pod_identity_local::world::World;
 use pod_identity_runtime::clock;
 use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
+use pod_identity_runtime::listener::Limits;
 use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
 use serde_json::{Value, json};
@@ -162,6 +163,7 @@ impl Town {
                 keys,
                 // Here every pod and every forger has the address 127.0.0.1, and with it one credit.
                 budgets: Budgets { hold: Duration::ZERO, ..Budgets::default() },
+                limits: Limits::ONE_MACHINE,
                 ..Config::new(cluster, listen, eks_auth)
             };
             let agent = App::bind(config).await.unwrap();

@@ -139,7 +139,9 @@ impl Agent {
         let app =
             eventually("the agent's port is free", async || App::bind(self.config.clone()).await.ok()).await;
         self.config.listen = app.addresses();
-        self.running = Some(tokio::spawn(app.run(Shutdown::never())));
+        self.running = Some(tokio::spawn(async move {
+            app.run(Shutdown::never()).await.unwrap();
+        }));
     }
 
     /// Without a drain: what was asked is not answered, and nobody listens.

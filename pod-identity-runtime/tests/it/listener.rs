@@ -1,6 +1,7 @@
 //! Limits and the drain.
 
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,12 @@ use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use pod_identity_runtime::clock;
 use pod_identity_runtime::http::{BodyError, plain, read_body};
-use pod_identity_runtime::listener::Listener;
+use pod_identity_runtime::listener::{Connections, Limits, Listener};
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
+use testing::eventually::eventually;
 use testing::wire::{Connection, ask};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -145,4 +149,107 @@ async fn the_drain_ends_at_its_deadline() {
     // Time is virtual: it goes on by itself, to the next timer, whenever nothing else is to be done.
     let bound = pod_identity_runtime::shutdown::DRAIN_DEADLINE + Duration::from_secs(1);
     tokio::time::timeout(bound, &mut server.serving).await.expect("it waits for ever").unwrap();
+}
+
+/// A server with these limits that answers each request with `size` bytes.
+async fn limited(limits: Limits, size: usize) -> (SocketAddr, Ender, JoinHandle<()>) {
+    let listener = Listener::bind(LOOPBACK).await.unwrap().with_connections(Connections::new(limits));
+    let (ender, shutdown) = Shutdown::manual();
+    let address = listener.address().unwrap();
+    let body = bytes::Bytes::from(vec![b'x'; size]);
+    let handler =
+        Answering(move |_: Request<Incoming>| std::future::ready(plain(StatusCode::OK, body.clone())));
+    (address, ender, tokio::spawn(listener.serve(Arc::new(handler), shutdown)))
+}
+
+/// Whether the server has closed the connection; bytes that come before are thrown away.
+async fn is_closed(stream: &mut TcpStream, limit: Duration) -> bool {
+    let read = async {
+        let mut buffer = vec![0; 64 * 1024];
+        while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
+    };
+    tokio::time::timeout(limit, read).await.is_ok()
+}
+
+#[tokio::test]
+async fn closes_a_connection_whose_client_does_not_read_its_answers() {
+    let limits = Limits { write_stall: Duration::from_millis(300), ..Limits::ONE_MACHINE };
+    let (address, _ender, _) = limited(limits, 1 << 20).await;
+    let mut stalled = TcpStream::connect(address).await.unwrap();
+    // More than the kernel buffers on both sides.
+    let requests = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(64);
+    stalled.write_all(requests.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(is_closed(&mut stalled, Duration::from_secs(5)).await);
+}
+
+#[tokio::test]
+async fn keeps_a_connection_whose_client_reads_slowly_but_reads() {
+    let limits = Limits { write_stall: Duration::from_millis(400), ..Limits::ONE_MACHINE };
+    let size = 8 << 20;
+    let (address, _ender, _) = limited(limits, size).await;
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let (mut received, mut buffer) = (0, vec![0; 512 * 1024]);
+    loop {
+        match slow.read(&mut buffer).await.unwrap() {
+            0 => break,
+            count => received += count,
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(received > size, "{received} bytes of an answer of more than {size}");
+}
+
+#[tokio::test]
+async fn closes_connections_of_a_peer_above_its_limit_and_serves_its_others() {
+    let limits = Limits { connections_per_peer: 3, ..Limits::ONE_MACHINE };
+    let (address, _ender, _) = limited(limits, 1).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut connection = Connection::open(address).await.unwrap();
+        assert_eq!(connection.ask("GET /", &[("Host", "x")], b"").await.unwrap().status, 200);
+        held.push(connection);
+    }
+    let mut fourth = TcpStream::connect(address).await.unwrap();
+    assert!(is_closed(&mut fourth, Duration::from_secs(2)).await);
+    assert_eq!(held[0].ask("GET /", &[("Host", "x")], b"").await.unwrap().status, 200);
+    held.pop();
+    eventually("the place is free again", || async { ask(address, "GET /", &[], b"").await.ok() }).await;
+}
+
+#[tokio::test]
+async fn answers_at_shutdown_every_request_that_was_sent_before() {
+    let (address, ender, serving) = limited(Limits::ONE_MACHINE, 10).await;
+    let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    // Idle connections that have been used, whose next request is on its way at the shutdown.
+    let mut idle = Vec::new();
+    for _ in 0..20 {
+        let mut connection = Connection::open(address).await.unwrap();
+        assert_eq!(connection.ask("GET /", &[("Host", "x")], b"").await.unwrap().status, 200);
+        idle.push(connection);
+    }
+    // New connections, which nothing has accepted yet: this test's thread is the server's.
+    let mut queued: Vec<std::net::TcpStream> = Vec::new();
+    for _ in 0..100 {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        std::io::Write::write_all(&mut stream, request).unwrap();
+        queued.push(stream);
+    }
+    for connection in &mut idle {
+        connection.send(request).await.unwrap();
+    }
+    ender.end();
+    for (number, stream) in queued.into_iter().enumerate() {
+        stream.set_nonblocking(true).unwrap();
+        let mut answer = Vec::new();
+        let read = TcpStream::from_std(stream).unwrap().read_to_end(&mut answer).await;
+        assert!(read.is_ok() && answer.starts_with(b"HTTP/1.1 200"), "queued {number}: {read:?}");
+        assert!(String::from_utf8_lossy(&answer).contains("connection: close"), "queued {number}");
+    }
+    for connection in &mut idle {
+        assert_eq!(connection.answer().await.unwrap().status, 200);
+    }
+    tokio::time::timeout(Duration::from_secs(5), serving).await.unwrap().unwrap();
+    assert!(std::net::TcpStream::connect(address).is_err());
 }

@@ -9,7 +9,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use pod_identity_runtime::http::plain;
-use pod_identity_runtime::listener::{Handler, Listener};
+use pod_identity_runtime::listener::{Handler, Listener, Peer};
 use pod_identity_runtime::shutdown::Shutdown;
 use pod_identity_runtime::tls::{CertificateFiles, ServerTls, TlsVersion};
 use testing::authority::Authority;
@@ -25,7 +25,7 @@ where
     F: Fn(Request<Incoming>) -> R + Send + Sync + 'static,
     R: Future<Output = Response<Full<Bytes>>> + Send,
 {
-    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         self.0(request).await
     }
 }

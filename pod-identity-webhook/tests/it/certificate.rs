@@ -15,7 +15,7 @@ use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::http::answer;
-use pod_identity_runtime::listener::{Handler, Listener};
+use pod_identity_runtime::listener::{Handler, Listener, Peer};
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
 use pod_identity_webhook::args;
 use pod_identity_webhook::certificate::TlsCertificate;
@@ -42,7 +42,7 @@ struct Replica {
 struct LetsIn(Arc<AtomicUsize>);
 
 impl Handler for LetsIn {
-    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         let body = request.into_body().collect().await.unwrap().to_bytes();
         let review: Value = serde_json::from_slice(&body).unwrap_or_default();
         let verdict = json!({"uid": review["request"]["uid"], "allowed": true});

@@ -11,8 +11,6 @@ use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Client, ResourceExt};
 use pod_identity_agent::config::{AgentAuth, Destination};
-use pod_identity_auth::config::SessionNaming;
-use pod_identity_auth::sessions::DEFAULT_CACHE;
 use pod_identity_local::laptop::{AuthPrincipal, Laptop, Setup};
 use pod_identity_local::world::World;
 use pod_identity_runtime::outbound::Outbound;
@@ -128,17 +126,8 @@ fn below(root: &Path, path: &str) -> String {
 }
 
 async fn auth(associations: &Path, sts_url: &str) -> (SocketAddr, Ender) {
-    let config = pod_identity_auth::config::Config {
-        listen: (Ipv4Addr::LOCALHOST, 0).into(),
-        admin: None,
-        associations: associations.to_owned(),
-        cluster: None,
-        agent_auth: None,
-        tls: None,
-        session_naming: SessionNaming::Random,
-        session_cache: DEFAULT_CACHE,
-        outbound: Outbound::default(),
-    };
+    let listen = (Ipv4Addr::LOCALHOST, 0).into();
+    let config = pod_identity_auth::config::Config::new(listen, associations.to_owned());
     let sts = sdk("ASIABROKER0000000000", "broker-secret-broker-secret").to_builder().endpoint_url(sts_url);
     let app = pod_identity_auth::app::App::bind(config, pod_identity_auth::sts::client(&sts.build())).await;
     let app = app.unwrap();

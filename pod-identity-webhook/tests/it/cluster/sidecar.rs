@@ -1,6 +1,5 @@
 //! Another mutating webhook, as service meshes have one: it adds a container to each pod, by one URL.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use kube::Client;
 use pod_identity_runtime::http::{json, read_body};
-use pod_identity_runtime::listener::{Handler, Limits, Listener};
+use pod_identity_runtime::listener::{Connections, Handler, Limits, Listener, Peer};
 use pod_identity_runtime::shutdown::Shutdown;
 use pod_identity_runtime::tls::{CertificateFiles, ServerTls, TlsVersion};
 use serde_json::{Value, json as value};
@@ -22,7 +21,7 @@ use testing::cluster::{self, pod_address};
 struct Sidecar;
 
 impl Handler for Sidecar {
-    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         let body = read_body(request.into_body(), 1 << 20).await.unwrap();
         let review: Value = serde_json::from_slice(&body).unwrap();
         let pod = &review["request"]["object"];
@@ -54,8 +53,8 @@ pub(crate) async fn serve(client: &Client, configuration: &str, namespace: &str)
     let tls = ServerTls::read(files, TlsVersion::V1_2).unwrap();
     // Longer than the API server keeps a connection that it does not use.
     let limits = Limits { head: Duration::from_secs(120), ..Limits::default() };
-    let listener =
-        Listener::bind((pod_address(2), 0).into()).await.unwrap().with_tls(tls).with_limits(limits);
+    let listener = Listener::bind((pod_address(2), 0).into()).await.unwrap();
+    let listener = listener.with_tls(tls).with_connections(Connections::new(limits));
     let url = format!("https://{}/", listener.address().unwrap());
     tokio::spawn(listener.serve(Arc::new(Sidecar), Shutdown::never()));
     let configuration = value!({

@@ -1,0 +1,439 @@
+//! Limits on open connections and on requests, in total and for each peer.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::metrics::register_gauge;
+
+/// Maximum number of connections that are in their TLS handshake although their peer is at its limit. Such a
+/// handshake shows whether the peer has a client certificate, which exempts it.
+const MAX_ON_PROBATION: usize = 64;
+/// Descriptors that connections leave to files, to outgoing connections and to the admin endpoints.
+const RESERVED_DESCRIPTORS: u64 = 256;
+
+/// Limits of one or more listeners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Maximum number of open connections. Further connections wait in the kernel's queue. The limit of open
+    /// descriptors lowers it, see [`Limits::within_descriptors`].
+    pub connections: usize,
+    /// Maximum number of open connections of one IP address. Further connections of that address are closed
+    /// at once. Connections with a verified client certificate do not count.
+    pub connections_per_peer: usize,
+    /// Maximum number of requests per second of one IP address; a second's worth may come at once. Further
+    /// requests are delayed, not refused. 0 is no limit. Connections with a verified client certificate are exempt.
+    pub requests_per_peer: u32,
+    /// Maximum time to send a request's head, counted from the start of the connection or from the last
+    /// answer. It is also the time after which an idle connection is closed.
+    pub head: Duration,
+    /// Maximum time without progress while an answer is written.
+    pub write_stall: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+impl Limits {
+    /// Limits for what pods and agents reach.
+    pub const DEFAULT: Self = Self {
+        connections: 4096,
+        connections_per_peer: 256,
+        requests_per_peer: 1000,
+        head: Duration::from_secs(5),
+        write_stall: Duration::from_secs(5),
+    };
+    /// Limits for one machine, where every client has the same address: only the number of connections is limited.
+    pub const ONE_MACHINE: Self =
+        Self { connections_per_peer: usize::MAX, requests_per_peer: 0, ..Self::DEFAULT };
+
+    /// Limits for `/healthz`, `/readyz` and `/metrics`: few connections, so that they leave descriptors.
+    pub const ADMIN: Self =
+        Self { connections: 64, connections_per_peer: 16, requests_per_peer: 100, ..Self::DEFAULT };
+
+    /// Raises the process's soft limit of open descriptors to its hard limit, as Go programs do, and lowers
+    /// the number of connections to what fits: all descriptors but 256, or half of them where there are fewer
+    /// than 512.
+    #[must_use]
+    pub fn within_descriptors(self) -> Self {
+        let fits = raise_descriptor_limit().map_or(usize::MAX, |descriptors| {
+            let fits = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(descriptors / 2);
+            usize::try_from(fits).unwrap_or(usize::MAX)
+        });
+        if fits < self.connections {
+            tracing::warn!(
+                connections = fits,
+                wanted = self.connections,
+                "connection limit lowered: raise the limit of open files (ulimit -n)"
+            );
+        }
+        let connections = self.connections.min(fits);
+        // One peer alone never uses up the connections.
+        let connections_per_peer = match self.connections_per_peer {
+            usize::MAX => usize::MAX,
+            limit => limit.min((connections / 4).max(1)),
+        };
+        Self { connections, connections_per_peer, ..self }
+    }
+
+    /// The share of the connections that peers without a client certificate may have, where client
+    /// certificates are known. The rest is for peers with one.
+    fn unverified(&self) -> usize {
+        self.connections - self.connections / 8
+    }
+}
+
+fn raise_descriptor_limit() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    }
+}
+
+/// Why a connection was closed before it ended by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// Its peer has too many.
+    PeerLimit,
+    /// Peers without a client certificate have too many.
+    UnverifiedLimit,
+    /// The peer does not read its answer.
+    WriteStalled,
+    /// The TLS handshake failed or took too long.
+    Handshake,
+}
+
+impl Closed {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::PeerLimit => "peer_limit",
+            Self::UnverifiedLimit => "unverified_limit",
+            Self::WriteStalled => "write_stalled",
+            Self::Handshake => "handshake",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClosedLabels {
+    reason: &'static str,
+}
+
+/// The open connections of one or more listeners. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Connections(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    limits: Limits,
+    start: Instant,
+    /// Permits to open connections.
+    room: Arc<Semaphore>,
+    open: Mutex<Open>,
+    closed: Family<ClosedLabels, Counter>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    peers: HashMap<IpAddr, PeerEntry>,
+    /// Connections without a verified client certificate, those on probation included.
+    unverified: usize,
+    on_probation: usize,
+}
+
+#[derive(Debug, Default)]
+struct PeerEntry {
+    connections: usize,
+    pace: Arc<Pace>,
+}
+
+impl Connections {
+    /// No connections yet, under these limits.
+    pub fn new(limits: Limits) -> Self {
+        Self(Arc::new(Shared {
+            limits,
+            start: Instant::now(),
+            room: Arc::new(Semaphore::new(limits.connections)),
+            open: Mutex::default(),
+            closed: Family::default(),
+        }))
+    }
+
+    /// Registers `pod_identity_connections` and `pod_identity_connections_closed_total`.
+    pub fn register(&self, registry: &mut Registry) {
+        let shared = self.0.clone();
+        register_gauge(registry, "pod_identity_connections", "Open connections", move || {
+            u64::try_from(shared.limits.connections.saturating_sub(shared.room.available_permits())).ok()
+        });
+        registry.register(
+            "pod_identity_connections_closed",
+            "Connections closed early: peer_limit, unverified_limit, write_stalled, handshake",
+            self.0.closed.clone(),
+        );
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// Waits for room for one more connection.
+    pub(super) async fn room(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.room.clone().acquire_owned().await.ok()
+    }
+
+    /// Room for one more connection, if there is any now.
+    pub(super) fn room_now(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.room.clone().try_acquire_owned().ok()
+    }
+
+    /// Counts a connection of `peer`. Where the peer is at a limit and may still show a client certificate, the
+    /// connection is on probation until [`Permit::settle`].
+    ///
+    /// # Errors
+    /// The limit that the peer is at.
+    pub(super) fn admit(
+        &self,
+        peer: IpAddr,
+        room: OwnedSemaphorePermit,
+        has_client_ca: bool,
+    ) -> Result<Permit, Closed> {
+        let limits = &self.0.limits;
+        let mut open = self.0.open();
+        if open.peers.len() > limits.connections.saturating_mul(2) {
+            let now = self.0.now();
+            open.peers.retain(|_, entry| entry.connections > 0 || !entry.pace.is_idle(now));
+        }
+        let full = has_client_ca && open.unverified >= limits.unverified();
+        let entry = open.peers.entry(peer).or_default();
+        let pace = entry.pace.clone();
+        let over = if entry.connections >= limits.connections_per_peer {
+            Some(Closed::PeerLimit)
+        } else {
+            full.then_some(Closed::UnverifiedLimit)
+        };
+        match over {
+            None => {
+                entry.connections += 1;
+                open.unverified += 1;
+            }
+            Some(_) if has_client_ca && open.on_probation < MAX_ON_PROBATION => open.on_probation += 1,
+            Some(reason) => {
+                drop(open);
+                self.count(reason);
+                return Err(reason);
+            }
+        }
+        let counted = over.map_or(Counted::AtPeer, Counted::OnProbation);
+        Ok(Permit { shared: self.0.clone(), peer, counted, pace, _room: room })
+    }
+
+    pub(super) fn count(&self, reason: Closed) {
+        self.0.closed.get_or_create(&ClosedLabels { reason: reason.as_str() }).inc();
+    }
+}
+
+impl Shared {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The right to one open connection; given back on drop.
+#[derive(Debug)]
+pub(super) struct Permit {
+    shared: Arc<Shared>,
+    peer: IpAddr,
+    counted: Counted,
+    pace: Arc<Pace>,
+    _room: OwnedSemaphorePermit,
+}
+
+/// What a connection counts against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Counted {
+    AtPeer,
+    /// Its peer is at this limit.
+    OnProbation(Closed),
+    /// It has a verified client certificate.
+    Exempt,
+}
+
+impl Permit {
+    /// Says whether the handshake showed a verified client certificate.
+    ///
+    /// # Errors
+    /// The limit that the peer is at, where it has no certificate.
+    pub(super) fn settle(&mut self, has_client_certificate: bool) -> Result<(), Closed> {
+        match (has_client_certificate, self.counted) {
+            (true, _) => {
+                self.give_back();
+                self.counted = Counted::Exempt;
+                Ok(())
+            }
+            (false, Counted::OnProbation(reason)) => Err(reason),
+            (false, _) => Ok(()),
+        }
+    }
+
+    /// Waits until the peer may make one more request.
+    pub(super) async fn request(&self) {
+        let rate = self.shared.limits.requests_per_peer;
+        if rate == 0 || self.counted == Counted::Exempt {
+            return;
+        }
+        let wait = self.pace.reserve(self.shared.now(), rate);
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    fn give_back(&self) {
+        let mut open = self.shared.open();
+        match self.counted {
+            Counted::AtPeer => {
+                open.unverified -= 1;
+                if let Some(entry) = open.peers.get_mut(&self.peer) {
+                    entry.connections -= 1;
+                    // The pace of a peer that was fast a moment ago outlives its connections.
+                    if entry.connections == 0 && entry.pace.is_idle(self.shared.now()) {
+                        open.peers.remove(&self.peer);
+                    }
+                }
+            }
+            Counted::OnProbation(_) => open.on_probation -= 1,
+            Counted::Exempt => {}
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+/// A rate with a burst of one second: the generic cell rate algorithm (ITU-T I.371). It holds the time, in
+/// nanoseconds, at which the next request would come if all came evenly.
+#[derive(Debug, Default)]
+struct Pace(AtomicU64);
+
+impl Pace {
+    /// Takes the next place and returns how long to wait for it.
+    fn reserve(&self, now: u64, rate: u32) -> Duration {
+        const SECOND: u64 = 1_000_000_000;
+        let interval = SECOND / u64::from(rate);
+        let next = |expected: u64| expected.max(now).saturating_add(interval);
+        let before =
+            self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |expected| Some(next(expected)));
+        let place = next(before.unwrap_or_else(|unchanged| unchanged));
+        Duration::from_nanos(place.saturating_sub(now).saturating_sub(SECOND))
+    }
+
+    fn is_idle(&self, now: u64) -> bool {
+        self.0.load(Ordering::Acquire) <= now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        connections: 16,
+        connections_per_peer: 2,
+        requests_per_peer: 10,
+        head: Duration::from_secs(5),
+        write_stall: Duration::from_secs(5),
+    };
+
+    fn peer(last: u8) -> IpAddr {
+        Ipv4Addr::new(192, 0, 2, last).into()
+    }
+
+    fn admit(connections: &Connections, last: u8, has_client_ca: bool) -> Result<Permit, Closed> {
+        connections.admit(peer(last), connections.room_now().unwrap(), has_client_ca)
+    }
+
+    #[tokio::test]
+    async fn refuses_a_peer_at_its_limit_and_serves_others() {
+        let connections = Connections::new(LIMITS);
+        let held = [admit(&connections, 1, false).unwrap(), admit(&connections, 1, false).unwrap()];
+        assert_eq!(admit(&connections, 1, false).unwrap_err(), Closed::PeerLimit);
+        let _other = admit(&connections, 2, false).unwrap();
+        drop(held);
+        assert!(admit(&connections, 1, false).is_ok());
+    }
+
+    #[tokio::test]
+    async fn exempts_a_peer_with_a_client_certificate() {
+        let connections = Connections::new(LIMITS);
+        let _held = [admit(&connections, 1, true).unwrap(), admit(&connections, 1, true).unwrap()];
+        let mut without = admit(&connections, 1, true).unwrap();
+        assert_eq!(without.settle(false), Err(Closed::PeerLimit));
+        drop(without);
+        let mut with: Vec<_> = (0..8).map(|_| admit(&connections, 1, true).unwrap()).collect();
+        assert!(with.iter_mut().all(|permit| permit.settle(true).is_ok()));
+    }
+
+    #[tokio::test]
+    async fn keeps_connections_for_peers_with_a_client_certificate() {
+        let connections = Connections::new(LIMITS);
+        let _held: Vec<_> = (0..14).map(|last| admit(&connections, last, true).unwrap()).collect();
+        let mut late = admit(&connections, 100, true).unwrap();
+        assert_eq!(late.settle(false), Err(Closed::UnverifiedLimit));
+        assert_eq!(late.settle(true), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn forgets_peers_without_connections_and_returns_every_permit() {
+        let connections = Connections::new(LIMITS);
+        for last in 0..200 {
+            drop(admit(&connections, last, last % 2 == 0).unwrap());
+        }
+        let open = connections.0.open();
+        assert_eq!((open.peers.len(), open.unverified, open.on_probation), (0, 0, 0));
+        assert_eq!(connections.0.room.available_permits(), 16);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn delays_a_peer_above_its_rate_and_not_below() {
+        let connections = Connections::new(LIMITS);
+        let permit = admit(&connections, 1, false).unwrap();
+        let start = Instant::now();
+        for _ in 0..10 {
+            permit.request().await;
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO, "a second's worth may come at once");
+        for _ in 0..20 {
+            permit.request().await;
+        }
+        assert_eq!(start.elapsed().as_millis() / 100, 20, "{:?}", start.elapsed());
+        // A new connection does not start anew.
+        drop(permit);
+        let start = Instant::now();
+        admit(&connections, 1, false).unwrap().request().await;
+        assert!(start.elapsed() >= Duration::from_millis(99), "{:?}", start.elapsed());
+    }
+}

@@ -1,0 +1,28 @@
+//! The flags that every program has for its listener.
+
+use super::Limits;
+
+/// Flags that limit what one peer can use up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+pub struct LimitFlags {
+    /// Maximum number of open connections of one IP address. Further ones are closed at once. A client with a
+    /// verified certificate does not count.
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().connections_per_peer)]
+    max_connections_per_peer: usize,
+
+    /// Maximum number of requests per second of one IP address. Further ones wait. 0: no limit. A client with a
+    /// verified certificate does not count.
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().requests_per_peer)]
+    max_requests_per_peer: u32,
+}
+
+impl LimitFlags {
+    /// The limits with these flags' values in place of their own.
+    pub fn apply(self, limits: Limits) -> Limits {
+        Limits {
+            connections_per_peer: self.max_connections_per_peer.max(1),
+            requests_per_peer: self.max_requests_per_peer,
+            ..limits
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Background tasks that end the process when they end.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::shutdown::{Ender, Shutdown};
+
+/// The background tasks of one program. A task that panics, or that ends although nothing asked it to, is reported to
+/// [`Failures`]: the program then ends, because what goes on without that task would be wrong sooner or later, unseen.
+///
+/// Clones share the tasks. They are cancelled when the last clone is dropped.
+///
+/// ```
+/// use pod_identity_runtime::shutdown::Shutdown;
+/// use pod_identity_runtime::tasks;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let (tasks, mut failures) = tasks::supervise();
+/// tasks.spawn("renewal", Shutdown::never(), async {});
+/// assert_eq!(failures.next().await.to_string(), "background task renewal ended unexpectedly: \
+///     this is a fault of the program, please report it");
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Tasks {
+    set: Arc<Mutex<JoinSet<()>>>,
+    failures: mpsc::UnboundedSender<TaskFailure>,
+}
+
+/// Reports the tasks that failed.
+#[derive(Debug)]
+pub struct Failures(mpsc::UnboundedReceiver<TaskFailure>);
+
+/// A background task that panicked, or ended although nothing asked it to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("background task {name} {}: this is a fault of the program, please report it", .end.as_str())]
+pub struct TaskFailure {
+    name: &'static str,
+    end: End,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Returned,
+    Panicked,
+}
+
+impl End {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Returned => "ended unexpectedly",
+            Self::Panicked => "panicked",
+        }
+    }
+}
+
+/// No tasks yet, and the failures of those to come.
+pub fn supervise() -> (Tasks, Failures) {
+    let (failures, receiver) = mpsc::unbounded_channel();
+    (Tasks { set: Arc::default(), failures }, Failures(receiver))
+}
+
+impl Tasks {
+    /// Starts a task that runs until `shutdown`. Its end before that is a failure.
+    pub fn spawn(
+        &self,
+        name: &'static str,
+        shutdown: Shutdown,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.start(name, Some(shutdown), task);
+    }
+
+    /// Starts a task that may end. Only a panic is a failure.
+    pub fn spawn_finite(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.start(name, None, task);
+    }
+
+    /// Cancels every task.
+    pub fn cancel(&self) {
+        self.set.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+    }
+
+    fn start(
+        &self,
+        name: &'static str,
+        shutdown: Option<Shutdown>,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let failures = self.failures.clone();
+        let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
+        while set.try_join_next().is_some() {} // tasks that ended leave no trace
+        set.spawn(async move {
+            let report = ReportPanic { name, failures: &failures };
+            task.await;
+            drop(report);
+            if shutdown.is_some_and(|shutdown| !shutdown.is_asked()) {
+                let _ = failures.send(TaskFailure { name, end: End::Returned });
+            }
+        });
+    }
+}
+
+impl Failures {
+    /// Waits for `serving`, which `stop` ends. It is asked to end by the shutdown, or by the first task that fails.
+    ///
+    /// # Errors
+    /// [`TaskFailure`] where a task failed.
+    pub async fn serve_until(
+        mut self,
+        mut shutdown: Shutdown,
+        stop: Ender,
+        serving: impl Future<Output = ()>,
+    ) -> Result<(), TaskFailure> {
+        let mut serving = pin!(serving);
+        let result = tokio::select! {
+            () = &mut serving => return Ok(()),
+            () = shutdown.asked() => Ok(()),
+            failure = self.next() => Err(failure),
+        };
+        stop.end();
+        serving.await;
+        result
+    }
+
+    /// Waits for the next failure, and logs it.
+    pub async fn next(&mut self) -> TaskFailure {
+        match self.0.recv().await {
+            Some(failure) => {
+                tracing::error!(task = failure.name, "{failure}");
+                failure
+            }
+            // Every clone of `Tasks` is gone.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+struct ReportPanic<'a> {
+    name: &'static str,
+    failures: &'a mpsc::UnboundedSender<TaskFailure>,
+}
+
+impl Drop for ReportPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.failures.send(TaskFailure { name: self.name, end: End::Panicked });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn reports_a_panic_and_an_end_that_nothing_asked_for() {
+        let (tasks, mut failures) = supervise();
+        tasks.spawn("renewal", Shutdown::never(), async { panic!("as a task at fault does") });
+        assert_eq!(failures.next().await, TaskFailure { name: "renewal", end: End::Panicked });
+        tasks.spawn("sweep", Shutdown::never(), async {});
+        assert_eq!(failures.next().await, TaskFailure { name: "sweep", end: End::Returned });
+        tasks.spawn_finite("identify", async { panic!("here too") });
+        assert_eq!(failures.next().await, TaskFailure { name: "identify", end: End::Panicked });
+    }
+
+    #[tokio::test]
+    async fn does_not_report_an_end_after_the_shutdown_a_finite_task_or_a_cancelled_one() {
+        let (tasks, mut failures) = supervise();
+        let (ender, shutdown) = Shutdown::manual();
+        tasks.spawn_finite("identify", async {});
+        tasks.spawn("follow", shutdown.clone(), {
+            let mut shutdown = shutdown.clone();
+            async move { shutdown.asked().await }
+        });
+        tasks.spawn("held", Shutdown::never(), std::future::pending());
+        ender.end();
+        tokio::task::yield_now().await;
+        drop(tasks);
+        tokio::task::yield_now().await;
+        assert!(failures.0.try_recv().is_err());
+    }
+}

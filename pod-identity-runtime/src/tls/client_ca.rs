@@ -1,0 +1,108 @@
+//! Verification of client certificates by a CA file that may change.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, UnixTime};
+
+use super::TlsError;
+use crate::files::Watched;
+use crate::shutdown::Shutdown;
+
+type Verifier = Arc<dyn ClientCertVerifier>;
+
+/// Verifies client certificates by the newest CA certificates of a file.
+#[derive(Debug)]
+pub(super) struct ClientCa {
+    path: PathBuf,
+    watched: Watched,
+    verifier: ArcSwap<Verifier>,
+}
+
+impl ClientCa {
+    pub(super) fn read(path: &Path) -> Result<Self, TlsError> {
+        let watched = Watched::look(vec![path.to_owned()]);
+        Ok(Self { path: path.to_owned(), watched, verifier: ArcSwap::from_pointee(verifier(path)?) })
+    }
+
+    pub(super) async fn follow(&self, shutdown: Shutdown) {
+        let replace = || async {
+            match verifier(&self.path) {
+                Ok(verifier) => {
+                    self.verifier.store(Arc::new(verifier));
+                    tracing::info!(client_ca = %self.path.display(), "client CA replaced");
+                    true
+                }
+                Err(error) => {
+                    tracing::error!(%error, "client CA not replaced; the old one stays in use");
+                    false
+                }
+            }
+        };
+        self.watched.clone().follow(shutdown, replace).await;
+    }
+}
+
+fn verifier(path: &Path) -> Result<Verifier, TlsError> {
+    let fail = |reason: String| TlsError::ClientCa { path: path.to_owned(), reason };
+    let mut roots = RootCertStore::empty();
+    let certificates = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| fail(error.to_string()))?;
+    for certificate in certificates {
+        roots.add(certificate).map_err(|error| fail(error.to_string()))?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| fail(error.to_string()))
+}
+
+impl ClientCertVerifier for ClientCa {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    /// None: a client then shows the certificate it has (RFC 8446, section 4.2.4).
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.verifier.load().verify_client_cert(end_entity, intermediates, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.load().verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.load().verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.load().supported_verify_schemes()
+    }
+}
