@@ -117,7 +117,9 @@ impl Listener {
         let limiter = LogLimiter::default();
         let start = |stream: TcpStream, peer: SocketAddr, room: OwnedSemaphorePermit| {
             let has_client_ca = tls.as_ref().is_some_and(ServerTls::has_client_ca);
-            let Ok(permit) = connections.admit(peer.ip().to_canonical(), room, has_client_ca) else { return };
+            let ip = peer.ip().to_canonical();
+            let is_local = stream.local_addr().is_ok_and(|own| own.ip().to_canonical() == ip);
+            let Ok(permit) = connections.admit(ip, is_local, room, has_client_ca) else { return };
             let connection = Connection {
                 handler: handler.clone(),
                 connections: connections.clone(),

@@ -14,10 +14,11 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use pod_identity_agent::app::App;
+use pod_identity_agent::config::Config;
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
 use pod_identity_runtime::clock;
 use pod_identity_runtime::http::answer;
-use pod_identity_runtime::listener::{Handler, Listener, Peer};
+use pod_identity_runtime::listener::{Handler, Limits, Listener, Peer};
 use pod_identity_runtime::shutdown::Shutdown;
 use testing::eventually::eventually;
 use testing::netns::{self, Namespace};
@@ -121,7 +122,9 @@ impl Town {
         let running = node.run(move || {
             on_this_thread(async {
                 let eks_auth = Listener::bind(SocketAddr::new(LOOPBACK, 0)).await.unwrap();
-                let agent = config(eks_auth.address().unwrap(), &[AGENT.into()]);
+                // What is tested are the budgets of calls, not the limits of connections in front of them.
+                let limits = Limits::ONE_MACHINE;
+                let agent = Config { limits, ..config(eks_auth.address().unwrap(), &[AGENT.into()]) };
                 tokio::spawn(eks_auth.serve(upstream, Shutdown::never()));
                 let agent = App::bind(agent).await.unwrap();
                 tell.send(agent.addresses()[0]).unwrap();

@@ -54,10 +54,7 @@ async fn an_answer_for_another_service_account_gives_no_credentials() {
     }
     let (_, code, _) = told(Behaviour::Says(200, "", granted("shop", "app"))).await;
     assert_eq!(code, "subject_mismatch");
-    assert_eq!(
-        testing::logs::lines_with(&["answered for another service account", "shop/app", "ERROR"]).len(),
-        1
-    );
+    assert_eq!(testing::logs::lines_with(&["subject_mismatch", "shop/app", "ERROR"]).len(), 1);
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ use crate::metrics::register_gauge;
 /// Maximum number of connections that are in their TLS handshake although their peer is at its limit. Such a
 /// handshake shows whether the peer has a client certificate, which exempts it.
 const MAX_ON_PROBATION: usize = 64;
+/// How many times a peer's limits this machine's own address has.
+const LOCAL_SHARE: u32 = 4;
 /// Descriptors that connections leave to files, to outgoing connections and to the admin endpoints.
 const RESERVED_DESCRIPTORS: u64 = 256;
 
@@ -28,10 +30,12 @@ pub struct Limits {
     /// descriptors lowers it, see [`Limits::within_descriptors`].
     pub connections: usize,
     /// Maximum number of open connections of one IP address. Further connections of that address are closed
-    /// at once. Connections with a verified client certificate do not count.
+    /// at once. Connections with a verified client certificate do not count. This machine's own address has four
+    /// times as many: all hostNetwork pods share it.
     pub connections_per_peer: usize,
     /// Maximum number of requests per second of one IP address; a second's worth may come at once. Further
     /// requests are delayed, not refused. 0 is no limit. Connections with a verified client certificate are exempt.
+    /// This machine's own address has four times as many.
     pub requests_per_peer: u32,
     /// Maximum time to send a request's head, counted from the start of the connection or from the last
     /// answer. It is also the time after which an idle connection is closed.
@@ -210,10 +214,12 @@ impl Connections {
     pub(super) fn admit(
         &self,
         peer: IpAddr,
+        is_local: bool,
         room: OwnedSemaphorePermit,
         has_client_ca: bool,
     ) -> Result<Permit, Closed> {
         let limits = &self.0.limits;
+        let share = if is_local { LOCAL_SHARE } else { 1 };
         let mut open = self.0.open();
         if open.peers.len() > limits.connections.saturating_mul(2) {
             let now = self.0.now();
@@ -222,7 +228,7 @@ impl Connections {
         let full = has_client_ca && open.unverified >= limits.unverified();
         let entry = open.peers.entry(peer).or_default();
         let pace = entry.pace.clone();
-        let over = if entry.connections >= limits.connections_per_peer {
+        let over = if entry.connections >= limits.connections_per_peer.saturating_mul(share as usize) {
             Some(Closed::PeerLimit)
         } else {
             full.then_some(Closed::UnverifiedLimit)
@@ -240,7 +246,8 @@ impl Connections {
             }
         }
         let counted = over.map_or(Counted::AtPeer, Counted::OnProbation);
-        Ok(Permit { shared: self.0.clone(), peer, counted, pace, _room: room })
+        let rate = limits.requests_per_peer.saturating_mul(share);
+        Ok(Permit { shared: self.0.clone(), peer, counted, pace, rate, _room: room })
     }
 
     pub(super) fn count(&self, reason: Closed) {
@@ -265,6 +272,8 @@ pub(super) struct Permit {
     peer: IpAddr,
     counted: Counted,
     pace: Arc<Pace>,
+    /// Requests per second; 0 is no limit.
+    rate: u32,
     _room: OwnedSemaphorePermit,
 }
 
@@ -297,11 +306,10 @@ impl Permit {
 
     /// Waits until the peer may make one more request.
     pub(super) async fn request(&self) {
-        let rate = self.shared.limits.requests_per_peer;
-        if rate == 0 || self.counted == Counted::Exempt {
+        if self.rate == 0 || self.counted == Counted::Exempt {
             return;
         }
-        let wait = self.pace.reserve(self.shared.now(), rate);
+        let wait = self.pace.reserve(self.shared.now(), self.rate);
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
@@ -373,7 +381,7 @@ mod tests {
     }
 
     fn admit(connections: &Connections, last: u8, has_client_ca: bool) -> Result<Permit, Closed> {
-        connections.admit(peer(last), connections.room_now().unwrap(), has_client_ca)
+        connections.admit(peer(last), false, connections.room_now().unwrap(), has_client_ca)
     }
 
     #[tokio::test]

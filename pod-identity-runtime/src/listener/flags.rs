@@ -5,13 +5,13 @@ use super::Limits;
 /// Flags that limit what one peer can use up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
 pub struct LimitFlags {
-    /// Maximum number of open connections of one IP address. Further ones are closed at once. A client with a
-    /// verified certificate does not count.
+    /// Maximum number of open connections of one IP address; four times as many of this machine's own. Further ones are
+    /// closed at once. Clients with a verified certificate do not count.
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().connections_per_peer)]
     max_connections_per_peer: usize,
 
-    /// Maximum number of requests per second of one IP address. Further ones wait. 0: no limit. A client with a
-    /// verified certificate does not count.
+    /// Maximum number of requests per second of one IP address; four times as many of this machine's own. Further
+    /// ones wait. 0: no limit. Clients with a verified certificate do not count.
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().requests_per_peer)]
     max_requests_per_peer: u32,
 }
