@@ -22,7 +22,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_io_timeout::TimeoutStream;
 
@@ -41,6 +41,10 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time after a shutdown request during which idle connections still serve a request that is on its way. Its
 /// answer then closes the connection.
 const IDLE_GRACE: Duration = Duration::from_millis(250);
+/// Length of the kernel's queue of connections that wait to be accepted; `net.core.somaxconn` limits it, 4096 by default.
+const ACCEPT_QUEUE: u32 = 4096;
+/// Size in bytes of the kernel's buffers of a connection, in each direction. Linux takes twice as much.
+const SOCKET_BUFFER: u32 = 64 * 1024;
 /// Pause after a failed accept, which is mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -85,7 +89,7 @@ impl Listener {
     /// Where the address cannot be bound; the error names it.
     pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
         let named = |error: std::io::Error| std::io::Error::new(error.kind(), format!("{address}: {error}"));
-        let socket = TcpListener::bind(address).await.map_err(named)?;
+        let socket = bind(address).map_err(named)?;
         Ok(Self { socket, tls: None, connections: Connections::new(Limits::default()) })
     }
 
@@ -165,6 +169,18 @@ impl Listener {
             );
         }
     }
+}
+
+/// Binds with a longer queue than the 1,024 of the standard library: a peer that opens thousands of connections at once
+/// must not make the kernel drop another peer's first packet, which is sent again after a second.
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    // Accepted sockets inherit them. The kernel would let each grow to megabytes.
+    socket.set_recv_buffer_size(SOCKET_BUFFER)?;
+    socket.set_send_buffer_size(SOCKET_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(ACCEPT_QUEUE)
 }
 
 /// Accepts the connections that wait in the kernel's queue, whose requests may have been sent already, and closes

@@ -7,6 +7,8 @@ pub mod authority; // certificates that only a test trusts
 pub mod logs; // what the process has logged
 pub mod eventually; // waiting for what has to happen soon
 #[cfg(target_os = "linux")]
+pub mod program; // a real program as a process of its own
+#[cfg(target_os = "linux")]
 pub mod netns; // peers with addresses of their own
 #[cfg(all(target_os = "linux", feature = "cluster"))]
 pub mod cluster; // a real Kubernetes control plane

@@ -150,3 +150,30 @@ pub async fn ask(
     all.extend(headers);
     Connection::open(address).await?.ask(line, &all, body).await
 }
+
+/// A server on a loopback address that answers every request with a body that never ends: its address. The server ends
+/// with the runtime.
+///
+/// # Errors
+/// Where it cannot listen.
+pub async fn endless(content_type: &'static str) -> io::Result<SocketAddr> {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = [0; 1024];
+                let _ = stream.read(&mut head).await;
+                let length = u64::MAX / 2;
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
+                );
+                let mut written = stream.write_all(head.as_bytes()).await;
+                while written.is_ok() {
+                    written = stream.write_all(&[b' '; 64 * 1024]).await;
+                }
+            });
+        }
+    });
+    Ok(address)
+}

@@ -35,6 +35,22 @@ async fn an_upstream_that_hangs_is_a_503_within_five_seconds() {
 }
 
 #[tokio::test]
+async fn gives_up_an_answer_that_never_ends() {
+    let eks_auth = testing::wire::endless("application/json").await.unwrap();
+    let before = resident_kib();
+    let answer = credentials(serving(eks_auth).await, &token()).await;
+    assert_eq!((answer.status, check_refusal(&answer).as_str()), (503, "upstream_unavailable"));
+    assert!(resident_kib() < before + 50_000, "{} KiB before, {} now", before, resident_kib());
+}
+
+/// Resident memory of this process in KiB.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse().unwrap_or_default()
+}
+
+#[tokio::test]
 async fn an_upstream_that_is_not_there_is_a_503() {
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let answer = credentials(serving(gone).await, &token()).await;

@@ -33,7 +33,7 @@ pub struct Limits {
     /// at once. Connections with a verified client certificate do not count. This machine's own address has four
     /// times as many: all hostNetwork pods share it.
     pub connections_per_peer: usize,
-    /// Maximum number of requests per second of one IP address; a second's worth may come at once. Further
+    /// Maximum number of requests per second of one IP address; a quarter of a second's worth may come at once. Further
     /// requests are delayed, not refused. 0 is no limit. Connections with a verified client certificate are exempt.
     /// This machine's own address has four times as many.
     pub requests_per_peer: u32,
@@ -340,7 +340,7 @@ impl Drop for Permit {
     }
 }
 
-/// A rate with a burst of one second: the generic cell rate algorithm (ITU-T I.371). It holds the time, in
+/// A rate with a burst of a quarter of a second: the generic cell rate algorithm (ITU-T I.371). It holds the time, in
 /// nanoseconds, at which the next request would come if all came evenly.
 #[derive(Debug, Default)]
 struct Pace(AtomicU64);
@@ -354,7 +354,7 @@ impl Pace {
         let before =
             self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |expected| Some(next(expected)));
         let place = next(before.unwrap_or_else(|unchanged| unchanged));
-        Duration::from_nanos(place.saturating_sub(now).saturating_sub(SECOND))
+        Duration::from_nanos(place.saturating_sub(now).saturating_sub(SECOND / 4))
     }
 
     fn is_idle(&self, now: u64) -> bool {
@@ -371,7 +371,7 @@ mod tests {
     const LIMITS: Limits = Limits {
         connections: 16,
         connections_per_peer: 2,
-        requests_per_peer: 10,
+        requests_per_peer: 40,
         head: Duration::from_secs(5),
         write_stall: Duration::from_secs(5),
     };
@@ -433,8 +433,8 @@ mod tests {
         for _ in 0..10 {
             permit.request().await;
         }
-        assert_eq!(start.elapsed(), Duration::ZERO, "a second's worth may come at once");
-        for _ in 0..20 {
+        assert_eq!(start.elapsed(), Duration::ZERO, "a quarter of a second's worth may come at once");
+        for _ in 0..80 {
             permit.request().await;
         }
         assert_eq!(start.elapsed().as_millis() / 100, 20, "{:?}", start.elapsed());
@@ -442,6 +442,6 @@ mod tests {
         drop(permit);
         let start = Instant::now();
         admit(&connections, 1, false).unwrap().request().await;
-        assert!(start.elapsed() >= Duration::from_millis(99), "{:?}", start.elapsed());
+        assert!(start.elapsed() >= Duration::from_millis(24), "{:?}", start.elapsed());
     }
 }
