@@ -35,8 +35,8 @@ pub(super) async fn answer(
 }
 
 fn refusal(error: &ExchangeError) -> Refusal {
-    if let ExchangeError::SubjectMismatch { .. } = error {
-        tracing::error!(%error, "EKS Auth answered for another service account; the credentials were thrown away");
+    if error.code() == ErrorCode::SubjectMismatch {
+        tracing::error!(%error, "credentials of another identity discarded");
     }
     Refusal::from(error)
 }
