@@ -182,17 +182,16 @@ where
     /// Evicts the session asked for longest ago, of at least [`COMPARED`] or all there are. The next
     /// eviction compares others: the cost for a request does not grow with the cache.
     fn evict(&self) {
-        let mut oldest: Option<(Duration, K, Arc<Slot<V, E>>)> = None;
+        let (mut oldest, mut asked) = (None, Duration::MAX);
         let first = self.compared.load(Ordering::Relaxed);
         let next = self.slots.for_some(first, COMPARED, |key, slot| {
-            let asked = slot.last_asked();
-            let older = oldest.as_ref().is_none_or(|(oldest, ..)| asked < *oldest);
-            if older && !slot.is_in_flight() {
-                oldest = Some((asked, key.clone(), slot.clone()));
+            if slot.last_asked() < asked && !slot.is_in_flight() {
+                asked = slot.last_asked();
+                oldest = Some((key.clone(), slot.clone()));
             }
         });
         self.compared.store(next, Ordering::Relaxed);
-        if let Some((_, key, slot)) = oldest
+        if let Some((key, slot)) = oldest
             && slot.retire_unless_in_flight()
         {
             self.slots.remove_if(&key, |there| Arc::ptr_eq(there, &slot));

@@ -184,10 +184,10 @@ impl<V: Expires, E: Refusal> Unverified<'_, V, E> {
     pub(super) fn end(&mut self, token: &TokenDigest, failure: bool, now: Now) {
         let keep = |slot: &Arc<Slot<V, E>>| slot.is_in_flight_or_refused(now);
         let Some(slot) = self.0.tokens.get(token) else { return };
-        let in_flight = slot.is_in_flight();
-        if !in_flight && !(failure && self.0.has_room(now, keep)) {
-            self.0.tokens.remove(token);
+        if slot.is_in_flight() || (failure && self.0.has_room(now, keep)) {
+            return;
         }
+        self.0.tokens.remove(token);
     }
 }
 

@@ -23,6 +23,7 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
 
     /// The right to renew the entry ahead of its end, where that is due, with the token to do it with and
     /// the entry itself.
+    #[allow(clippy::type_complexity)] // three things for the one caller
     pub(in crate::cache) fn begin_renewal(
         self: &Arc<Self>,
         now: Now,
