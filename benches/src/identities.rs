@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pod_identity_core::cache::{
-    Begin, CacheConfig, CredentialCache, Effect, Entry, Expires, Issued, Refusal,
+    Begin, CacheConfig, CredentialCache, Effect, Entry, Expires, Issued, Refusal, UnusableAnswer,
 };
 use pod_identity_core::identity::WorkloadIdentity;
 use pod_identity_core::now::Now;
@@ -53,6 +53,12 @@ pub struct Away;
 impl Refusal for Away {
     fn effect(&self) -> Effect {
         Effect::CannotAsk
+    }
+}
+
+impl From<UnusableAnswer> for Away {
+    fn from(_: UnusableAnswer) -> Self {
+        Self
     }
 }
 

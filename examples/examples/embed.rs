@@ -6,7 +6,9 @@
 use http_body_util::Full;
 use hyper::{Request, Response, body::Bytes, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use pod_identity_core::cache::{CacheConfig, CredentialCache, Denied, Effect, Issued, Lead, Refusal};
+use pod_identity_core::cache::{
+    CacheConfig, CredentialCache, Denied, Effect, Issued, Lead, Refusal, UnusableAnswer,
+};
 use pod_identity_core::source::{CredentialSource, SubjectCredentials};
 use pod_identity_core::token::{self, BearerToken, Expected, KeySet, verify};
 use pod_identity_core::{credentials::SessionCredentials, identity::WorkloadIdentity, now::Now};
@@ -18,6 +20,12 @@ struct Sealed;
 impl Refusal for Sealed {
     fn effect(&self) -> Effect {
         Effect::CannotAsk // what is cached stays
+    }
+}
+
+impl From<UnusableAnswer> for Sealed {
+    fn from(_: UnusableAnswer) -> Self {
+        Self
     }
 }
 

@@ -151,7 +151,7 @@ impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
     fn lead(self: &Arc<Self>, lead: Lead<Identity, Answer, ExchangeError>, peer: IpAddr) {
         let place = match self.upstream.place(peer, lead.identity().is_some()) {
             Ok(place) => place,
-            Err(error) => return lead.complete(self.clock.now(), Err(error)),
+            Err(error) => return drop(lead.complete(self.clock.now(), Err(error))),
         };
         let broker = self.clone();
         tokio::spawn(async move {
@@ -225,11 +225,10 @@ impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
             tokio::spawn(async move {
                 let issued = broker.upstream.renew(renewal, broker.exchange(due.lead.token())).await;
                 let answer = issued.and_then(|issued| broker.take_in(due.lead.token(), &issued));
-                if let Err(error) = &answer {
-                    tracing::warn!(pod = %due.identity.pod.name, %error, "credentials were not renewed");
-                }
                 let answer = judged_before(&due.lead, answer);
-                due.lead.complete(broker.clock.now(), answer);
+                if let Some(error) = due.lead.complete(broker.clock.now(), answer) {
+                    tracing::warn!(pod = %due.identity.pod.name, %error, "renewal failed");
+                }
             });
         }
     }

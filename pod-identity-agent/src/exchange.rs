@@ -13,6 +13,7 @@ use aws_sdk_eksauth::config::retry::RetryConfig;
 use aws_sdk_eksauth::config::timeout::TimeoutConfig;
 use aws_sdk_eksauth::operation::assume_role_for_pod_identity::AssumeRoleForPodIdentityOutput;
 use pod_identity_core::arn::AssumedRoleArn;
+use pod_identity_core::cache::UnusableAnswer;
 use pod_identity_core::credentials::{MissingMember, SessionCredentials};
 use pod_identity_core::identity::ClusterName;
 use pod_identity_core::source::{CredentialSource, SubjectCredentials};
@@ -98,10 +99,8 @@ impl CredentialSource for EksAuth {
         let issued = issued(request.send().await?)?;
         // Whatever went wrong between here and there: never one pod's credentials for another.
         if (&claimed.namespace, &claimed.service_account) != (&issued.namespace, &issued.service_account) {
-            return Err(ExchangeError::SubjectMismatch {
-                claimed: format!("{}/{}", claimed.namespace, claimed.service_account),
-                issued: format!("{}/{}", issued.namespace, issued.service_account),
-            });
+            let issued = format!("service account {}/{}", issued.namespace, issued.service_account);
+            return Err(UnusableAnswer::OtherIdentity { wanted: claimed.to_string(), issued }.into());
         }
         Ok(issued)
     }

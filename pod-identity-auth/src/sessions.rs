@@ -11,10 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pod_identity_core::association::{Association, AssociationTable};
-use pod_identity_core::cache::{Denied, Origin, Served, Serving, SessionCache, SessionCacheConfig, SlotLead};
+use pod_identity_core::cache::{
+    Denied, Expires, Origin, Served, Serving, SessionCache, SessionCacheConfig, SlotLead, UnusableAnswer,
+};
 use pod_identity_core::cluster::Cluster;
 use pod_identity_core::error::ErrorCode;
 use pod_identity_core::identity::WorkloadIdentity;
+use pod_identity_core::now::Expiry;
 use pod_identity_core::session::{SessionName, SessionPlan};
 use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::clock;
@@ -87,6 +90,8 @@ pub struct Sessions {
     readiness: Readiness,
     /// `None`: every request is a call.
     cache: Option<Arc<Cache>>,
+    /// How long before its end a session is no longer given out.
+    margin: Duration,
     metrics: SessionMetrics,
 }
 
@@ -101,7 +106,7 @@ impl Sessions {
     ) -> Arc<Self> {
         let cache = (config.capacity > 0).then(|| Arc::new(Cache::new(config)));
         let metrics = SessionMetrics::register(registry, cache.clone());
-        Arc::new(Self { sts, naming, readiness, cache, metrics })
+        Arc::new(Self { sts, naming, readiness, cache, margin: config.serving.margin, metrics })
     }
 
     /// A session for that pod. Whoever asks for the same meanwhile shares the call.
@@ -167,7 +172,15 @@ impl Sessions {
         let plan = SessionPlan::new(&key.cluster, &key.association, &key.identity, name);
         let answer = self.sts.assume(&plan).await;
         self.judge_own_session(!plan.role.tags.is_empty(), &answer);
-        answer.map(Arc::new)
+        let (expires_at, now) = (answer.as_ref().map(Expires::expires_at), clock::both());
+        match expires_at {
+            Ok(expires_at) if Expiry::at(expires_at, now).is_over(now, self.margin) => {
+                let role = key.association.role.clone();
+                let reason = UnusableAnswer::Expired { expires_at, now: now.wall };
+                Err(StsError::Unusable { role, reason })
+            }
+            _ => answer.map(Arc::new),
+        }
     }
 
     /// Our own session's transitive tags stand in the way of every pod's: then this replica should
@@ -222,7 +235,7 @@ mod tests {
     use std::time::SystemTime;
 
     use pod_identity_core::arn::RoleArn;
-    use pod_identity_core::cache::{Expires, SlotBegin};
+    use pod_identity_core::cache::SlotBegin;
     use pod_identity_core::now::Now;
 
     use super::*;

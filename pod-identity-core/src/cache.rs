@@ -21,7 +21,9 @@
 //! ```
 //! use std::time::{Duration, SystemTime};
 //!
-//! use pod_identity_core::cache::{Begin, CacheConfig, CredentialCache, Effect, Expires, Issued, Refusal};
+//! use pod_identity_core::cache::{
+//!     Begin, CacheConfig, CredentialCache, Effect, Expires, Issued, Refusal, UnusableAnswer,
+//! };
 //! use pod_identity_core::now::Now;
 //! use pod_identity_core::token::BearerToken;
 //!
@@ -32,6 +34,9 @@
 //! struct Unavailable;
 //! impl Refusal for Unavailable {
 //!     fn effect(&self) -> Effect { Effect::CannotAsk }
+//! }
+//! impl From<UnusableAnswer> for Unavailable {
+//!     fn from(_: UnusableAnswer) -> Self { Self }
 //! }
 //!
 //! let cache: CredentialCache<&str, Credentials, Unavailable> = CredentialCache::new(CacheConfig::default());
@@ -75,7 +80,7 @@ pub use by_identity::{Begin, CacheConfig, CredentialCache, Due};
 pub use entry::{Entry, Expires, Serving};
 pub use flight::{Denied, Waited, Waiter};
 #[cfg(feature = "verify")]
-pub use lead::{Issued, Lead};
+pub use lead::{Issued, Lead, UnusableAnswer};
 pub use sessions::{Origin, Served, SessionCache, SessionCacheConfig};
 pub use slot::{Slot, SlotBegin, SlotLead};
 
@@ -89,8 +94,19 @@ pub enum Effect {
     /// The same, from an upstream whose one answer may be wrong (EKS is eventually consistent): it
     /// counts when it is repeated after 30 s.
     DoubtsIdentity,
-    /// Nothing is known: the upstream is away, throttles, or does not accept *us*. Credentials stay.
+    /// Nothing is known: the upstream is away, throttles, or does not accept *us*. Credentials stay, and
+    /// the upstream is called again after at most a second.
     CannotAsk,
+    /// The upstream issued credentials that cannot be used, and another call brings no better ones soon.
+    /// Credentials stay; the pauses between calls grow to 30 s.
+    CannotUse,
+}
+
+impl Effect {
+    /// Whether it leaves credentials from an earlier answer in use.
+    fn keeps_credentials(self) -> bool {
+        matches!(self, Self::CannotAsk | Self::CannotUse)
+    }
 }
 
 /// An error of the upstream.

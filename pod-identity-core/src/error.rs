@@ -147,6 +147,9 @@ error_codes! {
     SubjectMismatch "subject_mismatch" Service false
         "The answer was issued for another service account than the token's."
         "This must not happen: the credentials were thrown away. Report it."
+    ClockAhead "clock_ahead" Operator true
+        "The credentials had already expired when they arrived, by the clock of the host that received them."
+        "Correct that host's clock (NTP, chrony); the message names its time and the credentials' end."
     Throttled "throttled" Aws true
         "AWS, or the auth service, asks for fewer requests."
         "Wait: the answer's Retry-After says how long."

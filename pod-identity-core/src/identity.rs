@@ -153,6 +153,18 @@ impl WorkloadIdentity {
     }
 }
 
+impl fmt::Display for WorkloadIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { issuer, namespace, service_account, service_account_uid, pod } = self;
+        let Pod { name, uid } = pod;
+        write!(
+            f,
+            "pod {namespace}/{name} (UID {uid}) with service account {service_account} \
+             (UID {service_account_uid}) of issuer {issuer:?}"
+        )
+    }
+}
+
 /// The `sub` claim of a service account's tokens (kubernetes `pkg/serviceaccount/util.go`).
 pub fn subject(namespace: &Namespace, service_account: &ServiceAccount) -> String {
     format!("system:serviceaccount:{namespace}:{service_account}")

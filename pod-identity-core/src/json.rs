@@ -1,19 +1,37 @@
-//! JSON that says each thing once.
+//! JSON parsing that rejects duplicate keys, and arrays where an object is wanted.
 //!
-//! RFC 8259 leaves open what a repeated key means, and parsers differ: one reads the first value, one
-//! the last. Where identity or rights hang on it, a repeated key is refused.
+//! RFC 8259 leaves open what a duplicate key means: some parsers keep the first value, some the last. And
+//! serde's derived types accept an array of their members in order, which no other reader of the document
+//! does. Where an identity or a right depends on a document, both are refused, at any depth.
+//!
+//! ```
+//! use pod_identity_core::json::{JsonError, from_slice};
+//!
+//! #[derive(Debug, PartialEq, serde::Deserialize)]
+//! struct Pod { name: String }
+//!
+//! assert_eq!(from_slice::<Pod>(br#"{"name": "cart-1"}"#)?, Pod { name: "cart-1".to_owned() });
+//! assert!(matches!(from_slice::<Pod>(br#"["cart-1"]"#), Err(JsonError::Invalid(_))));
+//! let twice = br#"{"name": "cart-1", "name": "cart-2"}"#;
+//! assert_eq!(from_slice::<Pod>(twice), Err(JsonError::DuplicateKey("name".to_owned())));
+//! # Ok::<(), JsonError>(())
+//! ```
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt;
 
-use crate::error::Quoted;
-use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::value::{CowStrDeserializer, MapAccessDeserializer, StrDeserializer};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::forward_to_deserialize_any;
 
-/// Why a text was not read.
+use crate::error::Quoted;
+
+/// Why a JSON text was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
-    /// It is not JSON, or not of the wanted shape.
+    /// The text is not JSON, or not of the wanted type. The message names the place and never the value.
     #[error("{0}")]
     Invalid(String),
     /// An object has the same key twice.
@@ -21,21 +39,23 @@ pub enum JsonError {
     DuplicateKey(String),
 }
 
-/// Reads a value whose objects, at any depth, have no key twice.
+/// Reads a value from JSON text.
 ///
 /// # Errors
-/// [`JsonError`] where the text is not JSON, not a `T`, or repeats a key.
+/// [`JsonError`] where the text is not JSON, is not a `T`, has an array in the place of a struct, or has a
+/// duplicate key in any object, also in one that `T` ignores.
 pub fn from_slice<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonError> {
-    let mut duplicate = None;
+    let duplicate = RefCell::new(None);
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let scanned = Unique(&mut duplicate).deserialize(&mut deserializer).and_then(|()| deserializer.end());
-    if let Some(key) = duplicate {
-        return Err(JsonError::DuplicateKey(key));
-    }
-    scanned.and_then(|()| serde_json::from_slice(json)).map_err(|error| JsonError::Invalid(describe(&error)))
+    let read = T::deserialize(Strict { inner: &mut deserializer, duplicate: &duplicate });
+    let read = read.and_then(|value| deserializer.end().map(|()| value));
+    read.map_err(|error| match duplicate.take() {
+        Some(key) => JsonError::DuplicateKey(key),
+        None => JsonError::Invalid(describe(&error)),
+    })
 }
 
-/// What is wrong and where, without the value that is: it may be a secret in the wrong place.
+/// The error and its place, without the value found there: it may be a secret in the wrong place.
 fn describe(error: &serde_json::Error) -> String {
     let text = error.to_string();
     if error.is_data() && !text.starts_with("missing field") {
@@ -44,63 +64,186 @@ fn describe(error: &serde_json::Error) -> String {
     text
 }
 
-/// Walks a value, keeps nothing, and stops at the first repeated key.
-struct Unique<'a>(&'a mut Option<String>);
+/// A part of serde's protocol (a deserializer, a visitor, a seed or an access to an array or object) that
+/// hands the checks on to every value inside.
+#[derive(Clone, Copy)]
+struct Strict<'a, I> {
+    inner: I,
+    /// The duplicate key that ended the reading.
+    duplicate: &'a RefCell<Option<String>>,
+}
 
-impl<'de> DeserializeSeed<'de> for Unique<'_> {
-    type Value = ();
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
+impl<'a, I> Strict<'a, I> {
+    fn with<J>(&self, inner: J) -> Strict<'a, J> {
+        Strict { inner, duplicate: self.duplicate }
     }
 }
 
-impl<'de> Visitor<'de> for Unique<'_> {
-    type Value = ();
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<'_, D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        let visitor = self.with(visitor);
+        self.inner.deserialize_any(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        let visitor = self.with(visitor);
+        self.inner.deserialize_option(visitor)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        let visitor = self.with(visitor);
+        self.inner.deserialize_map(visitor)
+    }
+
+    /// The check for arrays: no map is read from one.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.deserialize_map(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        let visitor = self.with(Variant(visitor));
+        self.inner.deserialize_any(visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
+        seq tuple tuple_struct identifier ignored_any
+    }
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Strict<'_, V> {
+    type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
+        self.inner.expecting(f)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut seen = Seen::default();
-        while let Some(key) = map.next_key_seed(Key)? {
-            if let Err(again) = seen.insert(key) {
-                *self.0 = Some(again.into_owned());
-                return Err(A::Error::custom("repeated key"));
-            }
-            map.next_value_seed(Unique(self.0))?;
+    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<V::Value, E> {
+        self.inner.visit_bool(value)
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<V::Value, E> {
+        self.inner.visit_i64(value)
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<V::Value, E> {
+        self.inner.visit_u64(value)
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<V::Value, E> {
+        self.inner.visit_f64(value)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<V::Value, E> {
+        self.inner.visit_str(value)
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<V::Value, E> {
+        self.inner.visit_unit()
+    }
+
+    fn visit_none<E: serde::de::Error>(self) -> Result<V::Value, E> {
+        self.inner.visit_none()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
+        let deserializer = self.with(deserializer);
+        self.inner.visit_some(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<V::Value, A::Error> {
+        let seq = self.with(seq);
+        self.inner.visit_seq(seq)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
+        let map = Members { map: self.with(map), seen: Seen::default() };
+        self.inner.visit_map(map)
+    }
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Strict<'_, S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
+        let deserializer = self.with(deserializer);
+        self.inner.deserialize(deserializer)
+    }
+}
+
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Strict<'_, A> {
+    type Error = A::Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
+        let seed = self.with(seed);
+        self.inner.next_element_seed(seed)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.inner.size_hint()
+    }
+}
+
+/// The members of an object, each of which has a key of its own.
+struct Members<'a, 'de, A> {
+    map: Strict<'a, A>,
+    seen: Seen<'de>,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Members<'_, 'de, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
+        let Some(key) = self.map.inner.next_key_seed(Key)? else { return Ok(None) };
+        if let Err(again) = self.seen.insert(key.clone()) {
+            *self.map.duplicate.borrow_mut() = Some(again.into_owned());
+            return Err(A::Error::custom("duplicate key"));
         }
-        Ok(())
+        seed.deserialize(CowStrDeserializer::new(key)).map(Some)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Unique(self.0))?.is_some() {}
-        Ok(())
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        let seed = self.map.with(seed);
+        self.map.inner.next_value_seed(seed)
+    }
+}
+
+/// An enum's variant: its name, or an object of one member whose key is the name.
+struct Variant<V>(V);
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Variant<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.expecting(f)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<V::Value, E> {
+        self.0.visit_enum(StrDeserializer::new(name))
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
+        self.0.visit_enum(MapAccessDeserializer::new(map))
     }
 }
 
@@ -159,6 +302,90 @@ impl<'de> Visitor<'de> for Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Struct types in every place in which serde looks for one.
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Outer {
+        inner: Inner,
+        maybe: Option<Inner>,
+        list: Vec<Inner>,
+        map: std::collections::BTreeMap<String, Inner>,
+        wrapped: Wrapped,
+        pair: (u8, Inner),
+        choice: Choice,
+    }
+
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Inner {
+        name: String,
+    }
+
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Wrapped(Inner);
+
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Choice {
+        None,
+        One(Inner),
+        Named { inner: Inner },
+    }
+
+    fn outer() -> serde_json::Value {
+        let inner = serde_json::json!({"name": "a"});
+        serde_json::json!({
+            "inner": inner, "maybe": inner, "list": [inner], "map": {"a": inner}, "wrapped": inner,
+            "pair": [1, inner], "choice": {"one": inner}, "ignored": [inner],
+        })
+    }
+
+    fn read(json: &serde_json::Value) -> Result<Outer, JsonError> {
+        from_slice(json.to_string().as_bytes())
+    }
+
+    #[test]
+    fn rejects_an_array_in_the_place_of_an_object_at_any_depth() {
+        assert_eq!(read(&outer()).unwrap().choice, Choice::One(Inner { name: "a".to_owned() }));
+        for place in [
+            "",
+            "/inner",
+            "/maybe",
+            "/list/0",
+            "/map/a",
+            "/wrapped",
+            "/pair/1",
+            "/choice/one",
+            "/choice/named",
+            "/choice/named/inner",
+        ] {
+            let mut json = outer();
+            if place.contains("named") {
+                json["choice"] = serde_json::json!({"named": {"inner": {"name": "a"}}});
+                assert!(read(&json).is_ok());
+            }
+            let object = json.pointer_mut(place).unwrap();
+            *object = object.as_object().unwrap().values().cloned().collect();
+            let wrong = "a value of the wrong type at line 1 column ";
+            let error = read(&json).unwrap_err().to_string();
+            assert!(error.starts_with(wrong), "{place}: {error}");
+        }
+        let mut json = outer();
+        json["choice"] = "none".into();
+        assert_eq!(read(&json).unwrap().choice, Choice::None);
+        json["maybe"] = serde_json::Value::Null;
+        assert_eq!(read(&json).unwrap().maybe, None);
+    }
+
+    #[test]
+    fn rejects_a_duplicate_key_in_every_place() {
+        let text = outer().to_string();
+        for (at, _) in text.match_indices(r#"{"name":"a"}"#) {
+            let (before, after) = text.split_at(at + 1);
+            let twice = format!(r#"{before}"name":"b",{after}"#);
+            let error = from_slice::<Outer>(twice.as_bytes()).unwrap_err();
+            assert_eq!(error, JsonError::DuplicateKey("name".to_owned()), "{twice}");
+        }
+    }
 
     #[test]
     fn a_repeated_key_is_refused_at_any_depth() {

@@ -263,6 +263,26 @@ mod tests {
     }
 
     #[test]
+    fn rejects_an_array_in_the_place_of_an_object() {
+        let cluster = r#"{"name": "demo", "issuer": "https://a.test"}"#;
+        let association = r#"{"clusterName": "demo", "namespace": "shop", "serviceAccount": "cart",
+            "roleArn": "arn:aws:iam::111122223333:role/cart"}"#;
+        let file = |clusters: &str, associations: &str| {
+            table(&format!(r#"{{"clusters": [{clusters}], "associations": [{associations}]}}"#))
+        };
+        assert!(file(cluster, association).is_ok());
+        let array = r#"["demo", "shop", "cart", "arn:aws:iam::111122223333:role/cart", null, null, false]"#;
+        let reasons = [
+            file(cluster, array),
+            file(r#"["demo", "https://a.test"]"#, association),
+            table(&format!("[[{cluster}], [{association}]]")),
+        ];
+        for reason in reasons {
+            assert!(reason.as_ref().is_err_and(|reason| reason.contains("line 1")), "{reason:?}");
+        }
+    }
+
+    #[test]
     fn thirty_thousand_associations_in_yaml_are_not_too_many() {
         let mut text = format!("{CLUSTER}associations:\n");
         for number in 0..30_000 {

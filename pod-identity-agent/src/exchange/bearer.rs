@@ -6,6 +6,7 @@ use aws_sdk_eksauth::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_eksauth::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_eksauth::error::BoxError;
 use pod_identity_core::token::BearerToken;
+use zeroize::Zeroizing;
 
 /// Puts the token of a file into `Authorization`, read anew for each attempt: kubelet replaces it.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ impl AgentToken {
     fn read(&self) -> Result<BearerToken, NoAgentToken> {
         let wrong = |reason: String| NoAgentToken { file: self.file.clone(), reason };
         let text = std::fs::read_to_string(&self.file).map_err(|error| wrong(error.to_string()))?;
+        let text = Zeroizing::new(text);
         BearerToken::parse(text.trim_end()).map_err(|error| wrong(error.to_string()))
     }
 }

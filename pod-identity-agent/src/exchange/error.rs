@@ -6,7 +6,7 @@ use super::bearer;
 use aws_sdk_eksauth::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_eksauth::operation::assume_role_for_pod_identity::AssumeRoleForPodIdentityError;
 use pod_identity_core::backoff::retry_after;
-use pod_identity_core::cache::{Effect, Refusal};
+use pod_identity_core::cache::{Effect, Refusal, UnusableAnswer};
 use pod_identity_core::error::{CODE_HEADER, ErrorCode};
 use pod_identity_core::token::TokenError;
 use pod_identity_runtime::cause::chain;
@@ -58,14 +58,9 @@ pub enum ExchangeError {
     /// The token cannot be one that EKS Auth accepts.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// The answer is for somebody else.
-    #[error("the token is {claimed}'s, the answer {issued}'s")]
-    SubjectMismatch {
-        /// Whose the token says it is.
-        claimed: String,
-        /// Whose the credentials are.
-        issued: String,
-    },
+    /// EKS Auth's answer cannot be used: it is for another identity, or its credentials have expired.
+    #[error(transparent)]
+    Unusable(#[from] UnusableAnswer),
 }
 
 impl ExchangeError {
@@ -79,7 +74,8 @@ impl ExchangeError {
             Self::Crowded | Self::Throttled { .. } => ErrorCode::Throttled,
             Self::Incomplete(_) => ErrorCode::Internal,
             Self::Token(error) => error.code(),
-            Self::SubjectMismatch { .. } => ErrorCode::SubjectMismatch,
+            Self::Unusable(UnusableAnswer::OtherIdentity { .. }) => ErrorCode::SubjectMismatch,
+            Self::Unusable(UnusableAnswer::Expired { .. }) => ErrorCode::ClockAhead,
         }
     }
 
@@ -141,6 +137,7 @@ impl Refusal for ExchangeError {
             // Worth a retry, but not at once, and not at others' cost.
             | ErrorCode::TokenKeyUnknown
             | ErrorCode::TokenRefused => Effect::RefusesToken,
+            ErrorCode::ClockAhead => Effect::CannotUse,
             // Everything else says something of us, or of the way: what is valid is served on.
             _ => Effect::CannotAsk,
         }

@@ -1,14 +1,16 @@
 //! What EKS Auth may answer, and what the pod is told of it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use pod_identity_runtime::clock;
+use pod_identity_agent::app::App;
+use pod_identity_agent::config::Config;
+use pod_identity_runtime::clock::{self, Clock};
 use pod_identity_runtime::shutdown::Shutdown;
 use serde_json::json;
 use testing::wire::{Answer, ask};
 
 use crate::agent::{
-    Behaviour, LOOPBACK, agent, check_refusal, credentials, fake_eks_auth, granted, serving, token,
+    Behaviour, LOOPBACK, agent, check_refusal, config, credentials, fake_eks_auth, granted, serving, token,
 };
 
 async fn told(behaviour: Behaviour) -> (u16, String, String) {
@@ -70,7 +72,8 @@ async fn an_answer_for_another_service_account_gives_no_credentials() {
     }
     let (_, code, _) = told(Behaviour::Says(200, "", granted("shop", "app"))).await;
     assert_eq!(code, "subject_mismatch");
-    assert_eq!(testing::logs::lines_with(&["subject_mismatch", "shop/app", "ERROR"]).len(), 1);
+    let lines = testing::logs::lines_with(&["subject_mismatch", "shop/app", "default/app-1", "ERROR"]);
+    assert_eq!(lines.len(), 1);
 }
 
 #[tokio::test]
@@ -226,4 +229,60 @@ async fn whoever_would_have_to_wait_too_long_is_told_at_once_and_until_when() {
         assert!((1..=25).contains(&retry_after) && retry_after > 2, "{answer:?}");
     }
     assert_eq!(eks_auth.calls(), 1);
+}
+
+#[tokio::test]
+async fn expired_credentials_are_refused_with_the_clocks_time_and_few_calls() {
+    let eks_auth = fake_eks_auth(Behaviour::Says(200, "", granted("default", "app"))).await;
+    // An hour after the end of what it grants.
+    let (hand, clock) = Clock::by_hand(SystemTime::UNIX_EPOCH + Duration::from_secs(4_102_444_800 + 3600));
+    let agent = App::bind(Config { clock, ..config(eks_auth.address, &[LOOPBACK]) }).await.unwrap();
+    let address = agent.addresses()[0];
+    tokio::spawn(agent.run(Shutdown::never()));
+    let token = token();
+    let refused = async |requests: usize| {
+        for _ in 0..requests {
+            let answer = credentials(address, &token).await;
+            assert_eq!((answer.status, check_refusal(&answer).as_str()), (503, "clock_ahead"));
+            let times =
+                "the credentials end at 2100-01-01T00:00:00Z, and this host's clock says 2100-01-01T01:00:";
+            assert!(answer.text().contains(times), "{}", answer.text());
+            assert!(!answer.text().contains("fake-"), "{}", answer.text());
+        }
+    };
+    refused(148).await;
+    assert_eq!(eks_auth.calls(), 1);
+    // EKS Auth is called again after a second, then after two, and so on.
+    hand.advance(Duration::from_secs(2));
+    refused(148).await;
+    assert_eq!(eks_auth.calls(), 2);
+}
+
+#[tokio::test]
+async fn polls_with_an_unverified_token_are_no_calls_while_eks_auth_is_away() {
+    let away = Behaviour::Says(503, "ServiceUnavailableException", "{}".to_owned());
+    let eks_auth = fake_eks_auth(away).await;
+    let (agent, token) = (serving(eks_auth.address).await, token());
+    let started = clock::monotonic();
+    let mut polls = 0;
+    while started.elapsed() < Duration::from_secs(2) {
+        let answer = credentials(agent, &token).await;
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        polls += 1;
+    }
+    // Each of at most three fetches makes three attempts.
+    assert!(polls > 20 && eks_auth.calls() <= 9, "{polls} polls, {} calls", eks_auth.calls());
+}
+
+#[tokio::test]
+async fn an_array_in_the_place_of_an_object_is_no_answer_of_eks_auth() {
+    let whole: serde_json::Value = serde_json::from_str(&granted("default", "app")).unwrap();
+    for member in ["", "/subject", "/credentials", "/assumedRoleUser"] {
+        let mut answer = whole.clone();
+        let object = answer.pointer_mut(member).unwrap();
+        *object = object.as_object().unwrap().values().cloned().collect();
+        let (status, code, text) = told(Behaviour::Says(200, "", answer.to_string())).await;
+        assert_eq!((status, code.as_str()), (503, "upstream_unavailable"), "{member}: {text}");
+        assert!(!text.contains("fake-"), "{text}");
+    }
 }

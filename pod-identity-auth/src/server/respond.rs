@@ -9,8 +9,9 @@ use pod_identity_core::association::{Association, LookupError};
 use pod_identity_core::cluster::Cluster;
 use pod_identity_core::error::{CODE_HEADER, ErrorCode};
 use pod_identity_core::token::{InvalidBearerToken, POD_IDENTITY_AUDIENCE, TokenError};
-use pod_identity_runtime::http::{BodyError, json, retry_after};
+use pod_identity_runtime::http::{BodyError, json, json_bytes, retry_after};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use crate::sigv4::SigV4Error;
 use crate::sts::{RoleSessionCredentials, StsError};
@@ -64,7 +65,8 @@ fn exception(code: ErrorCode) -> Exception {
         ErrorCode::TokenKeyUnknown
         | ErrorCode::UpstreamUnavailable
         | ErrorCode::OwnCredentials
-        | ErrorCode::AuditUnwritten => ("ServiceUnavailableException", StatusCode::SERVICE_UNAVAILABLE),
+        | ErrorCode::AuditUnwritten
+        | ErrorCode::ClockAhead => ("ServiceUnavailableException", StatusCode::SERVICE_UNAVAILABLE),
         ErrorCode::AuthorizationMissing
         | ErrorCode::HostRefused
         | ErrorCode::SubjectMismatch
@@ -153,8 +155,8 @@ struct AssumedRoleUser {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Credentials {
-    session_token: zeroize::Zeroizing<String>,
-    secret_access_key: zeroize::Zeroizing<String>,
+    session_token: Zeroizing<String>,
+    secret_access_key: Zeroizing<String>,
     access_key_id: String,
     /// Seconds since 1970, as a number: Rust's SDK reads nothing else.
     expiration: u64,
@@ -195,8 +197,19 @@ impl Answer {
     }
 }
 
+/// The answer, in a buffer that is overwritten once it has been sent.
 pub(super) fn success(answer: &Answer, request_id: &str) -> Response<Full<Bytes>> {
-    with_request_id(json(StatusCode::OK, answer), request_id)
+    let credentials = &answer.credentials;
+    // Room for all of it: a buffer that grows leaves copies of the secrets behind.
+    let room = 2048 + credentials.session_token.len() + credentials.secret_access_key.len();
+    let mut body = Zeroizing::new(Vec::with_capacity(room));
+    match serde_json::to_writer(&mut *body, answer) {
+        Ok(()) => with_request_id(json_bytes(StatusCode::OK, Bytes::from_owner(body)), request_id),
+        Err(error) => {
+            let reason = format!("the answer cannot be written as JSON: {error}");
+            refusal(&Refusal::new(ErrorCode::Internal, reason), request_id)
+        }
+    }
 }
 
 /// An error as botocore and the other SDKs read it: by header or by `__type`. Cause, fix and code

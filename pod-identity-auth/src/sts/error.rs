@@ -6,7 +6,7 @@ use aws_sdk_sts::error::{BuildError, ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use pod_identity_core::arn::RoleArn;
 use pod_identity_core::backoff::retry_after;
-use pod_identity_core::cache::{Effect, Refusal};
+use pod_identity_core::cache::{Effect, Refusal, UnusableAnswer};
 use pod_identity_core::error::ErrorCode;
 use pod_identity_core::session::PackedSize;
 use pod_identity_runtime::cause::chain;
@@ -45,6 +45,14 @@ pub enum StsError {
     /// STS's answer lacks a member that it always has.
     #[error("the answer of STS lacks {0}")]
     Incomplete(&'static str),
+    /// STS's credentials cannot be used: they have expired by this host's clock.
+    #[error("STS's session of {role} cannot be used: {reason}")]
+    Unusable {
+        /// The role that was asked for.
+        role: RoleArn,
+        /// Why.
+        reason: UnusableAnswer,
+    },
     /// The call could not be made.
     #[error("the call to STS could not be made: {0}")]
     Unbuildable(String),
@@ -57,6 +65,7 @@ impl StsError {
             Self::Refused { code, .. } => *code,
             Self::Unavailable { .. } => ErrorCode::UpstreamUnavailable,
             Self::NoCredentials(_) => ErrorCode::OwnCredentials,
+            Self::Unusable { .. } => ErrorCode::ClockAhead,
             Self::Incomplete(_) | Self::Unbuildable(_) => ErrorCode::Internal,
         }
     }
@@ -123,6 +132,7 @@ impl Refusal for StsError {
     fn effect(&self) -> Effect {
         match self.code() {
             ErrorCode::RoleTrustRefused | ErrorCode::SessionRefused => Effect::RefusesIdentity,
+            ErrorCode::ClockAhead => Effect::CannotUse,
             _ => Effect::CannotAsk,
         }
     }

@@ -386,3 +386,20 @@ async fn a_session_that_is_too_large_is_foretold_and_its_refusal_names_the_sizes
     assert!(warned.contains("% by estimate"), "{warned}");
     assert!(lines_with(&["STS will likely refuse"]).iter().all(|line| line.contains("a-muchtoolong")));
 }
+
+#[tokio::test]
+async fn sessions_that_have_expired_when_they_arrive_are_refused_and_few_calls() {
+    // As where this host's clock is ahead of STS's by an hour.
+    for capacity in [DEFAULT_CACHE.capacity, 0] {
+        let (upstream, url, _ender) = Upstream::start(Duration::ZERO).await;
+        let session_cache = SessionCacheConfig { capacity, ..DEFAULT_CACHE };
+        let stand = stand(Plan { sts_url: Some(url), session_cache, ..Plan::default() }).await;
+        let token = stand.token(&pod("cart"));
+        for _ in 0..50 {
+            let answer = stand.ask(&token).await;
+            assert_eq!((code(&answer).as_str(), answer.status), ("clock_ahead", 503));
+            assert!(answer.text().contains("this host's clock says 20"), "{}", answer.text());
+        }
+        assert!(capacity == 0 || upstream.calls() <= 4, "{} calls", upstream.calls());
+    }
+}

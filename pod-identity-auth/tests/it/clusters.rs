@@ -1,6 +1,7 @@
 //! Many clusters, which may be hard to tell apart.
 
 use serde_json::json;
+use testing::wire::ask;
 
 use crate::stand::{Plan, code, pod, request, stand};
 
@@ -40,4 +41,14 @@ async fn a_cluster_that_is_not_configured_and_a_path_that_is_none_are_told_apart
     let nobody = stand.token(&pod("nobody"));
     let answer = stand.ask(&nobody).await;
     assert_eq!((code(&answer).as_str(), answer.status), ("association_not_found", 404));
+}
+
+#[tokio::test]
+async fn rejects_a_request_body_that_is_an_array() {
+    let stand = stand(Plan::default()).await;
+    let token = stand.token(&pod("cart"));
+    let line = "POST /clusters/demo/assume-role-for-pod-identity";
+    let body = json!([token]).to_string();
+    let answer = ask(stand.address, line, &[], body.as_bytes()).await.unwrap();
+    assert_eq!((code(&answer).as_str(), answer.status), ("request_malformed", 400));
 }

@@ -19,7 +19,8 @@ const ATTEMPTS: usize = 8;
 /// The bounds of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheConfig {
-    /// The most identities that are kept. Beyond, those asked for longest ago go.
+    /// The most identities that are kept. Beyond, each new one evicts another as in a
+    /// [`SessionCacheConfig`].
     pub capacity: usize,
     /// How long before their end credentials are no longer served: an agent's 15 s leave the pod time
     /// for a request.
@@ -219,21 +220,24 @@ where
         self.0.sessions.slot(identity, now)
     }
 
-    /// The identities whose credentials should be renewed now: past about half of their life, asked for
-    /// within that life and 15 minutes more (an SDK comes back shortly before the end), whose newest
-    /// token still holds, and that nobody is fetching. Whoever gets a [`Due`] fetches and completes it, at a
-    /// pace of its own, or drops it: then it is due again.
+    /// The identities whose credentials should be renewed now, the earliest expiry first.
+    ///
+    /// Those are past about half of their life, were asked for within that life and 15 minutes more (an
+    /// SDK comes back shortly before the end), have a newest token that still holds, and are not being
+    /// fetched. The caller fetches and completes each [`Due`] at a pace of its own, or drops it: then it is
+    /// due again.
     pub fn due(&self, now: Now) -> Vec<Due<K, V, E>> {
         let mut due = Vec::new();
         let generation = self.0.tokens.generation();
         self.0.sessions.for_each(|identity, slot| {
-            if let Some((token, lifetime, lead)) = slot.begin_renewal(now, self.0.config.margin) {
-                let digest = TokenDigest::of(&token);
+            if let Some((token, entry, lead)) = slot.begin_renewal(now, self.0.config.margin) {
+                let (digest, lifetime) = (TokenDigest::of(&token), entry.lifetime());
                 let lead = Lead::new(self.clone(), lead, token, digest, Some(identity.clone()), generation);
-                due.push(Due { identity: identity.clone(), lifetime, lead });
+                due.push((entry.expiry().left(now), Due { identity: identity.clone(), lifetime, lead }));
             }
         });
-        due
+        due.sort_by_key(|(left, _)| *left);
+        due.into_iter().map(|(_, due)| due).collect()
     }
 
     /// Drops an identity's credentials: whoever asks next fetches. What is being fetched with a known token

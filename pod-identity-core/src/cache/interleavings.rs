@@ -42,6 +42,18 @@ impl Hash for Key {
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
+impl From<UnusableAnswer> for Refused {
+    fn from(_: UnusableAnswer) -> Self {
+        Self(Effect::CannotUse)
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 type Sessions = SessionCache<Key, Session, Refused>;
 type Credentials = CredentialCache<Key, Session, Refused>;
 
@@ -143,6 +155,52 @@ fn an_unverified_token_has_one_leader_and_both_requests_get_its_credentials() {
         for waiter in waiters.into_iter().flatten() {
             assert!(matches!(told(waiter), Some(Waited::Value(_))));
         }
+    });
+}
+
+/// The leader's token is refused while another token of the same identity waits.
+#[test]
+fn a_waiter_that_is_told_to_begin_again_leads_and_does_not_join_the_flight_that_failed() {
+    in_every_order(|| {
+        let cache = credentials();
+        let begin = |cache: &Credentials, text: &str| {
+            let token = BearerToken::parse(text).unwrap();
+            cache.begin(&token, now(1000), || Ok::<_, ()>(Some((Key(1), now(100_000).wall)))).unwrap()
+        };
+        let Begin::Lead(lead, _) = begin(&cache, "a.bad.token") else { panic!("somebody leads already") };
+        let Begin::Wait(waiter) = begin(&cache, "a.good.token") else { panic!("a second leader") };
+        let failing = loom::thread::spawn(move || {
+            lead.complete(now(1001), Err(Refused(Effect::RefusesToken)));
+        });
+        loom::thread::yield_now();
+        match told(waiter) {
+            Some(Waited::Again) => {
+                let again = begin(&cache, "a.good.token");
+                assert!(matches!(again, Begin::Lead(..)), "{again:?}");
+            }
+            None => {}
+            other => panic!("{other:?}"),
+        }
+        failing.join().unwrap();
+    });
+}
+
+/// A fetch fails while the next request comes: it is refused, or leads, and is never left waiting.
+#[test]
+fn a_request_beside_a_failing_fetch_is_told() {
+    in_every_order(|| {
+        let cache = sessions(10);
+        let SlotBegin::Lead(lead, first) = cache.begin(&Key(1), now(1000)) else { panic!("no lead") };
+        let failing = loom::thread::spawn(move || lead.complete(now(1001), Err(Refused(Effect::CannotAsk))));
+        let begun = cache.begin(&Key(1), now(1001));
+        failing.join().unwrap();
+        match begun {
+            SlotBegin::Refused(_) => {}
+            SlotBegin::Wait(waiter) => assert!(matches!(told(waiter), Some(Waited::Refused(_)))),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(told(first), Some(Waited::Refused(_))));
+        assert!(matches!(cache.begin(&Key(1), now(1001)), SlotBegin::Refused(_)));
     });
 }
 

@@ -1,5 +1,6 @@
 //! The right and the duty to fetch for an identity, or for a token that is yet to be judged.
 
+use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -24,6 +25,41 @@ pub struct Issued<K, V> {
     pub value: V,
 }
 
+/// An answer of the upstream that the cache does not take. The cache turns it into the error type of its
+/// user, and all who wait get that error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnusableAnswer {
+    /// The credentials are another identity's.
+    #[error("the token is that of {wanted}, and the upstream issued credentials for {issued}")]
+    OtherIdentity {
+        /// Whose the token is.
+        wanted: String,
+        /// Whose the credentials are.
+        issued: String,
+    },
+    /// By the clock of this host the credentials have ended, or end within the margin in which none are
+    /// served.
+    #[error("the credentials end at {}, and this host's clock says {}", Rfc3339(*.expires_at), Rfc3339(*.now))]
+    Expired {
+        /// When they end.
+        expires_at: SystemTime,
+        /// The time by the wall clock of this host.
+        now: SystemTime,
+    },
+}
+
+/// A time in a message, in UTC and to the second.
+struct Rfc3339(SystemTime);
+
+impl fmt::Display for Rfc3339 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::try_from(self.0) {
+            Ok(time) => write!(f, "{time:.0}"),
+            Err(_) => write!(f, "{:?}", self.0),
+        }
+    }
+}
+
 /// The right and the duty to fetch. Fetch in a task of its own, so that a client that hangs up cancels
 /// nothing, and with a deadline. Dropped without completing, it lets all who wait begin again.
 #[derive(Debug)]
@@ -38,12 +74,7 @@ pub struct Lead<K: Hash + Eq + Clone, V, E> {
     generation: u64,
 }
 
-impl<K, V, E> Lead<K, V, E>
-where
-    K: Hash + Eq + Clone,
-    V: Expires,
-    E: Refusal,
-{
+impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Lead<K, V, E> {
     pub(super) fn new(
         cache: CredentialCache<K, V, E>,
         slot: SlotLead<V, E>,
@@ -65,19 +96,22 @@ where
         self.identity.as_ref()
     }
 
-    /// Ends the flight with what the upstream said.
+    /// Ends the flight with the upstream's answer, and returns the error that those who wait get, if it is
+    /// one.
     ///
-    /// An answer for another identity than the verified one is thrown away, and all who wait begin
-    /// again: no pod gets another's credentials, whatever the upstream does.
-    pub fn complete(self, now: Now, answer: Result<Issued<K, V>, E>) {
+    /// An [`UnusableAnswer`] is an error: no pod gets another's credentials, whatever the upstream does, and
+    /// credentials that have ended when they arrive are no reason to call again for each request.
+    pub fn complete(self, now: Now, answer: Result<Issued<K, V>, E>) -> Option<Arc<E>>
+    where
+        K: fmt::Display,
+        E: From<UnusableAnswer>,
+    {
+        let answer = answer.and_then(|issued| self.check(&issued, now).map(|()| issued).map_err(E::from));
         let Self { cache, slot: lead, token, digest, identity, generation } = self;
         let tokens = cache.tokens();
         let unverified = identity.is_none();
         match answer {
             Ok(issued) => {
-                if identity.is_some_and(|identity| identity != issued.identity) {
-                    return; // dropping the lead tells those who wait
-                }
                 // Its own slot, which may have been taken out of the map: then nothing is kept. That of a
                 // token that has just been judged is the identity's.
                 let slot = if unverified { cache.slot(&issued.identity, now) } else { lead.slot().clone() };
@@ -91,27 +125,53 @@ where
                 if unverified {
                     tokens.remember(digest, known, generation);
                 }
-                ending(tokens, unverified, &digest, || lead.land(entry));
+                ending(tokens, unverified, &digest, false, now, || lead.land(entry));
+                None
             }
             Err(error) => {
                 let error = Arc::new(error);
                 let effect = error.effect();
                 let of_token = effect == Effect::RefusesToken;
-                if of_token || (unverified && effect != Effect::CannotAsk) {
+                // A failure that says nothing of the token is remembered in the slot.
+                if of_token || (unverified && !effect.keeps_credentials()) {
                     let memory = REFUSAL_MEMORY.mul_f64(1.0 + random_fraction());
-                    tokens.refuse(digest, error.clone(), now.monotonic + memory);
+                    tokens.refuse(digest, error.clone(), memory, now);
                 }
-                ending(tokens, unverified, &digest, || lead.fail(&error, now));
+                let remembered = effect.keeps_credentials();
+                ending(tokens, unverified, &digest, remembered, now, || lead.fail(&error, now));
+                Some(error)
             }
         }
+    }
+
+    /// Whether the answer can be used.
+    fn check(&self, issued: &Issued<K, V>, now: Now) -> Result<(), UnusableAnswer>
+    where
+        K: fmt::Display,
+    {
+        if let Some(wanted) = self.identity.as_ref().filter(|identity| **identity != issued.identity) {
+            let (wanted, issued) = (wanted.to_string(), issued.identity.to_string());
+            return Err(UnusableAnswer::OtherIdentity { wanted, issued });
+        }
+        let expires_at = issued.value.expires_at();
+        if Expiry::at(expires_at, now).is_over(now, self.slot.margin()) {
+            return Err(UnusableAnswer::Expired { expires_at, now: now.wall });
+        }
+        Ok(())
     }
 }
 
 /// Ends a flight. That of an unverified token ends under the lock under which `begin` looks for it:
 /// else one that had just not found the token among the known could find its flight gone too, and lead
 /// a second one.
-fn ending<K, V, E>(tokens: &Tokens<K, V, E>, unverified: bool, digest: &TokenDigest, end: impl FnOnce())
-where
+fn ending<K, V, E>(
+    tokens: &Tokens<K, V, E>,
+    unverified: bool,
+    digest: &TokenDigest,
+    failure: bool,
+    now: Now,
+    end: impl FnOnce(),
+) where
     K: Hash + Eq + Clone,
     V: Expires,
     E: Refusal,
@@ -121,5 +181,5 @@ where
     }
     let mut flights = tokens.unverified();
     end();
-    flights.end(digest);
+    flights.end(digest, failure, now);
 }

@@ -130,6 +130,22 @@ impl<K: Hash + Eq + Clone, T> ShardedMap<K, T> {
         }
     }
 
+    /// Visits pairs of whole parts, from the part `first` on, until there were at least so many or all
+    /// there are. Returns the part to go on with.
+    pub(super) fn for_some(&self, first: usize, pairs: usize, mut visit: impl FnMut(&K, &Arc<T>)) -> usize {
+        let mut visited = 0;
+        for part in first..first + self.shards.len() {
+            if visited >= pairs {
+                return part % self.shards.len();
+            }
+            for (key, value) in self.shards[part % self.shards.len()].map.load().iter() {
+                visit(key, value);
+                visited += 1;
+            }
+        }
+        first
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
     }

@@ -2,20 +2,30 @@
 
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::map::ShardedMap;
 use super::{Denied, Entry, Expires, Refusal, Serving, Slot, SlotBegin, SlotLead, Waited};
 use crate::now::Now;
+use crate::sync::AtomicUsize;
 use crate::token::TokenDigest;
 
 /// How often a request begins whose leader was dropped: often enough for a leader that panics, and
 /// not for ever.
 const ATTEMPTS: usize = 3;
 
+/// How many sessions an eviction compares, at least.
+const COMPARED: usize = 64;
+/// How many sessions one request evicts, at most: one for its own, and one to catch up after a time in
+/// which nothing could be evicted because everything was being fetched.
+const EVICTIONS: usize = 2;
+
 /// The bounds of a [`SessionCache`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionCacheConfig {
-    /// The most sessions that are kept. Beyond, those asked for longest ago go.
+    /// The most sessions that are kept. Beyond, each new session evicts another one: of 64 that are
+    /// compared in turn, the one asked for longest ago. Sessions that are being fetched are not evicted.
     pub capacity: usize,
     /// Which of them are served.
     pub serving: Serving,
@@ -31,6 +41,8 @@ pub struct SessionCacheConfig {
 pub struct SessionCache<K, V, E> {
     config: SessionCacheConfig,
     slots: ShardedMap<K, Slot<V, E>>,
+    /// The part of the map that the next eviction looks at.
+    compared: AtomicUsize,
 }
 
 /// Where a session that is served comes from.
@@ -75,7 +87,8 @@ where
 {
     /// An empty cache.
     pub fn new(config: SessionCacheConfig) -> Self {
-        Self { config, slots: ShardedMap::for_about(config.capacity) }
+        let slots = ShardedMap::for_about(config.capacity);
+        Self { config, slots, compared: AtomicUsize::new(0) }
     }
 
     /// What a request for that key is to do.
@@ -153,8 +166,10 @@ where
         if let Some(slot) = self.slots.get(key) {
             return slot;
         }
-        if self.slots.len() >= self.config.capacity {
-            self.evict();
+        for _ in 0..EVICTIONS {
+            if self.slots.len() >= self.config.capacity {
+                self.evict();
+            }
         }
         self.slots.get_or_insert_with(key, || Slot::asked_at(now))
     }
@@ -164,23 +179,22 @@ where
         self.slots.for_each(visit);
     }
 
-    /// Makes room: the sixteenth part that was asked for longest ago goes, so that looking for it costs
-    /// little per request. What is being fetched stays.
+    /// Evicts the session asked for longest ago, of at least [`COMPARED`] or all there are. The next
+    /// eviction compares others: the cost for a request does not grow with the cache.
     fn evict(&self) {
-        let mut idle = Vec::new();
-        self.slots.for_each(|key, slot| {
-            if !slot.is_in_flight() {
-                idle.push((slot.last_asked(), key.clone(), slot.clone()));
+        let (mut oldest, mut asked) = (None, Duration::MAX);
+        let first = self.compared.load(Ordering::Relaxed);
+        let next = self.slots.for_some(first, COMPARED, |key, slot| {
+            if slot.last_asked() < asked && !slot.is_in_flight() {
+                asked = slot.last_asked();
+                oldest = Some((key.clone(), slot.clone()));
             }
         });
-        idle.sort_by_key(|(asked, ..)| *asked);
-        let room = (self.config.capacity / 16).max(1);
-        let excess = self.slots.len().saturating_sub(self.config.capacity) + room;
-        for (_, key, slot) in idle.into_iter().take(excess) {
-            // Somebody may have begun to fetch since.
-            if slot.retire_unless_in_flight() {
-                self.slots.remove_if(&key, |there| Arc::ptr_eq(there, &slot));
-            }
+        self.compared.store(next, Ordering::Relaxed);
+        if let Some((key, slot)) = oldest
+            && slot.retire_unless_in_flight()
+        {
+            self.slots.remove_if(&key, |there| Arc::ptr_eq(there, &slot));
         }
     }
 

@@ -23,6 +23,7 @@ const DOUBT: Duration = Duration::from_secs(30);
 /// How long, at most, nobody asks again for an identity without credentials after the upstream could not
 /// be asked: SDKs come back after a second or two, and should find out whether it can be now.
 const NOT_ASKED_AGAIN: Duration = Duration::from_secs(1);
+
 /// Credentials of one identity. A [`SessionCache`](super::SessionCache) is full of them, a provider
 /// has a single one.
 #[derive(Debug)]
@@ -81,6 +82,8 @@ pub enum SlotBegin<V, E> {
 #[derive(Debug)]
 pub struct SlotLead<V, E> {
     slot: Arc<Slot<V, E>>,
+    /// Whether the slot's flight is no longer this one.
+    ended: bool,
     begun: Duration,
     /// What it was begun with.
     token: Option<TokenDigest>,
@@ -224,7 +227,7 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
     ) -> SlotLead<V, E> {
         let (landing, receiver) = watch::channel(None);
         state.flight = Some(receiver);
-        SlotLead { slot: self.clone(), begun: now.monotonic, token, margin, landing }
+        SlotLead { slot: self.clone(), ended: false, begun: now.monotonic, token, margin, landing }
     }
 
     /// Takes an entry in, unless the one that is there was fetched by a flight that began later; gives
@@ -243,9 +246,32 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         entry
     }
 
-    /// Takes a failure in; gives its effect.
-    fn fail(&self, error: &Arc<E>, token: Option<TokenDigest>, now: Now, margin: Duration) -> Effect {
+    /// Takes in the failure of a fetch that began at `begun`, ends its flight, and gives what those who
+    /// wait are told.
+    ///
+    /// One lock holds both: a waiter that begins again finds no flight that has failed already. And a
+    /// failure says nothing of an entry whose fetch began later.
+    fn fail(
+        &self,
+        error: &Arc<E>,
+        token: Option<TokenDigest>,
+        begun: Duration,
+        now: Now,
+        margin: Duration,
+    ) -> Landing<V, E> {
         let mut state = self.lock();
+        state.flight = None;
+        let of_token = token.filter(|_| error.effect() == Effect::RefusesToken);
+        if of_token.is_some() && self.newest.load().as_ref().map(|kept| kept.digest) == of_token {
+            // Nothing is renewed with it again, unless it is all that the pod comes with.
+            self.newest.store(None);
+        }
+        if let Some(newer) = self.read(now, margin).filter(|entry| entry.begun() > begun) {
+            return match of_token {
+                None => Landing::Value(newer),
+                of_token => Landing::Failure { error: error.clone(), of_token },
+            };
+        }
         let effect = match error.effect() {
             Effect::DoubtsIdentity => {
                 let since = *state.doubted_since.get_or_insert(now.monotonic);
@@ -254,12 +280,6 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
             }
             effect => effect,
         };
-        if effect == Effect::RefusesToken {
-            // Nothing is renewed with it again, unless it is all that the pod comes with.
-            if self.newest.load().as_ref().is_some_and(|kept| Some(kept.digest) == token) {
-                self.newest.store(None);
-            }
-        }
         state.failures += 1;
         state.pause = now.monotonic + PAUSES.around(state.failures, random_fraction());
         if effect == Effect::RefusesIdentity {
@@ -273,7 +293,10 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
             };
             state.refusal = Some((error.clone(), until));
         }
-        effect
+        match self.read(now, margin).filter(|_| effect.keeps_credentials()) {
+            Some(entry) => Landing::Stale(entry),
+            None => Landing::Failure { error: error.clone(), of_token },
+        }
     }
 
     fn touch(&self, now: Now) {
@@ -295,6 +318,13 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
 
     pub(super) fn is_in_flight(&self) -> bool {
         self.lock().flight.is_some()
+    }
+
+    /// Whether it is being fetched, or was refused a moment ago.
+    #[cfg(feature = "verify")]
+    pub(super) fn is_in_flight_or_refused(&self, now: Now) -> bool {
+        let state = self.lock();
+        state.flight.is_some() || state.refusal.as_ref().is_some_and(|(_, until)| now.monotonic < *until)
     }
 
     /// Empties a slot for ever: it is, or is about to be, no longer in its map. Known tokens may lead to
@@ -337,8 +367,9 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
 }
 
 impl<V: Expires, E: Refusal> SlotLead<V, E> {
-    /// Ends the flight of a slot that stands alone: the entry first, then those who wait, then the
-    /// flight itself, so that there is no moment in which somebody could begin another.
+    /// Ends the flight of a slot that stands alone: it publishes the entry, then ends the flight, then
+    /// tells those who wait. So nobody begins a second fetch in between, and nobody joins a flight that
+    /// has landed.
     pub fn complete(self, now: Now, answer: Result<V, E>) {
         match answer {
             Ok(value) => {
@@ -361,29 +392,40 @@ impl<V: Expires, E: Refusal> SlotLead<V, E> {
         &self.slot
     }
 
+    /// How long before its end an entry is no longer served.
+    #[cfg(feature = "verify")]
+    pub(super) fn margin(&self) -> Duration {
+        self.margin
+    }
+
     /// Gives those who wait an entry that has been published.
-    pub(super) fn land(self, entry: Arc<Entry<V>>) {
+    pub(super) fn land(mut self, entry: Arc<Entry<V>>) {
+        self.end();
         self.landing.send_replace(Some(Landing::Value(entry)));
     }
 
-    /// Gives those who wait an error; one about the token only those who came with it. Where the upstream
-    /// could not be asked, what was there before is better than an error.
-    pub(super) fn fail(self, error: &Arc<E>, now: Now) {
-        let effect = self.slot.fail(error, self.token, now, self.margin);
-        let stale = self.slot.read(now, self.margin).filter(|_| effect == Effect::CannotAsk);
-        let of_token = self.token.filter(|_| effect == Effect::RefusesToken);
-        let landing = match stale {
-            Some(entry) => Landing::Stale(entry),
-            None => Landing::Failure { error: error.clone(), of_token },
-        };
+    /// Gives those who wait an error; one about the token only those who came with it. Where the error
+    /// leaves credentials in use, those who wait get them.
+    pub(super) fn fail(mut self, error: &Arc<E>, now: Now) {
+        let landing = self.slot.fail(error, self.token, self.begun, now, self.margin);
+        self.ended = true;
         self.landing.send_replace(Some(landing));
+    }
+}
+
+impl<V, E> SlotLead<V, E> {
+    /// Ends the flight, once: the next one of the slot is another leader's.
+    fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            lock(&self.slot.state).flight = None;
+        }
     }
 }
 
 impl<V, E> Drop for SlotLead<V, E> {
     fn drop(&mut self) {
-        // The end of every leader: completed, dropped, panicked, cancelled. The sender goes after this,
-        // and with it the wait of whoever was not told anything.
-        lock(&self.slot.state).flight = None;
+        // A leader that was dropped, panicked or was cancelled. The sender is dropped after this, which
+        // tells those who wait to begin again.
+        self.end();
     }
 }

@@ -38,6 +38,15 @@ impl Refusal for Refused {
     }
 }
 
+impl From<UnusableAnswer> for Refused {
+    fn from(answer: UnusableAnswer) -> Self {
+        Self(match answer {
+            UnusableAnswer::OtherIdentity { .. } => Effect::CannotAsk,
+            UnusableAnswer::Expired { .. } => Effect::CannotUse,
+        })
+    }
+}
+
 type Cache = CredentialCache<u8, Credentials, Refused>;
 
 const MARGIN: Duration = Duration::from_secs(15);
@@ -98,12 +107,109 @@ fn a_forged_token_reaches_no_entry_and_joins_no_flight() {
     assert!(matches!(cache.begin(&token(3), now, || Err("forged")), Err("forged")));
 }
 
+#[tokio::test]
+async fn an_answer_for_another_identity_is_an_error_at_once_that_names_both() {
+    #[derive(Debug)]
+    struct Unusable(String);
+    impl Refusal for Unusable {
+        fn effect(&self) -> Effect {
+            Effect::CannotAsk
+        }
+    }
+    impl From<UnusableAnswer> for Unusable {
+        fn from(answer: UnusableAnswer) -> Self {
+            Self(answer.to_string())
+        }
+    }
+    let cache: CredentialCache<u8, Credentials, Unusable> = CredentialCache::new(CacheConfig::default());
+    let (calls, token, now) = (AtomicUsize::new(0), token(1), now(1000));
+    let get = || {
+        let verify = || Ok::<_, ()>(Some((7, now.wall + Duration::from_secs(100_000))));
+        cache.get(
+            &token,
+            || now,
+            verify,
+            |lead| {
+                calls.fetch_add(1, Ordering::SeqCst);
+                let error = lead.complete(now, Ok(issued(8, now, 3600))).unwrap();
+                assert_eq!(error.0, "the token is that of 7, and the upstream issued credentials for 8");
+            },
+        )
+    };
+    for _ in 0..3 {
+        assert!(matches!(get().await, Err(Denied::Upstream(error)) if error.0.contains("7")));
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 1, "the error is remembered for a moment");
+    let other = cache.begin(&self::token(2), now, || Ok::<_, ()>(Some((8, now.wall + MARGIN))));
+    assert!(matches!(other, Ok(Begin::Lead(..))), "nothing is kept of the answer");
+}
+
 #[test]
-fn an_answer_for_somebody_else_is_thrown_away() {
-    let (cache, now) = (cache(10), now(1000));
-    lead(by_keys(&cache, &token(1), 7, now)).complete(now, Ok(issued(8, now, 3600)));
-    assert!(matches!(by_keys(&cache, &token(1), 7, now), Begin::Lead(..)));
-    assert!(matches!(by_keys(&cache, &token(2), 8, now), Begin::Lead(..)));
+fn expired_credentials_are_an_error_and_not_a_call_for_each_request() {
+    for begin in [
+        |cache: &Cache, now| by_keys(cache, &token(1), 7, now),
+        |cache: &Cache, now| by_acceptance(cache, &token(1), now),
+    ] {
+        let (cache, mut calls) = (cache(10), 0);
+        // Ten requests a second for five minutes; the credentials end when they arrive, or 15 s later.
+        for request in 0..3000 {
+            let now = now(1000 + request / 10);
+            match begin(&cache, now) {
+                Begin::Lead(lead, _) => {
+                    calls += 1;
+                    let error = lead.complete(now, Ok(issued(7, now, request % 16)));
+                    assert_eq!(*error.unwrap(), Refused(Effect::CannotUse));
+                }
+                Begin::Refused(error) => assert_eq!(*error, Refused(Effect::CannotUse)),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!((8..=25).contains(&calls), "{calls} calls in five minutes");
+        let later = now(1340);
+        lead(begin(&cache, later)).complete(later, Ok(issued(7, later, 3600)));
+        assert!(matches!(begin(&cache, later), Begin::Hit(_)), "the clock is right again");
+    }
+}
+
+#[test]
+fn a_renewal_that_brings_expired_credentials_leaves_those_that_hold() {
+    let (cache, at) = (cache(10), now(1000));
+    lead(by_keys(&cache, &token(1), 7, at)).complete(at, Ok(issued(7, at, 3600)));
+    let due = now(3000);
+    let [renewal] = cache.due(due).try_into().unwrap();
+    assert!(renewal.lead.complete(due, Ok(issued(7, due, 0))).is_some());
+    assert!(matches!(by_keys(&cache, &token(1), 7, due), Begin::Hit(_)));
+}
+
+#[tokio::test]
+async fn a_failure_does_not_touch_credentials_whose_fetch_began_later() {
+    for effect in [Effect::RefusesIdentity, Effect::DoubtsIdentity, Effect::CannotAsk, Effect::RefusesToken] {
+        let cache = cache(10);
+        let slow = by_keys(&cache, &token(1), 7, now(1000));
+        let Begin::Lead(slow, waiter) = slow else { panic!("{slow:?}") };
+        // Another token of the identity, which only the upstream judges, is fetched for meanwhile.
+        lead(by_acceptance(&cache, &token(2), now(1001))).complete(now(1001), Ok(issued(7, now(1001), 3600)));
+        slow.complete(now(1002), Err(Refused(effect)));
+        let waited = waiter.wait().await;
+        match effect {
+            Effect::RefusesToken => assert!(matches!(waited, Waited::Refused(_)), "{waited:?}"),
+            _ => assert!(matches!(waited, Waited::Value(_)), "{effect:?}: {waited:?}"),
+        }
+        assert!(matches!(by_acceptance(&cache, &token(2), now(1002)), Begin::Hit(_)), "{effect:?}");
+    }
+}
+
+#[test]
+fn what_ends_first_is_renewed_first() {
+    let (cache, at) = (cache(100), now(0));
+    for number in 0..50_u8 {
+        let lifetime = 3600 + u64::from(number) * 37 % 50 * 60;
+        lead(by_keys(&cache, &token(number.into()), number, at))
+            .complete(at, Ok(issued(number, at, lifetime)));
+    }
+    let lifetimes: Vec<_> = cache.due(now(3500)).iter().map(|due| due.lifetime).collect();
+    assert_eq!(lifetimes.len(), 50);
+    assert!(lifetimes.is_sorted(), "{lifetimes:?}");
 }
 
 #[test]

@@ -12,9 +12,12 @@ use crate::now::{Expiry, Now};
 use crate::sync::{AtomicU64, Mutex, MutexGuard, lock};
 use crate::token::TokenDigest;
 
-/// The most refused tokens that are remembered. Beyond, none is until some have been forgotten: a
-/// flood of them must not cost memory.
+/// The most refused tokens that are remembered, and the most unverified tokens whose failed fetch is.
+/// Beyond, none is until the first of them have expired: a flood of them must not cost memory.
 const MAX_REFUSED: usize = 4096;
+/// How often expired refusals are dropped to make room, at most: a flood of refusals must not cost a look
+/// at all of them for each.
+const ROOM_TICK: Duration = Duration::from_secs(1);
 
 /// A token that was verified, or that the upstream accepted: whose it is, and the way to the credentials.
 pub(super) struct KnownToken<K, V, E> {
@@ -40,8 +43,33 @@ pub(super) struct Tokens<K, V, E> {
     known: ShardedMap<TokenDigest, KnownToken<K, V, E>>,
     /// Counts how often all were forgotten: what was verified before that is not remembered after it.
     generation: AtomicU64,
-    refused: Mutex<HashMap<TokenDigest, (Arc<E>, Duration)>>,
-    unverified: Mutex<HashMap<TokenDigest, Arc<Slot<V, E>>>>,
+    refused: Mutex<Bounded<(Arc<E>, Duration)>>,
+    /// Those that are being fetched, and those whose fetch failed a moment ago.
+    unverified: Mutex<Bounded<Arc<Slot<V, E>>>>,
+}
+
+/// What is kept of tokens for a moment.
+struct Bounded<T> {
+    tokens: HashMap<TokenDigest, T>,
+    /// When room is made next, if need be.
+    room_at: Duration,
+}
+
+impl<T> Default for Bounded<T> {
+    fn default() -> Self {
+        Self { tokens: HashMap::new(), room_at: Duration::ZERO }
+    }
+}
+
+impl<T> Bounded<T> {
+    /// Whether there is room for one more, once what is over has been dropped.
+    fn has_room(&mut self, now: Now, keep: impl Fn(&T) -> bool) -> bool {
+        if self.tokens.len() >= MAX_REFUSED && now.monotonic >= self.room_at {
+            self.room_at = now.monotonic + ROOM_TICK;
+            self.tokens.retain(|_, kept| keep(kept));
+        }
+        self.tokens.len() < MAX_REFUSED
+    }
 }
 
 impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Tokens<K, V, E> {
@@ -114,16 +142,18 @@ impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Tokens<K, V, E> {
 
     pub(super) fn refusal(&self, token: &TokenDigest, now: Now) -> Option<Arc<E>> {
         let refused = lock(&self.refused);
-        refused.get(token).filter(|(_, until)| now.monotonic < *until).map(|(error, _)| error.clone())
+        refused.tokens.get(token).filter(|(_, until)| now.monotonic < *until).map(|(error, _)| error.clone())
     }
 
     /// Remembers a refusal for a while. A token that was refused is not known any more: so hits need not
     /// ask for refusals, and after that while it is judged anew.
-    pub(super) fn refuse(&self, token: TokenDigest, error: Arc<E>, until: Duration) {
+    pub(super) fn refuse(&self, token: TokenDigest, error: Arc<E>, memory: Duration, now: Now) {
         {
             let mut refused = lock(&self.refused);
-            if refused.len() < MAX_REFUSED || refused.contains_key(&token) {
-                refused.insert(token, (error, until));
+            if refused.tokens.contains_key(&token)
+                || refused.has_room(now, |(_, until)| now.monotonic < *until)
+            {
+                refused.tokens.insert(token, (error, now.monotonic + memory));
             }
         }
         self.known.remove(&token);
@@ -137,23 +167,27 @@ impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Tokens<K, V, E> {
     /// Drops what has ended, and the tokens whose way leads to nothing any more: they cost a call anyway.
     pub(super) fn sweep(&self, now: Now) {
         self.known.retain(|_, known| !known.expiry.is_over(now, Duration::ZERO) && !known.slot.is_retired());
-        lock(&self.refused).retain(|_, (_, until)| now.monotonic < *until);
-        lock(&self.unverified).retain(|_, slot| slot.is_in_flight());
+        lock(&self.refused).tokens.retain(|_, (_, until)| now.monotonic < *until);
+        lock(&self.unverified).tokens.retain(|_, slot| slot.is_in_flight_or_refused(now));
     }
 }
 
-pub(super) struct Unverified<'a, V, E>(MutexGuard<'a, HashMap<TokenDigest, Arc<Slot<V, E>>>>);
+pub(super) struct Unverified<'a, V, E>(MutexGuard<'a, Bounded<Arc<Slot<V, E>>>>);
 
 impl<V: Expires, E: Refusal> Unverified<'_, V, E> {
     pub(super) fn slot(&mut self, token: TokenDigest) -> Arc<Slot<V, E>> {
-        self.0.entry(token).or_default().clone()
+        self.0.tokens.entry(token).or_default().clone()
     }
 
-    /// Forgets a flight that has ended; one that has begun since stays.
-    pub(super) fn end(&mut self, token: &TokenDigest) {
-        if self.0.get(token).is_some_and(|slot| !slot.is_in_flight()) {
-            self.0.remove(token);
+    /// Forgets a flight that has ended; one that has begun since stays. With `failure`, the slot stays for
+    /// as long as the failure in it is the answer.
+    pub(super) fn end(&mut self, token: &TokenDigest, failure: bool, now: Now) {
+        let keep = |slot: &Arc<Slot<V, E>>| slot.is_in_flight_or_refused(now);
+        let Some(slot) = self.0.tokens.get(token) else { return };
+        if slot.is_in_flight() || (failure && self.0.has_room(now, keep)) {
+            return;
         }
+        self.0.tokens.remove(token);
     }
 }
 
@@ -161,6 +195,6 @@ impl<V: Expires, E: Refusal> Unverified<'_, V, E> {
 impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Tokens<K, V, E> {
     /// Known, refused and unverified tokens.
     pub(super) fn sizes(&self) -> (usize, usize, usize) {
-        (self.known.len(), lock(&self.refused).len(), lock(&self.unverified).len())
+        (self.known.len(), lock(&self.refused).tokens.len(), lock(&self.unverified).tokens.len())
     }
 }

@@ -17,14 +17,16 @@ impl SessionName {
     /// through renewals, which some services need of a principal that authenticates again.
     ///
     /// A UUID leaves 22 characters for cluster and pod. They share them evenly, and what one of
-    /// them does not need goes to the other; the unique part is never cut below 36.
+    /// them does not need goes to the other. Of `unique`, the first 36 characters that STS allows are used.
     pub fn for_pod(cluster: &ClusterName, pod: &Pod, unique: &str) -> Self {
-        let unique = &unique[..unique.len().min(36)];
+        let allowed = |c: &char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(*c);
+        let unique: String = unique.chars().filter(allowed).take(36).collect();
         let (cluster, pod) = (cluster.as_str(), pod.name.as_str());
         let room = Self::MAX_LENGTH - "eks---".len() - unique.len();
         let of_cluster = cluster.len().min((room / 2).max(room.saturating_sub(pod.len())));
-        let of_pod = pod.len().min(room - of_cluster);
-        Self(format!("eks-{}-{}-{unique}", &cluster[..of_cluster], &pod[..of_pod]))
+        let cluster = &cluster[..cluster.floor_char_boundary(of_cluster)];
+        let pod = &pod[..pod.floor_char_boundary(room - cluster.len())];
+        Self(format!("eks-{cluster}-{pod}-{unique}"))
     }
 
     /// The name as text.
@@ -64,6 +66,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_unique_text_makes_a_name_that_sts_takes(unique in any::<String>()) {
+            let pod = Pod { name: "cart-1".parse().unwrap(), uid: UUID.parse().unwrap() };
+            let name = SessionName::for_pod(&"demo".parse().unwrap(), &pod, &unique);
+            prop_assert!((2..=64).contains(&name.as_str().len()));
+            prop_assert!(name.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b)));
+        }
+
         #[test]
         fn every_name_is_one_that_sts_takes(
             cluster in "[0-9A-Za-z][A-Za-z0-9_-]{0,99}",

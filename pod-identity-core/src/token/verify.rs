@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 use super::keys::accepted;
 use super::{BearerToken, Claims, KeySet};
@@ -255,8 +256,9 @@ struct Header {
     crit: Option<serde_json::Value>,
 }
 
-fn decode(part: &'static str, text: &str) -> Result<Vec<u8>, TokenError> {
-    URL_SAFE_NO_PAD.decode(text).map_err(|error| TokenError::Malformed {
+/// The bytes of a token's part, overwritten when dropped: they are the token in another form.
+fn decode(part: &'static str, text: &str) -> Result<Zeroizing<Vec<u8>>, TokenError> {
+    URL_SAFE_NO_PAD.decode(text).map(Zeroizing::new).map_err(|error| TokenError::Malformed {
         part,
         reason: format!("not base64url without padding: {error}"),
     })

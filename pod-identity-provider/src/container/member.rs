@@ -1,20 +1,9 @@
-//! JSON objects, and members of theirs that should be texts.
+//! Members of a JSON object that should be strings.
 
 use std::fmt;
 
-use pod_identity_core::json::{self, JsonError};
-use serde::de::{
-    Deserialize, DeserializeOwned, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
-
-/// Reads an object that has no member twice. serde would take an array for one, its elements in the members' order.
-pub(super) fn object<T: DeserializeOwned>(text: &[u8]) -> Result<T, JsonError> {
-    if text.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
-        return Err(JsonError::Invalid("no object".to_owned()));
-    }
-    json::from_slice(text)
-}
 
 /// A text, which may be a secret, or what is there in its place.
 #[derive(Default)]

@@ -1,9 +1,10 @@
 //! An answer that says why there are no credentials, as each kind of agent writes it.
 
+use pod_identity_core::json;
 use serde::Deserialize;
 
 use super::authorization::Token;
-use super::member::{self, Member};
+use super::member::Member;
 use crate::error::{Failure, one_line};
 
 /// The longest code: EKS Auth's and this project's have at most 30 characters.
@@ -25,7 +26,7 @@ struct Body {
 
 /// What an answer says that is no 200.
 pub(super) fn read(status: u16, body: &[u8], token: Option<&Token>) -> Failure {
-    if let Ok(body) = member::object::<Body>(body) {
+    if let Ok(body) = json::from_slice::<Body>(body) {
         let either =
             |one: &Member, other: &Member| one.text().or(other.text()).unwrap_or_default().to_owned();
         let code = either(&body.code, &body.capital_code);

@@ -7,12 +7,13 @@ use aws_credential_types::credential_feature::AwsCredentialFeature;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use http_body_util::BodyExt as _;
 use pod_identity_core::backoff::retry_after;
+use pod_identity_core::json;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::Fault;
 use super::authorization::Token;
-use super::member::{self, Member};
+use super::member::Member;
 use super::refusal;
 use crate::error::Failure;
 
@@ -75,7 +76,7 @@ struct Body {
 
 fn credentials(json: &[u8], token: Option<&Token>) -> Result<Credentials, Failure> {
     let body: Body =
-        member::object(json).map_err(|error| malformed(refusal::printable(&error.to_string(), token)))?;
+        json::from_slice(json).map_err(|error| malformed(refusal::printable(&error.to_string(), token)))?;
     // A refusal with the wrong status: other agents of the same protocol give `Success` with credentials.
     if let Some(code) = body.code.text().filter(|code| *code != "Success") {
         return Err(refusal::coded(200, code, body.message.text().unwrap_or_default(), token));
@@ -118,6 +119,20 @@ mod tests {
     fn expires(text: &str) -> Option<u64> {
         let time = expiration(text).ok()?;
         Some(time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs())
+    }
+
+    #[test]
+    fn rejects_credentials_in_an_array() {
+        let end = "2026-11-22T06:00:00Z";
+        let object = format!(
+            r#"{{"AccessKeyId": "ASIA", "SecretAccessKey": "s", "Token": "t", "Expiration": "{end}"}}"#
+        );
+        assert!(credentials(object.as_bytes(), None).is_ok());
+        let array = format!(r#"["ASIA", "s", "t", "{end}", null, null, null]"#);
+        for json in [array.as_str(), "7", "null", r#""text""#] {
+            let error = credentials(json.as_bytes(), None).unwrap_err();
+            assert!(matches!(error, Failure::Malformed { .. }), "{json}: {error:?}");
+        }
     }
 
     #[test]

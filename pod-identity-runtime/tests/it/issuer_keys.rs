@@ -175,6 +175,9 @@ async fn a_discovery_document_of_another_issuer_is_refused() {
         assert!(matches!(error, FetchError::Discovery { .. }), "{other}: {error}");
         assert!(keys.current().is_none());
     }
+    documents.serve(DISCOVERY, json!([config.issuer, jwks]).to_string());
+    let error = IssuerKeys::new(config).unwrap().fetch_if_due().await.unwrap_err();
+    assert!(matches!(error, FetchError::Discovery { .. }), "an array: {error}");
     assert!(documents.bearers("/keys").is_empty());
 }
 

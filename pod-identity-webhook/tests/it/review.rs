@@ -154,3 +154,22 @@ fn a_large_or_deep_review_has_an_answer() {
         assert!(matches!(Review::parse(body.as_bytes()).unwrap().subject, Subject::Pod(_)), "{part}");
     }
 }
+
+#[test]
+fn rejects_an_array_in_the_place_of_an_object() {
+    let in_an_array = |place: &str| {
+        with(|question| {
+            let object = question.pointer_mut(place).unwrap();
+            *object = object.as_object().unwrap().values().cloned().collect();
+        })
+    };
+    for place in ["", "/request", "/request/resource"] {
+        let refused = Review::parse(&in_an_array(place)).unwrap_err();
+        assert!(matches!(refused, ReviewError::Json(_)), "{place}: {refused:?}");
+    }
+    for place in ["", "/metadata", "/spec", "/spec/containers/0"] {
+        let body = in_an_array(&format!("/request/object{place}"));
+        let review = Review::parse(&body).unwrap();
+        assert!(matches!(review.subject, Subject::Unreadable { .. }), "{place}: {:?}", review.subject);
+    }
+}

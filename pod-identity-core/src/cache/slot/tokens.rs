@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::{Expires, Refusal};
+use super::super::{Entry, Expires, Refusal};
 use super::{NewestToken, Slot, SlotLead};
 use crate::now::{Expiry, Now};
 use crate::token::{BearerToken, TokenDigest};
@@ -22,12 +22,13 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
     }
 
     /// The right to renew the entry ahead of its end, where that is due, with the token to do it with and
-    /// how long the entry lasted when it was fetched.
+    /// the entry itself.
+    #[allow(clippy::type_complexity)] // three things for the one caller
     pub(in crate::cache) fn begin_renewal(
         self: &Arc<Self>,
         now: Now,
         margin: Duration,
-    ) -> Option<(BearerToken, Duration, SlotLead<V, E>)> {
+    ) -> Option<(BearerToken, Arc<Entry<V>>, SlotLead<V, E>)> {
         let entry = self.read(now, margin).filter(|entry| entry.is_due(now))?;
         let idle = now.monotonic.saturating_sub(self.last_asked());
         let wanted = idle <= entry.lifetime().saturating_add(GRACE);
@@ -36,7 +37,7 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
             return None;
         }
         let lead = self.begin_ahead_with(Some(newest.digest), now, margin)?;
-        Some((newest.token.clone(), entry.lifetime(), lead))
+        Some((newest.token.clone(), entry, lead))
     }
 
     /// Keeps a token for renewals, if it holds longer than the one that is kept.

@@ -24,6 +24,27 @@ fn the_longest_unasked_go_first() {
 }
 
 #[test]
+fn a_full_cache_evicts_old_sessions_and_looks_at_few_for_each_new_one() {
+    let sessions: SessionCache<u32, Credentials, Refused> =
+        SessionCache::new(SessionCacheConfig { capacity: 20_000, serving: Serving::until_end(MARGIN) });
+    let fill = |key: u32| {
+        let at = now(1000 + u64::from(key));
+        let SlotBegin::Lead(lead, _) = sessions.begin(&key, at) else { panic!("{key} is there already") };
+        lead.complete(at, Ok(Credentials { identity: 7, serial: 0, expires_at: now(1_000_000).wall }));
+        assert!(sessions.len() <= 20_000);
+    };
+    (0..25_000).for_each(fill);
+    assert_eq!(sessions.len(), 20_000);
+    let mut gone: Vec<u32> = (0..25_000).filter(|key| sessions.slots().get(key).is_none()).collect();
+    gone.sort_unstable();
+    // Exactly the oldest would be those below 5,000. Of 64, the oldest is among the first tenth nearly always.
+    assert!(gone[gone.len() / 2] < 5000 && gone[gone.len() * 99 / 100] < 9000, "{gone:?}");
+    let mut looked_at = 0;
+    sessions.slots().for_some(0, 64, |_, _| looked_at += 1);
+    assert!((64..160).contains(&looked_at), "{looked_at}");
+}
+
+#[test]
 fn a_flood_of_bad_tokens_leaves_nothing_behind() {
     let (cache, at) = (cache(10), now(1000));
     for number in 0..10_000 {
@@ -42,7 +63,7 @@ fn a_forgotten_identity_is_served_to_no_token_that_knew_the_way() {
     let (cache, at) = (cache(10), now(1000));
     for number in [1, 2] {
         match by_keys(&cache, &token(number), 7, at) {
-            Begin::Lead(lead, _) => lead.complete(at, Ok(issued(7, at, 3600))),
+            Begin::Lead(lead, _) => assert!(lead.complete(at, Ok(issued(7, at, 3600))).is_none()),
             begun => assert!(matches!(begun, Begin::Hit(_)), "{begun:?}"),
         }
     }
@@ -80,7 +101,7 @@ fn a_token_whose_identity_was_evicted_leads_to_its_new_credentials() {
         |number: u32, identity: u8, second: u64| match by_keys(&cache, &token(number), identity, now(second))
         {
             Begin::Hit(entry) => assert_eq!(entry.value().identity, identity),
-            Begin::Lead(lead, _) => lead.complete(now(second), Ok(issued(identity, now(second), 3600))),
+            Begin::Lead(lead, _) => drop(lead.complete(now(second), Ok(issued(identity, now(second), 3600)))),
             other => panic!("{other:?}"),
         };
     for second in 1000..1010 {

@@ -30,7 +30,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let step = prop_oneof![
         6 => (0..12u32, any::<bool>()).prop_map(|(token, keys)| Step::Begin { token, keys }),
-        3 => (flight(), 1..5000u64).prop_map(|(flight, lifetime)| Step::Complete { flight, lifetime }),
+        3 => (flight(), 16..5000u64).prop_map(|(flight, lifetime)| Step::Complete { flight, lifetime }),
         1 => (flight(), effect).prop_map(|(flight, effect)| Step::Fail { flight, effect }),
         1 => flight().prop_map(|flight| Step::Drop { flight }),
         1 => Just(Step::Due),
@@ -206,10 +206,13 @@ impl Model {
         });
     }
 
-    fn fail(&mut self, (key, number, lead, ..): Flight, effect: Effect) {
+    fn fail(&mut self, (key, number, lead, begun, _): Flight, effect: Effect) {
         let before = self.entry(identity_of(number)).cloned();
+        let newer = matches!(key, Key::Identity(_))
+            && before.is_some()
+            && self.entries.get(&identity_of(number)).is_some_and(|(.., of_kept)| *of_kept > begun);
         lead.complete(self.now, Err(Refused(effect)));
-        if let (Key::Identity(identity), Effect::RefusesIdentity) = (key, effect) {
+        if let (Key::Identity(identity), Effect::RefusesIdentity, false) = (key, effect, newer) {
             self.entries.remove(&identity);
         }
         // A token that was refused has to be judged anew.
@@ -227,6 +230,9 @@ impl Model {
         self.landed(key, |waited, token| match waited {
             Some(Waited::Refused(_)) => assert!(effect != Effect::RefusesToken || token == number),
             // The wall clock was set back meanwhile: what is there holds again.
+            Some(Waited::Value(entry)) if newer && effect != Effect::RefusesToken => {
+                assert_eq!(Some(entry.value()), before.as_ref());
+            }
             Some(Waited::Stale(entry)) => {
                 assert!(matches!(effect, Effect::CannotAsk | Effect::DoubtsIdentity));
                 assert_eq!(Some(entry.value()), before.as_ref());

@@ -4,11 +4,24 @@ use super::*;
 
 /// The number of calls that requests at these seconds cost, each answered with that effect.
 fn calls(cache: &Cache, effect: Effect, seconds: impl Iterator<Item = u64>) -> usize {
-    let lead = |second| match by_keys(cache, &token(1), 7, now(second)) {
+    calls_of(|now| by_keys(cache, &token(1), 7, now), effect, seconds)
+}
+
+fn calls_of(
+    begin: impl Fn(Now) -> Begin<u8, Credentials, Refused>,
+    effect: Effect,
+    seconds: impl Iterator<Item = u64>,
+) -> usize {
+    let lead = |second| match begin(now(second)) {
         Begin::Lead(lead, _) => Some((lead, second)),
         _ => None,
     };
-    seconds.filter_map(lead).map(|(lead, second)| lead.complete(now(second), Err(Refused(effect)))).count()
+    let mut calls = 0;
+    for (lead, second) in seconds.filter_map(lead) {
+        lead.complete(now(second), Err(Refused(effect)));
+        calls += 1;
+    }
+    calls
 }
 
 #[test]
@@ -61,4 +74,43 @@ fn without_credentials_a_known_token_is_no_call_for_each_request() {
     let doubted = calls(&cache(10), Effect::DoubtsIdentity, every_second());
     assert!((3..=7).contains(&doubted), "{doubted} calls");
     assert_eq!(calls(&cache(10), Effect::CannotAsk, [1000, 1002].into_iter()), 2, "it is asked again soon");
+}
+
+#[test]
+fn an_unverified_token_is_no_call_for_each_request_while_the_upstream_is_away() {
+    let every_second = (1000..1029).flat_map(|second| [second; 10]);
+    let cache = cache(10);
+    let away = calls_of(|now| by_acceptance(&cache, &token(1), now), Effect::CannotAsk, every_second);
+    assert!((14..=29).contains(&away), "{away} calls");
+    // It says nothing against the token.
+    assert!(matches!(by_keys(&cache, &token(1), 7, now(1029)), Begin::Lead(..)));
+    cache.sweep(now(1040));
+    assert_eq!(cache.tokens().sizes(), (0, 0, 0));
+}
+
+#[test]
+fn what_is_remembered_of_tokens_is_bounded_and_what_has_expired_makes_room() {
+    let fail = |cache: &Cache, numbers: std::ops::Range<u32>, now: Now, effect| {
+        for number in numbers {
+            lead(by_acceptance(cache, &token(number), now)).complete(now, Err(Refused(effect)));
+        }
+    };
+    for effect in [Effect::RefusesToken, Effect::CannotAsk] {
+        let cache = cache(10);
+        let remembered = || {
+            let (known, refused, unverified) = cache.tokens().sizes();
+            assert_eq!(known, 0);
+            refused + unverified
+        };
+        fail(&cache, 0..5000, now(1000), effect);
+        assert!((4095..=4096).contains(&remembered()), "{}", remembered());
+        assert!(matches!(by_acceptance(&cache, &token(0), now(1000)), Begin::Refused(_)), "{effect:?}");
+        // The limit is full of refusals that are over: without a sweep, the new ones are remembered.
+        fail(&cache, 5000..5010, now(1005), effect);
+        for number in 5000..5010 {
+            let again = by_acceptance(&cache, &token(number), now(1005));
+            assert!(matches!(again, Begin::Refused(_)), "{effect:?}: {again:?}");
+        }
+        assert!(remembered() <= 11, "{}", remembered());
+    }
 }

@@ -2,8 +2,8 @@
 
 use pod_identity_core::error::ErrorCode;
 use pod_identity_core::identity::Node;
-use pod_identity_core::token::TokenError;
-use serde_json::json;
+use pod_identity_core::token::{BearerToken, TokenError, claimed_identity};
+use serde_json::{Value, json};
 
 use super::{AUDIENCE, ISSUER, NOW, at, check, check_with, claims, key_set, saying, without};
 use crate::minting::Key;
@@ -97,4 +97,34 @@ fn a_node_may_be_missing_or_have_no_uid_but_not_an_impossible_name() {
     assert_eq!(check(&key, &gone).unwrap().node, Some(node));
     let impossible = saying(&key, |claims| claims["kubernetes.io"]["node"]["name"] = json!("a/b"));
     assert!(matches!(check(&key, &impossible), Err(TokenError::InvalidName(_))));
+}
+
+#[test]
+fn rejects_an_array_in_the_place_of_an_object_in_header_and_payload() {
+    let key = Key::p256("a");
+    let members = |object: &Value| object.as_object().unwrap().values().cloned().collect::<Value>();
+    // The members in the order in which the types declare them: what serde would take for the object.
+    let header = json!(["ES256", "a", null]);
+    let error = check(&key, &key.sign(&header, &claims())).unwrap_err();
+    assert!(matches!(error, TokenError::Malformed { part: "header", .. }), "{error:?}");
+    let kubernetes = |claims: &Value| {
+        let of = &claims["kubernetes.io"];
+        json!([of["namespace"], of["serviceaccount"], of["pod"], of["node"]])
+    };
+    for token in [
+        saying(&key, |claims| {
+            let of = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"].map(|claim| claims[claim].clone());
+            *claims = of.into_iter().chain([claims["kubernetes.io"].clone()]).collect();
+        }),
+        saying(&key, |claims| claims["kubernetes.io"] = kubernetes(claims)),
+        saying(&key, |claims| claims["kubernetes.io"]["pod"] = members(&claims["kubernetes.io"]["pod"])),
+        saying(&key, |claims| claims["kubernetes.io"]["node"] = members(&claims["kubernetes.io"]["node"])),
+        saying(&key, |claims| {
+            claims["kubernetes.io"]["serviceaccount"] = members(&claims["kubernetes.io"]["serviceaccount"]);
+        }),
+    ] {
+        let error = check(&key, &token).unwrap_err();
+        assert!(matches!(error, TokenError::Malformed { part: "payload", .. }), "{error:?}");
+        assert_eq!(claimed_identity(&BearerToken::parse(&token).unwrap()).unwrap_err(), error);
+    }
 }

@@ -69,9 +69,13 @@ fn a_set_says_which_keys_it_uses_and_why_not_the_others() {
 
 #[test]
 fn a_set_without_a_usable_key_is_no_key_set() {
-    for text in ["", "{}", "[]", r#"{"keys":1}"#, r#"{"keys":[],"keys":[]}"#] {
+    let in_an_array = json!([[Key::p256("a").jwk()]]).to_string();
+    for text in ["", "{}", "[]", r#"{"keys":1}"#, r#"{"keys":[],"keys":[]}"#, &in_an_array] {
         assert!(matches!(KeySet::from_jwks(text.as_bytes()), Err(KeySetError::Malformed(_))), "{text}");
     }
+    let members: Value = Key::p256("a").jwk().as_object().unwrap().values().cloned().collect();
+    let key_in_an_array = KeySet::from_jwks(&jwks(&[members])).unwrap_err();
+    assert!(matches!(key_in_an_array, KeySetError::NoUsableKey { .. }), "{key_in_an_array:?}");
     let none = KeySet::from_jwks(&jwks(&[])).unwrap_err();
     assert_eq!(none.to_string(), "the key set has no key that verifies RS256, ES256 or ES384 tokens");
 }
