@@ -354,7 +354,9 @@ impl Round<'_> {
 
     /// Says what may keep an injected container from what it was given.
     fn look_at_the_rest(&self, container: &Container<'_>, grant: &Grant, done: &mut Done) {
-        if let Grant::WebIdentity(account::Role::Invalid(text)) = grant {
+        if let Grant::WebIdentity(account::Role::Invalid(text)) = grant
+            && container.variable(env::ROLE_ARN).is_none()
+        {
             done.say(container, Reason::RoleInvalid { text: text.clone() });
         }
         done.say_what_wins(container, grant.method());

@@ -80,15 +80,8 @@ impl<'a> Tokens<'a> {
     pub(super) fn audience_at(&self, container: &Container<'_>, path: &str) -> Option<&str> {
         let path = unescaped(path)?;
         let path = components(&path)?;
-        let (below, mount) = container
-            .volume_mounts
-            .iter()
-            .flatten()
-            .filter_map(|mount| Some((components(&mount.mount_path)?, mount)))
-            .filter(|(mounted, _)| path.starts_with(mounted))
-            .max_by_key(|(mounted, _)| mounted.len())
-            .map(|(mounted, mount)| (&path[mounted.len()..], mount))?;
-        let file = [&components_below(mount)?[..], below].concat().join("/");
+        let Covering::One { mount, depth } = covering(container, &path) else { return None };
+        let file = [&components_below(mount)?[..], &path[depth..]].concat().join("/");
         self.volumes.get(&*mount.name)?.audience_of(&file)
     }
 
@@ -107,12 +100,24 @@ impl<'a> Tokens<'a> {
             return Err(Reason::AudienceDiffers { found, wanted });
         }
         let name_taken = || Reason::VolumeNameTaken { volume: projection.volume.clone() };
-        match (at_mount_path(container, projection).next(), token.place) {
-            (None, Place::Free | Place::Filled) => Ok(Gap::Mount),
-            (Some(name), Place::Free) if name == projection.volume => Ok(Gap::Volume),
-            (Some(name), Place::Taken) if name == projection.volume => Err(name_taken()),
-            (None, Place::Taken) => Err(name_taken()),
-            (Some(_), _) => Err(Reason::MountPathTaken { path: projection.mount_path.clone() }),
+        let path_taken = || Reason::MountPathTaken { path: projection.mount_path.clone() };
+        let file = projection.token_file(false);
+        let (Some(file), Some(path)) = (components(&file), components(&projection.mount_path)) else {
+            return Err(path_taken());
+        };
+        let is_ours = |mount: &VolumeMount<'_>| {
+            mount.name == projection.volume && components_below(mount).is_some_and(|below| below.is_empty())
+        };
+        match (covering(container, &file), token.place) {
+            (Covering::One { mount, depth }, place) if depth == path.len() && is_ours(mount) => match place {
+                Place::Free => Ok(Gap::Volume),
+                Place::Taken => Err(name_taken()),
+                Place::Filled => Err(path_taken()),
+            },
+            (Covering::One { depth, .. }, _) if depth >= path.len() => Err(path_taken()),
+            (Covering::Several { .. }, _) => Err(path_taken()),
+            (_, Place::Taken) => Err(name_taken()),
+            (_, Place::Free | Place::Filled) => Ok(Gap::Mount),
         }
     }
 }
@@ -125,8 +130,14 @@ impl Token<'_> {
 
     /// Whether the container mounts the token under the name and at the path that webhooks write.
     pub(super) fn is_injected(&self, container: &Container<'_>) -> bool {
+        let bare = |path: &'_ str| path.trim_end_matches('/').to_owned();
+        let path = bare(&self.projection.mount_path);
         self.place == Place::Filled
-            && at_mount_path(container, self.projection).any(|name| name == self.projection.volume)
+            && container
+                .volume_mounts
+                .iter()
+                .flatten()
+                .any(|mount| mount.name == self.projection.volume && bare(&mount.mount_path) == path)
     }
 }
 
@@ -140,13 +151,43 @@ pub(super) fn mount(token: &TokenProjection) -> Value {
     json!({"name": token.volume, "mountPath": token.mount_path, "readOnly": true})
 }
 
-/// The volumes that the container mounts at the token's place: none or one, in a pod that the API server takes.
-fn at_mount_path<'c>(container: &'c Container<'_>, token: &TokenProjection) -> impl Iterator<Item = &'c str> {
-    fn bare(path: &str) -> &str {
-        path.trim_end_matches('/')
+/// The mount that a container sees at a path.
+#[derive(Clone, Copy)]
+enum Covering<'c> {
+    Nothing,
+    /// A mount, at so many components of the path.
+    One {
+        mount: &'c VolumeMount<'c>,
+        depth: usize,
+    },
+    /// Several at one place, which the API server refuses.
+    Several {
+        depth: usize,
+    },
+}
+
+fn covering<'c>(container: &'c Container<'_>, path: &[&str]) -> Covering<'c> {
+    let mut found = Covering::Nothing;
+    for mount in container.volume_mounts.iter().flatten() {
+        let Some(mounted) = components(&mount.mount_path).filter(|mounted| path.starts_with(mounted)) else {
+            continue;
+        };
+        let depth = mounted.len();
+        found = match found {
+            Covering::One { depth: deepest, .. } | Covering::Several { depth: deepest }
+                if deepest > depth =>
+            {
+                found
+            }
+            Covering::One { depth: deepest, .. } | Covering::Several { depth: deepest }
+                if deepest == depth =>
+            {
+                Covering::Several { depth }
+            }
+            _ => Covering::One { mount, depth },
+        };
     }
-    let mounts = container.volume_mounts.iter().flatten();
-    mounts.filter(|mount| bare(&mount.mount_path) == bare(&token.mount_path)).map(|mount| &*mount.name)
+    found
 }
 
 /// A value that kubelet leaves as it is. It replaces `$(NAME)` by another variable's value, and `$$` by `$`: a
@@ -201,6 +242,8 @@ mod tests {
                 {"name": "a", "mountPath": "/by/variable", "subPathExpr": "$(DIR)"},
                 {"name": "a", "mountPath": "C:\\windows"},
                 {"name": "aws-iam-token", "mountPath": "/tokens/hidden"},
+                {"name": "a", "mountPath": "/twice"},
+                {"name": "a", "mountPath": "/twice/"},
                 {"name": "nothing", "mountPath": "/missing"}]}]}}"#;
         let pod = Pod::parse(json).unwrap();
         let settings = Settings::default();
@@ -221,6 +264,7 @@ mod tests {
             ("/tokens/x/../dir/token", false),
             ("/by/variable/dir/token", false),
             ("/missing/dir/token", false),
+            ("/twice/dir/token", false),
             ("tokens/dir/token", false),
             ("/tokens/$(DIR)/token", false),
             ("", false),
