@@ -119,16 +119,10 @@ impl AccountSettings {
         let (expiration_key, audience_key) = (key("token-expiration"), key("audience"));
         let token_expiration =
             value(&expiration_key).and_then(|text| expiration(&expiration_key, text, &mut unused));
-        let audience = value(&audience_key).filter(|audience| {
-            // A token without an audience is one for the API server: AWS is not to see it.
-            if audience.is_empty() {
-                unused.push(Reason::annotation(&audience_key, "", "an audience"));
-            }
-            !audience.is_empty()
-        });
+        let audience = value(&audience_key).and_then(|text| audience(&audience_key, text, &mut unused));
         Self {
             role: value(&key("role-arn")).and_then(|text| Role::parse(text, settings)),
-            audience: audience.map(str::to_owned),
+            audience,
             token_expiration,
             regional_sts,
             through_agent,
@@ -147,6 +141,20 @@ impl AccountSettings {
             _ => self,
         }
     }
+}
+
+/// An audience, without the spaces around it; notes these, and one that is empty.
+pub(crate) fn audience(key: &str, text: &str, unused: &mut Vec<Reason>) -> Option<String> {
+    let audience = text.trim();
+    // A token without an audience is one for the API server: AWS is not to see it.
+    if audience.is_empty() {
+        unused.push(Reason::annotation(key, text, "an audience"));
+        return None;
+    }
+    if audience.len() < text.len() {
+        unused.push(Reason::AnnotationTrimmed { key: key.to_owned() });
+    }
+    Some(audience.to_owned())
 }
 
 /// A lifetime from an annotation; notes what is no number or beyond what there is.

@@ -4,6 +4,7 @@ mod metrics; // what became of reviews
 mod require; // who is kept out rather than let in without
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -45,7 +46,8 @@ impl Admission {
         Self { knowledge, settings, metrics: ReviewMetrics::register(registry), events }
     }
 
-    /// The answer to a review that arrived at `arrived`, of a pod in a namespace that says this.
+    /// Returns the answer to a review that arrived at `arrived`, of a pod in a namespace that says this. `peer` is whose
+    /// share of reads it counts against; `None` for a peer without limit.
     ///
     /// # Errors
     /// [`ReviewError`] where it is none that could be answered.
@@ -53,11 +55,12 @@ impl Admission {
         &self,
         body: &[u8],
         namespace: NamespaceSettings,
+        peer: Option<IpAddr>,
         arrived: Instant,
     ) -> Result<Vec<u8>, ReviewError> {
         let review = Review::parse(body)?;
         Ok(match &review.subject {
-            Subject::Pod(pod) => self.pod(&review, pod, namespace, arrived).await,
+            Subject::Pod(pod) => self.pod(&review, pod, namespace, peer, arrived).await,
             Subject::Unreadable { reason, requires } => {
                 let requirement = Requirement::new(*requires, namespace);
                 self.unreadable(&review, requirement, &reason.to_string())
@@ -74,6 +77,7 @@ impl Admission {
         review: &Review<'_>,
         pod: &Pod<'_>,
         namespace: NamespaceSettings,
+        peer: Option<IpAddr>,
         arrived: Instant,
     ) -> Vec<u8> {
         let requirement = Requirement::of(pod, namespace);
@@ -89,7 +93,7 @@ impl Admission {
             Some(mutation) => (mutation, Freshness::Fresh),
             None => {
                 let Answer { associated, account, freshness } =
-                    self.knowledge.of(&of, &account, arrived).await;
+                    self.knowledge.of(&of, &account, peer, arrived).await;
                 let known = Known { associated, account, namespace };
                 (mutate(pod, &known, &self.settings, random), freshness)
             }

@@ -90,10 +90,11 @@ impl App {
         let reports = Reports::new(&config, &client, &knowledge, &mut registry);
         let admission = Admission::new(knowledge.clone(), config.settings, reports.events(), &mut registry);
         let (leave, leaving) = Shutdown::manual();
-        let server = Arc::new(Server::new(admission, leaving, &mut registry));
+        let tls = certificate.tls();
+        let server = Arc::new(Server::new(admission, tls.has_client_ca(), leaving, &mut registry));
         let connections = Connections::new(config.limits.apply(limits()).within_descriptors());
         connections.register(&mut registry);
-        let listener = bind(config.port).await?.with_tls(certificate.tls()).with_connections(connections);
+        let listener = bind(config.port).await?.with_tls(tls).with_connections(connections);
         let admin = reports.with_page(Admin::new(readiness.clone(), registry));
         let admin_listener =
             bind(config.metrics_port).await?.with_connections(Connections::new(Limits::ADMIN));

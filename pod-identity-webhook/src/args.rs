@@ -182,6 +182,11 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     shutdown_delay: u16,
 
+    /// A PEM file with the CA certificates that sign the API servers' client certificates. With it, reviews are taken
+    /// over connections with such a certificate alone. It is read again when it changes.
+    #[arg(long, value_name = "PATH", value_parser = path())]
+    client_ca_file: Option<PathBuf>,
+
     #[command(flatten)]
     limits: LimitFlags,
 
@@ -350,6 +355,7 @@ impl Args {
             metrics_port: self.metrics_port,
             certificate,
             tls: self.tls_min_version,
+            client_ca: given(self.client_ca_file),
             api_server: ApiServer { kubeconfig: given(self.kubeconfig), url: said(self.kube_api) },
             namespace: self.namespace,
             account_read: self.service_account_read,

@@ -80,14 +80,19 @@ impl TlsCertificate {
         readiness: &Readiness,
         registry: &mut Registry,
     ) -> Result<Self, TlsError> {
+        let with_client_ca = |tls: ServerTls| match &config.client_ca {
+            Some(path) => tls.with_client_ca(path),
+            None => Ok(tls),
+        };
         let own = match &config.certificate {
             Certificate::Files(files) => {
-                return Ok(Self { tls: ServerTls::read(files.clone(), config.tls)?, own: None });
+                let tls = with_client_ca(ServerTls::read(files.clone(), config.tls)?)?;
+                return Ok(Self { tls, own: None });
             }
             Certificate::Own(own) => own.clone(),
         };
         readiness.pending(CONDITION, "the API server was not asked yet");
-        let (tls, clock) = (ServerTls::in_memory(config.tls), Clock::default());
+        let (tls, clock) = (with_client_ca(ServerTls::in_memory(config.tls))?, Clock::default());
         let identity = lease::identity(config.pod.as_deref());
         let election = Election::new(client.clone(), &config.namespace, &own.secret, identity, clock.clone());
         let keeper = Keeper {
@@ -114,7 +119,8 @@ impl TlsCertificate {
         match self.own {
             None => self.tls.follow(end).await,
             Some((keeper, election)) => {
-                tokio::join!(keeper.follow(end), election.follow(shutdown));
+                // The client CA comes from a file.
+                tokio::join!(keeper.follow(end.clone()), election.follow(shutdown), self.tls.follow(end));
             }
         }
     }

@@ -24,6 +24,8 @@ pub struct Config {
     pub certificate: Certificate,
     /// The oldest version of TLS that is spoken.
     pub tls: TlsVersion,
+    /// The CA certificates that sign the API servers' client certificates; without it, reviews need none.
+    pub client_ca: Option<PathBuf>,
     /// How the API server is reached.
     pub api_server: ApiServer,
     /// The namespace of this program, of its certificate and of the ConfigMap.

@@ -11,7 +11,7 @@ use pod_identity_core::identity::{InvalidName, Namespace, ServiceAccount};
 use pod_identity_core::json::{self, JsonError};
 use serde_json::Value;
 
-use crate::account::{AccountSettings, Role};
+use crate::account::{AccountSettings, Role, audience};
 use crate::mutate::notice::Reason;
 use crate::settings::{Settings, TokenExpiration};
 
@@ -116,7 +116,10 @@ fn entry(
             }
             "audience" => {
                 let text = value.as_str().ok_or_else(|| wrong("a text"))?;
-                found.audience = Some(text.to_owned()).filter(|audience| !audience.is_empty());
+                // Installers write nothing for what they do not set.
+                if !text.is_empty() {
+                    found.audience = audience(&member, text, &mut found.unused);
+                }
             }
             "useregionalsts" => {
                 found.regional_sts = Some(value.as_bool().ok_or_else(|| wrong("true or false"))?);

@@ -16,6 +16,7 @@ mod reads; // reads that reviews share
 mod roles; // the ConfigMap
 mod watch; // what the watch has seen
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -124,13 +125,19 @@ impl Knowledge {
         Ok(Self { files, accounts, roles, changes })
     }
 
-    /// What is known of an account, for a review that arrived at `arrived`. It is there [`DEADLINE`] after
-    /// that at the latest.
-    pub async fn of(&self, namespace: &Namespace, account: &ServiceAccount, arrived: Instant) -> Answer {
+    /// Returns what is known of an account, [`DEADLINE`] after the review's arrival at the latest. A read of the API
+    /// server counts against the share of the review's peer; `None` is a peer without limit.
+    pub async fn of(
+        &self,
+        namespace: &Namespace,
+        account: &ServiceAccount,
+        peer: Option<IpAddr>,
+        arrived: Instant,
+    ) -> Answer {
         let deadline = (arrived + DEADLINE).into();
         let ((associated, by_files), (settings, by_api_server)) = tokio::join!(
             self.associated(namespace, account, deadline),
-            self.account(namespace, account, deadline),
+            self.account(namespace, account, peer, deadline),
         );
         let (settings, by_api_server) = match &self.roles {
             // What gives a role to an account that has Pod Identity would change nothing.
@@ -152,10 +159,11 @@ impl Knowledge {
         &self,
         namespace: &Namespace,
         account: &ServiceAccount,
+        peer: Option<IpAddr>,
         deadline: tokio::time::Instant,
     ) -> (AccountSettings, Freshness) {
         match &self.accounts {
-            Some(accounts) => accounts.of(namespace, account, deadline).await,
+            Some(accounts) => accounts.of(namespace, account, peer, deadline).await,
             None => (AccountSettings::default(), Freshness::Fresh),
         }
     }

@@ -30,9 +30,9 @@ pub(crate) use self::grant::gives_containers_roles;
 use self::notice::{Notice, Reason};
 pub use self::patch::Patch;
 pub use self::skip::Skip;
-use self::volume::{Place, Token, Tokens};
+use self::volume::{Gap, Place, Tokens};
 use crate::account::{self, Known, NamespaceSettings};
-use crate::pod::{Container, Pod};
+use crate::pod::{Container, Pod, Variable};
 use crate::settings::{Settings, TokenExpiration};
 
 /// The label of pods that were given Pod Identity, as AWS's webhook sets it.
@@ -201,6 +201,8 @@ struct Done {
     containers: Patch,
     injected: BTreeSet<Method>,
     already: BTreeSet<Method>,
+    /// The volumes that the pod needs: `true` for Pod Identity's, `false` for IRSA's.
+    volumes: BTreeSet<bool>,
     skipped: bool,
     notices: Vec<Notice>,
 }
@@ -219,56 +221,64 @@ impl Done {
     }
 }
 
+/// What is to be done to a container.
+enum Plan {
+    /// Nothing: it has credentials by this way.
+    Carries(Method),
+    /// It is given what it lacks of the way, if anything.
+    Complete,
+    /// Nothing, for this reason.
+    Leave(Reason),
+}
+
 impl Round<'_> {
-    /// Gives a container all of a grant, or says why not.
+    /// Gives a container what it lacks of a grant, or says why not.
     fn container(&self, path: &str, container: &Container<'_>, grant: &Grant, own: bool, done: &mut Done) {
-        match self.carried(container, grant, own) {
-            Ok(None) => {}
-            Ok(Some(method)) => {
+        match self.plan(container, grant, own) {
+            Plan::Carries(method) => {
                 self.compare_role(container, grant, method, done);
                 done.say_what_wins(container, method);
                 done.already.insert(method);
-                return;
             }
-            Err(reason) => return done.say(container, reason),
+            Plan::Complete => self.complete(path, container, grant, done),
+            Plan::Leave(reason) => done.say(container, reason),
         }
-        let token = self.tokens.of(grant);
-        if matches!(token.place, Place::Taken | Place::OfAnotherAudience) {
-            return done.say(container, Reason::VolumeNameTaken { volume: token.projection.volume.clone() });
-        }
-        if volume::is_path_taken(container, token.projection) {
-            return done.say(container, Reason::MountPathTaken { path: token.projection.mount_path.clone() });
-        }
-        self.inject(path, container, grant, token, done);
-        self.look_at_the_rest(container, grant, done);
     }
 
-    /// The way that the container has already been given, if one; or why it is given none.
-    fn carried(&self, container: &Container<'_>, grant: &Grant, own: bool) -> Result<Option<Method>, Reason> {
+    fn plan(&self, container: &Container<'_>, grant: &Grant, own: bool) -> Plan {
+        use Carried::{ByHand, Injected, Nothing, Own};
         let of_agent = env::container_credentials(container, &self.tokens, self.settings);
         let of_sts = env::web_identity(container, &self.tokens);
         let wanted = grant.method();
-        let otherwise = |carried| Err(Reason::InjectedOtherwise { carried, wanted });
+        let otherwise = |carried| Plan::Leave(Reason::InjectedOtherwise { carried, wanted });
         match (wanted, of_agent, of_sts) {
-            (Method::WebIdentity, _, Carried::Whole) => Ok(Some(wanted)),
-            // The user's own counts, and no token is put beside it, not even for another way.
-            (Method::WebIdentity, _, Carried::Own(names)) | (_, Carried::Own(names), _) => {
-                Err(Reason::OwnVariables { names })
+            (Method::WebIdentity, _, Injected) => Plan::Carries(wanted),
+            (Method::WebIdentity, Nothing, _) => Plan::Complete,
+            (Method::WebIdentity, _, ByHand) => Plan::Carries(wanted),
+            // No token is put beside a URI that is not the agent's, not even for another way.
+            (Method::WebIdentity, Own(names), _) => Plan::Leave(Reason::OwnVariables { names }),
+            (Method::PodIdentity | Method::ThroughAgent, Nothing | Own(_), Injected)
+            | (Method::ThroughAgent, Nothing | Own(_), ByHand) => otherwise(Method::WebIdentity),
+            // It would win in every SDK, and be asked for past the agent.
+            (Method::ThroughAgent, Nothing | Own(_), Own(names)) => {
+                Plan::Leave(Reason::OwnVariables { names })
             }
+            (_, Own(_), _) if env::goes_with_agent(container, wanted, &self.tokens, self.settings) => {
+                Plan::Complete
+            }
+            (_, Own(names), _) => Plan::Leave(Reason::OwnVariables { names }),
+            (_, Nothing, _) => Plan::Complete,
             // On EKS associations are not seen: an account with a role for IRSA may well have one, which counts
             // first. But it does not give a container the role of its own that the pod asks for.
-            (_, Carried::Whole, _) => match env::method_of_agent(container, self.settings) {
+            (_, of_agent, _) => match env::method_of_agent(container, self.settings) {
                 carried if own && carried != wanted => otherwise(carried),
-                carried => Ok(Some(carried)),
+                carried if carried == wanted && of_agent == ByHand => Plan::Complete,
+                carried => Plan::Carries(carried),
             },
-            (_, _, Carried::Whole) => otherwise(Method::WebIdentity),
-            // It would win in every SDK, and be asked for past the agent.
-            (Method::ThroughAgent, _, Carried::Own(names)) => Err(Reason::OwnVariables { names }),
-            (_, Carried::Nothing, _) => Ok(None),
         }
     }
 
-    /// Says if the container was injected for another role than it would be now.
+    /// Says if the container has another role than it would be given now.
     fn compare_role(&self, container: &Container<'_>, grant: &Grant, method: Method, done: &mut Done) {
         let (variable, value, expected) = match grant {
             Grant::WebIdentity(role) => (env::ROLE_ARN, role.as_str().to_owned(), role.as_str()),
@@ -276,35 +286,77 @@ impl Round<'_> {
             Grant::PodIdentity => return,
         };
         let carried = env::value(container, variable).unwrap_or_default();
-        if method == grant.method() && carried != env::literal(&value) {
+        if method == grant.method() && !carried.is_empty() && carried != env::literal(&value) {
             let carried = carried.strip_prefix(&self.settings.roles_uri()).unwrap_or(carried).to_owned();
             done.say(container, Reason::RoleDiffers { carried, expected: expected.to_owned() });
         }
+    }
+
+    /// Gives a container what it lacks of a grant: the variables that it does not set itself, and the token at its
+    /// usual path, which programs read with settings of their own too. Never one variable of two alone.
+    fn complete(&self, path: &str, container: &Container<'_>, grant: &Grant, done: &mut Done) {
+        let (method, token) = (grant.method(), self.tokens.of(grant.method()));
+        let projection = token.projection;
+        let pair = grant.variables(projection.token_file(self.pod.is_windows()), self.settings);
+        let names = [pair[0].0, pair[1].0];
+        let own = env::present(container, &names);
+        // Whoever sets one to nothing wants none: the other beside it is an error to some SDKs.
+        let off = names.iter().filter_map(|name| container.variable(name)).any(Variable::is_switched_off);
+        let lacking: Vec<_> = pair.into_iter().filter(|(name, _)| !off && !own.contains(name)).collect();
+        let by_hand = env::value(container, names[1])
+            .is_some_and(|path| self.tokens.audience_at(container, path) == Some(&projection.audience));
+        let reached = env::value(container, names[1])
+            .is_none_or(|path| env::reaches(container, path, token, &self.tokens));
+        let gap = match self.tokens.gap(container, token) {
+            Ok(gap) => gap,
+            // It does not need the usual path.
+            Err(_) if by_hand => Gap::Nothing,
+            Err(reason) => return done.say(container, reason),
+        };
+        let nothing_to_add = lacking.is_empty() && gap == Gap::Nothing;
+        if nothing_to_add {
+            done.already.insert(method);
+        } else {
+            self.inject(path, container, method, lacking, gap, done);
+        }
+        self.compare_role(container, grant, method, done);
+        if off || !reached {
+            done.say(container, Reason::OwnVariables { names: own });
+        } else if !own.is_empty() && !nothing_to_add {
+            done.say(container, Reason::OwnVariablesStay { names: own });
+        }
+        self.look_at_the_rest(container, grant, done);
     }
 
     fn inject(
         &self,
         path: &str,
         container: &Container<'_>,
-        grant: &Grant,
-        token: &Token<'_>,
+        method: Method,
+        lacking: Vec<(&'static str, String)>,
+        gap: Gap,
         done: &mut Done,
     ) {
-        let token = token.projection;
-        let pair = grant.variables(token.token_file(self.pod.is_windows()), self.settings);
+        let token = self.tokens.of(method);
         let regional_sts = self.known.account.regional_sts.unwrap_or(self.settings.regional_sts);
-        let variables = env::additions(container, pair, regional_sts, self.settings);
+        let variables = env::additions(container, lacking, regional_sts, self.settings);
         done.containers.append(&format!("{path}/env"), container.env.is_some(), variables);
-        if !volume::is_mounted(container, token) {
+        if gap == Gap::Mount {
             let mounts = format!("{path}/volumeMounts");
-            done.containers.append(&mounts, container.volume_mounts.is_some(), vec![volume::mount(token)]);
+            let mount = volume::mount(token.projection);
+            done.containers.append(&mounts, container.volume_mounts.is_some(), vec![mount]);
         }
-        done.injected.insert(grant.method());
+        if gap != Gap::Nothing && token.place == Place::Free {
+            done.volumes.insert(method == Method::PodIdentity);
+        }
+        done.injected.insert(method);
     }
 
     /// Says what may keep an injected container from what it was given.
     fn look_at_the_rest(&self, container: &Container<'_>, grant: &Grant, done: &mut Done) {
-        if let Grant::WebIdentity(account::Role::Invalid(text)) = grant {
+        if let Grant::WebIdentity(account::Role::Invalid(text)) = grant
+            && container.variable(env::ROLE_ARN).is_none()
+        {
             done.say(container, Reason::RoleInvalid { text: text.clone() });
         }
         done.say_what_wins(container, grant.method());
@@ -328,7 +380,7 @@ impl Round<'_> {
         if !done.injected.is_empty() {
             done.notices.extend(self.known.account.unused.iter().cloned().map(of_pod));
             let expiration = self.expiration(random, &mut done.notices);
-            self.patch_pod(&done.injected, expiration, &mut patch);
+            self.patch_pod(&done, expiration, &mut patch);
         }
         patch.extend(done.containers);
         let missed = done.notices.iter().any(|notice| notice.reason.is_missed());
@@ -344,16 +396,13 @@ impl Round<'_> {
     }
 
     /// Adds what containers were injected with and the pod as a whole has to have: the label, the volumes.
-    fn patch_pod(&self, injected: &BTreeSet<Method>, expiration: TokenExpiration, patch: &mut Patch) {
-        let by_pod_identity = injected.contains(&Method::PodIdentity);
-        let by_irsa = injected.iter().any(|method| *method != Method::PodIdentity);
-        if by_pod_identity && self.pod.label(LABEL.0).is_none() {
+    fn patch_pod(&self, done: &Done, expiration: TokenExpiration, patch: &mut Patch) {
+        if done.injected.contains(&Method::PodIdentity) && self.pod.label(LABEL.0).is_none() {
             patch.add_member("/metadata/labels", self.pod.metadata.labels.is_some(), LABEL.0, json!(LABEL.1));
         }
-        let wanted = [(by_pod_identity, &self.tokens.pod_identity), (by_irsa, &self.tokens.web_identity)];
-        let volumes = wanted
+        let volumes = [(true, &self.tokens.pod_identity), (false, &self.tokens.web_identity)]
             .into_iter()
-            .filter(|(wanted, token)| *wanted && token.place == Place::Free)
+            .filter(|(pod_identity, _)| done.volumes.contains(pod_identity))
             .map(|(_, token)| volume::volume(token.projection, expiration));
         patch.append("/spec/volumes", self.pod.spec.volumes.is_some(), volumes.collect());
     }

@@ -4,6 +4,7 @@
 //! the Kubernetes API does not know stays as it is.
 
 mod bounds; // how much of it is read
+mod windows; // whether it runs on Windows
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -11,6 +12,7 @@ use std::ops::Deref;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use self::windows::{Affinity, Os};
 use crate::account::NamespaceSettings;
 use crate::object::{List, Object, Texts};
 use crate::text::beginning;
@@ -55,17 +57,13 @@ pub(crate) struct Spec<'a> {
     service_account_name: Option<String>,
     os: Option<Object<Os>>,
     node_selector: Option<Texts<{ bounds::TEXTS }>>,
+    affinity: Option<Affinity>,
     #[serde(borrow)]
     pub(crate) volumes: Option<List<Volume<'a>>>,
     #[serde(borrow)]
     pub(crate) containers: List<Container<'a>>,
     #[serde(borrow)]
     pub(crate) init_containers: Option<List<Container<'a>>>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Os {
-    name: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -111,12 +109,14 @@ pub(crate) struct Container<'a> {
 }
 
 #[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Variable<'a> {
     #[serde(borrow, default)]
     pub(crate) name: Cow<'a, str>,
     /// Empty where the value comes from elsewhere, too.
     #[serde(borrow, default)]
     pub(crate) value: Cow<'a, str>,
+    value_from: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -132,6 +132,10 @@ pub(crate) struct VolumeMount<'a> {
     pub(crate) name: Cow<'a, str>,
     #[serde(borrow, default)]
     pub(crate) mount_path: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(crate) sub_path: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(crate) sub_path_expr: Cow<'a, str>,
 }
 
 /// Whether the labels of a pod that cannot be read say that it must be injected.
@@ -213,21 +217,6 @@ impl<'a> Pod<'a> {
         self.metadata.labels.as_ref()?.get(key).map(String::as_str)
     }
 
-    /// Whether it will run on Windows, by `spec.os` or a node selector. Node affinity is not looked at, as in
-    /// AWS's webhook.
-    pub(crate) fn is_windows(&self) -> bool {
-        let selects = |key| {
-            self.spec
-                .node_selector
-                .as_ref()
-                .and_then(|labels| labels.get(key))
-                .is_some_and(|os| os == "windows")
-        };
-        self.spec.os.as_ref().and_then(|os| os.name.as_deref()) == Some("windows")
-            || selects("kubernetes.io/os")
-            || selects("beta.kubernetes.io/os")
-    }
-
     /// The containers that may be injected, each with its place in the JSON. Ephemeral ones are not among them:
     /// they come with an update of a running pod, whose volumes are fixed.
     pub(crate) fn containers(&self) -> impl Iterator<Item = (String, &Container<'a>)> {
@@ -239,19 +228,17 @@ impl<'a> Pod<'a> {
         })
     }
 
-    pub(crate) fn volume(&self, name: &str) -> Option<&Volume<'a>> {
-        let mut volumes = self.spec.volumes.iter().flatten();
-        volumes.find(|volume| volume.looked_at().name == name).map(Deref::deref)
+    pub(crate) fn volumes(&self) -> impl Iterator<Item = &Volume<'a>> {
+        self.spec.volumes.iter().flatten().map(|volume| volume.looked_at())
     }
 }
 
 impl Volume<'_> {
-    /// For whom the service account's tokens are that it holds in `file`: none or one, in a pod that the API
-    /// server takes.
-    pub(crate) fn audiences_of<'v>(&'v self, file: &'v str) -> impl Iterator<Item = &'v str> {
+    /// The audience of the service account's token that it holds in `file`.
+    pub(crate) fn audience_of(&self, file: &str) -> Option<&str> {
         let sources = self.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
-        let tokens = sources.filter_map(|source| source.service_account_token.as_ref());
-        tokens.filter(move |token| token.path == file).map(|token| &*token.audience)
+        let mut tokens = sources.filter_map(|source| source.service_account_token.as_ref());
+        tokens.find(|token| token.path == file).map(|token| &*token.audience)
     }
 
     /// The same volume, counted in tests: a pod has many, and containers that ask for them too.
@@ -259,6 +246,13 @@ impl Volume<'_> {
         #[cfg(test)]
         tests::VOLUMES_LOOKED_AT.with(|count| count.set(count.get() + 1));
         self
+    }
+}
+
+impl Variable<'_> {
+    /// Whether it is set to nothing, which some SDKs take for set, and nobody for a value.
+    pub(crate) fn is_switched_off(&self) -> bool {
+        self.value.is_empty() && self.value_from.is_none()
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Server {
     metrics: RequestMetrics,
     /// Limits the lines about requests that are no reviews.
     pub(crate) log_limiter: LogLimiter,
+    /// Whether reviews are taken from peers with a verified client certificate alone.
+    requires_client_certificate: bool,
     shutdown: Shutdown,
 }
 
@@ -68,21 +70,39 @@ impl Route {
 impl Server {
     /// Answers reviews. From the moment at which `shutdown` is asked for, each answer also ends its connection,
     /// so that the API server finds another replica for its next question.
-    pub fn new(admission: Admission, shutdown: Shutdown, registry: &mut Registry) -> Self {
+    pub fn new(
+        admission: Admission,
+        requires_client_certificate: bool,
+        shutdown: Shutdown,
+        registry: &mut Registry,
+    ) -> Self {
         let metrics = RequestMetrics::register(registry);
-        Self { admission, bodies: Bodies::default(), metrics, log_limiter: LogLimiter::default(), shutdown }
+        Self {
+            admission,
+            bodies: Bodies::default(),
+            metrics,
+            log_limiter: LogLimiter::default(),
+            requires_client_certificate,
+            shutdown,
+        }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Refusal> {
+    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Result<Response<Full<Bytes>>, Refusal> {
         let (parts, body) = request.into_parts();
         let (_, route) = Route::of(parts.uri.path()).ok_or(Refusal::NotFound)?;
         match (route, &parts.method) {
+            (Route::Mutate(_), _) if self.requires_client_certificate && !peer.has_client_certificate => {
+                Err(Refusal::NoClientCertificate)
+            }
             (Route::Mutate(namespace), &Method::POST) => {
                 if !is_json(&parts.headers) {
                     return Err(Refusal::MediaType);
                 }
-                let body = self.bodies.read(body).await?;
-                let answer = self.admission.answer(&body.bytes, namespace, clock::monotonic()).await?;
+                // A peer that the API server's CA vouches for has no limits of its own.
+                let limited = (!peer.has_client_certificate).then(|| peer.ip());
+                let body = self.bodies.read(body, limited).await?;
+                let answer =
+                    self.admission.answer(&body.bytes, namespace, limited, clock::monotonic()).await?;
                 Ok(json_bytes(StatusCode::OK, answer.into()))
             }
             (Route::Mutate(_), _) => Err(Refusal::Method { allowed: "POST" }),
@@ -95,7 +115,7 @@ impl Server {
 impl Handler for Server {
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
         let one = self.metrics.of(request.method(), request.uri().path(), clock::monotonic());
-        let (mut response, code) = match self.answer(request).await {
+        let (mut response, code) = match self.answer(request, peer).await {
             Ok(response) => (response, "ok"),
             Err(refusal) => {
                 let (address, code) = (peer.address, refusal.code());

@@ -2,6 +2,7 @@
 
 use crate::account::NamespaceSettings;
 use crate::knowledge::Freshness;
+use crate::mutate::notice::{Notice, Reason};
 use crate::mutate::{Mutation, Outcome, Skip};
 use crate::pod::Pod;
 
@@ -55,7 +56,9 @@ impl Requirement {
         if let Freshness::FromWatch(failure) | Freshness::Unknown(failure) = freshness {
             return Some(Cause { reason: NOT_FRESH, text: failure.to_string(), fix: None });
         }
-        if let Some(notice) = mutation.missed().next() {
+        // A container with credentials of another way does not go without.
+        let without = |notice: &&Notice| !matches!(notice.reason, Reason::InjectedOtherwise { .. });
+        if let Some(notice) = mutation.missed().find(without) {
             let text = notice.to_string();
             return Some(Cause {
                 reason: notice.reason.as_str(),

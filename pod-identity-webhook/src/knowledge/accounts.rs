@@ -1,6 +1,7 @@
 //! What service accounts say: read for each review, or as the watch has seen them.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use kube::{Api, Client};
@@ -56,10 +57,11 @@ impl Accounts {
         &self,
         namespace: &Namespace,
         account: &ServiceAccount,
+        peer: Option<IpAddr>,
         deadline: Instant,
     ) -> (AccountSettings, Freshness) {
         let failure = match &self.reads {
-            Some(reads) => match reads.read((namespace.clone(), account.clone()), deadline).await {
+            Some(reads) => match reads.read((namespace.clone(), account.clone()), peer, deadline).await {
                 Ok(found) => {
                     self.metrics.count("read");
                     return (found.as_deref().cloned().unwrap_or_default(), Freshness::Fresh);

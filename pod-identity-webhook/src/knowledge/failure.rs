@@ -39,6 +39,12 @@ pub enum ReadFailure {
     /// What came is no answer to what was asked.
     #[error("the API server's answer cannot be used: {0}")]
     Answer(String),
+    /// The peer asks for more reads than its share, or all reads that may run at once are taken.
+    #[error(
+        "too many service accounts are being read. If API servers send these reviews, let them present a client \
+         certificate (--client-ca-file): it lifts the limit of reads for each peer"
+    )]
+    Busy,
     /// The watch has not seen all accounts yet.
     #[error("the accounts have not been listed yet, since the program started")]
     NotSynced,
@@ -72,6 +78,7 @@ impl ReadFailure {
             Self::Throttled(_) => "throttled",
             Self::Server(_) => "server",
             Self::Answer(_) => "answer",
+            Self::Busy => "busy",
             Self::NotSynced => "not_synced",
             Self::ConfigMap(_) => "config_map",
             Self::File { .. } => "file",

@@ -4,18 +4,25 @@
 //! began before it: what that one found may have changed before the pod was created. So for each key there
 //! is one read under way and one that waits, and whoever comes joins the one that waits. It begins when the
 //! one under way ends, or after [`PATIENCE`].
+//!
+//! Every pod can send reviews, each of another key. So no peer begins more reads than its share (`reads/share.rs`), and
+//! no more than [`AT_ONCE`] run at once. A review beyond either is not answered by a read.
+
+mod share; // how many reads each peer may begin
 
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pod_identity_runtime::clock;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use self::share::Shares;
 use super::DEADLINE;
 use super::complaints::Complaints;
 use super::failure::ReadFailure;
@@ -23,6 +30,10 @@ use super::metrics::ReadMetrics;
 
 /// How long a read waits for the one before it: a slow read must not be paid for twice.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// How many reads run at once, of all keys: as many as the seats of a priority level with few shares.
+const AT_ONCE: usize = 32;
+/// How long a read waits until it may run: half of what a review waits.
+const QUEUE: Duration = Duration::from_millis(500);
 
 /// What is read by a key.
 pub(super) trait Source: Send + Sync + 'static {
@@ -43,6 +54,8 @@ pub(super) struct SharedReads<S: Source> {
     metrics: ReadMetrics,
     complaints: Complaints,
     flights: Mutex<HashMap<S::Key, Flights<S::Found>>>,
+    shares: Shares,
+    at_once: Semaphore,
 }
 
 /// The reads of one key. It is kept only while there are any.
@@ -60,12 +73,25 @@ struct Waiting<F> {
 
 impl<S: Source> SharedReads<S> {
     pub(super) fn new(source: S, metrics: ReadMetrics) -> Arc<Self> {
-        Arc::new(Self { source, metrics, complaints: Complaints::default(), flights: Mutex::default() })
+        Arc::new(Self {
+            source,
+            metrics,
+            complaints: Complaints::default(),
+            flights: Mutex::default(),
+            shares: Shares::default(),
+            at_once: Semaphore::new(AT_ONCE),
+        })
     }
 
-    /// What a read finds that begins after this call, if it is there by the deadline.
-    pub(super) async fn read(self: &Arc<Self>, key: S::Key, deadline: Instant) -> Outcome<S::Found> {
-        let mut outcome = self.join(key);
+    /// Returns what a read finds that begins after this call, if it is there by the deadline. `peer` is whose share
+    /// of reads it counts against; `None` for one that has no limit.
+    pub(super) async fn read(
+        self: &Arc<Self>,
+        key: S::Key,
+        peer: Option<IpAddr>,
+        deadline: Instant,
+    ) -> Outcome<S::Found> {
+        let mut outcome = self.join(key, peer)?;
         match timeout_at(deadline, outcome.wait_for(Option::is_some)).await {
             Err(_) => Err(ReadFailure::Deadline),
             // The sender is gone: its task was ended with the program, or broke off.
@@ -76,12 +102,23 @@ impl<S: Source> SharedReads<S> {
 
     /// Joins the read that has not begun, or makes one. Reads are tasks of their own: whoever hangs up ends none
     /// that others wait for.
-    fn join(self: &Arc<Self>, key: S::Key) -> watch::Receiver<Option<Outcome<S::Found>>> {
+    ///
+    /// # Errors
+    /// [`ReadFailure::Busy`] where the peer has no share left. Then no read begins.
+    fn join(
+        self: &Arc<Self>,
+        key: S::Key,
+        peer: Option<IpAddr>,
+    ) -> Result<watch::Receiver<Option<Outcome<S::Found>>>, ReadFailure> {
         let mut flights = self.flights();
-        let of_key = flights.entry(key.clone()).or_insert(Flights { under_way: 0, waiting: None });
-        if let Some(waiting) = &of_key.waiting {
-            return waiting.outcome.clone();
+        if let Some(Flights { waiting: Some(waiting), .. }) = flights.get(&key) {
+            return Ok(waiting.outcome.clone());
         }
+        if !peer.is_none_or(|peer| self.shares.take(peer, Instant::now())) {
+            self.metrics.read(Some(&ReadFailure::Busy), Duration::ZERO);
+            return Err(ReadFailure::Busy);
+        }
+        let of_key = flights.entry(key.clone()).or_insert(Flights { under_way: 0, waiting: None });
         let (sender, outcome) = watch::channel(None);
         if of_key.under_way == 0 {
             of_key.under_way = 1;
@@ -91,7 +128,7 @@ impl<S: Source> SharedReads<S> {
             of_key.waiting = Some(Waiting { outcome: outcome.clone(), begin: Some(begin) });
             tokio::spawn(self.clone().wait(key, may_begin, sender));
         }
-        outcome
+        Ok(outcome)
     }
 
     async fn wait(
@@ -110,11 +147,15 @@ impl<S: Source> SharedReads<S> {
 
     async fn run(self: Arc<Self>, key: S::Key, sender: watch::Sender<Option<Outcome<S::Found>>>) {
         let under_way = UnderWay { reads: &self, key: &key };
+        let permit = timeout(QUEUE, self.at_once.acquire()).await;
         let began = Instant::now();
-        // Nobody who waits for it has more time than this.
-        let outcome = match timeout(DEADLINE, self.source.read(&key)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(ReadFailure::Deadline),
+        let outcome = match permit {
+            Err(_) => Err(ReadFailure::Busy),
+            // Nobody who waits for it has more time than this.
+            Ok(_permit) => match timeout(DEADLINE, self.source.read(&key)).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(ReadFailure::Deadline),
+            },
         };
         let failure = outcome.as_ref().err();
         self.metrics.read(failure, began.elapsed());

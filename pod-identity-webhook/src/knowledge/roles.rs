@@ -56,7 +56,7 @@ impl Roles {
 
     /// What the ConfigMap says now, or what it said before and why not now.
     pub(super) async fn current(&self, deadline: Instant) -> (Arc<ConfigMap>, Freshness) {
-        let failure = match self.reads.read((), deadline).await {
+        let failure = match self.reads.read((), None, deadline).await {
             Ok(map) => return (map, Freshness::Fresh),
             Err(failure) => failure,
         };

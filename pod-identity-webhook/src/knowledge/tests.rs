@@ -29,7 +29,7 @@ impl Files {
 
     async fn ask(&self, account: &str) -> (bool, Freshness) {
         let (shop, account) = ("shop".parse().unwrap(), account.parse().unwrap());
-        let answer = self.knowledge.of(&shop, &account, now() + PATIENCE).await;
+        let answer = self.knowledge.of(&shop, &account, None, now() + PATIENCE).await;
         assert_eq!(answer.account, AccountSettings::default());
         (answer.associated, answer.freshness)
     }
@@ -148,7 +148,7 @@ async fn a_reading_that_takes_long_keeps_no_review_beyond_its_deadline() {
     assert!(std::process::Command::new("mkfifo").arg(&slow).status().unwrap().success());
     lead(&files.directory.path().join("identities.json"), &slow); // whoever reads it waits for a writer
     let (shop, cart) = ("shop".parse().unwrap(), "cart".parse().unwrap());
-    let asked = |left: Duration| files.knowledge.of(&shop, &cart, now() + left - DEADLINE);
+    let asked = |left: Duration| files.knowledge.of(&shop, &cart, None, now() + left - DEADLINE);
     let late = [asked(Duration::from_millis(5)), asked(Duration::from_millis(10))];
     for answer in futures_util::future::join_all(late).await {
         let Freshness::FromWatch(failure) = answer.freshness else { panic!("{:?}", answer.freshness) };

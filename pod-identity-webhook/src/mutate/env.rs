@@ -1,8 +1,12 @@
 //! Environment variables: what a container has of them, and what it is given.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use http::Uri;
 use serde_json::{Value, json};
 
 use super::grant::Method;
+pub(super) use super::volume::literal;
 use super::volume::{Token, Tokens};
 use crate::pod::Container;
 use crate::settings::Settings;
@@ -20,18 +24,25 @@ const BREAKS: [&str; 2] = ["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAI
 /// What the SDKs' web identity provider reads. Every SDK asks it before the container provider.
 pub(super) const WEB_IDENTITY: [&str; 2] = [ROLE_ARN, WEB_IDENTITY_TOKEN_FILE];
 /// What SDKs look at before either: keys, and a profile's.
-pub(super) const BEFORE_ALL: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_PROFILE"];
+/// Files too: all read them before they ask the agent, and some (JavaScript, Rust) before web identity.
+pub(super) const BEFORE_ALL: [&str; 4] =
+    ["AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"];
 
 /// The addresses of the agent on every node, where AWS's webhook leads SDKs too.
-const AGENT: [&str; 2] = ["http://169.254.170.23/", "http://[fd00:ec2::23]/"];
+const AGENT: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
+];
 
 /// What a container has of one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Carried {
     Nothing,
-    /// Both variables, and a mount of the service account's token, as this webhook and AWS's write them; and no
+    /// Both variables and a mount of the token, under the names and paths that this webhook and AWS's write; and no
     /// other variable of the family.
-    Whole,
+    Injected,
+    /// Both variables, and the service account's token where they lead, under other names or at another path.
+    ByHand,
     /// Something else: the user's own.
     Own(Vec<&'static str>),
 }
@@ -42,20 +53,62 @@ pub(super) fn container_credentials(
     tokens: &Tokens<'_>,
     settings: &Settings,
 ) -> Carried {
-    let leads_to_agent = |uri: &str| {
-        uri == literal(&settings.full_uri)
-            || uri.starts_with(&settings.roles_uri())
-            || AGENT.iter().any(|agent| uri.starts_with(agent))
-    };
-    let whole = value(container, FULL_URI).is_some_and(leads_to_agent)
-        && [&tokens.pod_identity, &tokens.web_identity]
-            .into_iter()
-            .any(|token| leads_to_token(container, TOKEN_FILE, token));
+    let leads = value(container, FULL_URI).is_some_and(|uri| leads_to_agent(uri, settings));
+    let token = tokens.of(method_of_agent(container, settings));
     let breaking = present(container, &BREAKS);
-    match breaking.is_empty() {
-        false if whole => Carried::Own(breaking),
-        _ => carried(container, &CONTAINER_CREDENTIALS, whole),
+    match carried(container, &CONTAINER_CREDENTIALS, leads, TOKEN_FILE, token, tokens) {
+        Carried::Injected | Carried::ByHand if !breaking.is_empty() => Carried::Own(breaking),
+        carried => carried,
     }
+}
+
+/// What a container has of IRSA's variables.
+pub(super) fn web_identity(container: &Container<'_>, tokens: &Tokens<'_>) -> Carried {
+    let role = container.variable(ROLE_ARN).is_some_and(|role| !role.is_switched_off());
+    carried(container, &WEB_IDENTITY, role, WEB_IDENTITY_TOKEN_FILE, &tokens.web_identity, tokens)
+}
+
+fn carried(
+    container: &Container<'_>,
+    family: &[&'static str],
+    first_is_set: bool,
+    token_file: &'static str,
+    token: &Token<'_>,
+    tokens: &Tokens<'_>,
+) -> Carried {
+    let own = present(container, family);
+    let path = value(container, token_file).unwrap_or_default();
+    match tokens.audience_at(container, path) {
+        _ if own.is_empty() => Carried::Nothing,
+        Some(audience) if first_is_set && audience == token.projection.audience => {
+            if token.is_usual(path) && token.is_injected(container) {
+                Carried::Injected
+            } else {
+                Carried::ByHand
+            }
+        }
+        _ => Carried::Own(own),
+    }
+}
+
+/// Whether SDKs that ask at this address reach the agent. No token is put beside another's address.
+fn leads_to_agent(uri: &str, settings: &Settings) -> bool {
+    uri == literal(&settings.full_uri) || uri.starts_with(&settings.roles_uri()) || is_of_agent(uri)
+}
+
+/// Whether an address is one of the agent's, on whichever port.
+fn is_of_agent(uri: &str) -> bool {
+    let Ok(uri) = uri.parse::<Uri>() else { return false };
+    let Some(authority) = uri.authority() else { return false };
+    // Neither a user before the host, nor a port that is none.
+    let port = authority.as_str().strip_prefix(authority.host());
+    let is_port = |rest: &str| {
+        rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
+    };
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    uri.scheme_str() == Some("http")
+        && port.is_some_and(is_port)
+        && host.parse().is_ok_and(|host: IpAddr| AGENT.contains(&host))
 }
 
 /// Which way it is for which a container has Pod Identity's variables.
@@ -67,38 +120,34 @@ pub(super) fn method_of_agent(container: &Container<'_>, settings: &Settings) ->
     }
 }
 
-/// What a container has of IRSA's variables.
-pub(super) fn web_identity(container: &Container<'_>, tokens: &Tokens<'_>) -> Carried {
-    let whole = container.variable(ROLE_ARN).is_some()
-        && leads_to_token(container, WEB_IDENTITY_TOKEN_FILE, &tokens.web_identity);
-    carried(container, &WEB_IDENTITY, whole)
+/// Whether those of Pod Identity's variables that a container sets itself go with those that it would be given.
+pub(super) fn goes_with_agent(
+    container: &Container<'_>,
+    method: Method,
+    tokens: &Tokens<'_>,
+    settings: &Settings,
+) -> bool {
+    let token = tokens.of(method);
+    let uri_fits = value(container, FULL_URI)
+        .is_none_or(|uri| leads_to_agent(uri, settings) && method_of_agent(container, settings) == method);
+    let file_fits = value(container, TOKEN_FILE).is_none_or(|path| reaches(container, path, token, tokens));
+    uri_fits && file_fits && present(container, &BREAKS).is_empty()
 }
 
-/// The way by which a container has come to credentials as a whole, whoever injected it; nothing where it sets
-/// variables of another way beside.
+/// Whether a path leads to a token: to its usual place, or to where the container mounts it itself.
+pub(super) fn reaches(container: &Container<'_>, path: &str, token: &Token<'_>, tokens: &Tokens<'_>) -> bool {
+    token.is_usual(path) || tokens.audience_at(container, path) == Some(&token.projection.audience)
+}
+
+/// The way by which a container has come to credentials as a whole, whichever webhook injected it; nothing where it
+/// sets variables of another way beside.
 pub(super) fn whole(container: &Container<'_>, tokens: &Tokens<'_>, settings: &Settings) -> Option<Method> {
     let families = (container_credentials(container, tokens, settings), web_identity(container, tokens));
     match families {
-        (Carried::Whole, Carried::Nothing) => Some(method_of_agent(container, settings)),
-        (Carried::Nothing, Carried::Whole) => Some(Method::WebIdentity),
+        (Carried::Injected, Carried::Nothing) => Some(method_of_agent(container, settings)),
+        (Carried::Nothing, Carried::Injected) => Some(Method::WebIdentity),
         _ => None,
     }
-}
-
-fn carried(container: &Container<'_>, family: &[&'static str], whole: bool) -> Carried {
-    let own = present(container, family);
-    match own.is_empty() {
-        _ if whole => Carried::Whole,
-        true => Carried::Nothing,
-        false => Carried::Own(own),
-    }
-}
-
-fn leads_to_token(container: &Container<'_>, variable: &str, token: &Token<'_>) -> bool {
-    // AWS's webhook does not look at spec.os: what it injects may have the other form.
-    let file = |windows: &bool| literal(&token.projection.token_file(*windows));
-    let leads = |path: &str| [false, true].iter().any(|windows| path == file(windows));
-    value(container, variable).is_some_and(leads) && token.is_carried(container)
 }
 
 /// Those of the container's variables that SDKs look at before those of a way.
@@ -123,7 +172,7 @@ pub(super) fn value<'c>(container: &'c Container<'_>, name: &str) -> Option<&'c 
 /// All that a container is given, in the order of AWS's webhook.
 pub(super) fn additions(
     container: &Container<'_>,
-    pair: [(&'static str, String); 2],
+    variables: impl IntoIterator<Item = (&'static str, String)>,
     regional_sts: bool,
     settings: &Settings,
 ) -> Vec<Value> {
@@ -137,12 +186,33 @@ pub(super) fn additions(
     if let Some(region) = settings.region.as_ref().filter(|_| present(container, &REGIONS).is_empty()) {
         added.extend(REGIONS.map(|name| (name, region.clone())));
     }
-    added.extend(pair);
+    added.extend(variables);
     added.into_iter().map(|(name, value)| json!({"name": name, "value": literal(&value)})).collect()
 }
 
-/// A value that kubelet leaves as it is. It replaces `$(NAME)` by another variable's value, and `$$` by `$`: a
-/// role's name from an annotation is not to bring a container's secret to STS.
-pub(super) fn literal(value: &str) -> String {
-    value.replace('$', "$$")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_is_known_by_its_address_on_whichever_port_and_nobody_else_passes_for_it() {
+        for (uri, expected) in [
+            ("http://169.254.170.23/v1/credentials", true),
+            ("http://169.254.170.23:8088/v1/credentials", true),
+            ("http://169.254.170.23", true),
+            ("http://[fd00:ec2::23]/v1/credentials", true),
+            ("http://[fd00:ec2:0::23]:8088/x", true),
+            ("https://169.254.170.23/v1/credentials", false),
+            ("http://169.254.170.2/v1/credentials", false),
+            ("http://169.254.170.23@example.com/", false),
+            ("http://169.254.170.23:80@example.com/", false),
+            ("http://169.254.170.23.example.com/", false),
+            ("http://169.254.170.23:$(PORT)/", false),
+            ("169.254.170.23", false),
+            ("/v1/credentials", false),
+            ("", false),
+        ] {
+            assert_eq!(is_of_agent(uri), expected, "{uri}");
+        }
+    }
 }

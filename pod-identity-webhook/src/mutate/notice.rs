@@ -41,29 +41,35 @@ impl fmt::Display for Notice {
 /// Why something is not as it would be expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// The container sets variables of the SDKs itself. It gets neither variables nor token: half of each
-    /// would not work, and a token beside another's URI would be sent there.
-    #[error("it sets {} itself, so nothing is injected", List(.names))]
+    /// The container sets variables of the SDKs itself, and they lead to no credentials of its service account. For
+    /// IRSA it gets the token all the same. A token beside another's URI would be sent there, so it gets none.
+    #[error("it sets {} itself, not to credentials of its service account", List(.names))]
     OwnVariables {
         /// The variables.
         names: Vec<&'static str>,
     },
-    /// Variables that SDKs look at before those that were injected.
-    #[error("it sets {}, which SDKs look at before what was injected", List(.names))]
+    /// The container sets variables of the way itself, and gets the others and the token.
+    #[error("it sets {} itself, which stays; what it lacks is injected", List(.names))]
+    OwnVariablesStay {
+        /// The variables.
+        names: Vec<&'static str>,
+    },
+    /// Variables that SDKs, or some of them, look at before those that were injected.
+    #[error("it sets {}, which SDKs read before what was injected", List(.names))]
     VariablesWin {
         /// The variables.
         names: Vec<&'static str>,
     },
-    /// Another webhook has injected another way to credentials, which would win or lose against this one.
-    #[error("it has been given {carried} by somebody else, so {wanted} is not injected")]
+    /// It has another way to credentials, by another webhook or by hand, which would win or lose against this one.
+    #[error("it has {carried} already, so {wanted} is not injected")]
     InjectedOtherwise {
         /// What it has.
         carried: Method,
         /// What it would get.
         wanted: Method,
     },
-    /// It was injected before, for another role than the account has now.
-    #[error("it has been given the role {} by somebody else; its account says {}", Shown(.carried, ROLE), Shown(.expected, ROLE))]
+    /// Its role is another one than its service account has: set by itself, or injected before.
+    #[error("its role is {}; its service account says {}", Shown(.carried, ROLE), Shown(.expected, ROLE))]
     RoleDiffers {
         /// The role it has.
         carried: String,
@@ -75,6 +81,14 @@ pub enum Reason {
     MountPathTaken {
         /// The place.
         path: String,
+    },
+    /// The token is there, for somebody else.
+    #[error("its token is for the audience {}, want {}", Shown(.found, NAME), Shown(.wanted, NAME))]
+    AudienceDiffers {
+        /// The audience of the token that is mounted.
+        found: String,
+        /// The audience that the way needs.
+        wanted: String,
     },
     /// The pod has another volume of the token's name.
     #[error("the pod's volume {} is not the token's, so nothing is injected", Shown(.volume, NAME))]
@@ -103,6 +117,12 @@ pub enum Reason {
         text: String,
         /// What it would have to be.
         expected: &'static str,
+    },
+    /// An annotation's value with spaces around it.
+    #[error("{} has spaces around its value, which are removed", Shown(.key, NAME))]
+    AnnotationTrimmed {
+        /// The annotation.
+        key: String,
     },
     /// A lifetime beyond what there is.
     #[error(
@@ -142,8 +162,9 @@ impl Reason {
     }
 
     /// The labels of those for which a container goes without what its account has, or may have.
-    pub const MISSED: [&str; 6] = [
+    pub const MISSED: [&str; 7] = [
         "own_variables",
+        "audience_differs",
         "injected_otherwise",
         "mount_path_taken",
         "volume_name_taken",
@@ -155,14 +176,17 @@ impl Reason {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::OwnVariables { .. } => "own_variables",
+            Self::OwnVariablesStay { .. } => "own_variables_stay",
             Self::VariablesWin { .. } => "variables_win",
             Self::InjectedOtherwise { .. } => "injected_otherwise",
             Self::RoleDiffers { .. } => "role_differs",
+            Self::AudienceDiffers { .. } => "audience_differs",
             Self::MountPathTaken { .. } => "mount_path_taken",
             Self::VolumeNameTaken { .. } => "volume_name_taken",
             Self::RoleInvalid { .. } => "role_invalid",
             Self::ContainerUnknown { .. } => "container_unknown",
             Self::AnnotationUnused { .. } => "annotation_unused",
+            Self::AnnotationTrimmed { .. } => "annotation_trimmed",
             Self::ExpirationMoved { .. } => "expiration_moved",
             Self::UnseenVariables => "unseen_variables",
             Self::NotFresh { .. } => "not_fresh",
@@ -183,6 +207,9 @@ impl Reason {
             }
             Self::InjectedOtherwise { .. } => {
                 "let one webhook inject the pod, or have both give its account the same way"
+            }
+            Self::AudienceDiffers { .. } => {
+                "give the projected volume that audience, or the service account its annotation audience"
             }
             Self::MountPathTaken { .. } => "mount that volume elsewhere",
             Self::VolumeNameTaken { .. } => "give that volume another name",
@@ -248,7 +275,7 @@ mod tests {
             .filter_map(|line| line.trim().strip_prefix("Self::")?.split_once(" => \""))
             .filter(|(_, label)| !label.contains(' ')) // what a person can do is no label
             .collect();
-        assert_eq!(labels.len(), 13);
+        assert_eq!(labels.len(), 16);
         for (_, label) in labels {
             let label = label.trim_end_matches("\",");
             assert!(page.contains(&format!("`{label}`")), "docs/webhook.md does not name {label}");

@@ -23,7 +23,7 @@ fn mutated(body: &str) -> Mutation {
 }
 
 #[test]
-fn the_volumes_of_a_pod_are_looked_through_once_for_each_token_however_many_containers_there_are() {
+fn the_volumes_of_a_pod_are_looked_through_once_however_many_containers_there_are() {
     let looked_at = |containers| {
         let before = VOLUMES_LOOKED_AT.get();
         let mutation = mutated(&review(containers, 1_000, r#"{"name": "x"}"#));
@@ -31,7 +31,7 @@ fn the_volumes_of_a_pod_are_looked_through_once_for_each_token_however_many_cont
         assert_eq!(mutation.patch.paths().count(), 2 * containers + 2);
         VOLUMES_LOOKED_AT.get() - before
     };
-    assert_eq!((looked_at(2), looked_at(1_000)), (2_000, 2_000));
+    assert_eq!((looked_at(2), looked_at(1_000)), (1_000, 1_000));
 }
 
 #[test]

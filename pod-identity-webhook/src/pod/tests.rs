@@ -26,7 +26,14 @@ fn a_pod_with_more_parts_than_any_has_is_refused_by_what_there_is_too_much_of() 
     let sources =
         |value: String| of_spec("volumes", &format!(r#"[{{"projected": {{"sources": {value}}}}}]"#));
     type Make<'m> = &'m dyn Fn(usize) -> String;
-    let cases: [(usize, &str, Make<'_>); 10] = [
+    let affinity = |terms: String| {
+        let required = "requiredDuringSchedulingIgnoredDuringExecution";
+        of_spec(
+            "affinity",
+            &format!(r#"{{"nodeAffinity": {{"{required}": {{"nodeSelectorTerms": {terms}}}}}}}"#),
+        )
+    };
+    let cases: [(usize, &str, Make<'_>); 12] = [
         (500, "500 containers or init containers", &|count| {
             format!(r#"{{"metadata": {{}}, "spec": {{"containers": {}}}}}"#, list(count))
         }),
@@ -39,6 +46,10 @@ fn a_pod_with_more_parts_than_any_has_is_refused_by_what_there_is_too_much_of() 
         (1_000, "1000 labels or annotations", &|count| of_metadata("labels", &map(count))),
         (1_000, "1000 labels or annotations", &|count| of_metadata("annotations", &map(count))),
         (1_000, "1000 labels or annotations", &|count| of_spec("nodeSelector", &map(count))),
+        (1_000, "1000 terms of a node affinity", &|count| affinity(list(count))),
+        (1_000, "1000 expressions of a node affinity", &|count| {
+            affinity(format!(r#"[{{"matchExpressions": {}}}]"#, list(count)))
+        }),
     ];
     for (most, named, make) in cases {
         assert!(Pod::parse(&make(most)).is_ok(), "{named}: {:?}", Pod::parse(&make(most)));

@@ -169,7 +169,7 @@ impl Reconciler {
             return Some(Known { namespace: of_namespace, ..Known::default() });
         }
         if !reading.accounts.contains_key(account) {
-            let answer = self.knowledge.of(&account.0, &account.1, clock::monotonic()).await;
+            let answer = self.knowledge.of(&account.0, &account.1, None, clock::monotonic()).await;
             let answer = matches!(answer.freshness, Freshness::Fresh).then_some(Known {
                 associated: answer.associated,
                 account: answer.account,

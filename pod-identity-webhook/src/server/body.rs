@@ -1,63 +1,112 @@
-//! Reading bodies: within bounds of size and time for each, and of memory for all. Every pod of the cluster may
-//! reach this program, and the API server has to be answered all the same.
+//! Reading bodies: each within bounds of size and time, each peer's within a share of the memory, and all within the
+//! memory. Every pod of the cluster may reach this program, and it has to answer the API server all the same.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
-use pod_identity_runtime::http::read_body_within;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use pod_identity_runtime::http::{BodyError, read_body_within};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 
 use super::refusal::Refusal;
 use crate::review::MAX_BYTES;
 
-/// How long a small body may take: the most that an API server waits for a webhook (`timeoutSeconds` in
-/// `admissionregistration.k8s.io/v1`), so that this program never is the one who gives up.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Up to that many bytes a body is a small one, as nearly all are: a review of two containers has 6 to 8 kB.
-const SMALL: u64 = 64 * 1024;
-/// How long a larger one may take, for it has a place that others wait for: 8 MiB at 13 Mbit/s. API servers are near,
+/// The total time for a body, waiting for memory included: the most that an API server waits for a webhook
+/// (`timeoutSeconds` in `admissionregistration.k8s.io/v1`), so that this program never gives up first.
+const TOTAL: Duration = Duration::from_secs(30);
+/// Up to that many bytes a body needs no share of the memory, as nearly all do not: a review of two containers has 6 to
+/// 8 kB.
+const SMALL: usize = 64 * 1024;
+/// The time for a larger body once it has memory, which others wait for: 8 MiB at 13 Mbit/s. API servers are near,
 /// and have all of a review when they begin to send it.
-const PATIENCE_WITH_LARGE: Duration = Duration::from_secs(5);
-/// How many larger ones are held at once. Together with small ones on every connection that is 96 MiB.
-const LARGE_AT_ONCE: usize = 4;
+const LARGE: Duration = Duration::from_secs(5);
+/// The memory for larger bodies. Together with small ones on each of 1,024 connections that is 96 MiB.
+const MEMORY: usize = 4 * MAX_BYTES;
+/// The share of one peer. Three such peers leave a share to the API server.
+const SHARE: usize = MAX_BYTES;
+/// What a permit of a semaphore stands for.
+const UNIT: usize = 1024;
 
-/// The bodies that are held.
+/// The memory for bodies.
 #[derive(Debug)]
 pub(super) struct Bodies {
-    large: Semaphore,
+    memory: Arc<Semaphore>,
+    /// Of peers that have bodies here.
+    shares: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
 }
 
-/// A body, and its place among the large ones.
+/// A body, and its memory.
 #[derive(Debug)]
-pub(super) struct Body<'a> {
+pub(super) struct Body {
     pub(super) bytes: Bytes,
-    _place: Option<SemaphorePermit<'a>>,
+    _memory: Option<Memory>,
+}
+
+/// The memory of one body; given back when dropped.
+#[derive(Debug)]
+struct Memory {
+    _of_all: OwnedSemaphorePermit,
+    /// `None` for a peer without a share.
+    _of_peer: Option<(OwnedSemaphorePermit, Arc<Semaphore>)>,
 }
 
 impl Default for Bodies {
     fn default() -> Self {
-        Self { large: Semaphore::new(LARGE_AT_ONCE) }
+        Self { memory: Arc::new(Semaphore::new(MEMORY / UNIT)), shares: Mutex::default() }
     }
 }
 
 impl Bodies {
-    pub(super) async fn read(&self, body: Incoming) -> Result<Body<'_>, Refusal> {
-        let announced = body.size_hint().exact();
-        if announced.is_some_and(|size| size > MAX_BYTES as u64) {
+    /// Reads a body of a peer; `None` is a peer that may use all of the memory.
+    ///
+    /// # Errors
+    /// [`Refusal`] for one that is too large or too slow, or waits too long for memory.
+    pub(super) async fn read(&self, body: Incoming, peer: Option<IpAddr>) -> Result<Body, Refusal> {
+        let deadline = Instant::now() + TOTAL;
+        let announced = body.size_hint().exact().map(|size| usize::try_from(size).unwrap_or(usize::MAX));
+        if announced.is_some_and(|size| size > MAX_BYTES) {
             return Err(Refusal::too_large());
         }
-        // One of unknown size may become a large one.
-        let place = if announced.is_none_or(|size| size > SMALL) {
-            match tokio::time::timeout(PATIENCE, self.large.acquire()).await {
-                Ok(Ok(place)) => Some(place),
-                Ok(Err(_)) | Err(_) => return Err(Refusal::Busy),
+        // One of unknown size may become the largest.
+        let size = announced.unwrap_or(MAX_BYTES);
+        if size <= SMALL {
+            return Ok(Body { bytes: read_body_within(body, SMALL, TOTAL).await?, _memory: None });
+        }
+        let memory = timeout_at(deadline, self.memory(size, peer)).await.map_err(|_| Refusal::Busy)??;
+        let left = LARGE.min(deadline - Instant::now());
+        let bytes = read_body_within(body, size, left).await.map_err(|error| match error {
+            BodyError::TooSlow { .. } => BodyError::TooSlow { patience: LARGE },
+            error => error,
+        })?;
+        Ok(Body { bytes, _memory: Some(memory) })
+    }
+
+    /// Waits for memory: first within the peer's own share, so that its bodies never wait before those of others.
+    async fn memory(&self, size: usize, peer: Option<IpAddr>) -> Result<Memory, Refusal> {
+        let units = u32::try_from(size.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        let of_peer = match peer.map(|peer| self.share(peer)) {
+            Some(share) => {
+                let permit = share.clone().acquire_many_owned(units).await.map_err(|_| Refusal::Busy)?;
+                Some((permit, share))
             }
-        } else {
-            None
+            None => None,
         };
-        let patience = if place.is_some() { PATIENCE_WITH_LARGE } else { PATIENCE };
-        let bytes = read_body_within(body, MAX_BYTES, patience).await?;
-        Ok(Body { bytes, _place: place })
+        let of_all = self.memory.clone().acquire_many_owned(units).await.map_err(|_| Refusal::Busy)?;
+        Ok(Memory { _of_all: of_all, _of_peer: of_peer })
+    }
+
+    fn share(&self, peer: IpAddr) -> Arc<Semaphore> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = shares.get(&peer).and_then(Weak::upgrade) {
+            return share;
+        }
+        shares.retain(|_, share| share.strong_count() > 0); // as many stay as have bodies here
+        let share = Arc::new(Semaphore::new(SHARE / UNIT));
+        shares.insert(peer, Arc::downgrade(&share));
+        share
     }
 }

@@ -20,6 +20,11 @@ pub(super) enum Refusal {
     Method { allowed: &'static str },
     #[error("the Content-Type has to be application/json")]
     MediaType,
+    #[error(
+        "a review needs a client certificate that a CA in --client-ca-file signed, and this connection has none: \
+         configure the API server's --admission-control-config-file with a kubeConfigFile for this webhook"
+    )]
+    NoClientCertificate,
     #[error(transparent)]
     Body(#[from] BodyError),
     #[error("too many large reviews are being read")]
@@ -39,6 +44,7 @@ impl Refusal {
             Self::NotFound => "not_found",
             Self::Method { .. } => "method",
             Self::MediaType => "media_type",
+            Self::NoClientCertificate => "no_client_certificate",
             Self::Body(BodyError::TooLarge { .. }) | Self::Review(ReviewError::TooLarge) => "too_large",
             Self::Body(BodyError::TooSlow { .. }) => "too_slow",
             Self::Body(BodyError::Broken(_)) => "broken_off",
@@ -56,6 +62,7 @@ impl Refusal {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
             Self::Body(BodyError::TooSlow { .. }) => StatusCode::REQUEST_TIMEOUT,
+            Self::NoClientCertificate => StatusCode::FORBIDDEN,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Body(BodyError::Broken(_)) | Self::Review(_) => StatusCode::BAD_REQUEST,
         }

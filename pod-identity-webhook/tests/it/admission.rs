@@ -36,8 +36,11 @@ impl Alone {
     }
 
     async fn answer(&self, body: &[u8]) -> Value {
-        let answer =
-            self.admission.answer(body, NamespaceSettings::default(), clock::monotonic()).await.unwrap();
+        let answer = self
+            .admission
+            .answer(body, NamespaceSettings::default(), None, clock::monotonic())
+            .await
+            .unwrap();
         serde_json::from_slice::<Value>(&answer).unwrap()["response"].clone()
     }
 
@@ -136,7 +139,8 @@ async fn names_and_kinds_of_any_length_are_said_shortly() {
     let warning = response["warnings"][0].as_str().unwrap();
     assert!(warning.contains("cannot be read") && warning.len() <= 256, "{warning}");
     let body = json!({"apiVersion": long, "kind": long}).to_string();
-    let answer = alone.admission.answer(body.as_bytes(), NamespaceSettings::default(), clock::monotonic());
+    let answer =
+        alone.admission.answer(body.as_bytes(), NamespaceSettings::default(), None, clock::monotonic());
     let error = answer.await.unwrap_err().to_string();
     assert!(error.contains("xxx") && error.len() < 1024, "{error}");
     for line in testing::logs::lines_with(&["WARN", "xxxxxxxx"]) {

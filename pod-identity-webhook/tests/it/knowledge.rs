@@ -47,7 +47,7 @@ impl Stand {
     }
 
     async fn ask(&self, namespace: &str, account: &str) -> Answer {
-        self.knowledge.of(&namespace.parse().unwrap(), &account.parse().unwrap(), monotonic()).await
+        self.knowledge.of(&namespace.parse().unwrap(), &account.parse().unwrap(), None, monotonic()).await
     }
 
     /// The name of the account's role, and how sure it is.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use testing::eventually::eventually;
 
-use crate::webhook::{Decision, JSON, Webhook, connect, pod, review};
+use crate::webhook::{Client, Decision, JSON, Tls, Webhook, connect, pod, review};
 
 const MIB: usize = 1024 * 1024;
 
@@ -46,36 +46,77 @@ async fn the_largest_pod_is_injected_and_what_is_beyond_every_pod_is_not_read() 
     assert!(webhook.review("/mutate", &pod("cart")).await.allowed);
 }
 
-#[tokio::test]
-async fn large_bodies_wait_for_each_other_and_small_ones_for_nobody() {
-    let webhook = Webhook::start(&[]).await;
+/// A review with a filler, and the head of a request with it that waits to be told to go on.
+fn large(filler: usize) -> (Vec<u8>, String) {
     let mut large = pod("cart");
-    large["metadata"]["annotations"]["filler"] = json!("x".repeat(MIB));
+    large["metadata"]["annotations"]["filler"] = json!("x".repeat(filler));
     let body = review(&large);
     let head = format!(
         "POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    // Four are being read, each told to go on.
+    (body, head)
+}
+
+/// Connections of bodies that are being read, of which the first byte has come.
+async fn begin(webhook: &Webhook, head: &str, count: usize) -> Vec<Tls> {
     let mut reading = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..count {
         let mut connection = webhook.connect().await.unwrap();
         connection.send(head.as_bytes()).await.unwrap();
         assert_eq!(connection.answer().await.unwrap().status, 100);
+        connection.send(b"{").await.unwrap();
         reading.push(connection);
     }
-    let mut fifth = webhook.connect().await.unwrap();
-    fifth.send(head.as_bytes()).await.unwrap();
+    reading
+}
+
+#[tokio::test]
+async fn large_bodies_of_a_peer_share_its_memory_and_small_ones_wait_for_nothing() {
+    let webhook = Webhook::start(&[]).await;
+    let (body, head) = large(3 * MIB);
+    let mut reading = begin(&webhook, &head, 2).await;
+    let mut third = webhook.connect().await.unwrap();
+    third.send(head.as_bytes()).await.unwrap();
     assert!(webhook.review("/mutate", &pod("cart")).await.allowed);
-    let early = tokio::time::timeout(Duration::from_millis(300), fifth.answer()).await;
-    assert!(early.is_err(), "the fifth is read beside four: {early:?}");
+    let early = tokio::time::timeout(Duration::from_millis(300), third.answer()).await;
+    assert!(early.is_err(), "9 MiB of one peer are read at once: {early:?}");
     let mut first = reading.remove(0);
-    first.send(&body).await.unwrap();
+    first.send(&body[1..]).await.unwrap();
     assert!(Decision::of(&first.answer().await.unwrap()).allowed);
     // The client gave up on one answer, not on the connection.
-    assert_eq!(fifth.answer().await.unwrap().status, 100);
-    fifth.send(&body).await.unwrap();
-    assert!(Decision::of(&fifth.answer().await.unwrap()).allowed);
+    assert_eq!(third.answer().await.unwrap().status, 100);
+    third.send(&body).await.unwrap();
+    assert!(Decision::of(&third.answer().await.unwrap()).allowed);
+}
+
+#[cfg(target_os = "linux")] // all of 127.0.0.0/8 is there
+#[tokio::test]
+async fn forty_slow_senders_of_one_peer_delay_no_review_of_another() {
+    let webhook = Webhook::start(&[]).await;
+    // Its own share is taken eight times over.
+    let (_, head) = large(2 * MIB - 4096);
+    let mut slow = begin(&webhook, &head, 4).await;
+    for _ in 4..40 {
+        let mut connection = webhook.connect().await.unwrap();
+        connection.send(head.as_bytes()).await.unwrap();
+        slow.push(connection);
+    }
+    let api_server = Client { from: Some([127, 0, 0, 2].into()), ..Client::default() };
+    let (body, head) = large(70 * 1024);
+    for _ in 0..3 {
+        let mut connection = webhook.connect_as(&api_server).await.unwrap();
+        connection.send(head.as_bytes()).await.unwrap();
+        let answer = async {
+            assert_eq!(connection.answer().await.unwrap().status, 100);
+            connection.send(&body).await.unwrap();
+            connection.answer().await.unwrap()
+        };
+        let answer =
+            tokio::time::timeout(Duration::from_secs(2), answer).await.expect("it waits for another peer");
+        assert!(Decision::of(&answer).allowed);
+    }
+    drop(slow);
 }
 
 #[tokio::test]
@@ -98,27 +139,14 @@ async fn a_body_that_takes_longer_than_any_api_server_waits_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_large_body_that_is_slow_gives_up_its_place_before_an_api_server_gives_up() {
+async fn a_large_body_that_is_slow_gives_up_its_memory_before_an_api_server_gives_up() {
     let webhook = Webhook::start(&[]).await;
-    let mut large = pod("cart");
-    large["metadata"]["annotations"]["filler"] = json!("x".repeat(MIB));
-    let body = review(&large);
-    let head = format!(
-        "POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    let mut slow = Vec::new();
-    for _ in 0..4 {
-        let mut connection = webhook.connect().await.unwrap();
-        connection.send(head.as_bytes()).await.unwrap();
-        assert_eq!(connection.answer().await.unwrap().status, 100);
-        connection.send(b"{").await.unwrap();
-        slow.push(connection);
-    }
+    let (body, head) = large(3 * MIB);
+    let mut slow = begin(&webhook, &head, 2).await;
     let mut api_server = webhook.connect().await.unwrap();
     api_server.send(head.as_bytes()).await.unwrap();
     let early = tokio::time::timeout(Duration::from_millis(300), api_server.answer()).await;
-    assert!(early.is_err(), "it is read beside four: {early:?}");
+    assert!(early.is_err(), "9 MiB of one peer are read at once: {early:?}");
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(5)).await;
     tokio::time::resume();

@@ -7,6 +7,7 @@ mod apply; // a patch, applied by a library that is not ours
 mod binary; // what is shipped
 #[cfg(target_os = "linux")]
 mod certificate; // a certificate of its own, on a real API server
+mod client_certificate; // reviews that only API servers may send
 #[cfg(target_os = "linux")]
 mod cluster; // the program as deploy/ has it, on a real API server
 mod fuzz; // any pod

@@ -35,6 +35,32 @@ fn mirror(pod: &mut Value) {
     pod["metadata"]["annotations"]["kubernetes.io/config.mirror"] = json!("x");
 }
 
+/// All that Pod Identity needs, under another name than this webhook's, with a token for `audience`.
+fn by_hand(pod: &mut Value, audience: &str) {
+    let token = json!({"audience": audience, "path": "token"});
+    pod["spec"]["volumes"] =
+        json!([{"name": "mine", "projected": {"sources": [{"serviceAccountToken": token}]}}]);
+    let path = "/var/run/secrets/pods.eks.amazonaws.com/serviceaccount";
+    let container = &mut pod["spec"]["containers"][0];
+    container["volumeMounts"] = json!([{"name": "mine", "mountPath": path, "readOnly": true}]);
+    container["env"] = json!([
+        {"name": "AWS_CONTAINER_CREDENTIALS_FULL_URI", "value": "http://169.254.170.23/v1/credentials"},
+        {"name": "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "value": format!("{path}/token")},
+    ]);
+    // The usual file, in the same volume: nothing is left to add.
+    let mut usual = pod["spec"]["volumes"][0]["projected"]["sources"][0].clone();
+    usual["serviceAccountToken"]["path"] = json!("eks-pod-identity-token");
+    pod["spec"]["volumes"][0]["projected"]["sources"].as_array_mut().unwrap().push(usual);
+}
+
+fn complete_by_hand(pod: &mut Value) {
+    by_hand(pod, "pods.eks.amazonaws.com");
+}
+
+fn by_hand_for_another_audience(pod: &mut Value) {
+    by_hand(pod, "vault");
+}
+
 fn nothing(_: &mut Value) {}
 
 #[tokio::test]
@@ -51,7 +77,7 @@ async fn who_requires_credentials_is_kept_out_without_and_nobody_else_ever_is() 
     let webhook = Webhook::start(&[]).await;
     let own = "sets AWS_CONTAINER_CREDENTIALS_FULL_URI itself";
     type Change = fn(&mut Value);
-    let cases: [(&str, &str, &[&str], Change, Becomes); 18] = [
+    let cases: [(&str, &str, &[&str], Change, Becomes); 22] = [
         ("/mutate", "cart", &[REQUIRE], nothing, Injected),
         ("/mutate", "cart", &[REQUIRE, SKIP], nothing, Injected),
         ("/mutate", "cart", &[SKIP], nothing, LetIn),
@@ -61,6 +87,16 @@ async fn who_requires_credentials_is_kept_out_without_and_nobody_else_ever_is() 
         ("/mutate", "cart", &[REQUIRE], own_variable, KeptOut("own_variables", own)),
         ("/mutate", "cart", &[], own_variable, LetIn),
         ("/mutate", "cart", &[REQUIRE], skipped_container, LetIn),
+        ("/mutate", "cart", &[REQUIRE], complete_by_hand, LetIn),
+        ("/mutate/require", "cart", &[], complete_by_hand, LetIn),
+        (
+            "/mutate/require",
+            "cart",
+            &[],
+            by_hand_for_another_audience,
+            KeptOut("own_variables", "TOKEN_FILE itself"),
+        ),
+        ("/mutate", "cart", &[], by_hand_for_another_audience, LetIn),
         ("/mutate", "cart", &[REQUIRE], mirror, LetIn),
         ("/mutate", "cart", &[REQUIRE], unreadable, KeptOut("unreadable", "cannot be read")),
         ("/mutate", "cart", &[], unreadable, LetIn),

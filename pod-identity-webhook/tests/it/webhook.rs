@@ -9,12 +9,21 @@ use base64::prelude::BASE64_STANDARD;
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
 use pod_identity_webhook::app::{App, Broken};
 use pod_identity_webhook::args::parse;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use testing::authority::Authority;
 use testing::wire::{Answer, Connection, ask};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::client::TlsStream;
+
+/// Who connects: from which address, with which certificate (PEM, with its key).
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Client {
+    pub(crate) from: Option<Ipv4Addr>,
+    pub(crate) certificate: Option<(String, String)>,
+}
 
 /// A running webhook. It ends with the test.
 pub(crate) struct Webhook {
@@ -66,9 +75,14 @@ impl Webhook {
         connect(self.address, &self.authority).await
     }
 
+    /// A new connection of a client.
+    pub(crate) async fn connect_as(&self, client: &Client) -> std::io::Result<Tls> {
+        stream(self.address, &self.authority, client).await.map(Connection::over)
+    }
+
     /// The certificate that it shows, in DER.
     pub(crate) async fn certificate(&self) -> Vec<u8> {
-        let stream = stream(self.address, &self.authority).await.unwrap();
+        let stream = stream(self.address, &self.authority, &Client::default()).await.unwrap();
         stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
     }
 
@@ -103,20 +117,35 @@ impl Webhook {
 pub(crate) const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 pub(crate) async fn connect(address: SocketAddr, authority: &Authority) -> std::io::Result<Tls> {
-    stream(address, authority).await.map(Connection::over)
+    stream(address, authority, &Client::default()).await.map(Connection::over)
 }
 
-async fn stream(address: SocketAddr, authority: &Authority) -> std::io::Result<TlsStream<TcpStream>> {
+async fn stream(
+    address: SocketAddr,
+    authority: &Authority,
+    client: &Client,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(authority.ca_der().into()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match &client.certificate {
+        Some((certificate, key)) => {
+            let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            config.with_client_auth_cert(chain, key).unwrap()
+        }
+        None => config.with_no_client_auth(),
+    };
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let stream = TcpStream::connect(address).await?;
+    let socket = TcpSocket::new_v4()?;
+    if let Some(from) = client.from {
+        socket.bind((from, 0).into())?;
+    }
+    let stream = socket.connect(address).await?;
     stream.set_nodelay(true)?;
     connector.connect(address.ip().into(), stream).await
 }

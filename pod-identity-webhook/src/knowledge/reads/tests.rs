@@ -53,7 +53,7 @@ impl Stage {
         tokio::spawn(async move {
             let arrived = start + Duration::from_millis(arrives);
             tokio::time::sleep_until(arrived).await;
-            let found = reads.read(key, arrived + DEADLINE).await;
+            let found = reads.read(key, None, arrived + DEADLINE).await;
             (found, u64::try_from(start.elapsed().as_millis()).unwrap())
         })
     }
@@ -164,5 +164,46 @@ async fn a_read_that_breaks_off_is_followed_by_the_next_one() {
     assert_eq!(second.await.unwrap(), (Ok(0), 10));
     advance(Duration::from_millis(5)).await;
     assert_eq!(stage.review("app", 20).await.unwrap(), (Ok(20), 30));
+    stage.is_left_empty().await;
+}
+
+/// A review of a key of its own, by a peer.
+fn of_peer(stage: &Stage, peer: Option<IpAddr>, number: usize) -> JoinHandle<Outcome<u64>> {
+    let key: &'static str = Box::leak(format!("{peer:?}-{number}").into_boxed_str());
+    let (reads, deadline) = (stage.reads.clone(), Instant::now() + DEADLINE);
+    tokio::spawn(async move { reads.read(key, peer, deadline).await })
+}
+
+async fn busy(reviews: Vec<JoinHandle<Outcome<u64>>>) -> usize {
+    let mut busy = 0;
+    for review in reviews {
+        match review.await.unwrap() {
+            Ok(_) => {}
+            Err(ReadFailure::Busy) => busy += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    busy
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_floods_begins_its_share_of_reads_and_another_still_reads() {
+    let stage = Stage::with(&[0; 250]);
+    let (flood, api_server) = (Some([10, 0, 0, 1].into()), Some([10, 0, 0, 2].into()));
+    let flooding = (0..1_000).map(|number| of_peer(&stage, flood, number)).collect();
+    assert_eq!(busy(flooding).await, 800);
+    let of_others = (0..25).flat_map(|number| [api_server, None].map(|peer| of_peer(&stage, peer, number)));
+    assert_eq!(busy(of_others.collect()).await, 0);
+    stage.is_left_empty().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_of_all_keys_run_within_one_bound_and_wait_half_a_second_for_it() {
+    let stage = Stage::with(&[150; 4 * AT_ONCE]);
+    let reviews = (0..5 * AT_ONCE).map(|number| of_peer(&stage, None, number)).collect();
+    assert_eq!(busy(reviews).await, AT_ONCE);
+    for (turn, began) in [0, 150, 300, 450].into_iter().enumerate() {
+        assert_eq!(stage.began()[turn * AT_ONCE..][..AT_ONCE], [began; AT_ONCE]);
+    }
     stage.is_left_empty().await;
 }

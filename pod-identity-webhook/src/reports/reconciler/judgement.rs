@@ -155,7 +155,8 @@ mod tests {
                 "volumeMounts": [{{"name": "aws-iam-token",
                 "mountPath": "/var/run/secrets/eks.amazonaws.com/serviceaccount"}}]"#
         );
-        let own = r#", "env": [{"name": "AWS_ROLE_ARN", "value": "mine"}]"#;
+        let own = r#", "env": [{"name": "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "value": "/mine"}]"#;
+        let own_role = r#", "env": [{"name": "AWS_ROLE_ARN", "value": "mine"}]"#;
         let (with, other) = (known(ROLE), known("arn:aws:iam::111122223333:role/other"));
         assert_eq!(reason("", "", &with), Some("not_injected"));
         assert_eq!(reason("", "", &Known::default()), None);
@@ -163,6 +164,7 @@ mod tests {
         assert_eq!(reason("", &injected, &with), None);
         assert_eq!(reason("", &injected, &other), Some("role_differs"));
         assert_eq!(reason("", own, &with), Some("own_variables"));
+        assert_eq!(reason("", own_role, &with), Some("not_injected"));
         assert_eq!(reason(r#", "deletionTimestamp": "2026-11-22T12:00:00Z""#, "", &with), None);
         let skip = r#", "labels": {"eks.amazonaws.com/skip-pod-identity-webhook": ""}"#;
         assert_eq!(reason(skip, "", &with), None);

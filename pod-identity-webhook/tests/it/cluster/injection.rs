@@ -60,11 +60,12 @@ fn a_namespace_can_have_all_its_pods_injected() {
 }
 
 #[test]
-fn pods_of_kube_system_are_injected() {
+fn pods_of_kube_system_are_injected_and_start_while_no_webhook_answers_whatever_they_require() {
     let Some(cluster) = Cluster::shared() else { return };
     cluster.run(async || {
-        let installed = Installation::start(cluster, Plan::new("system")).await;
-        let label = installed.label();
+        let mut installed = Installation::start(cluster, Plan::new("system")).await;
+        let mut label = installed.label();
+        label["podidentity.dev/require"] = json!("true");
         let namespace = json!({
             "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system", "labels": label},
         });
@@ -76,8 +77,25 @@ fn pods_of_kube_system_are_injected() {
             is_injected(&pod.unwrap()).then_some(())
         })
         .await;
-        let pod = create(&installed.client, "kube-system", pod("csi", "ebs-csi-controller")).await.unwrap();
-        assert!(is_injected(&pod), "{pod:?}");
+        let requiring = |name: &str, account: &str| {
+            let mut pod = pod(name, account);
+            pod["metadata"]["labels"] = json!({"podidentity.dev/require": "true"});
+            pod
+        };
+        let client = &installed.client;
+        for pod in [pod("csi", "ebs-csi-controller"), requiring("csi-requiring", "ebs-csi-controller")] {
+            let pod = create(client, "kube-system", pod).await.unwrap();
+            assert!(is_injected(&pod), "{pod:?}");
+        }
+        let refused = create(client, "kube-system", requiring("without", "default")).await.unwrap_err();
+        assert_eq!(code(&refused), 403, "{refused}");
+
+        installed.replicas.clear();
+        let client = &installed.client;
+        for pod in [pod("cni", "default"), requiring("cni-requiring", "ebs-csi-controller")] {
+            let pod = create(client, "kube-system", pod).await.unwrap();
+            assert!(!is_injected(&pod), "nobody was there: {pod:?}");
+        }
     });
 }
 
