@@ -125,7 +125,7 @@ impl Judge {
             }
         };
         tokio::select! {
-            () = shutdown.asked() => {}
+            () = shutdown.asked() => readiness.leaving("the agent is ending"),
             () = following => {}
         }
     }

@@ -13,10 +13,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use pod_identity_core::association::AssociationTable;
 use pod_identity_core::identity::ClusterName;
-use pod_identity_runtime::files::Watched;
+use pod_identity_runtime::files::{FileMetrics, Watched};
 use pod_identity_runtime::issuer_keys::{IssuerConfig, IssuerKeys};
+use pod_identity_runtime::metrics::register_gauges;
 use pod_identity_runtime::outbound::{Outbound, OutboundError};
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::registry::Registry;
 
 /// Everything that a request is judged by, as of one reading of the file.
 #[derive(Debug)]
@@ -40,10 +43,18 @@ impl Snapshot {
         self.issuers.get(cluster).map(|issuer| &issuer.keys)
     }
 
-    /// The clusters whose keys have not been had yet.
-    pub fn without_keys(&self) -> Vec<&ClusterName> {
+    /// The issuers without keys, each as `cluster <name> (<issuer>)`, sorted.
+    pub fn without_keys(&self) -> Vec<String> {
         let missing = self.issuers.iter().filter(|(_, issuer)| issuer.keys.current().is_none());
-        missing.map(|(name, _)| name).collect()
+        let mut missing: Vec<_> =
+            missing.map(|(name, issuer)| format!("cluster {name} ({})", issuer.keys.issuer())).collect();
+        missing.sort();
+        missing
+    }
+
+    /// The number of issuers.
+    pub fn issuers(&self) -> usize {
+        self.issuers.len()
     }
 }
 
@@ -73,6 +84,13 @@ pub enum StoreError {
     },
 }
 
+/// Labels of an issuer. An operator chooses both.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct IssuerLabels {
+    cluster: String,
+    issuer: String,
+}
+
 /// The file, and the newest snapshot that it gave.
 #[derive(Debug)]
 pub struct Store {
@@ -92,12 +110,38 @@ impl Store {
         path: PathBuf,
         extra_cluster: Option<ClusterEntry>,
         outbound: Outbound,
+        metrics: &FileMetrics,
     ) -> Result<Self, StoreError> {
         let empty = Snapshot { associations: AssociationTable::default(), issuers: HashMap::new() };
-        let watched = Watched::look(vec![path.clone()]);
+        let watched = Watched::look(vec![path.clone()]).counted(metrics, "associations");
         let store = Self { path, watched, extra_cluster, outbound, current: ArcSwap::from_pointee(empty) };
         store.reload()?;
         Ok(store)
+    }
+
+    /// Registers `pod_identity_issuer_keys` and `pod_identity_issuer_keys_age_seconds`.
+    pub fn register(self: &Arc<Self>, registry: &mut Registry) {
+        let store = self.clone();
+        let help = "Usable public keys, by cluster and issuer; 0 until they are fetched";
+        register_gauges(registry, "pod_identity_issuer_keys", help, move || {
+            store.of_issuers(|keys| {
+                i64::try_from(keys.current().map_or(0, |keys| keys.key_ids().count())).ok()
+            })
+        });
+        let store = self.clone();
+        let help = "Seconds since the keys were last fetched, by cluster and issuer";
+        register_gauges(registry, "pod_identity_issuer_keys_age_seconds", help, move || {
+            store.of_issuers(|keys| keys.age().map(|age| age.as_secs_f64()))
+        });
+    }
+
+    fn of_issuers<N>(&self, read: impl Fn(&IssuerKeys) -> Option<N>) -> Vec<(IssuerLabels, N)> {
+        let snapshot = self.snapshot();
+        let of_issuer = |(name, issuer): (&ClusterName, &Arc<Issuer>)| {
+            let labels = IssuerLabels { cluster: name.to_string(), issuer: issuer.keys.issuer().to_owned() };
+            Some((labels, read(&issuer.keys)?))
+        };
+        snapshot.issuers.iter().filter_map(of_issuer).collect()
     }
 
     /// The newest snapshot.

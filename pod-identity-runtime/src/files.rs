@@ -3,6 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use tokio::time::MissedTickBehavior;
 
 use crate::shutdown::Shutdown;
@@ -14,19 +19,69 @@ pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// they name may have come since, and nobody looks at that.
 const LOOKS_UNTIL_RETRY: u32 = 30;
 
+/// Metrics of followed files: how often each was read, and whether its content is out of date. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct FileMetrics {
+    reads: Family<FileRead, Counter>,
+    stale: Family<FileLabel, Gauge>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FileRead {
+    file: &'static str,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FileLabel {
+    file: &'static str,
+}
+
+impl FileMetrics {
+    /// Registers `pod_identity_file_reads_total` and `pod_identity_file_stale`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "pod_identity_file_reads",
+            "Reads of a followed file after a change, by result",
+            metrics.reads.clone(),
+        );
+        registry.register(
+            "pod_identity_file_stale",
+            "1 where a followed file cannot be used, and its earlier content is in use",
+            metrics.stale.clone(),
+        );
+        metrics
+    }
+
+    fn count(&self, file: &'static str, read: bool) {
+        let result = if read { "ok" } else { "failed" };
+        self.reads.get_or_create(&FileRead { file, result }).inc();
+        self.stale.get_or_create(&FileLabel { file }).set(i64::from(!read));
+    }
+}
+
 /// Files as they were at a look. It is taken before they are first read: what changes between
 /// the reading and the following is not missed then.
 #[derive(Debug, Clone)]
 pub struct Watched {
     paths: Vec<PathBuf>,
     seen: Vec<Fingerprint>,
+    metrics: Option<(FileMetrics, &'static str)>,
 }
 
 impl Watched {
     /// Looks at the files for the first time. One that is not there may come later.
     pub fn look(paths: Vec<PathBuf>) -> Self {
         let seen = fingerprints(&paths);
-        Self { paths, seen }
+        Self { paths, seen, metrics: None }
+    }
+
+    /// The same files, whose readings are counted under that name.
+    #[must_use]
+    pub fn counted(self, metrics: &FileMetrics, file: &'static str) -> Self {
+        metrics.stale.get_or_create(&FileLabel { file }).set(0);
+        Self { metrics: Some((metrics.clone(), file)), ..self }
     }
 
     /// Calls `changed` after any of the files changed, and waits for what it does, until the shutdown.
@@ -53,7 +108,11 @@ impl Watched {
             retry = retry.map(|looks| looks.saturating_sub(1));
             if now != self.seen || retry == Some(0) {
                 self.seen = now;
-                retry = if changed().await { None } else { Some(LOOKS_UNTIL_RETRY) };
+                let read = changed().await;
+                if let Some((metrics, file)) = &self.metrics {
+                    metrics.count(file, read);
+                }
+                retry = if read { None } else { Some(LOOKS_UNTIL_RETRY) };
             }
         }
     }

@@ -10,7 +10,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::files::Watched;
+use crate::files::{FileMetrics, Watched};
 use crate::shutdown::Shutdown;
 
 /// A certificate chain and its key, in PEM files.
@@ -71,6 +71,13 @@ impl ServerTls {
         let tls = Self::in_memory(oldest);
         tls.read_again(&files)?;
         Ok(Self { files: Some((files, watched)), ..tls })
+    }
+
+    /// Counts the readings of the files as `tls_certificate` in `pod_identity_file_reads_total`.
+    #[must_use]
+    pub fn counted(self, metrics: &FileMetrics) -> Self {
+        let files = self.files.map(|(files, watched)| (files, watched.counted(metrics, "tls_certificate")));
+        Self { files, ..self }
     }
 
     /// Certificates come by [`replace`](Self::replace). Until the first has come, connections are closed.

@@ -12,7 +12,7 @@ use http::request::Parts;
 use pod_identity_core::error::ErrorCode;
 use pod_identity_core::identity::{ClusterName, Namespace, Node, ServiceAccount};
 use pod_identity_core::token::{AGENT_AUDIENCE, BearerToken, VerifiedToken};
-use pod_identity_runtime::files::Watched;
+use pod_identity_runtime::files::{FileMetrics, Watched};
 use pod_identity_runtime::shutdown::Shutdown;
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -88,9 +88,9 @@ impl AgentAuth {
     ///
     /// # Errors
     /// [`KeysError`] where the file of keys cannot be used.
-    pub fn new(config: AgentAuthConfig) -> Result<Self, KeysError> {
+    pub fn new(config: AgentAuthConfig, metrics: &FileMetrics) -> Result<Self, KeysError> {
         match config {
-            AgentAuthConfig::SigV4 { keys_file } => Ok(Self::SigV4(AgentKeys::read(keys_file)?)),
+            AgentAuthConfig::SigV4 { keys_file } => Ok(Self::SigV4(AgentKeys::read(keys_file, metrics)?)),
             AgentAuthConfig::Token { service_accounts } => Ok(Self::Token { service_accounts }),
         }
     }
@@ -173,8 +173,8 @@ struct KeyEntry {
 }
 
 impl AgentKeys {
-    fn read(path: PathBuf) -> Result<Self, KeysError> {
-        let watched = Watched::look(vec![path.clone()]);
+    fn read(path: PathBuf, metrics: &FileMetrics) -> Result<Self, KeysError> {
+        let watched = Watched::look(vec![path.clone()]).counted(metrics, "agent_keys");
         let keys = Self { path, watched, keys: ArcSwap::default() };
         keys.reload()?;
         Ok(keys)
