@@ -67,8 +67,9 @@ impl App {
         let readiness = Readiness::default();
         readiness.register(&mut registry);
         readiness.awaited(OWN_CREDENTIALS_CONDITION);
-        if let TokenKeys::Configured(issuer) = &config.keys {
-            readiness.pending(KEYS_CONDITION, &format!("no keys yet of the issuer {}", issuer.issuer));
+        if let TokenKeys::Configured(issuers) = &config.keys {
+            let names = issuers.iter().map(|one| one.issuer.as_str()).collect::<Vec<_>>().join(" or ");
+            readiness.pending(KEYS_CONDITION, &format!("no keys yet of the issuer {names}"));
         }
         let judge = Judge::new(config.keys, config.clock.clone())?;
         judge.register(&mut registry);

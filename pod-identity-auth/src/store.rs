@@ -3,7 +3,7 @@
 mod issuer;
 
 pub use pod_identity_runtime::association_file::{
-    AssociationEntry, AssociationFile, ClusterEntry, FileError,
+    AssociationEntry, AssociationFile, ClusterEntry, FileError, IssuerEntry, KeysEntry,
 };
 
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use pod_identity_core::association::AssociationTable;
 use pod_identity_core::identity::ClusterName;
 use pod_identity_runtime::files::{FileMetrics, Watched};
-use pod_identity_runtime::issuer_keys::{IssuerConfig, IssuerKeys};
+use pod_identity_runtime::issuer_keys::{AcceptedIssuers, IssuerConfig, IssuerKeys};
 use pod_identity_runtime::metrics::register_gauges;
 use pod_identity_runtime::outbound::{Outbound, OutboundError};
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
@@ -26,10 +26,17 @@ use prometheus_client::registry::Registry;
 pub struct Snapshot {
     /// The associations.
     pub associations: AssociationTable,
-    issuers: HashMap<ClusterName, Arc<Issuer>>,
+    clusters: HashMap<ClusterName, ClusterIssuers>,
 }
 
-/// A cluster's issuer, kept fresh by a task that ends with it.
+/// What a cluster accepts.
+#[derive(Debug)]
+struct ClusterIssuers {
+    issuers: Vec<Arc<Issuer>>,
+    accepted: AcceptedIssuers,
+}
+
+/// An issuer of a cluster, kept fresh by a task that ends with it.
 #[derive(Debug)]
 struct Issuer {
     config: IssuerConfig,
@@ -38,23 +45,27 @@ struct Issuer {
 }
 
 impl Snapshot {
-    /// The keys of a cluster's issuer.
-    pub fn keys(&self, cluster: &ClusterName) -> Option<&Arc<IssuerKeys>> {
-        self.issuers.get(cluster).map(|issuer| &issuer.keys)
+    /// The issuers that a cluster accepts.
+    pub fn issuers_of(&self, cluster: &ClusterName) -> Option<&AcceptedIssuers> {
+        self.clusters.get(cluster).map(|cluster| &cluster.accepted)
+    }
+
+    fn keys(&self) -> impl Iterator<Item = (&ClusterName, &IssuerKeys)> {
+        self.clusters.iter().flat_map(|(name, of)| of.accepted.iter().map(move |keys| (name, &**keys)))
     }
 
     /// The issuers without keys, each as `cluster <name> (<issuer>)`, sorted.
     pub fn without_keys(&self) -> Vec<String> {
-        let missing = self.issuers.iter().filter(|(_, issuer)| issuer.keys.current().is_none());
+        let missing = self.keys().filter(|(_, keys)| keys.current().is_none());
         let mut missing: Vec<_> =
-            missing.map(|(name, issuer)| format!("cluster {name} ({})", issuer.keys.issuer())).collect();
+            missing.map(|(name, keys)| format!("cluster {name} ({})", keys.issuer())).collect();
         missing.sort();
         missing
     }
 
     /// The number of issuers.
     pub fn issuers(&self) -> usize {
-        self.issuers.len()
+        self.keys().count()
     }
 }
 
@@ -112,7 +123,7 @@ impl Store {
         outbound: Outbound,
         metrics: &FileMetrics,
     ) -> Result<Self, StoreError> {
-        let empty = Snapshot { associations: AssociationTable::default(), issuers: HashMap::new() };
+        let empty = Snapshot { associations: AssociationTable::default(), clusters: HashMap::new() };
         let watched = Watched::look(vec![path.clone()]).counted(metrics, "associations");
         let store = Self { path, watched, extra_cluster, outbound, current: ArcSwap::from_pointee(empty) };
         store.reload()?;
@@ -136,12 +147,11 @@ impl Store {
     }
 
     fn of_issuers<N>(&self, read: impl Fn(&IssuerKeys) -> Option<N>) -> Vec<(IssuerLabels, N)> {
-        let snapshot = self.snapshot();
-        let of_issuer = |(name, issuer): (&ClusterName, &Arc<Issuer>)| {
-            let labels = IssuerLabels { cluster: name.to_string(), issuer: issuer.keys.issuer().to_owned() };
-            Some((labels, read(&issuer.keys)?))
+        let of_issuer = |(name, keys): (&ClusterName, &IssuerKeys)| {
+            let labels = IssuerLabels { cluster: name.to_string(), issuer: keys.issuer().to_owned() };
+            Some((labels, read(keys)?))
         };
-        snapshot.issuers.iter().filter_map(of_issuer).collect()
+        self.snapshot().keys().filter_map(of_issuer).collect()
     }
 
     /// The newest snapshot.
@@ -162,33 +172,44 @@ impl Store {
         };
         let associations = file.table().map_err(|error| error.at(&self.path))?;
         let before = self.current.load();
-        let issuers =
-            file.clusters
-                .iter()
-                .map(|entry| {
-                    let config = issuer::config(entry, &self.outbound).map_err(|reason| {
-                        StoreError::Cluster { path: self.path.clone(), cluster: entry.name.clone(), reason }
-                    })?;
-                    let kept = before.issuers.get(&entry.name).filter(|issuer| issuer.config == config);
-                    let issuer =
-                        match kept {
-                            Some(issuer) => issuer.clone(),
-                            None => Arc::new(Issuer::follow(config).map_err(|reason| {
-                                StoreError::Issuer { cluster: entry.name.clone(), reason }
-                            })?),
-                        };
-                    Ok((entry.name.clone(), issuer))
-                })
-                .collect::<Result<_, StoreError>>()?;
-        let snapshot = Snapshot { associations, issuers };
+        let clusters = file
+            .clusters
+            .iter()
+            .map(|entry| Ok((entry.name.clone(), self.issuers(entry, before.clusters.get(&entry.name))?)))
+            .collect::<Result<_, StoreError>>()?;
+        let snapshot = Snapshot { associations, clusters };
         tracing::info!(
             file = %self.path.display(),
-            clusters = snapshot.issuers.len(),
+            clusters = snapshot.clusters.len(),
             associations = snapshot.associations.iter().count(),
             "associations in use"
         );
         self.current.store(Arc::new(snapshot));
         Ok(())
+    }
+
+    /// The issuers of a cluster. Those that did not change keep their keys.
+    fn issuers(
+        &self,
+        entry: &ClusterEntry,
+        before: Option<&ClusterIssuers>,
+    ) -> Result<ClusterIssuers, StoreError> {
+        let configs = issuer::configs(entry, &self.outbound).map_err(|reason| StoreError::Cluster {
+            path: self.path.clone(),
+            cluster: entry.name.clone(),
+            reason,
+        })?;
+        let of = |config: IssuerConfig| {
+            let kept = before.and_then(|before| before.issuers.iter().find(|issuer| issuer.config == config));
+            match kept {
+                Some(issuer) => Ok(issuer.clone()),
+                None => Issuer::follow(config).map(Arc::new),
+            }
+        };
+        let issuers = configs.into_iter().map(of).collect::<Result<Vec<_>, _>>();
+        let issuers = issuers.map_err(|reason| StoreError::Issuer { cluster: entry.name.clone(), reason })?;
+        let accepted = AcceptedIssuers::new(issuers.iter().map(|issuer| issuer.keys.clone()).collect());
+        Ok(ClusterIssuers { issuers, accepted })
     }
 
     /// Follows the file until the shutdown. A broken file keeps the old associations, says why, and is read

@@ -1,7 +1,9 @@
 //! The public keys of a cluster's issuer: fetched, kept, fetched again when they rotate.
 
+mod accepted;
 mod documents;
 
+pub use accepted::AcceptedIssuers;
 pub use documents::FetchError;
 
 use std::path::PathBuf;

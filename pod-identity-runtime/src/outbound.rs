@@ -18,6 +18,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 
 use crate::cause::chain;
+use crate::files::{MAX_PEM, read_regular};
 
 /// How outgoing connections are made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -121,14 +122,14 @@ impl Outbound {
 fn read_certificates(path: &Path) -> Result<Vec<u8>, OutboundError> {
     use rustls_pki_types::pem::PemObject;
     let fail = |reason: String| OutboundError::CaFile { path: path.to_owned(), reason };
-    let pem = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
+    let pem = read_regular(path, MAX_PEM).map_err(|error| fail(error.to_string()))?;
     let certificates = rustls_pki_types::CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| fail(error.to_string()))?;
     if certificates.is_empty() {
         return Err(fail("no certificate in it".to_owned()));
     }
-    Ok(pem)
+    Ok(pem.to_vec())
 }
 
 fn connector(tls: TlsContext, proxy: ProxyConfig, settings: HttpConnectorSettings) -> Connector {

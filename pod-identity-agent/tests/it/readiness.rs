@@ -117,12 +117,12 @@ async fn configured_keys_must_have_been_had_once() {
     let file = directory.path().join("jwks.json");
     let issuer = Issuer::new("https://a.test", "http://127.0.0.1:1", KeyAlgorithm::Es256).unwrap();
     let (hand, clock) = Clock::by_hand(clock::now());
-    let keys = TokenKeys::Configured(IssuerConfig {
+    let keys = TokenKeys::Configured(vec![IssuerConfig {
         issuer: issuer.issuer().to_owned(),
         keys: KeyLocation::File(file.clone()),
         bearer_token_file: None,
         outbound: Outbound::default(),
-    });
+    }]);
     let (_, admin) = serve(Config { keys, clock, ..config(eks_auth.address, &[LOOPBACK]) }).await;
     assert_eq!(ready(admin).await, (503, "keys: no keys yet of the issuer https://a.test\n".to_owned()));
 

@@ -69,7 +69,7 @@ async fn a_cluster_without_keys_and_an_sts_that_is_away_are_faults_of_a_ready_re
     let metrics = stand.get("/metrics").await.text();
     for line in [
         r#"pod_identity_issuer_keys{cluster="late",issuer="https://late.test"} 0"#,
-        r#"pod_identity_issuer_keys{cluster="demo",issuer="https://oidc.pod-identity.test/demo"} 1"#,
+        r#"pod_identity_issuer_keys{cluster="demo",issuer="https://kubernetes.default.svc"} 1"#,
         r#"pod_identity_condition{condition="issuer_keys"} 0"#,
         r#"pod_identity_condition{condition="sts"} 0"#,
         r#"pod_identity_sts_calls_total{code="upstream_unavailable"} 1"#,

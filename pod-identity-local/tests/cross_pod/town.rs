@@ -144,12 +144,12 @@ impl Town {
             let issuer = laptop.issuer_of(&cluster).unwrap();
             let keys = match number % 2 {
                 0 => TokenKeys::None,
-                _ => TokenKeys::Configured(IssuerConfig {
+                _ => TokenKeys::Configured(vec![IssuerConfig {
                     issuer: issuer.issuer().to_owned(),
                     keys: KeyLocation::Url(issuer.jwks_uri()),
                     bearer_token_file: None,
                     outbound: Outbound::default(),
-                }),
+                }]),
             };
             let eks_auth = Destination {
                 endpoint: Some(laptop.auth_url()),
