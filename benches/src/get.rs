@@ -50,12 +50,12 @@ fn agent(jwks: Option<Vec<u8>>) -> Result<Served, Box<dyn std::error::Error>> {
         if let Some(jwks) = jwks {
             let file = directory.join("jwks");
             std::fs::write(&file, jwks)?;
-            config.keys = TokenKeys::Configured(IssuerConfig {
+            config.keys = TokenKeys::Configured(vec![IssuerConfig {
                 issuer: ISSUER.to_owned(),
                 keys: KeyLocation::File(file),
                 bearer_token_file: None,
                 outbound: Outbound::default(),
-            });
+            }]);
         }
         let app = App::bind(config).await?;
         let addresses = app.addresses();

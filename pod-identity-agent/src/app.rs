@@ -18,7 +18,7 @@ use crate::broker::{Broker, LocalAddresses};
 use crate::config::{Config, ConfigError, TokenKeys};
 use crate::exchange::{EksAuth, EksAuthSetupError};
 use crate::judge::Judge;
-use crate::readiness::KEYS_CONDITION;
+use crate::readiness::{KEYS_CONDITION, OWN_CREDENTIALS_CONDITION};
 use crate::server::Server;
 
 /// The daemon, bound to its addresses but not serving yet.
@@ -67,8 +67,11 @@ impl App {
         let metrics = HttpMetrics::register(&mut registry);
         let eks_auth = EksAuth::new(config.cluster, config.eks_auth).await?;
         let readiness = Readiness::default();
-        if let TokenKeys::Configured(issuer) = &config.keys {
-            readiness.pending(KEYS_CONDITION, &format!("no keys yet of the issuer {}", issuer.issuer));
+        readiness.register(&mut registry);
+        readiness.awaited(OWN_CREDENTIALS_CONDITION);
+        if let TokenKeys::Configured(issuers) = &config.keys {
+            let names = issuers.iter().map(|one| one.issuer.as_str()).collect::<Vec<_>>().join(" or ");
+            readiness.pending(KEYS_CONDITION, &format!("no keys yet of the issuer {names}"));
         }
         let judge = Judge::new(config.keys, config.clock.clone())?;
         judge.register(&mut registry);

@@ -110,17 +110,20 @@ pub struct ServerArgs {
     ca_file: Option<PathBuf>,
 
     /// The cluster's token issuer (the API server's --service-account-issuer). With it tokens are
-    /// verified here, and refused where they do not verify; without it see --learn-keys.
+    /// verified here, and refused where they do not verify; without it see --learn-keys. May be given
+    /// more than once, as at the API server: tokens of each are accepted.
     #[arg(long, value_name = "URL")]
-    issuer: Option<String>,
+    issuer: Vec<String>,
 
-    /// Where the issuer's public keys are; without it, at the jwks_uri of its discovery document.
+    /// Where the issuer's public keys are; without it, at the jwks_uri of its discovery document. Once
+    /// for all issuers, or once for each --issuer, in their order.
     #[arg(long, value_name = "URL", requires = "issuer", conflicts_with = "jwks_file")]
-    jwks_url: Option<String>,
+    jwks_url: Vec<String>,
 
-    /// A file with the issuer's public keys.
+    /// A file with the issuer's public keys. Once for all issuers, or once for each --issuer, in their
+    /// order.
     #[arg(long, value_name = "FILE", requires = "issuer")]
-    jwks_file: Option<PathBuf>,
+    jwks_file: Vec<PathBuf>,
 
     /// Without --issuer: whether the keys of the issuer of the first token that EKS Auth accepts are
     /// fetched over https, so that a token which kubelet has replaced needs no call. false: each token
@@ -167,20 +170,19 @@ impl ServerArgs {
             );
         }
         let outbound = Outbound { ca_file: self.ca_file, proxy_from_environment: true };
-        let location = match (self.jwks_url, self.jwks_file) {
-            (Some(url), _) => KeyLocation::Url(url),
-            (None, Some(file)) => KeyLocation::File(file),
-            (None, None) => KeyLocation::Discovery,
-        };
-        let keys = match self.issuer {
-            Some(issuer) => TokenKeys::Configured(IssuerConfig {
-                issuer,
-                keys: location,
-                bearer_token_file: None,
-                outbound: outbound.clone(),
-            }),
-            None if self.learn_keys => TokenKeys::Learned(outbound.clone()),
-            None => TokenKeys::None,
+        let keys = match (self.issuer, self.learn_keys) {
+            (issuers, _) if !issuers.is_empty() => {
+                let locations = locations(self.jwks_url, self.jwks_file, issuers.len())?;
+                let config = |(issuer, keys)| IssuerConfig {
+                    issuer,
+                    keys,
+                    bearer_token_file: None,
+                    outbound: outbound.clone(),
+                };
+                TokenKeys::Configured(issuers.into_iter().zip(locations).map(config).collect())
+            }
+            (_, true) => TokenKeys::Learned(outbound.clone()),
+            (_, false) => TokenKeys::None,
         };
         let agent_auth = match self.agent_auth.as_str() {
             "token" => {
@@ -204,6 +206,23 @@ impl ServerArgs {
         };
         config.check()?;
         Ok(config)
+    }
+}
+
+/// Where the keys of each issuer are, in the order of the issuers.
+fn locations(
+    urls: Vec<String>,
+    files: Vec<PathBuf>,
+    issuers: usize,
+) -> Result<Vec<KeyLocation>, ConfigError> {
+    let flag = if urls.is_empty() { "jwks-file" } else { "jwks-url" };
+    let given: Vec<_> =
+        urls.into_iter().map(KeyLocation::Url).chain(files.into_iter().map(KeyLocation::File)).collect();
+    match given.as_slice() {
+        [] => Ok(vec![KeyLocation::Discovery; issuers]),
+        [one] => Ok(vec![one.clone(); issuers]),
+        several if several.len() == issuers => Ok(given),
+        several => Err(ConfigError::KeyLocations { flag, locations: several.len(), issuers }),
     }
 }
 
@@ -265,6 +284,45 @@ mod tests {
             let config = config(flags).unwrap();
             assert!(format!("{:?}", config.keys).starts_with(keys), "{flags:?}: {:?}", config.keys);
         }
+    }
+
+    #[test]
+    fn each_issuer_has_keys_of_its_own_or_all_have_the_same() {
+        let issuers = ["--issuer", "https://new.test", "--issuer", "https://old.test"];
+        let located = |flags: &[&str]| {
+            let TokenKeys::Configured(configs) = config(&[&issuers[..], flags].concat())?.keys else {
+                panic!()
+            };
+            Ok::<_, ConfigError>(configs.into_iter().map(|one| (one.issuer, one.keys)).collect::<Vec<_>>())
+        };
+        let (new, old) = ("https://new.test".to_owned(), "https://old.test".to_owned());
+        let file = |name: &str| KeyLocation::File(name.into());
+        assert_eq!(
+            located(&[]).unwrap(),
+            [(new.clone(), KeyLocation::Discovery), (old.clone(), KeyLocation::Discovery)]
+        );
+        let shared = located(&["--jwks-file", "keys"]).unwrap();
+        assert_eq!(shared, [(new.clone(), file("keys")), (old.clone(), file("keys"))]);
+        let own = located(&["--jwks-file", "a", "--jwks-file", "b"]).unwrap();
+        assert_eq!(own, [(new, file("a")), (old, file("b"))]);
+        let three = ["--jwks-file", "a", "--jwks-file", "b", "--jwks-file", "c"];
+        let error = located(&three).unwrap_err().to_string();
+        assert!(error.contains("--jwks-file is given 3 times for 2 issuers"), "{error}");
+        let twice = config(&["--issuer", "https://a.test", "--issuer", "https://a.test"]).unwrap_err();
+        assert!(twice.to_string().contains("twice"), "{twice}");
+    }
+
+    #[test]
+    fn a_cluster_name_with_a_dot_is_for_pod_identity_auth() {
+        let named = |flags: &[&str]| {
+            let mut command = vec!["eks-pod-identity-agent", "server", "--cluster-name", "k8s.example.com"];
+            command.extend(flags);
+            let Command::Server(args) = Args::try_parse_from(command).unwrap().command;
+            args.config()
+        };
+        assert!(named(&["--endpoint", "https://auth.example.com"]).is_ok());
+        let error = named(&[]).unwrap_err().to_string();
+        assert!(error.contains("k8s.example.com") && error.contains("--endpoint"), "{error}");
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl<S: CredentialSource<Error = ExchangeError> + 'static> Broker<S> {
         self.forget_tokens_of_old_keys();
         let mut denied = self.get(token, peer).await;
         if let Err(Denied::Token(refusal)) = &denied
-            && self.judge.judges_again(refusal).await
+            && self.judge.judges_again(token, refusal).await
         {
             denied = self.get(token, peer).await;
         }

@@ -39,8 +39,8 @@ pub struct Config {
 /// accepted it.
 #[derive(Debug, Clone)]
 pub enum TokenKeys {
-    /// From this issuer: a token that they do not verify is refused.
-    Configured(IssuerConfig),
+    /// From these issuers: a token that the keys of its issuer do not verify is refused.
+    Configured(Vec<IssuerConfig>),
     /// From the issuer of the first token that EKS Auth accepts: they save calls, and refuse only what
     /// they refute.
     Learned(Outbound),
@@ -82,6 +82,26 @@ pub enum ConfigError {
     /// Keys that anybody on the way could swap verify nothing.
     #[error("the issuer's keys: {0}")]
     Issuer(OutboundError),
+    /// Two issuers are the same.
+    #[error("--issuer {0:?} is given twice")]
+    IssuerTwice(String),
+    /// A location of keys has no issuer, or an issuer has none.
+    #[error(
+        "--{flag} is given {locations} times for {issuers} issuers: give it once for all, or once for each --issuer"
+    )]
+    KeyLocations {
+        /// The flag.
+        flag: &'static str,
+        /// How often it is given.
+        locations: usize,
+        /// How often `--issuer` is given.
+        issuers: usize,
+    },
+    /// EKS has no such clusters.
+    #[error(
+        "--cluster-name {0} has a dot, which no cluster of EKS has: give the URL of pod-identity-auth with --endpoint"
+    )]
+    DotWithoutEndpoint(ClusterName),
     /// A file that nothing reads.
     #[error("--agent-token-file belongs to --agent-auth token")]
     TokenFileWithoutToken,
@@ -117,13 +137,23 @@ impl Config {
         if self.listen.is_empty() {
             return Err(ConfigError::NoAddress);
         }
-        if let TokenKeys::Configured(issuer) = &self.keys {
+        let issuers: &[IssuerConfig] = match &self.keys {
+            TokenKeys::Configured(issuers) => issuers,
+            TokenKeys::Learned(_) | TokenKeys::None => &[],
+        };
+        for (index, issuer) in issuers.iter().enumerate() {
+            if issuers[..index].iter().any(|other| other.issuer == issuer.issuer) {
+                return Err(ConfigError::IssuerTwice(issuer.issuer.clone()));
+            }
             let url = match &issuer.keys {
                 KeyLocation::Discovery => Some(&issuer.issuer),
                 KeyLocation::Url(url) => Some(url),
                 KeyLocation::File(_) => None,
             };
             url.map(|url| check_url(url)).transpose().map_err(ConfigError::Issuer)?;
+        }
+        if self.eks_auth.endpoint.is_none() && self.cluster.as_str().contains('.') {
+            return Err(ConfigError::DotWithoutEndpoint(self.cluster.clone()));
         }
         match &self.eks_auth.endpoint {
             Some(url) => check_url(url).map(drop).map_err(ConfigError::Endpoint),

@@ -20,7 +20,7 @@ use pod_identity_core::source::{CredentialSource, SubjectCredentials};
 use pod_identity_core::token::{BearerToken, claimed_identity};
 use pod_identity_runtime::outbound::OutboundError;
 
-use self::bearer::AgentToken;
+use self::bearer::AgentTokenFile;
 use crate::config::{AgentAuth, Destination};
 
 /// How long one call may take, its answer's body with it. A connection whose other end is gone without a
@@ -33,6 +33,8 @@ const ATTEMPT_DEADLINE: Duration = Duration::from_secs(3);
 pub struct EksAuth {
     client: Client,
     cluster: ClusterName,
+    /// The agent's own token, where that is how it proves itself.
+    own_token: Option<AgentTokenFile>,
 }
 
 /// Why there is no EKS Auth client.
@@ -68,10 +70,14 @@ impl EksAuth {
             .timeout_config(timeouts)
             .retry_config(RetryConfig::disabled());
         config.set_endpoint_url(destination.endpoint);
-        if let AgentAuth::Token { file } = destination.agent_auth {
-            config = config.allow_no_auth().interceptor(AgentToken::new(file));
-        }
-        Ok(Self { client: Client::from_conf(config.build()), cluster })
+        let own_token = match destination.agent_auth {
+            AgentAuth::SigV4 => None,
+            AgentAuth::Token { file } => {
+                config = config.allow_no_auth();
+                Some(AgentTokenFile::new(file).await)
+            }
+        };
+        Ok(Self { client: Client::from_conf(config.build()), cluster, own_token })
     }
 }
 
@@ -96,6 +102,10 @@ impl CredentialSource for EksAuth {
             .assume_role_for_pod_identity()
             .cluster_name(self.cluster.as_str())
             .token(token.expose());
+        let mut request = request.customize();
+        if let Some(file) = &self.own_token {
+            request = request.interceptor(file.read().await?);
+        }
         let issued = issued(request.send().await?)?;
         // Whatever went wrong between here and there: never one pod's credentials for another.
         if (&claimed.namespace, &claimed.service_account) != (&issued.namespace, &issued.service_account) {

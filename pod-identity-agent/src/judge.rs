@@ -14,11 +14,12 @@ use pod_identity_core::identity::WorkloadIdentity;
 use pod_identity_core::token::{BearerToken, POD_IDENTITY_AUDIENCE, TokenError, claimed_identity};
 use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::clock::Clock;
-use pod_identity_runtime::issuer_keys::IssuerKeys;
+use pod_identity_runtime::issuer_keys::{AcceptedIssuers, IssuerKeys};
 use pod_identity_runtime::metrics::register_gauge;
 use pod_identity_runtime::outbound::OutboundError;
 use pod_identity_runtime::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
+use tokio::task::JoinSet;
 
 use self::learner::Learner;
 use crate::config::TokenKeys;
@@ -41,7 +42,7 @@ struct Inner {
 
 #[derive(Debug)]
 enum Keys {
-    Configured(Arc<IssuerKeys>),
+    Configured(AcceptedIssuers),
     Learned(Learner),
     None,
 }
@@ -53,7 +54,11 @@ impl Judge {
     /// Where a CA file cannot be read.
     pub fn new(keys: TokenKeys, clock: Clock) -> Result<Self, OutboundError> {
         let keys = match keys {
-            TokenKeys::Configured(config) => Keys::Configured(IssuerKeys::with_clock(config, clock.clone())?),
+            TokenKeys::Configured(configs) => {
+                let with_clock = |config| IssuerKeys::with_clock(config, clock.clone());
+                let issuers = configs.into_iter().map(with_clock).collect::<Result<_, _>>()?;
+                Keys::Configured(AcceptedIssuers::new(issuers))
+            }
             TokenKeys::Learned(outbound) => Keys::Learned(Learner::new(outbound, clock.clone())?),
             TokenKeys::None => Keys::None,
         };
@@ -73,10 +78,10 @@ impl Judge {
     }
 
     /// Whether a token that was refused so may be judged otherwise now: its key may be a new one.
-    pub(crate) async fn judges_again(&self, refusal: &TokenError) -> bool {
+    pub(crate) async fn judges_again(&self, token: &BearerToken, refusal: &TokenError) -> bool {
         match (&self.0.keys, refusal) {
             (Keys::Configured(keys), TokenError::KeyUnknown { .. } | TokenError::KeysMissing) => {
-                keys.fetch_for_request().await;
+                keys.fetch_for_request(token).await;
                 true
             }
             _ => false,
@@ -94,18 +99,22 @@ impl Judge {
     /// Whether the keys have changed since this was asked last: a token of a key that was withdrawn must
     /// not go on being known.
     pub(crate) fn keys_have_changed(&self) -> bool {
-        let Some(keys) = self.keys() else { return false };
-        let (generation, judged_with) = (keys.generation(), &self.0.judged_with);
+        let generation = match &self.0.keys {
+            Keys::Configured(issuers) => issuers.generation(),
+            Keys::Learned(learner) => learner.proven_keys().map_or(0, |keys| keys.generation()),
+            Keys::None => return false,
+        };
+        let judged_with = &self.0.judged_with;
         judged_with.load(Ordering::Acquire) != generation
             && judged_with.swap(generation, Ordering::AcqRel) != generation
     }
 
-    /// The keys that judge.
-    fn keys(&self) -> Option<&Arc<IssuerKeys>> {
+    /// Whether tokens are verified with keys.
+    fn has_keys(&self) -> bool {
         match &self.0.keys {
-            Keys::Configured(keys) => Some(keys),
-            Keys::Learned(learner) => learner.proven_keys(),
-            Keys::None => None,
+            Keys::Configured(issuers) => issuers.have_keys(),
+            Keys::Learned(learner) => learner.proven_keys().is_some_and(|keys| keys.current().is_some()),
+            Keys::None => false,
         }
     }
 
@@ -113,19 +122,34 @@ impl Judge {
     pub async fn follow(self, readiness: Readiness, mut shutdown: Shutdown) {
         let following = async {
             match &self.0.keys {
-                Keys::Configured(keys) => loop {
-                    let pause = keys.refresh().await;
-                    if keys.current().is_some() {
-                        readiness.met(KEYS_CONDITION);
+                Keys::Configured(issuers) => {
+                    let mut following = JoinSet::new();
+                    for keys in issuers.iter() {
+                        let (keys, clock, readiness) =
+                            (keys.clone(), self.0.clock.clone(), readiness.clone());
+                        following.spawn(async move {
+                            loop {
+                                let pause = keys.refresh().await;
+                                if keys.current().is_some() {
+                                    readiness.met(KEYS_CONDITION);
+                                }
+                                clock.sleep(pause).await;
+                            }
+                        });
                     }
-                    self.0.clock.sleep(pause).await;
-                },
+                    // None of them ends by itself: a panic is passed on.
+                    while let Some(ended) = following.join_next().await {
+                        let Err(error) = ended;
+                        std::panic::resume_unwind(error.into_panic());
+                    }
+                    std::future::pending().await
+                }
                 Keys::Learned(learner) => learner.follow().await,
                 Keys::None => std::future::pending().await,
             }
         };
         tokio::select! {
-            () = shutdown.asked() => {}
+            () = shutdown.asked() => readiness.leaving("the agent is ending"),
             () = following => {}
         }
     }
@@ -135,7 +159,7 @@ impl Judge {
         let judge = self.clone();
         let help = "1 where tokens are verified with the issuer's keys, 0 where EKS Auth's acceptance counts";
         register_gauge(registry, "pod_identity_tokens_judged_by_keys", help, move || {
-            Some(i64::from(judge.keys().is_some_and(|keys| keys.current().is_some())))
+            Some(i64::from(judge.has_keys()))
         });
     }
 }

@@ -1,8 +1,8 @@
-//! What has to hold for the agent to be ready.
+//! The agent's start-up conditions and faults.
 //!
-//! A node without pods is ready: nothing has to be exchanged first, or a rollout would wait for pods that
-//! wait for it. And what one pod lacks, or EKS Auth for a while, makes no agent unready: what is cached is
-//! served on.
+//! A node without pods is ready: nothing has to be exchanged first, or a rollout would wait for pods that wait for the
+//! agent. A new agent that EKS Auth refuses is not ready, so that the rollout stops at its node. Once EKS Auth has
+//! accepted the agent, later refusals are a fault: the agent serves what it has cached.
 
 use pod_identity_core::error::ErrorCode;
 use pod_identity_runtime::admin::Readiness;
@@ -11,8 +11,8 @@ use crate::exchange::ExchangeError;
 
 /// The configured issuer's keys have been had. A latch: old keys stay in use.
 pub(crate) const KEYS_CONDITION: &str = "keys";
-/// EKS Auth does not refuse the agent itself. As its last answer says: keys expire and tokens go away.
-const OWN_CREDENTIALS_CONDITION: &str = "own_credentials";
+/// EKS Auth accepts the agent itself, by its last answer: keys expire and tokens go away.
+pub(crate) const OWN_CREDENTIALS_CONDITION: &str = "own_credentials";
 
 /// Draws from an answer of EKS Auth what it says of the agent itself.
 pub(crate) fn heed(readiness: &Readiness, error: Option<&ExchangeError>) {

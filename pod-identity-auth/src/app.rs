@@ -2,8 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pod_identity_runtime::admin::{Admin, Readiness};
+use pod_identity_runtime::clock;
+use pod_identity_runtime::files::FileMetrics;
 use pod_identity_runtime::listener::{Connections, Limits, Listener};
 use pod_identity_runtime::metrics::HttpMetrics;
 use pod_identity_runtime::shutdown::Shutdown;
@@ -62,10 +65,12 @@ impl App {
         config.check()?;
         let mut registry = Registry::default();
         let readiness = Readiness::default();
+        readiness.register(&mut registry);
         readiness.pending(KEYS_CONDITION, "no issuer's keys yet");
-        readiness.pending(STS_CONDITION, "STS has not said yet who this service is");
+        readiness.pending(STS_CONDITION, "STS has not answered yet");
         let metrics = HttpMetrics::register(&mut registry);
-        let sts = Arc::new(Sts::new(sts, &mut registry));
+        let files = FileMetrics::register(&mut registry);
+        let sts = Arc::new(Sts::new(sts, readiness.clone(), &mut registry));
         let sessions = Sessions::new(
             sts.clone(),
             config.session_naming,
@@ -73,14 +78,17 @@ impl App {
             readiness.clone(),
             &mut registry,
         );
-        let agent_auth = config.agent_auth.map(AgentAuth::new).transpose()?.map(Arc::new);
+        let agent_auth =
+            config.agent_auth.map(|auth| AgentAuth::new(auth, &files)).transpose()?.map(Arc::new);
         if agent_auth.is_none() {
             tracing::warn!("no --agent-auth: every program on this machine may exchange tokens");
         }
         let (tasks, failures) = tasks::supervise();
-        let tls = config.tls.map(|files| ServerTls::read(files, TlsVersion::default())).transpose()?;
-        let store =
-            Arc::new(Store::open(config.associations, config.cluster, config.outbound, tasks.clone())?);
+        let tls = config.tls.map(|pair| ServerTls::read(pair, TlsVersion::default())).transpose()?;
+        let tls = tls.map(|tls| tls.counted(&files));
+        let store = Store::open(config.associations, config.cluster, config.outbound, &files, tasks.clone())?;
+        let store = Arc::new(store);
+        store.register(&mut registry);
         warn_of_large_sessions(&store.snapshot().associations);
 
         let connections = Connections::new(config.limits.within_descriptors());
@@ -130,9 +138,8 @@ impl App {
         let spawn = |name, task: BoxFuture| tasks.spawn(name, stopping.clone(), task);
         let (store, sessions) = (server.store.clone(), server.sessions.clone());
         tasks.spawn_finite("STS identity", {
-            let (sts, snapshot, readiness, stopping) =
-                (sts.clone(), store.snapshot(), readiness.clone(), stopping.clone());
-            async move { sts.identify(snapshot, readiness, stopping).await }
+            let (sts, snapshot, stopping) = (sts.clone(), store.snapshot(), stopping.clone());
+            async move { sts.identify(snapshot, stopping).await }
         });
         spawn("key readiness", Box::pin(watch_keys(store.clone(), readiness, stopping.clone())));
         spawn("session sweep", Box::pin(sessions.clone().sweep(store.clone(), stopping.clone())));
@@ -171,22 +178,56 @@ impl App {
 
 type BoxFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Keeps the readiness of the clusters' keys up to date.
+/// How long a start waits for the keys of every cluster: one fetch, which may take 10 s, and another. After that one
+/// cluster with keys is enough, or one issuer that is away for long would keep every new replica unready.
+const KEYS_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Whether a start still waits for keys.
+fn waits_for_keys(missing: usize, issuers: usize, waited: Duration) -> bool {
+    missing > 0 && (missing == issuers || waited < KEYS_PATIENCE)
+}
+
+/// Keeps the condition `issuer_keys` up to date, until the shutdown.
 async fn watch_keys(store: Arc<Store>, readiness: Readiness, mut shutdown: Shutdown) {
+    let (start, mut reported) = (clock::monotonic(), Vec::new());
     loop {
         let snapshot = store.snapshot();
         let missing = snapshot.without_keys();
-        match missing.first() {
-            None => readiness.met(KEYS_CONDITION),
-            Some(cluster) => {
-                readiness.unmet(KEYS_CONDITION, format!("no keys yet of the issuer of cluster {cluster}"));
+        let reason = || format!("no keys yet of {}", missing.join(", "));
+        let waits = waits_for_keys(missing.len(), snapshot.issuers(), start.elapsed());
+        match readiness.missing().is_empty() {
+            true if missing.is_empty() => readiness.met(KEYS_CONDITION),
+            true => readiness.unmet(KEYS_CONDITION, reason()),
+            false if waits => readiness.pending(KEYS_CONDITION, &reason()),
+            false => readiness.met(KEYS_CONDITION),
+        }
+        reported.retain(|issuer| missing.contains(issuer));
+        for issuer in missing.iter().filter(|_| !waits) {
+            if !reported.contains(issuer) {
+                tracing::warn!(%issuer, "no keys yet: tokens of this issuer are refused until they are fetched");
+                reported.push(issuer.clone());
             }
         }
-        let pause = std::time::Duration::from_millis(if missing.is_empty() { 5000 } else { 200 });
-        drop(missing);
+        let pause = Duration::from_millis(if missing.is_empty() { 5000 } else { 200 });
+        drop(snapshot);
         tokio::select! {
-            () = shutdown.asked() => return,
+            () = shutdown.asked() => return readiness.leaving("the service is ending"),
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_waits_for_all_keys_for_a_while_and_for_some_as_long_as_it_takes() {
+        let (soon, late) = (Duration::from_secs(1), Duration::from_secs(3600));
+        assert!(!waits_for_keys(0, 2, soon));
+        assert!(waits_for_keys(1, 2, soon));
+        assert!(!waits_for_keys(1, 2, late), "one issuer that is away keeps no replica unready");
+        assert!(waits_for_keys(2, 2, late));
+        assert!(!waits_for_keys(0, 0, soon), "no cluster, no keys");
     }
 }

@@ -14,7 +14,7 @@ use pod_identity_runtime::tls::CertificateFiles;
 
 use crate::config::{AgentAuthConfig, AuditFailure, Config, ConfigError, SessionNaming};
 use crate::sessions::DEFAULT_CACHE;
-use crate::store::ClusterEntry;
+use crate::store::{ClusterEntry, IssuerEntry, KeysEntry};
 
 /// EKS Auth for clusters that are not EKS: a pod's token in, an IAM role session out.
 ///
@@ -39,9 +39,10 @@ pub struct Args {
     #[arg(long, value_name = "NAME", requires = "issuer")]
     cluster_name: Option<ClusterName>,
 
-    /// That cluster's token issuer: the API server's --service-account-issuer, to the letter.
+    /// That cluster's token issuer: the API server's --service-account-issuer, to the letter. May be given more than
+    /// once, as there; all of them have the keys of the flags below, or each those of its discovery document.
     #[arg(long, value_name = "URL", requires = "cluster_name")]
-    issuer: Option<String>,
+    issuer: Vec<String>,
 
     /// Where the issuer's public keys are; without it, at the jwks_uri of its discovery document.
     #[arg(long, value_name = "URL", requires = "issuer", conflicts_with = "jwks_file")]
@@ -141,15 +142,17 @@ impl Args {
             (Some(_), None) => return Err(ConfigError::SigV4WithoutKeys),
             (None, None) => None,
         };
-        let cluster = self.cluster_name.zip(self.issuer).map(|(name, issuer)| ClusterEntry {
+        let cluster = self.cluster_name.map(|name| ClusterEntry {
             name,
-            issuer,
+            issuers: self.issuer.into_iter().map(IssuerEntry::from).collect(),
             region: self.region,
             account_id: self.account_id,
-            jwks_url: self.jwks_url,
-            jwks_file: self.jwks_file,
-            ca_file: self.issuer_ca_file,
-            bearer_token_file: self.issuer_token_file,
+            keys: KeysEntry {
+                jwks_url: self.jwks_url,
+                jwks_file: self.jwks_file,
+                ca_file: self.issuer_ca_file,
+                bearer_token_file: self.issuer_token_file,
+            },
         });
         let config = Config {
             listen: self.listen,

@@ -183,8 +183,8 @@ impl Sessions {
         }
     }
 
-    /// Our own session's transitive tags stand in the way of every pod's: then this replica should
-    /// get no traffic. The first session that succeeds takes it back.
+    /// Updates the condition `caller_session`: transitive tags of the service's own session keep STS from issuing any
+    /// session with tags.
     fn judge_own_session(&self, tagged: bool, answer: &Result<RoleSessionCredentials, StsError>) {
         match answer {
             Err(error) if error.code() == ErrorCode::CallerSessionHasTags => {

@@ -22,9 +22,14 @@ use pod_identity_core::arn::AssumedRoleArn;
 use pod_identity_core::association::Association;
 use pod_identity_core::cache::Expires;
 use pod_identity_core::credentials::{MissingMember, SessionCredentials};
+use pod_identity_core::error::ErrorCode;
 use pod_identity_core::session::{RoleSession, SessionPlan};
+use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::clock;
 use pod_identity_runtime::outbound::{Outbound, OutboundError};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -50,7 +55,15 @@ impl Expires for RoleSessionCredentials {
 pub struct Sts {
     client: Client,
     caller: ArcSwapOption<CallerIdentity>,
+    readiness: Readiness,
     seconds: Histogram,
+    calls: Family<Call, Counter>,
+}
+
+/// Labels of a call: its error code, or `ok`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Call {
+    code: &'static str,
 }
 
 /// A client with the credentials, region and endpoint of the environment.
@@ -97,15 +110,17 @@ pub enum StsSetupError {
 }
 
 impl Sts {
-    /// STS through this client; registers `pod_identity_sts_seconds`.
-    pub fn new(client: Client, registry: &mut Registry) -> Self {
+    /// STS through this client; registers `pod_identity_sts_seconds` and `pod_identity_sts_calls_total`.
+    pub fn new(client: Client, readiness: Readiness, registry: &mut Registry) -> Self {
         let seconds = Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]);
         registry.register(
             "pod_identity_sts_seconds",
             "Time of an AssumeRole call, in seconds",
             seconds.clone(),
         );
-        Self { client, caller: ArcSwapOption::empty(), seconds }
+        let calls = Family::default();
+        registry.register("pod_identity_sts_calls", "AssumeRole calls, by error code or ok", calls.clone());
+        Self { client, caller: ArcSwapOption::empty(), readiness, seconds, calls }
     }
 
     /// Who the service is, once STS has said so.
@@ -119,13 +134,30 @@ impl Sts {
     /// [`StsError`] for the call that failed.
     pub async fn assume(&self, plan: &SessionPlan) -> Result<RoleSessionCredentials, StsError> {
         let explained = |error: StsError| error.with_size(plan.packed_size());
-        let first = self.assume_role(&plan.role, None).await.map_err(explained)?;
+        let first = self.assume_role(&plan.role, None).await;
+        self.observe(&first);
+        let first = first.map_err(explained)?;
         match &plan.target {
             None => Ok(first),
             Some(target) => {
                 let answer = self.assume_role(target, Some(first.credentials)).await;
                 answer.map_err(|error| explained(error.of_target_call()))
             }
+        }
+    }
+
+    /// Updates the condition `sts`. Only a call with the service's own credentials tells: a target role's account may
+    /// throttle for reasons of its own.
+    fn observe(&self, answer: &Result<RoleSessionCredentials, StsError>) {
+        match answer {
+            Err(error) => match error.code() {
+                ErrorCode::UpstreamUnavailable | ErrorCode::OwnCredentials | ErrorCode::Throttled => {
+                    self.readiness.unmet(STS_CONDITION, error.to_string());
+                }
+                ErrorCode::Internal => {}
+                _ => self.readiness.met(STS_CONDITION),
+            },
+            Ok(_) => self.readiness.met(STS_CONDITION),
         }
     }
 
@@ -161,8 +193,11 @@ impl Sts {
             }
         };
         self.seconds.observe(started.elapsed().as_secs_f64());
-        let answer = answer.map_err(|error| StsError::assume_role(&session.role, &error))?;
-        role_session(answer)
+        let answer =
+            answer.map_err(|error| StsError::assume_role(&session.role, &error)).and_then(role_session);
+        let code = answer.as_ref().map_or_else(|error| error.code().as_str(), |_| "ok");
+        self.calls.get_or_create(&Call { code }).inc();
+        answer
     }
 
     /// What to ask for: no more than an hour, unless it is known that the caller is no role session

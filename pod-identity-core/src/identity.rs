@@ -36,11 +36,14 @@ fn is_label_text(text: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
 }
 
-/// EKS Auth's pattern for a cluster name: 1–100 characters, `[0-9A-Za-z][A-Za-z0-9\-_]*`.
+/// EKS's pattern for a cluster name (API reference, *CreateCluster*), 1 to 100 characters
+/// `[0-9A-Za-z][A-Za-z0-9\-_]*`, and dots: clusters that are not EKS are often named by a DNS name (kops asks for one;
+/// Cluster API takes any RFC 1123 subdomain). Dots fit everything that holds the name: a path segment (it begins with
+/// a letter or digit, so it is neither `.` nor `..`), STS's `RoleSessionName` and `ExternalId`, a session tag, an ARN.
 fn is_cluster_name(text: &str) -> bool {
     (1..=100).contains(&text.len())
         && text.as_bytes()[0].is_ascii_alphanumeric()
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 /// Kubernetes makes UIDs of 36 characters, kubelet 32 for static pods; a session name has room for no more.
@@ -93,9 +96,10 @@ macro_rules! names {
 }
 
 names! {
-    /// The name of a cluster, as EKS Auth takes it in the path of its one operation.
+    /// The name of a cluster. EKS Auth takes it in the path of its one operation, without dots; `pod-identity-auth`
+    /// takes dots too.
     ClusterName, "cluster name", is_cluster_name,
-        "1 to 100 letters, digits, '-' or '_', the first a letter or digit";
+        "1 to 100 letters, digits, '-', '_' or '.', the first a letter or digit";
     /// The name of a Kubernetes namespace (RFC 1123 label).
     Namespace, "namespace", is_label,
         "1 to 63 lower-case letters, digits or '-', not at an edge '-'";
@@ -209,9 +213,11 @@ mod tests {
     }
 
     #[test]
-    fn cluster_names_follow_the_rules_of_eks() {
-        assert!("Prod_1-b".parse::<ClusterName>().is_ok());
-        for bad in ["", "-a", "_a", "a.b", "ä", &"a".repeat(101)] {
+    fn cluster_names_follow_the_rules_of_eks_and_may_have_dots() {
+        for good in ["Prod_1-b", "k8s.example.com", "a..b"] {
+            assert!(good.parse::<ClusterName>().is_ok(), "{good:?} was refused");
+        }
+        for bad in ["", "-a", "_a", ".a", "..", ".", "a/b", "ä", &"a".repeat(101)] {
             assert!(bad.parse::<ClusterName>().is_err(), "{bad:?} was accepted");
         }
     }

@@ -12,7 +12,9 @@ mod keys;
 mod verify;
 
 #[cfg(feature = "verify")]
-pub use claims::{Claims, KubernetesClaims, NodeReference, ObjectReference, claimed_identity};
+pub use claims::{
+    Claims, KubernetesClaims, NodeReference, ObjectReference, claimed_identity, claimed_issuer,
+};
 #[cfg(feature = "verify")]
 pub use keys::{KeySet, KeySetError};
 #[cfg(feature = "verify")]

@@ -7,11 +7,11 @@ mod program;
 
 pub use pod::call_as_pod;
 
-use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use pod_identity_auth::store::AssociationEntry;
 use pod_identity_core::arn::RoleArn;
+use pod_identity_runtime::files::{ReadError, read_text};
 use pod_identity_runtime::shutdown::Shutdown;
 use serde_json::{Value, json};
 
@@ -23,6 +23,9 @@ use crate::laptop::{AuthPrincipal, Laptop, Setup, Workload, chosen_cluster};
 use crate::report::{Failure, Report};
 use crate::sample::SAMPLE;
 use crate::world::World;
+
+/// The largest file that is read, in bytes.
+const MAX_FILE: usize = 16 * 1024 * 1024;
 
 /// Runs, and gives the status to exit with: that of the command, where there is one.
 pub async fn run(args: RunArgs) -> ExitCode {
@@ -92,9 +95,9 @@ fn prepare(args: &RunArgs) -> Result<(World, Workload), Failure> {
     let (name, text) = match &args.file {
         None => ("the built-in file".to_owned(), SAMPLE.to_owned()),
         Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| unreadable(&path.display().to_string(), &error))?;
-            (path.display().to_string(), text)
+            let text =
+                read_text(path, MAX_FILE).map_err(|error| unreadable(&path.display().to_string(), &error))?;
+            (path.display().to_string(), text.to_string())
         }
     };
     // The text as it is first: what is wrong with it should be told with the user's own lines.
@@ -177,9 +180,9 @@ fn broken(
     Ok(World::from_yaml(&file.to_string())?)
 }
 
-fn unreadable(name: &str, error: &std::io::Error) -> Failure {
-    match error.kind() {
-        ErrorKind::InvalidData => file_failure(name, error),
+fn unreadable(name: &str, error: &ReadError) -> Failure {
+    match error {
+        ReadError::NotText => file_failure(name, error),
         _ => Failure::local(
             "start",
             "file_invalid",

@@ -1,6 +1,7 @@
 //! The file of clusters and associations: what the auth service serves, and the webhook injects by.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,50 +10,200 @@ use pod_identity_core::arn::{AccountId, RoleArn};
 use pod_identity_core::association::{Association, AssociationId, AssociationTable, TableError};
 use pod_identity_core::cluster::Cluster;
 use pod_identity_core::identity::{ClusterName, Namespace, ServiceAccount};
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Clusters and associations, in YAML or JSON. Member names are those of the EKS API; a member that
-/// is not known is an error, so that a misspelt one is not silently without effect.
+use crate::files::read_text;
+
+/// The largest file of associations, in bytes: 100,000 associations, each with the longest session policy.
+const MAX_FILE: usize = 256 * 1024 * 1024;
+
+/// Clusters and associations, in YAML or JSON. Member names are those of the EKS API; a member that is not known is an
+/// error, so that a misspelt one is not silently without effect. A member that is `null` is absent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AssociationFile {
     /// The clusters.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     pub clusters: Vec<ClusterEntry>,
     /// The associations of all clusters. A file that does not have the key is refused, though it declares
     /// clusters: the rest of it may not be written yet.
     pub associations: Vec<AssociationEntry>,
 }
 
-/// A cluster: who issues its tokens, and what AWS is to call it.
+/// A cluster: who issues its tokens, and its name, region and AWS account.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(from = "ClusterMembers", into = "ClusterMembers")]
 pub struct ClusterEntry {
     /// Its name.
     pub name: ClusterName,
+    /// The issuers whose tokens are accepted, as the API server's `--service-account-issuer` flags give them.
+    pub issuers: Vec<IssuerEntry>,
+    /// Its region.
+    pub region: Option<String>,
+    /// Its AWS account.
+    pub account_id: Option<AccountId>,
+    /// Where the keys are of those issuers that do not say so themselves.
+    pub keys: KeysEntry,
+}
+
+/// An issuer of a cluster's tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IssuerEntry {
     /// The API server's `--service-account-issuer`, to the letter.
     pub issuer: String,
-    /// Its region.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub region: Option<String>,
-    /// Its account.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub account_id: Option<AccountId>,
-    /// Where the issuer's keys are, if not where its discovery document says.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Where its keys are; where it says nothing, those of the cluster count, all of them.
+    pub keys: KeysEntry,
+}
+
+/// Where an issuer's keys are, and how they are fetched.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct KeysEntry {
+    /// Their URL, if not the one that the issuer's discovery document names.
     pub jwks_url: Option<String>,
-    /// A file with the issuer's keys.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// A file with the keys.
     pub jwks_file: Option<PathBuf>,
     /// Certificates to trust for the issuer.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
     /// A bearer token for the issuer.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bearer_token_file: Option<PathBuf>,
 }
 
-/// An association, with the members of EKS's `CreatePodIdentityAssociation`.
+impl From<String> for IssuerEntry {
+    fn from(issuer: String) -> Self {
+        Self { issuer, keys: KeysEntry::default() }
+    }
+}
+
+/// The members of a cluster as the file has them.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ClusterMembers {
+    name: ClusterName,
+    #[serde(alias = "issuer", deserialize_with = "one_or_many")]
+    issuers: Vec<IssuerEntry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_id: Option<AccountId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jwks_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jwks_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bearer_token_file: Option<PathBuf>,
+}
+
+impl From<ClusterMembers> for ClusterEntry {
+    fn from(of: ClusterMembers) -> Self {
+        let ClusterMembers { jwks_url, jwks_file, ca_file, bearer_token_file, .. } = of;
+        let keys = KeysEntry { jwks_url, jwks_file, ca_file, bearer_token_file };
+        Self { name: of.name, issuers: of.issuers, region: of.region, account_id: of.account_id, keys }
+    }
+}
+
+impl From<ClusterEntry> for ClusterMembers {
+    fn from(of: ClusterEntry) -> Self {
+        let KeysEntry { jwks_url, jwks_file, ca_file, bearer_token_file } = of.keys;
+        let (name, issuers, region, account_id) = (of.name, of.issuers, of.region, of.account_id);
+        Self { name, issuers, region, account_id, jwks_url, jwks_file, ca_file, bearer_token_file }
+    }
+}
+
+/// The members of an issuer that has more to say than its name.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct IssuerMembers {
+    issuer: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jwks_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jwks_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bearer_token_file: Option<PathBuf>,
+}
+
+impl Serialize for IssuerEntry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.keys == KeysEntry::default() {
+            return self.issuer.serialize(serializer);
+        }
+        let KeysEntry { jwks_url, jwks_file, ca_file, bearer_token_file } = self.keys.clone();
+        let issuer = self.issuer.clone();
+        IssuerMembers { issuer, jwks_url, jwks_file, ca_file, bearer_token_file }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for IssuerEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneIssuer;
+
+        impl<'de> Visitor<'de> for OneIssuer {
+            type Value = IssuerEntry;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an issuer: its URL, or a mapping with issuer and the place of its keys")
+            }
+
+            fn visit_str<E>(self, issuer: &str) -> Result<IssuerEntry, E> {
+                Ok(issuer.to_owned().into())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<IssuerEntry, A::Error> {
+                let of = IssuerMembers::deserialize(MapAccessDeserializer::new(map))?;
+                let IssuerMembers { issuer, jwks_url, jwks_file, ca_file, bearer_token_file } = of;
+                Ok(IssuerEntry {
+                    issuer,
+                    keys: KeysEntry { jwks_url, jwks_file, ca_file, bearer_token_file },
+                })
+            }
+        }
+
+        deserializer.deserialize_any(OneIssuer)
+    }
+}
+
+/// Reads one issuer, or a list of them that is not empty.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IssuerEntry>, D::Error> {
+    struct Issuers;
+
+    impl<'de> Visitor<'de> for Issuers {
+        type Value = Vec<IssuerEntry>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an issuer's URL, or a list of issuers")
+        }
+
+        fn visit_str<E>(self, issuer: &str) -> Result<Self::Value, E> {
+            Ok(vec![issuer.to_owned().into()])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+            let mut issuers = Vec::new();
+            while let Some(issuer) = items.next_element()? {
+                issuers.push(issuer);
+            }
+            if issuers.is_empty() { Err(de::Error::custom("issuers is an empty list")) } else { Ok(issuers) }
+        }
+    }
+
+    deserializer.deserialize_any(Issuers)
+}
+
+/// Reads `null` as the default.
+fn null_is_absent<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// An association, with the members of EKS's `PodIdentityAssociation`: what `CreatePodIdentityAssociation` takes, and
+/// what EKS adds to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AssociationEntry {
@@ -64,14 +215,20 @@ pub struct AssociationEntry {
     pub service_account: ServiceAccount,
     /// The role.
     pub role_arn: RoleArn,
-    /// The id; without it, one is derived from cluster, namespace and service account.
+    /// The id; without it, that of the ARN, or one derived from cluster, namespace and service account.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub association_id: Option<String>,
+    /// The ARN. Cluster and id in it must be those of this entry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub association_arn: Option<String>,
     /// A second role, assumed with the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_role_arn: Option<RoleArn>,
+    /// The external id of the target role's session. It is derived; one that is given must be the derived one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
     /// Whether the session tags are left out.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     pub disable_session_tags: bool,
     /// A session policy: a JSON text, or the same as a mapping.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,6 +236,24 @@ pub struct AssociationEntry {
     /// How long a session lasts, in seconds; 3600 without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_seconds: Option<u64>,
+    #[serde(default, skip_serializing)]
+    tags: ReadOnly,
+    #[serde(default, skip_serializing)]
+    created_at: ReadOnly,
+    #[serde(default, skip_serializing)]
+    modified_at: ReadOnly,
+    #[serde(default, skip_serializing)]
+    owner_arn: ReadOnly,
+}
+
+/// A member that EKS prints and that changes nothing here.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct ReadOnly;
+
+impl<'de> Deserialize<'de> for ReadOnly {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        de::IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
 }
 
 /// Why a file cannot be used.
@@ -113,12 +288,13 @@ impl From<TableError> for FileError {
 }
 
 impl AssociationFile {
-    /// Reads a file.
+    /// Reads a file: a regular one of at most 256 MiB.
     ///
     /// # Errors
-    /// [`FileError`] with the path and, for a syntax error, the line.
+    /// [`FileError`] with the path and, for a syntax error, the line. A file that changes while it is read is an error
+    /// too: whoever replaces it writes another file and renames it.
     pub fn read(path: &Path) -> Result<Self, FileError> {
-        let text = std::fs::read_to_string(path).map_err(|error| FileError::new(error).at(path))?;
+        let text = read_text(path, MAX_FILE).map_err(|error| FileError::new(error).at(path))?;
         if text.trim().is_empty() {
             let reason = "the file is empty; a file without associations says so: associations: []";
             return Err(FileError::new(reason).at(path));
@@ -161,25 +337,24 @@ impl AssociationFile {
     /// # Errors
     /// [`FileError`] for the first entry that cannot be taken.
     pub fn table(&self) -> Result<AssociationTable, FileError> {
-        let mut by_cluster: HashMap<&ClusterName, Vec<Association>> = HashMap::new();
+        let mut clusters = Vec::new();
+        let mut places: HashMap<&ClusterName, usize> = HashMap::new();
+        for entry in &self.clusters {
+            places.insert(&entry.name, clusters.len());
+            clusters.push((entry.cluster()?, Vec::new()));
+        }
         for (index, entry) in self.associations.iter().enumerate() {
-            let association = entry
-                .association()
-                .map_err(|error| FileError::new(format!("associations[{index}]: {}", error.reason)))?;
-            by_cluster.entry(&entry.cluster_name).or_default().push(association);
+            let wrong = |reason: &str| FileError::new(format!("associations[{index}]: {reason}"));
+            let of = places.get(&entry.cluster_name).and_then(|place| clusters.get_mut(*place));
+            let Some((cluster, associations)) = of else {
+                return Err(wrong(&format!(
+                    "it names the cluster {}, which is not declared",
+                    entry.cluster_name
+                )));
+            };
+            associations.push(entry.association(cluster).map_err(|error| wrong(&error.reason))?);
         }
-        let clusters = self
-            .clusters
-            .iter()
-            .map(|entry| Ok((entry.cluster()?, by_cluster.remove(&entry.name).unwrap_or_default())))
-            .collect::<Result<Vec<_>, FileError>>()?;
-        let table = AssociationTable::build(clusters)?;
-        if let Some(name) = by_cluster.keys().next() {
-            return Err(FileError::new(format!(
-                "an association names the cluster {name}, which is not declared"
-            )));
-        }
-        Ok(table)
+        Ok(AssociationTable::build(clusters)?)
     }
 }
 
@@ -195,13 +370,14 @@ impl ClusterEntry {
 }
 
 impl AssociationEntry {
-    /// The id of this association: the given one, or one derived from what may exist once only, so
-    /// that it stays the same through restarts and on every replica.
+    /// The id of this association: the given one, that of the given ARN, or one derived from what may exist once only,
+    /// so that it stays the same through restarts and on every replica.
     ///
     /// # Errors
     /// [`FileError`] where the given one is no id.
     pub fn id(&self) -> Result<AssociationId, FileError> {
-        if let Some(id) = &self.association_id {
+        let of_arn = || self.association_arn.as_ref()?.rsplit_once('/').map(|(_, id)| id);
+        if let Some(id) = self.association_id.as_deref().or_else(of_arn) {
             return id.parse().map_err(FileError::new);
         }
         const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
@@ -211,9 +387,12 @@ impl AssociationEntry {
         format!("a-{}", text.collect::<String>()).parse().map_err(FileError::new)
     }
 
-    fn association(&self) -> Result<Association, FileError> {
+    fn association(&self, cluster: &Cluster) -> Result<Association, FileError> {
+        let id = self.id()?;
+        self.check_arn(cluster, &id)?;
+        self.check_external_id(cluster)?;
         Ok(Association {
-            id: self.id()?,
+            id,
             namespace: self.namespace.clone(),
             service_account: self.service_account.clone(),
             role: self.role_arn.clone(),
@@ -225,6 +404,41 @@ impl AssociationEntry {
             }),
             duration: self.duration_seconds.map(Duration::from_secs),
         })
+    }
+
+    /// An ARN of another cluster or association was copied from another entry, with what else was copied.
+    fn check_arn(&self, cluster: &Cluster, id: &AssociationId) -> Result<(), FileError> {
+        let Some(given) = &self.association_arn else { return Ok(()) };
+        let wanted = cluster.association_arn(id.as_str());
+        // Where the cluster has no region and AWS account, any will do.
+        let resource = |arn: &str| arn.splitn(6, ':').nth(5).map(str::to_owned);
+        let same = match cluster.arn() {
+            Some(_) => *given == wanted,
+            None => given.starts_with("arn:") && resource(given) == resource(&wanted),
+        };
+        if same {
+            return Ok(());
+        }
+        Err(FileError::new(format!(
+            "associationArn is {given:?}, want {wanted:?}: correct it, or leave it out, as it is derived"
+        )))
+    }
+
+    /// Another external id than the derived one would never be sent: the target role's trust policy has to know.
+    fn check_external_id(&self, cluster: &Cluster) -> Result<(), FileError> {
+        let Some(given) = &self.external_id else { return Ok(()) };
+        match cluster.external_id(&self.namespace, &self.service_account) {
+            Some(derived) if derived == *given => Ok(()),
+            Some(derived) => Err(FileError::new(format!(
+                "externalId is {given:?}, want {derived:?} (region/accountId/cluster/namespace/serviceAccount): leave \
+                 it out, as it is derived, and name the derived one in the target role's trust policy"
+            ))),
+            None => Err(FileError::new(format!(
+                "externalId is {given:?}, but the cluster {} has no region and accountId, of which it is made: give \
+                 them, or leave externalId out",
+                cluster.name
+            ))),
+        }
     }
 }
 
@@ -292,6 +506,103 @@ mod tests {
             );
         }
         assert_eq!(table(&text).unwrap().iter().count(), 30_000);
+    }
+
+    /// As `aws eks describe-pod-identity-association` prints it.
+    const OF_EKS: &str = r#"{
+        "clusters": [{"name": "demo", "issuer": "https://kubernetes.default.svc", "jwksFile": "jwks.json",
+            "region": "eu-west-1", "accountId": "111122223333", "jwksUrl": null}],
+        "associations": [{"clusterName": "demo", "namespace": "shop", "serviceAccount": "cart",
+            "roleArn": "arn:aws:iam::111122223333:role/cart",
+            "associationArn": "arn:aws:eks:eu-west-1:111122223333:podidentityassociation/demo/a-9njjin9gfghecgocd",
+            "associationId": "a-9njjin9gfghecgocd", "tags": {"team": "shop"},
+            "createdAt": "2026-01-15T10:49:00+00:00", "modifiedAt": 1768474140.5, "ownerArn": null,
+            "disableSessionTags": null, "policy": null, "durationSeconds": null,
+            "targetRoleArn": "arn:aws:iam::444455556666:role/b",
+            "externalId": "eu-west-1/111122223333/demo/shop/cart"}]}"#;
+
+    #[test]
+    fn an_association_is_read_as_eks_prints_it() {
+        for text in [OF_EKS.to_owned(), format!("# YAML\n{OF_EKS}"), OF_EKS.replace("null", "~")] {
+            let table = table(&text).unwrap();
+            let (_, association) = table.iter().next().unwrap();
+            assert_eq!(association.id.as_str(), "a-9njjin9gfghecgocd");
+            assert!(!association.disable_session_tags && association.policy.is_none());
+        }
+        let without_id =
+            OF_EKS.replace(r#""associationId": "a-9njjin9gfghecgocd""#, r#""associationId": null"#);
+        assert_eq!(table(&without_id).unwrap().iter().next().unwrap().1.id.as_str(), "a-9njjin9gfghecgocd");
+    }
+
+    #[test]
+    fn an_arn_and_an_external_id_of_another_association_are_refused_with_both_values() {
+        const ARN: &str =
+            "arn:aws:eks:eu-west-1:111122223333:podidentityassociation/demo/a-9njjin9gfghecgocd";
+        const EXTERNAL_ID: &str = "eu-west-1/111122223333/demo/shop/cart";
+        for (from, to, wanted) in [
+            (ARN, ARN.replace("demo", "live"), ARN),
+            (ARN, ARN.replace("eu-west-1", "us-east-1"), ARN),
+            (ARN, ARN.replace("a-9njjin9gfghecgocd", "a-other"), ARN),
+            (ARN, "a-9njjin9gfghecgocd".to_owned(), ARN),
+            (EXTERNAL_ID, EXTERNAL_ID.replace("cart", "pay"), EXTERNAL_ID),
+            (EXTERNAL_ID, String::new(), EXTERNAL_ID),
+        ] {
+            let error = table(&OF_EKS.replace(from, &to)).unwrap_err();
+            assert!(error.contains(&format!("{to:?}")) && error.contains(wanted), "{error}");
+            assert!(error.starts_with("associations[0]: "), "{error}");
+        }
+        let nowhere =
+            OF_EKS.replace(r#""region": "eu-west-1", "accountId": "111122223333""#, r#""region": null"#);
+        let error = table(&nowhere).unwrap_err();
+        assert!(error.contains("region and accountId"), "{error}");
+    }
+
+    #[test]
+    fn an_arn_of_any_region_will_do_where_the_cluster_has_none() {
+        for (arn, taken) in [
+            ("arn:aws:eks:eu-west-1:111122223333:podidentityassociation/demo/a-1", true),
+            ("arn:aws:eks:eu-west-1:111122223333:podidentityassociation/live/a-1", false),
+            ("arn:aws:eks:eu-west-1:111122223333:cluster/demo", false),
+        ] {
+            assert_eq!(association(&format!("  associationArn: {arn}\n")).is_ok(), taken, "{arn}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_has_one_issuer_or_several_each_with_keys_of_its_own_or_shared_ones() {
+        let read = |cluster: &str| {
+            AssociationFile::parse(&format!("clusters: [{cluster}]\nassociations: []"))
+                .map(|file| file.clusters[0].clone())
+                .map_err(|error| error.to_string())
+        };
+        let names = |cluster: &ClusterEntry| {
+            cluster.issuers.iter().map(|entry| entry.issuer.clone()).collect::<Vec<_>>().join(" ")
+        };
+        for (members, expected) in [
+            ("issuer: 'https://a.test'", "https://a.test"),
+            ("issuers: ['https://a.test', 'https://b.test']", "https://a.test https://b.test"),
+            ("issuer: ['https://a.test', 'https://b.test']", "https://a.test https://b.test"),
+            (
+                "issuers: ['https://a.test', {issuer: 'https://b.test', jwksFile: b}]",
+                "https://a.test https://b.test",
+            ),
+        ] {
+            let cluster = read(&format!("{{name: demo, {members}, jwksFile: shared}}")).unwrap();
+            assert_eq!(names(&cluster), expected, "{members}");
+            let written = serde_json::to_string(&cluster).unwrap();
+            assert_eq!(serde_json::from_str::<ClusterEntry>(&written).unwrap(), cluster, "{written}");
+        }
+        for (members, named) in [
+            ("issuers: []", "empty"),
+            ("issuer: a, issuers: [b]", "issuer"),
+            ("issuers: [{issuer: a, jwksFiel: b}]", "jwksFiel"),
+            ("issuers: [{jwksFile: b}]", "issuer"),
+            ("issuer: null", ""),
+            ("region: eu-west-1", "issuer"),
+        ] {
+            let error = read(&format!("{{name: demo, {members}}}")).unwrap_err();
+            assert!(error.contains(named), "{error:?} does not name {named:?}");
+        }
     }
 
     #[test]

@@ -1,11 +1,144 @@
-//! Files that are read again when they change.
+//! Files that operators name: read with a bound, and read again when they change.
 
+use std::fmt;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::Read as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use tokio::time::MissedTickBehavior;
+use zeroize::Zeroizing;
 
 use crate::shutdown::Shutdown;
+
+/// The largest token file, in bytes: a token of 12 KiB and white space.
+pub const MAX_TOKEN: usize = 16 * 1024;
+/// The largest file of certificates or keys, in bytes: several times the bundle of all public authorities.
+pub const MAX_PEM: usize = 1024 * 1024;
+
+/// Why a file was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The system refuses it.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// It is a directory, a pipe, a socket or a device.
+    #[error("it is a {0}, want a regular file")]
+    NotRegular(FileKind),
+    /// It is larger than its kind of content can be.
+    #[error("it has more than {0} bytes, the most that is read")]
+    TooLarge(usize),
+    /// Its content changed while it was read, so that a part may be old.
+    #[error("it changed while it was read: write a new file beside it and rename that one to its name")]
+    Changed,
+    /// It is not UTF-8.
+    #[error("it is not UTF-8 text")]
+    NotText,
+}
+
+/// A kind of file that is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// A directory.
+    Directory,
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A character or block device.
+    Device,
+}
+
+impl fmt::Display for FileKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Directory => "directory",
+            Self::Fifo => "FIFO",
+            Self::Socket => "socket",
+            Self::Device => "device",
+        })
+    }
+}
+
+/// Reads a regular file of at most `limit` bytes; links are followed. It blocks for as long as the file system does:
+/// tasks that serve call [`read_in_background`].
+///
+/// It never waits for a writer and never reads without end: other kinds of file are refused without being opened, and
+/// again after the opening, in case another file took the name.
+///
+/// # Errors
+/// [`ReadError`], without the path. A file whose size or time of change differs after the reading is
+/// [`ReadError::Changed`]: whoever replaces a file writes another and renames it.
+pub fn read_regular(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, ReadError> {
+    check_kind(&std::fs::metadata(path)?)?;
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    read_opened(OpenOptions::new().read(true).custom_flags(flags).open(path)?, limit)
+}
+
+fn read_opened(file: File, limit: usize) -> Result<Zeroizing<Vec<u8>>, ReadError> {
+    let before = file.metadata()?;
+    check_kind(&before)?;
+    let size = usize::try_from(before.size()).unwrap_or(usize::MAX);
+    if size > limit {
+        return Err(ReadError::TooLarge(limit));
+    }
+    // Room for all of it: a buffer that grows would leave copies of a secret behind.
+    let mut content = Zeroizing::new(Vec::with_capacity(size.saturating_add(1)));
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    (&file).take(most).read_to_end(&mut content)?;
+    if content.len() > limit {
+        return Err(ReadError::TooLarge(limit));
+    }
+    let after = file.metadata()?;
+    let state = |file: &Metadata| (file.size(), file.mtime(), file.mtime_nsec());
+    if state(&before) != state(&after) {
+        return Err(ReadError::Changed);
+    }
+    Ok(content)
+}
+
+fn check_kind(file: &Metadata) -> Result<(), ReadError> {
+    let kind = file.file_type();
+    if kind.is_file() {
+        return Ok(());
+    }
+    Err(ReadError::NotRegular(match () {
+        () if kind.is_dir() => FileKind::Directory,
+        () if kind.is_fifo() => FileKind::Fifo,
+        () if kind.is_socket() => FileKind::Socket,
+        () => FileKind::Device,
+    }))
+}
+
+/// The same as text.
+///
+/// # Errors
+/// [`ReadError`], as [`read_regular`], and where the content is not UTF-8.
+pub fn read_text(path: &Path, limit: usize) -> Result<Zeroizing<String>, ReadError> {
+    let mut content = read_regular(path, limit)?;
+    let text = String::from_utf8(std::mem::take(&mut *content));
+    text.map(Zeroizing::new).map_err(|error| {
+        drop(Zeroizing::new(error.into_bytes()));
+        ReadError::NotText
+    })
+}
+
+/// [`read_text`] on a thread for blocking work: a file system that hangs keeps no task from serving.
+///
+/// # Errors
+/// [`ReadError`], as [`read_text`].
+pub async fn read_in_background(path: &Path, limit: usize) -> Result<Zeroizing<String>, ReadError> {
+    let path = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || read_text(&path, limit)).await;
+    read.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))
+}
 
 /// How often files are looked at. A look is a `stat` each.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -14,19 +147,69 @@ pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// they name may have come since, and nobody looks at that.
 const LOOKS_UNTIL_RETRY: u32 = 30;
 
+/// Metrics of followed files: how often each was read, and whether its content is out of date. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct FileMetrics {
+    reads: Family<FileRead, Counter>,
+    stale: Family<FileLabel, Gauge>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FileRead {
+    file: &'static str,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FileLabel {
+    file: &'static str,
+}
+
+impl FileMetrics {
+    /// Registers `pod_identity_file_reads_total` and `pod_identity_file_stale`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "pod_identity_file_reads",
+            "Reads of a followed file after a change, by result",
+            metrics.reads.clone(),
+        );
+        registry.register(
+            "pod_identity_file_stale",
+            "1 where a followed file cannot be used, and its earlier content is in use",
+            metrics.stale.clone(),
+        );
+        metrics
+    }
+
+    fn count(&self, file: &'static str, read: bool) {
+        let result = if read { "ok" } else { "failed" };
+        self.reads.get_or_create(&FileRead { file, result }).inc();
+        self.stale.get_or_create(&FileLabel { file }).set(i64::from(!read));
+    }
+}
+
 /// Files as they were at a look. It is taken before they are first read: what changes between
 /// the reading and the following is not missed then.
 #[derive(Debug, Clone)]
 pub struct Watched {
     paths: Vec<PathBuf>,
     seen: Vec<Fingerprint>,
+    metrics: Option<(FileMetrics, &'static str)>,
 }
 
 impl Watched {
     /// Looks at the files for the first time. One that is not there may come later.
     pub fn look(paths: Vec<PathBuf>) -> Self {
         let seen = fingerprints(&paths);
-        Self { paths, seen }
+        Self { paths, seen, metrics: None }
+    }
+
+    /// The same files, whose readings are counted under that name.
+    #[must_use]
+    pub fn counted(self, metrics: &FileMetrics, file: &'static str) -> Self {
+        metrics.stale.get_or_create(&FileLabel { file }).set(0);
+        Self { metrics: Some((metrics.clone(), file)), ..self }
     }
 
     /// Calls `changed` after any of the files changed, and waits for what it does, until the shutdown.
@@ -49,11 +232,16 @@ impl Watched {
                 () = shutdown.asked() => return,
                 _ = ticks.tick() => {}
             }
-            let now = fingerprints(&self.paths);
+            let paths = self.paths.clone();
+            let Ok(now) = tokio::task::spawn_blocking(move || fingerprints(&paths)).await else { continue };
             retry = retry.map(|looks| looks.saturating_sub(1));
             if now != self.seen || retry == Some(0) {
                 self.seen = now;
-                retry = if changed().await { None } else { Some(LOOKS_UNTIL_RETRY) };
+                let read = changed().await;
+                if let Some((metrics, file)) = &self.metrics {
+                    metrics.count(file, read);
+                }
+                retry = if read { None } else { Some(LOOKS_UNTIL_RETRY) };
             }
         }
     }
@@ -71,9 +259,7 @@ pub struct Fingerprint(Option<(u64, u64, u64, i64, i64)>);
 impl Fingerprint {
     /// Looks at the file. It is a `stat`.
     pub fn of(path: &Path) -> Self {
-        use std::os::unix::fs::MetadataExt;
-        let state =
-            |file: std::fs::Metadata| (file.dev(), file.ino(), file.size(), file.ctime(), file.ctime_nsec());
+        let state = |file: Metadata| (file.dev(), file.ino(), file.size(), file.ctime(), file.ctime_nsec());
         Self(std::fs::metadata(path).ok().map(state))
     }
 
@@ -91,15 +277,82 @@ impl Fingerprint {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::io::{Seek as _, Write as _};
+    use std::sync::{Mutex, mpsc};
 
     use tokio::time::Instant;
 
     use super::*;
 
+    /// Reads on another thread: a reading that waits fails the test and does not hang it.
+    fn read(path: impl Into<PathBuf>) -> Result<Zeroizing<Vec<u8>>, ReadError> {
+        let (path, (send, receive)) = (path.into(), mpsc::channel());
+        std::thread::spawn(move || send.send(read_regular(&path, 100)));
+        receive.recv_timeout(Duration::from_secs(20)).expect("the reading waits")
+    }
+
+    #[test]
+    fn regular_files_of_bounded_size_are_read_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, fifo) = (directory.path().join("file"), directory.path().join("fifo"));
+        let fifo_made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
+        assert!(fifo_made.success());
+        let socket = directory.path().join("socket");
+        let _listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for (path, kind) in [
+            (directory.path().to_owned(), FileKind::Directory),
+            (fifo, FileKind::Fifo),
+            (socket, FileKind::Socket),
+            ("/dev/zero".into(), FileKind::Device),
+            ("/dev/tty".into(), FileKind::Device),
+        ] {
+            let error = read(&path).unwrap_err();
+            assert!(matches!(error, ReadError::NotRegular(found) if found == kind), "{path:?}: {error}");
+        }
+        for (length, taken) in [(0, true), (100, true), (101, false)] {
+            std::fs::write(&file, "x".repeat(length)).unwrap();
+            assert_eq!(read(&file).is_ok(), taken, "{length} bytes");
+        }
+        File::options().write(true).open(&file).unwrap().set_len(1 << 40).unwrap();
+        assert!(matches!(read(&file), Err(ReadError::TooLarge(100))), "a sparse file of a terabyte");
+        // Its size is said to be 0.
+        assert!(matches!(read("/proc/self/maps"), Err(ReadError::TooLarge(100))));
+        assert!(matches!(read(directory.path().join("none")), Err(ReadError::Io(_))));
+        std::os::unix::fs::symlink("file", directory.path().join("link")).unwrap();
+        std::fs::write(&file, "content").unwrap();
+        assert_eq!(**read(directory.path().join("link")).unwrap(), *b"content");
+    }
+
+    #[test]
+    fn a_pipe_that_took_the_name_of_a_file_is_refused_after_the_opening() {
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let file = File::from(std::os::fd::OwnedFd::from(reader));
+        assert!(matches!(read_opened(file, 100), Err(ReadError::NotRegular(FileKind::Fifo))));
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_refused() {
+        // A fifo is no help here: the writer has to be within the reading. So it writes all the time.
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let content = vec![b'x'; 4 << 20];
+        file.write_all(&content).unwrap();
+        let path = file.path().to_owned();
+        let (stop, stopped) = mpsc::channel::<()>();
+        let writing = std::thread::spawn(move || {
+            while let Err(mpsc::TryRecvError::Empty) = stopped.try_recv() {
+                file.rewind().unwrap();
+                file.write_all(&content).unwrap();
+            }
+        });
+        let refused = (0..1000).any(|_| matches!(read_regular(&path, 8 << 20), Err(ReadError::Changed)));
+        drop(stop);
+        writing.join().unwrap();
+        assert!(refused);
+        assert!(read_regular(&path, 8 << 20).is_err(), "it is gone with its writer");
+    }
+
     #[test]
     fn a_file_is_young_for_a_while_after_its_change() {
-        use std::os::unix::fs::MetadataExt;
         let file = tempfile::NamedTempFile::new().unwrap();
         let (seen, metadata) = (Fingerprint::of(file.path()), file.path().metadata().unwrap());
         let seconds = Duration::from_secs(metadata.ctime().unsigned_abs());

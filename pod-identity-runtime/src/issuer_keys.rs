@@ -1,7 +1,9 @@
 //! The public keys of a cluster's issuer: fetched, kept, fetched again when they rotate.
 
+mod accepted;
 mod documents;
 
+pub use accepted::AcceptedIssuers;
 pub use documents::FetchError;
 
 use std::path::PathBuf;
@@ -68,6 +70,8 @@ pub struct IssuerKeys {
     /// The document that the keys came from.
     document: ArcSwapOption<Bytes>,
     generation: AtomicU64,
+    /// When the keys were last fetched, in milliseconds by the monotonic clock; 0 before.
+    fetched_at: AtomicU64,
     fetched: Arc<Mutex<Fetched>>,
     waiting: Semaphore,
 }
@@ -116,6 +120,7 @@ impl IssuerKeys {
             current: ArcSwapOption::empty(),
             document: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
+            fetched_at: AtomicU64::new(0),
             fetched: Arc::default(),
             waiting: Semaphore::new(MAX_WAITING),
         }))
@@ -130,6 +135,13 @@ impl IssuerKeys {
     /// with a key that has been withdrawn since.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// The time since the keys were last fetched; `None` before the first fetch.
+    pub fn age(&self) -> Option<Duration> {
+        let at = self.fetched_at.load(Ordering::Relaxed);
+        let now = self.clock.now().monotonic;
+        (at > 0).then(|| now.saturating_sub(Duration::from_millis(at)))
     }
 
     /// The keys, if any have been had.
@@ -212,6 +224,8 @@ impl IssuerKeys {
         match result {
             Ok((keys, document)) => {
                 fetched.failure = None;
+                let now = u64::try_from(self.clock.now().monotonic.as_millis()).unwrap_or(u64::MAX);
+                self.fetched_at.store(now.max(1), Ordering::Relaxed);
                 self.take(keys, document);
                 Ok(true)
             }

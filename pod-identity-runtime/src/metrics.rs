@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -65,6 +66,48 @@ pub fn register_gauge<N: EncodeGaugeValue + 'static>(
     read: impl Fn() -> Option<N> + Send + Sync + 'static,
 ) {
     registry.register_collector(Box::new(Reading { name, help, read }));
+}
+
+/// Registers a gauge with labels that is read at each scrape: its series are those that `read` returns, so that a
+/// cluster that was removed leaves none behind.
+pub fn register_gauges<L: EncodeLabelSet + 'static, N: EncodeGaugeValue + 'static>(
+    registry: &mut Registry,
+    name: &'static str,
+    help: &'static str,
+    read: impl Fn() -> Vec<(L, N)> + Send + Sync + 'static,
+) {
+    registry.register_collector(Box::new(Readings { name, help, read }));
+}
+
+struct Readings<F> {
+    name: &'static str,
+    help: &'static str,
+    read: F,
+}
+
+impl<L, N, F> Collector for Readings<F>
+where
+    L: EncodeLabelSet + 'static,
+    N: EncodeGaugeValue + 'static,
+    F: Fn() -> Vec<(L, N)> + Send + Sync + 'static,
+{
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let series = (self.read)();
+        if series.is_empty() {
+            return Ok(());
+        }
+        let mut family = encoder.encode_descriptor(self.name, self.help, None, MetricType::Gauge)?;
+        for (labels, value) in series {
+            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl<F> fmt::Debug for Readings<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Readings").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 struct Reading<F> {

@@ -23,6 +23,7 @@ use http_body_util::{BodyExt, Limited};
 
 use self::bounded::BoundedClient;
 use crate::cause::chain;
+use crate::files::{MAX_PEM, read_regular};
 
 /// Maximum time for the body of an answer to a GET request, counted from its head.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -131,14 +132,14 @@ impl Outbound {
 fn read_certificates(path: &Path) -> Result<Vec<u8>, OutboundError> {
     use rustls_pki_types::pem::PemObject;
     let fail = |reason: String| OutboundError::CaFile { path: path.to_owned(), reason };
-    let pem = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
+    let pem = read_regular(path, MAX_PEM).map_err(|error| fail(error.to_string()))?;
     let certificates = rustls_pki_types::CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| fail(error.to_string()))?;
     if certificates.is_empty() {
         return Err(fail("no certificate in it".to_owned()));
     }
-    Ok(pem)
+    Ok(pem.to_vec())
 }
 
 fn connector(tls: TlsContext, proxy: ProxyConfig, settings: HttpConnectorSettings) -> Connector {

@@ -13,7 +13,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use self::client_ca::ClientCa;
-use crate::files::Watched;
+use crate::files::{FileMetrics, MAX_PEM, Watched, read_regular};
 use crate::shutdown::Shutdown;
 
 /// A certificate chain and its key, in PEM files.
@@ -85,6 +85,13 @@ impl ServerTls {
         Ok(Self { files: Some((files, watched)), ..tls })
     }
 
+    /// Counts the readings of the files as `tls_certificate` in `pod_identity_file_reads_total`.
+    #[must_use]
+    pub fn counted(self, metrics: &FileMetrics) -> Self {
+        let files = self.files.map(|(files, watched)| (files, watched.counted(metrics, "tls_certificate")));
+        Self { files, ..self }
+    }
+
     /// Certificates come by [`replace`](Self::replace). Until the first has come, connections are closed.
     pub fn in_memory(oldest: TlsVersion) -> Self {
         Self { oldest, files: None, client_ca: None, config: Arc::default() }
@@ -142,7 +149,11 @@ impl ServerTls {
         let certificate = async {
             let Some((files, watched)) = &self.files else { return };
             let replace = || async {
-                match self.read_again(files) {
+                let (tls, pair) = (self.clone(), files.clone());
+                let read = tokio::task::spawn_blocking(move || tls.read_again(&pair)).await;
+                match read.unwrap_or_else(|error| {
+                    Err(TlsError::File { path: files.certificate.clone(), reason: error.to_string() })
+                }) {
                     Ok(()) => {
                         tracing::info!(certificate = %files.certificate.display(), "TLS certificate replaced");
                         true
@@ -164,14 +175,13 @@ impl ServerTls {
     }
 
     fn read_again(&self, files: &CertificateFiles) -> Result<(), TlsError> {
-        let unreadable = |path: &Path, error: rustls_pki_types::pem::Error| TlsError::File {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        };
-        let chain = CertificateDer::pem_file_iter(&files.certificate)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| unreadable(&files.certificate, error))?;
-        let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unreadable(&files.key, error))?;
+        let unreadable = |path: &Path, reason: String| TlsError::File { path: path.to_owned(), reason };
+        let read = |path| read_regular(path, MAX_PEM).map_err(|error| unreadable(path, error.to_string()));
+        let chain = CertificateDer::pem_slice_iter(&read(&files.certificate)?)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| unreadable(&files.certificate, error.to_string()))?;
+        let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
+            .map_err(|error| unreadable(&files.key, error.to_string()))?;
         self.replace(chain, key).map_err(|reason| TlsError::Pair { files: files.clone(), reason })
     }
 

@@ -34,9 +34,6 @@ fn limits() -> Limits {
 /// How long the last of what is kept may take to end: a Lease is given back.
 const TO_LEAVE: Duration = Duration::from_secs(2);
 
-/// The readiness condition that fails once the end has been asked for.
-const SHUTDOWN_CONDITION: &str = "shutdown";
-
 /// The webhook, bound to its ports but not serving yet.
 #[derive(Debug)]
 pub struct App {
@@ -84,6 +81,7 @@ impl App {
         }
         let mut registry = Registry::default();
         let readiness = Readiness::default();
+        readiness.register(&mut registry);
         let client = client::client(&config.api_server).await?;
         let knowledge = Knowledge::open(&config, Some(&client), &readiness, &mut registry)?;
         let certificate = TlsCertificate::open(&config, &client, &readiness, &mut registry)?;
@@ -209,7 +207,7 @@ async fn leave_late(
         () = broken.asked() => {}
     }
     leave.end();
-    readiness.unmet(SHUTDOWN_CONDITION, "this replica is about to end");
+    readiness.leaving("this replica is about to end");
     tracing::info!(seconds = delay.as_secs(), "still serving, until nobody asks here any more");
     tokio::time::sleep(delay).await;
     ender.end();

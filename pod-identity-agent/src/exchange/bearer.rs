@@ -6,49 +6,42 @@ use aws_sdk_eksauth::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_eksauth::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_eksauth::error::BoxError;
 use pod_identity_core::token::BearerToken;
-use zeroize::Zeroizing;
+use pod_identity_runtime::files::{MAX_TOKEN, read_in_background};
 
-/// Puts the token of a file into `Authorization`, read anew for each attempt: kubelet replaces it.
+/// The file of the agent's own token, read for each call: kubelet replaces it.
 #[derive(Debug)]
-pub(super) struct AgentToken {
-    file: PathBuf,
+pub(super) struct AgentTokenFile {
+    path: PathBuf,
 }
 
-impl AgentToken {
-    pub(super) fn new(file: PathBuf) -> Self {
-        let token = Self { file };
-        if let Err(error) = token.read() {
+impl AgentTokenFile {
+    pub(super) async fn new(path: PathBuf) -> Self {
+        let file = Self { path };
+        if let Err(error) = file.read().await {
             tracing::warn!("no credentials can be fetched as long as the agent lacks {error}");
         }
-        token
+        file
     }
 
-    fn read(&self) -> Result<BearerToken, NoAgentToken> {
-        let wrong = |reason: String| NoAgentToken { file: self.file.clone(), reason };
-        let text = std::fs::read_to_string(&self.file).map_err(|error| wrong(error.to_string()))?;
-        let text = Zeroizing::new(text);
-        BearerToken::parse(text.trim_end()).map_err(|error| wrong(error.to_string()))
+    /// Reads the token on a thread for blocking work: a volume that hangs keeps no pod from its cached credentials.
+    pub(super) async fn read(&self) -> Result<AgentToken, NoAgentToken> {
+        let wrong = |reason: String| NoAgentToken { file: self.path.clone(), reason };
+        let text =
+            read_in_background(&self.path, MAX_TOKEN).await.map_err(|error| wrong(error.to_string()))?;
+        BearerToken::parse(text.trim_end()).map(AgentToken).map_err(|error| wrong(error.to_string()))
     }
 }
+
+/// Puts the agent's own token into `Authorization`.
+#[derive(Debug)]
+pub(super) struct AgentToken(BearerToken);
 
 /// The agent's own token cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[error("its token {}: {reason}", .file.display())]
-struct NoAgentToken {
+pub(super) struct NoAgentToken {
     file: PathBuf,
     reason: String,
-}
-
-/// Whether a call failed because the agent's own token could not be had, and why.
-pub(super) fn missing_token(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.is::<NoAgentToken>() {
-            return Some(error.to_string());
-        }
-        cause = error.source();
-    }
-    None
 }
 
 impl Intercept for AgentToken {
@@ -62,7 +55,7 @@ impl Intercept for AgentToken {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let header = format!("Bearer {}", self.read()?.expose());
+        let header = format!("Bearer {}", self.0.expose());
         context.request_mut().headers_mut().insert("authorization", header);
         Ok(())
     }

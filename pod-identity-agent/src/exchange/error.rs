@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::bearer;
+use super::bearer::NoAgentToken;
 use aws_sdk_eksauth::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_eksauth::operation::assume_role_for_pod_identity::AssumeRoleForPodIdentityError;
 use pod_identity_core::backoff::retry_after;
@@ -144,11 +144,17 @@ impl Refusal for ExchangeError {
     }
 }
 
+impl From<NoAgentToken> for ExchangeError {
+    fn from(error: NoAgentToken) -> Self {
+        Self::NoCredentials(error.to_string())
+    }
+}
+
 impl From<SdkError<AssumeRoleForPodIdentityError>> for ExchangeError {
     fn from(error: SdkError<AssumeRoleForPodIdentityError>) -> Self {
         let Some(refusal) = error.as_service_error() else {
-            let missing = missing_credentials(&error).or_else(|| bearer::missing_token(&error));
-            return missing.map_or_else(|| Self::Unavailable(chain(&error)), Self::NoCredentials);
+            return missing_credentials(&error)
+                .map_or_else(|| Self::Unavailable(chain(&error)), Self::NoCredentials);
         };
         let exception = refusal.code().unwrap_or("an unnamed error").to_owned();
         let message = refusal.message().unwrap_or("(no message)");

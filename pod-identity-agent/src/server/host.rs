@@ -14,16 +14,31 @@ use super::respond::Refusal;
 pub(super) fn check<B>(request: &Request<B>, ours: &[IpAddr]) -> Result<(), Refusal> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let header = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => host.to_str().ok().and_then(|host| host.parse().ok()),
+        (Some(host), None) => host.to_str().ok(),
         _ => None,
     };
-    let named = header.as_ref().is_some_and(|host| names(host, ours));
+    let named = header.is_some_and(|host| {
+        is_bare_address(host, ours) || host.parse().is_ok_and(|authority| names(&authority, ours))
+    });
     let target = request.uri().authority().is_none_or(|target| names(target, ours));
     if named && target {
         return Ok(());
     }
     let list = ours.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
     Err(Refusal::new(ErrorCode::HostRefused, format!("the Host header must name {list}")))
+}
+
+/// Whether this is an IPv6 address of ours without brackets, with or without a port. RFC 3986 §3.2.2 wants brackets, and
+/// clients leave them out: Fluent Bit cuts them off and adds the port.
+fn is_bare_address(host: &str, ours: &[IpAddr]) -> bool {
+    let is_ours = |text: &str| text.parse().is_ok_and(|address| ours.contains(&IpAddr::V6(address)));
+    // With a port the text may be another address too; what counts is that one reading of it is ours.
+    is_ours(host)
+        || host.rsplit_once(':').is_some_and(|(address, port)| {
+            port.bytes().all(|digit| digit.is_ascii_digit())
+                && port.parse::<u16>().is_ok()
+                && is_ours(address)
+        })
 }
 
 fn names(authority: &Authority, ours: &[IpAddr]) -> bool {
@@ -49,9 +64,16 @@ mod tests {
 
     #[test]
     fn our_own_addresses_pass_with_or_without_a_port() {
-        for host in
-            ["169.254.170.23", "169.254.170.23:80", "[fd00:ec2::23]", "[fd00:ec2::23]:80", "[fd00:ec2:0::23]"]
-        {
+        for host in [
+            "169.254.170.23",
+            "169.254.170.23:80",
+            "[fd00:ec2::23]",
+            "[fd00:ec2::23]:80",
+            "[fd00:ec2:0::23]",
+            "fd00:ec2::23",
+            "fd00:ec2::23:80",
+            "fd00:ec2:0:0:0:0:0:23:8080",
+        ] {
             assert!(passes("/v1/credentials", &[host]), "{host}");
         }
         assert!(passes("http://169.254.170.23/v1/credentials", &["169.254.170.23"]));
@@ -67,6 +89,14 @@ mod tests {
             "localhost",
             "127.0.0.1",
             "a@169.254.170.23",
+            "fd00:ec2::24",
+            "fd00:ec2::24:80",
+            "fd00:ec2::23:",
+            "fd00:ec2::23:65536",
+            "fd00:ec2::23:+80",
+            "fd00:ec2::23:80:80",
+            "fd00:ec2::23%eth0",
+            "a@fd00:ec2::23",
         ] {
             assert!(!passes("/v1/credentials", &[host]), "{host:?}");
         }

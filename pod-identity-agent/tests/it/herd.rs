@@ -40,12 +40,12 @@ impl KnownIssuer {
     /// An agent that verifies this issuer's tokens itself.
     async fn agent(&self, eks_auth: &FakeEksAuth) -> SocketAddr {
         let mut config = config(eks_auth.address, &[LOOPBACK]);
-        config.keys = TokenKeys::Configured(IssuerConfig {
+        config.keys = TokenKeys::Configured(vec![IssuerConfig {
             issuer: self.issuer.issuer().to_owned(),
             keys: KeyLocation::File(self.directory.path().join("jwks.json")),
             bearer_token_file: None,
             outbound: Outbound::default(),
-        });
+        }]);
         let agent = App::bind(config).await.unwrap();
         let address = agent.addresses()[0];
         tokio::spawn(agent.run(Shutdown::never()));

@@ -329,12 +329,38 @@ async fn after_a_withdrawal(stand: &Stand, issuer: &Published, pod: &Workload) -
 }
 
 fn configured(issuer: &Published, authority: &Authority) -> TokenKeys {
-    TokenKeys::Configured(IssuerConfig {
+    TokenKeys::Configured(vec![IssuerConfig {
         issuer: issuer.url.clone(),
         keys: KeyLocation::Discovery,
         bearer_token_file: None,
         outbound: trusting(authority),
-    })
+    }])
+}
+
+#[tokio::test]
+async fn tokens_of_each_configured_issuer_are_verified_with_its_own_keys() {
+    let authority = Authority::new();
+    let (new, old) = (Published::start(Some(&authority)).await, Published::start(Some(&authority)).await);
+    let other = Published::start(Some(&authority)).await;
+    let of = |issuer: &Published| match configured(issuer, &authority) {
+        TokenKeys::Configured(configs) => configs,
+        _ => unreachable!(),
+    };
+    let keys = TokenKeys::Configured([of(&new), of(&old)].concat());
+    let (stand, pod) = (Stand::start(&[&new, &old], keys).await, pod());
+    assert_eq!(stand.ask(&new.token(&pod, &stand.clock)).await, Ok(()));
+    assert_eq!(stand.ask(&old.token(&pod, &stand.clock)).await, Ok(()));
+    let calls = stand.calls();
+    stand.take_eks_auth_away(true);
+    for issuer in [&new, &old] {
+        assert_eq!(stand.ask(&issuer.token(&pod, &stand.clock)).await, Ok(()), "verified here, and cached");
+    }
+    assert_eq!(stand.ask(&other.token(&pod, &stand.clock)).await, refused(403, "token_issuer_wrong"));
+    // One issuer's key does not sign for the other.
+    let header = new.issuer.signing_key().header().to_string();
+    let mixed = new.issuer.sign(&header, &old.claims(&pod, &stand.clock).to_string()).unwrap();
+    assert_eq!(stand.ask(&mixed).await, refused(503, "token_key_unknown"));
+    assert_eq!((stand.calls(), other.asked()), (calls, 0));
 }
 
 #[tokio::test]

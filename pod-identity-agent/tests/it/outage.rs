@@ -116,12 +116,12 @@ impl Node {
         let (hand, clock) = Clock::by_hand(SystemTime::UNIX_EPOCH + 500_000 * HOUR);
         let keys_file = directory.join("jwks.json");
         std::fs::write(&keys_file, issuer.jwks()).unwrap();
-        let keys = TokenKeys::Configured(IssuerConfig {
+        let keys = TokenKeys::Configured(vec![IssuerConfig {
             issuer: issuer.issuer().to_owned(),
             keys: KeyLocation::File(keys_file.clone()),
             bearer_token_file: None,
             outbound: Outbound::default(),
-        });
+        }]);
         let judge = Judge::new(if with_keys { keys } else { TokenKeys::None }, clock.clone()).unwrap();
         let audience = POD_IDENTITY_AUDIENCE.to_owned();
         let eks_auth = EksAuth(Arc::new(State {

@@ -50,6 +50,22 @@ async fn an_agent_that_cannot_prove_itself_is_not_ready_until_it_can() {
 }
 
 #[tokio::test]
+async fn an_agent_that_was_accepted_once_stays_ready_and_shows_what_fails() {
+    let eks_auth = fake_eks_auth(Behaviour::Says(200, "", granted("default", "app"))).await;
+    let config = config(eks_auth.address, &[LOOPBACK]);
+    let AgentAuth::Token { file } = config.eks_auth.agent_auth.clone() else { panic!() };
+    let (agent, admin) = serve(config).await;
+    assert_eq!(credentials(agent, &token()).await.status, 200);
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(check_refusal(&credentials(agent, &token()).await), "own_credentials");
+
+    let (status, text) = ready(admin).await;
+    assert!(status == 200 && text.starts_with("ready\nown_credentials: "), "{status} {text}");
+    let metrics = ask(admin, "GET /metrics", &[], b"").await.unwrap().text();
+    assert!(metrics.contains("pod_identity_condition{condition=\"own_credentials\"} 0"), "{metrics}");
+}
+
+#[tokio::test]
 async fn an_agent_whose_key_is_refused_is_not_ready_and_one_whose_pods_are_is() {
     for (status, exception, ready_then) in [
         (403, "UnrecognizedClientException", 503),
@@ -101,12 +117,12 @@ async fn configured_keys_must_have_been_had_once() {
     let file = directory.path().join("jwks.json");
     let issuer = Issuer::new("https://a.test", "http://127.0.0.1:1", KeyAlgorithm::Es256).unwrap();
     let (hand, clock) = Clock::by_hand(clock::now());
-    let keys = TokenKeys::Configured(IssuerConfig {
+    let keys = TokenKeys::Configured(vec![IssuerConfig {
         issuer: issuer.issuer().to_owned(),
         keys: KeyLocation::File(file.clone()),
         bearer_token_file: None,
         outbound: Outbound::default(),
-    });
+    }]);
     let (_, admin) = serve(Config { keys, clock, ..config(eks_auth.address, &[LOOPBACK]) }).await;
     assert_eq!(ready(admin).await, (503, "keys: no keys yet of the issuer https://a.test\n".to_owned()));
 

@@ -65,7 +65,7 @@ impl Server {
                 )
             })?;
         let token = BearerToken::parse(&request.token)?;
-        let keys = snapshot.keys(cluster).ok_or_else(|| {
+        let keys = snapshot.issuers_of(cluster).ok_or_else(|| {
             Refusal::new(ErrorCode::ClusterUnknown, format!("no cluster named {cluster} is configured"))
         })?;
         Ok(keys.verify(&token, POD_IDENTITY_AUDIENCE, now).await?)

@@ -12,7 +12,7 @@ use http::request::Parts;
 use pod_identity_core::error::ErrorCode;
 use pod_identity_core::identity::{ClusterName, Namespace, Node, ServiceAccount};
 use pod_identity_core::token::{AGENT_AUDIENCE, BearerToken, VerifiedToken};
-use pod_identity_runtime::files::Watched;
+use pod_identity_runtime::files::{self, FileMetrics, ReadError, Watched};
 use pod_identity_runtime::shutdown::Shutdown;
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -21,6 +21,9 @@ use super::respond::Refusal;
 use crate::config::AgentAuthConfig;
 use crate::sigv4::{self, Secret, SigV4Error};
 use crate::store::Snapshot;
+
+/// The largest file of agents' keys, in bytes.
+const MAX_KEYS_FILE: usize = 1024 * 1024;
 
 /// The name that requests to EKS Auth are signed for (its API model, `signingName`).
 const SIGNING_NAME: &str = "eks-auth";
@@ -88,9 +91,9 @@ impl AgentAuth {
     ///
     /// # Errors
     /// [`KeysError`] where the file of keys cannot be used.
-    pub fn new(config: AgentAuthConfig) -> Result<Self, KeysError> {
+    pub fn new(config: AgentAuthConfig, metrics: &FileMetrics) -> Result<Self, KeysError> {
         match config {
-            AgentAuthConfig::SigV4 { keys_file } => Ok(Self::SigV4(AgentKeys::read(keys_file)?)),
+            AgentAuthConfig::SigV4 { keys_file } => Ok(Self::SigV4(AgentKeys::read(keys_file, metrics)?)),
             AgentAuthConfig::Token { service_accounts } => Ok(Self::Token { service_accounts }),
         }
     }
@@ -130,7 +133,7 @@ async fn agent_token(
         return Err(refuse("it sends no bearer token (is its --agent-auth token?)".to_owned()));
     };
     let token = BearerToken::parse(token).map_err(|error| refuse(error.to_string()))?;
-    let keys = snapshot.keys(cluster).ok_or_else(|| refuse(format!("no cluster named {cluster}")))?;
+    let keys = snapshot.issuers_of(cluster).ok_or_else(|| refuse(format!("no cluster named {cluster}")))?;
     let verified = keys.verify(&token, AGENT_AUDIENCE, now).await.map_err(|error| match error.code() {
         // Worth a retry; as a refusal of the caller it would not be.
         code @ ErrorCode::TokenKeyUnknown => Refusal::new(code, format!("the agent's token: {error}")),
@@ -173,17 +176,16 @@ struct KeyEntry {
 }
 
 impl AgentKeys {
-    fn read(path: PathBuf) -> Result<Self, KeysError> {
-        let watched = Watched::look(vec![path.clone()]);
+    fn read(path: PathBuf, metrics: &FileMetrics) -> Result<Self, KeysError> {
+        let watched = Watched::look(vec![path.clone()]).counted(metrics, "agent_keys");
         let keys = Self { path, watched, keys: ArcSwap::default() };
-        keys.reload()?;
+        keys.replace(files::read_text(&keys.path, MAX_KEYS_FILE))?;
         Ok(keys)
     }
 
-    fn reload(&self) -> Result<(), KeysError> {
+    fn replace(&self, text: Result<Zeroizing<String>, ReadError>) -> Result<(), KeysError> {
         let wrong = |reason: String| KeysError { path: self.path.clone(), reason };
-        let text = std::fs::read_to_string(&self.path).map_err(|error| wrong(error.to_string()))?;
-        let text = Zeroizing::new(text);
+        let text = text.map_err(|error| wrong(error.to_string()))?;
         // Neither the file's text nor a snippet of it may stand in an error: it holds secrets.
         let entries: Vec<KeyEntry> = serde_saphyr::from_str(&text).map_err(|_| {
             wrong("not a list of accessKeyId and secretAccessKey, in YAML or JSON".to_owned())
@@ -213,7 +215,7 @@ impl AgentKeys {
         let watched = self.watched.clone();
         watched
             .follow(shutdown, || async {
-                match self.reload() {
+                match self.replace(files::read_in_background(&self.path, MAX_KEYS_FILE).await) {
                     Ok(()) => {
                         tracing::info!(file = %self.path.display(), "new agent keys in use");
                         true

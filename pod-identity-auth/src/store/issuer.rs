@@ -1,12 +1,32 @@
-//! How a cluster's issuer is asked for its keys.
+//! How the keys of a cluster's issuers are fetched.
 
-use pod_identity_runtime::association_file::ClusterEntry;
+use pod_identity_runtime::association_file::{ClusterEntry, IssuerEntry, KeysEntry};
 use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
 use pod_identity_runtime::outbound::{Outbound, check_url};
 
-/// What the cluster's entry says, or why it says nothing that can be asked.
-pub(super) fn config(entry: &ClusterEntry, outbound: &Outbound) -> Result<IssuerConfig, String> {
-    let keys = match (&entry.jwks_url, &entry.jwks_file) {
+/// The configuration of each issuer of a cluster, or what its entry contradicts.
+pub(super) fn configs(entry: &ClusterEntry, outbound: &Outbound) -> Result<Vec<IssuerConfig>, String> {
+    for (index, issuer) in entry.issuers.iter().enumerate() {
+        if entry.issuers[..index].iter().any(|other| other.issuer == issuer.issuer) {
+            return Err(format!("the issuer {:?} is given twice", issuer.issuer));
+        }
+    }
+    let shared = &entry.keys;
+    if entry.issuers.len() > 1
+        && shared.bearer_token_file.is_some()
+        && shared.jwks_url.is_none()
+        && shared.jwks_file.is_none()
+    {
+        let reason = "bearerTokenFile would be sent to several issuers: give jwksUrl beside it, or give it with the \
+                      issuer that it is for";
+        return Err(reason.to_owned());
+    }
+    entry.issuers.iter().map(|issuer| config(issuer, shared, outbound)).collect()
+}
+
+fn config(entry: &IssuerEntry, shared: &KeysEntry, outbound: &Outbound) -> Result<IssuerConfig, String> {
+    let own = if entry.keys == KeysEntry::default() { shared } else { &entry.keys };
+    let keys = match (&own.jwks_url, &own.jwks_file) {
         (Some(_), Some(_)) => return Err("give jwksUrl or jwksFile, not both".to_owned()),
         (Some(url), None) => KeyLocation::Url(url.clone()),
         (None, Some(file)) => KeyLocation::File(file.clone()),
@@ -23,9 +43,9 @@ pub(super) fn config(entry: &ClusterEntry, outbound: &Outbound) -> Result<Issuer
     Ok(IssuerConfig {
         issuer: entry.issuer.clone(),
         keys,
-        bearer_token_file: entry.bearer_token_file.clone(),
+        bearer_token_file: own.bearer_token_file.clone(),
         outbound: Outbound {
-            ca_file: entry.ca_file.clone().or_else(|| outbound.ca_file.clone()),
+            ca_file: own.ca_file.clone().or_else(|| outbound.ca_file.clone()),
             ..outbound.clone()
         },
     })

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use pod_identity_core::association::Association;
 use pod_identity_core::backoff::{Backoff, random_fraction};
-use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::cause::chain;
 use pod_identity_runtime::shutdown::Shutdown;
 
@@ -35,7 +34,7 @@ impl CallerIdentity {
 
 impl Sts {
     /// Asks STS who the service is until it answers, and warns of what that rules out.
-    pub async fn identify(&self, snapshot: Arc<Snapshot>, readiness: Readiness, mut shutdown: Shutdown) {
+    pub async fn identify(&self, snapshot: Arc<Snapshot>, mut shutdown: Shutdown) {
         for failures in 1.. {
             match self.client.get_caller_identity().send().await {
                 Ok(answer) => {
@@ -45,9 +44,9 @@ impl Sts {
                     tracing::info!(arn = caller.arn, role_session, "the principal that assumes the roles");
                     self.caller.store(Some(Arc::new(caller)));
                     self.warn_of_long_sessions(&snapshot);
-                    return readiness.met(STS_CONDITION);
+                    return self.readiness.met(STS_CONDITION);
                 }
-                Err(error) => readiness.unmet(STS_CONDITION, chain(&error)),
+                Err(error) => self.readiness.unmet(STS_CONDITION, chain(&error)),
             }
             tokio::select! {
                 () = shutdown.asked() => return,

@@ -12,7 +12,9 @@ use pod_identity_runtime::http::answer;
 use pod_identity_runtime::listener::{Handler, Listener, Peer};
 use pod_identity_runtime::shutdown::Shutdown;
 
-use crate::stand::{Plan, code, pod, stand};
+use testing::eventually::eventually;
+
+use crate::stand::{Plan, code, pod, stand, write};
 
 #[tokio::test]
 async fn readiness_comes_with_keys_and_sts_and_metrics_count_every_answer() {
@@ -28,6 +30,51 @@ async fn readiness_comes_with_keys_and_sts_and_metrics_count_every_answer() {
         r#"pod_identity_http_responses_total{status="404",code="association_not_found"} 1"#,
         r#"pod_identity_http_responses_total{status="400",code="token_malformed"} 1"#,
         "pod_identity_sts_seconds_count 1",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_without_keys_and_an_sts_that_is_away_are_faults_of_a_ready_replica() {
+    let sts = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
+    let sts_url = Some(format!("http://{}", sts.address().unwrap()));
+    // It answers GetCallerIdentity, and then nothing that can be used.
+    const CALLER: &str = "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::1:user/a</Arn>\
+        </GetCallerIdentityResult></GetCallerIdentityResponse>";
+    let says = Always { status: 200, body: CALLER, asked: AtomicUsize::new(0) };
+    tokio::spawn(sts.serve(Arc::new(says), Shutdown::never()));
+    let stand = stand(Plan { sts_url, ..Plan::default() }).await;
+    assert_eq!(stand.readiness(200).await, "ready\n");
+
+    let mut file = serde_json::to_value(stand.laptop.associations()).unwrap();
+    let missing = stand.directory.path().join("late.json");
+    let late = serde_json::json!({"name": "late", "issuer": "https://late.test", "jwksFile": missing});
+    file["clusters"].as_array_mut().unwrap().push(late);
+    write(&stand.file(), &file.to_string());
+    eventually("the fault is said", || async {
+        stand
+            .get("/readyz")
+            .await
+            .text()
+            .contains("no keys yet of cluster late (https://late.test)")
+            .then_some(())
+    })
+    .await;
+    assert_eq!(code(&stand.ask(&stand.token(&pod("cart"))).await), "upstream_unavailable");
+
+    let ready = stand.get("/readyz").await;
+    assert_eq!(ready.status, 200, "{}", ready.text());
+    assert!(ready.text().contains("\nsts: "), "{}", ready.text());
+    let metrics = stand.get("/metrics").await.text();
+    for line in [
+        r#"pod_identity_issuer_keys{cluster="late",issuer="https://late.test"} 0"#,
+        r#"pod_identity_issuer_keys{cluster="demo",issuer="https://kubernetes.default.svc"} 1"#,
+        r#"pod_identity_condition{condition="issuer_keys"} 0"#,
+        r#"pod_identity_condition{condition="sts"} 0"#,
+        r#"pod_identity_sts_calls_total{code="upstream_unavailable"} 1"#,
+        r#"pod_identity_file_reads_total{file="associations",result="ok"} 1"#,
+        "pod_identity_ready 1",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }

@@ -3,7 +3,9 @@
 use serde_json::json;
 use testing::wire::ask;
 
-use crate::stand::{Plan, code, pod, request, stand};
+use testing::eventually::eventually;
+
+use crate::stand::{Plan, code, pod, request, stand, write};
 
 #[tokio::test]
 async fn a_token_of_one_cluster_is_nothing_in_another_with_the_same_issuer() {
@@ -21,6 +23,61 @@ async fn a_token_of_one_cluster_is_nothing_in_another_with_the_same_issuer() {
     let header = json!({"alg": "ES256", "kid": twin.signing_key().kid()}).to_string();
     let token = demo.sign(&header, &demo.claims(&request(&pod)).to_string()).unwrap();
     assert_eq!(code(&stand.ask_in("twin", &token, &[]).await), "token_signature_invalid");
+}
+
+#[tokio::test]
+async fn a_cluster_that_changes_its_issuer_accepts_tokens_of_both() {
+    const OLD: &str = "https://old.example.internal";
+    let stand = stand(Plan::default()).await;
+    let demo = stand.laptop.issuer();
+    let of = |issuer: &str| {
+        let mut claims = demo.claims(&request(&pod("cart")));
+        claims["iss"] = json!(issuer);
+        demo.sign(&demo.signing_key().header().to_string(), &claims.to_string()).unwrap()
+    };
+    assert_eq!(code(&stand.ask(&of(OLD)).await), "token_issuer_wrong");
+
+    let mut file = serde_json::to_value(stand.laptop.associations()).unwrap();
+    let demo_entry = file["clusters"].as_array_mut().unwrap().iter_mut().find(|one| one["name"] == "demo");
+    demo_entry.unwrap()["issuers"] = json!([demo.issuer(), OLD]);
+    write(&stand.file(), &file.to_string());
+    eventually("the old issuer is accepted", || async {
+        (code(&stand.ask(&of(OLD)).await) == "ok").then_some(())
+    })
+    .await;
+    assert_eq!(code(&stand.ask(&of(demo.issuer())).await), "ok");
+    for other in ["https://other.example.internal", "https://old.example.internal/"] {
+        let answer = stand.ask(&of(other)).await;
+        assert_eq!(code(&answer), "token_issuer_wrong");
+        let text = answer.json()["message"].as_str().unwrap().to_owned();
+        for named in [other, OLD, demo.issuer()] {
+            assert!(text.contains(&format!("\"{named}\"")), "{named} is not in {text}");
+        }
+    }
+    let twin = stand.laptop.issuer_of(&"twin".parse().unwrap()).unwrap();
+    let mut claims = twin.claims(&request(&pod("cart")));
+    claims["iss"] = json!(OLD);
+    let forged = twin.sign(&demo.signing_key().header().to_string(), &claims.to_string()).unwrap();
+    assert_eq!(code(&stand.ask(&forged).await), "token_signature_invalid");
+}
+
+#[tokio::test]
+async fn a_cluster_name_may_have_dots() {
+    let stand = stand(Plan::default()).await;
+    let mut file = serde_json::to_string(stand.laptop.associations()).unwrap();
+    file = file.replace(r#""demo""#, r#""k8s.example.com""#);
+    write(&stand.file(), &file);
+    let token = stand.token(&pod("cart"));
+    let answer = eventually("the cluster is known", || async {
+        let answer = stand.ask_in("k8s.example.com", &token, &[]).await;
+        (answer.status == 200).then_some(answer)
+    })
+    .await;
+    let session = stand.session(&answer);
+    assert_eq!(session.tags.value("eks-cluster-name"), Some("k8s.example.com"));
+    let arn = answer.json()["assumedRoleUser"]["arn"].as_str().unwrap().to_owned();
+    assert!(arn.contains("/eks-k8s.exampl"), "{arn}");
+    assert_eq!(code(&stand.ask_in("..", &token, &[]).await), "request_malformed");
 }
 
 #[tokio::test]

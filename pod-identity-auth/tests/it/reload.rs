@@ -72,6 +72,25 @@ async fn a_broken_file_keeps_the_old_associations_and_says_why() {
     becomes(&stand, "cart", "association_not_found").await;
 }
 
+#[tokio::test]
+async fn a_file_that_is_no_regular_one_is_refused_at_once_and_the_old_associations_stay() {
+    let stand = stand(Plan::default()).await;
+    let name = stand.file().display().to_string();
+    for (kind, why) in [("mkfifo", "it is a FIFO"), ("mkdir", "it is a directory")] {
+        std::fs::remove_file(stand.file()).unwrap();
+        assert!(std::process::Command::new(kind).arg(stand.file()).status().unwrap().success());
+        eventually(why, || async { lines_with(&["the old ones stay in use", &name, why]).pop() }).await;
+        assert_eq!(code(&stand.ask(&stand.token(&pod("cart"))).await), "ok", "{kind}");
+        match kind {
+            "mkdir" => std::fs::remove_dir(stand.file()).unwrap(),
+            _ => std::fs::remove_file(stand.file()).unwrap(),
+        }
+        write(&stand.file(), &changed(&stand, |_| ()));
+    }
+    write(&stand.file(), &changed(&stand, Vec::clear));
+    becomes(&stand, "cart", "association_not_found").await;
+}
+
 /// What kubelet does for a mounted ConfigMap: a new directory, then the swap of a symlink to it
 /// (kubernetes `atomic_writer.go`).
 fn swap(mount: &Path, version: &str, text: &str) {

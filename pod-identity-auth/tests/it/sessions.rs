@@ -92,13 +92,15 @@ async fn a_session_lasts_as_long_as_the_association_says_unless_it_is_chained() 
 }
 
 #[tokio::test]
-async fn transitive_tags_of_the_services_own_session_are_named_and_take_it_out_of_traffic() {
+async fn transitive_tags_of_the_services_own_session_are_named_to_the_pod_and_in_readyz() {
     let stand = stand(Plan { principal: TAGGED, ..Plan::default() }).await;
     stand.readiness(200).await;
     let answer = stand.ask(&stand.token(&pod("cart"))).await;
     assert_eq!((code(&answer).as_str(), answer.status), ("caller_session_has_tags", 400));
     assert!(answer.text().contains(pod_identity_core::error::ErrorCode::CallerSessionHasTags.fix()));
-    assert!(stand.readiness(503).await.contains("caller_session"));
-    // Liveness does not depend on it: a restart would mend nothing.
-    assert_eq!(stand.get("/healthz").await.status, 200);
+    // Every replica has the same role: an unready answer would leave nobody who could say so.
+    assert!(stand.readiness(200).await.contains("\ncaller_session: "));
+    assert!(
+        stand.get("/metrics").await.text().contains("pod_identity_condition{condition=\"caller_session\"} 0")
+    );
 }

@@ -76,7 +76,7 @@ mod tests {
 
         #[test]
         fn every_name_is_one_that_sts_takes(
-            cluster in "[0-9A-Za-z][A-Za-z0-9_-]{0,99}",
+            cluster in "[0-9A-Za-z][A-Za-z0-9._-]{0,99}",
             pod in "[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?(\\.[a-z0-9]{1,30}){0,3}",
             uid in "[a-z0-9-]{1,36}",
         ) {

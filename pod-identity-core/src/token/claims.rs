@@ -97,7 +97,35 @@ impl Claims {
 /// [`TokenError`] where the token has no such claims, or they contradict each other.
 pub fn claimed_identity(token: &BearerToken) -> Result<(WorkloadIdentity, SystemTime), TokenError> {
     let payload = token.expose().split('.').nth(1).unwrap_or_default();
-    read_part::<Claims>("payload", payload)?.identity()
+    read_claims(payload)?.identity()
+}
+
+/// Reads a payload. A legacy token has none of the claims that [`Claims`] needs, and is told by one that only it has
+/// (kubernetes `pkg/serviceaccount/legacy.go`).
+pub(super) fn read_claims(payload: &str) -> Result<Claims, TokenError> {
+    #[derive(Deserialize)]
+    struct Legacy {
+        #[serde(rename = "kubernetes.io/serviceaccount/secret.name")]
+        _secret: String,
+    }
+    read_part("payload", payload).map_err(|error| match read_part::<Legacy>("payload", payload) {
+        Ok(_) => TokenError::Legacy,
+        Err(_) => error,
+    })
+}
+
+/// Returns the issuer that a token claims, unverified. It serves to choose among the keys of several issuers, and
+/// [`verify`](super::verify()) compares it again once the signature is checked.
+///
+/// # Errors
+/// [`TokenError`] where the payload cannot be read or has no `iss`.
+pub fn claimed_issuer(token: &BearerToken) -> Result<String, TokenError> {
+    #[derive(Deserialize)]
+    struct Issuer {
+        iss: String,
+    }
+    let payload = token.expose().split('.').nth(1).unwrap_or_default();
+    Ok(read_part::<Issuer>("payload", payload)?.iss)
 }
 
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {

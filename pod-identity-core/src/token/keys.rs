@@ -12,6 +12,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 use serde::Deserialize;
 
 use super::verify::TokenError;
+use crate::error::Quoted;
 use crate::json;
 
 /// The smallest RSA modulus that is accepted, in bytes: 2048 bits, as RFC 7518 §3.3 asks.
@@ -59,6 +60,16 @@ pub enum KeySetError {
     /// It is not a JSON Web Key Set.
     #[error("not a JSON Web Key Set: {0}")]
     Malformed(#[from] json::JsonError),
+    /// It is the issuer's discovery document, which names the key set.
+    #[error(
+        "an OpenID discovery document, want a JSON Web Key Set: give the URL of its jwks_uri, {}, or no URL of keys, so \
+         that the issuer's own document is read",
+        Quoted(.jwks_uri)
+    )]
+    Discovery {
+        /// Where the key set is.
+        jwks_uri: String,
+    },
     /// None of its keys can verify a token.
     #[error("the key set has no key that verifies RS256, ES256 or ES384 tokens{}", list(.unusable))]
     NoUsableKey {
@@ -69,6 +80,11 @@ pub enum KeySetError {
 
 fn list(unusable: &[String]) -> String {
     if unusable.is_empty() { String::new() } else { format!(" ({})", unusable.join("; ")) }
+}
+
+#[derive(Deserialize)]
+struct DiscoveryDocument {
+    jwks_uri: String,
 }
 
 #[derive(Deserialize)]
@@ -83,7 +99,11 @@ impl KeySet {
     /// # Errors
     /// [`KeySetError`] where the text is no key set or has no usable key.
     pub fn from_jwks(jwks: &[u8]) -> Result<Self, KeySetError> {
-        let set: JsonWebKeySet = json::from_slice(jwks)?;
+        let set: JsonWebKeySet =
+            json::from_slice(jwks).map_err(|error| match json::from_slice::<DiscoveryDocument>(jwks) {
+                Ok(DiscoveryDocument { jwks_uri }) => KeySetError::Discovery { jwks_uri },
+                Err(_) => error.into(),
+            })?;
         let mut keys = Vec::new();
         let mut unusable = Vec::new();
         for jwk in set.keys {
@@ -94,7 +114,11 @@ impl KeySet {
             }
         }
         if keys.is_empty() {
-            let unusable = unusable.iter().map(|key| format!("{}: {}", key.id, key.reason)).collect();
+            let name = |(index, key): (usize, &UnusableKey)| match key.id.as_str() {
+                "" => format!("key {}: {}", index + 1, key.reason),
+                id => format!("{id}: {}", key.reason),
+            };
+            let unusable = unusable.iter().enumerate().map(name).collect();
             return Err(KeySetError::NoUsableKey { unusable });
         }
         Ok(Self { keys, unusable })
@@ -162,7 +186,11 @@ fn usable(jwk: &serde_json::Value) -> Result<(Algorithm, ParsedPublicKey), Strin
     let jwk: Jwk = serde::Deserialize::deserialize(jwk)
         .map_err(|error| format!("not a key of a known kind: {error}"))?;
     if jwk.common.key_id.as_deref().unwrap_or_default().is_empty() {
-        return Err("it has no id (kid)".to_owned());
+        return Err(
+            "it has no id (kid), by which tokens name their key: publish what the API server serves at \
+                    /openid/v1/jwks, where each key has one"
+                .to_owned(),
+        );
     }
     if jwk.common.public_key_use.as_ref().is_some_and(|of| *of != PublicKeyUse::Signature) {
         return Err("its use is not sig".to_owned());

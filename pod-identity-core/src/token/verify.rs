@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+use super::claims::read_claims;
 use super::keys::accepted;
 use super::{BearerToken, Claims, KeySet};
 use crate::error::{ErrorCode, Quoted};
@@ -105,12 +106,12 @@ pub enum TokenError {
     #[error("the token's signature does not verify")]
     SignatureInvalid,
     /// Another issuer's token.
-    #[error("the token's issuer is {}, not {expected:?}", Quoted(.issuer))]
+    #[error("the token's issuer is {}, want {}", Quoted(.issuer), alternatives(.expected))]
     IssuerWrong {
         /// The token's.
         issuer: String,
-        /// The cluster's.
-        expected: String,
+        /// The issuers that the cluster accepts.
+        expected: Vec<String>,
     },
     /// Another audience's token, or one for several.
     #[error("the token's audience is {}, not {expected:?} alone", Quoted(&.audience.join(", ")))]
@@ -144,6 +145,12 @@ pub enum TokenError {
         /// The claim.
         iat: u64,
     },
+    /// It is a legacy token: one of a Secret, which belongs to no pod and never ends.
+    #[error(
+        "the token is a legacy one, of a Secret: it has no exp, no aud and no pod. Mount a projected service account token \
+         (volumes[].projected.sources[].serviceAccountToken) of audience pods.eks.amazonaws.com instead"
+    )]
+    Legacy,
     /// It has no `kubernetes.io` claim, or is bound to no pod.
     #[error("the token is bound to no pod")]
     NotPodBound,
@@ -174,7 +181,7 @@ impl TokenError {
             Self::AudienceWrong { .. } => ErrorCode::TokenAudienceWrong,
             Self::Expired { .. } => ErrorCode::TokenExpired,
             Self::NotYetValid { .. } | Self::IssuedInFuture { .. } => ErrorCode::TokenNotYetValid,
-            Self::NotPodBound => ErrorCode::TokenNotPodBound,
+            Self::Legacy | Self::NotPodBound => ErrorCode::TokenNotPodBound,
         }
     }
 
@@ -202,7 +209,7 @@ pub fn verify(
 ) -> Result<VerifiedToken, TokenError> {
     let claims = authentic_claims(token, keys)?;
     if claims.iss != expected.issuer {
-        return Err(TokenError::IssuerWrong { issuer: claims.iss, expected: expected.issuer.clone() });
+        return Err(TokenError::IssuerWrong { issuer: claims.iss, expected: vec![expected.issuer.clone()] });
     }
     if claims.aud != [expected.audience.as_str()] {
         return Err(TokenError::AudienceWrong { audience: claims.aud, expected: expected.audience.clone() });
@@ -241,7 +248,11 @@ pub fn authentic_claims(token: &BearerToken, keys: &KeySet) -> Result<Claims, To
     };
     let key_id = header.kid.filter(|kid| !kid.is_empty()).ok_or(TokenError::KeyIdMissing)?;
     keys.check(&key_id, algorithm, message.as_bytes(), &decode("signature", signature)?)?;
-    read_part("payload", payload)
+    read_claims(payload)
+}
+
+fn alternatives(issuers: &[String]) -> String {
+    issuers.iter().map(|issuer| format!("{issuer:?}")).collect::<Vec<_>>().join(" or ")
 }
 
 /// Reads a part of a token: base64url of JSON that says each thing once.

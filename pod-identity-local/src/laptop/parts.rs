@@ -10,7 +10,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use pod_identity_auth::config::{AgentAuthConfig, SessionNaming};
-use pod_identity_auth::store::{AssociationFile, ClusterEntry};
+use pod_identity_auth::store::{AssociationFile, ClusterEntry, KeysEntry};
 use pod_identity_core::identity::ClusterName;
 use pod_identity_core::token::KeySet;
 use pod_identity_core::trust::Caller;
@@ -79,9 +79,11 @@ pub(super) fn issuers(
 ) -> Result<BTreeMap<ClusterName, Arc<Issuer>>, LaptopError> {
     let mut issuers = BTreeMap::new();
     for cluster in &mut file.clusters {
-        let issuer = Issuer::new(&cluster.issuer, &format!("http://{address}/{}", cluster.name), algorithm)?;
-        cluster.jwks_url = Some(issuer.jwks_uri());
-        (cluster.jwks_file, cluster.ca_file, cluster.bearer_token_file) = (None, None, None);
+        // The first issuer signs, as at the API server; all have the same keys.
+        let first = cluster.issuers.first().map_or("", |entry| &entry.issuer);
+        let issuer = Issuer::new(first, &format!("http://{address}/{}", cluster.name), algorithm)?;
+        cluster.keys = KeysEntry { jwks_url: Some(issuer.jwks_uri()), ..KeysEntry::default() };
+        cluster.issuers.iter_mut().for_each(|entry| entry.keys = KeysEntry::default());
         issuers.insert(cluster.name.clone(), Arc::new(issuer));
     }
     Ok(issuers)

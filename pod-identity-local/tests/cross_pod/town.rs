@@ -145,12 +145,12 @@ impl Town {
             let issuer = laptop.issuer_of(&cluster).unwrap();
             let keys = match number % 2 {
                 0 => TokenKeys::None,
-                _ => TokenKeys::Configured(IssuerConfig {
+                _ => TokenKeys::Configured(vec![IssuerConfig {
                     issuer: issuer.issuer().to_owned(),
                     keys: KeyLocation::Url(issuer.jwks_uri()),
                     bearer_token_file: None,
                     outbound: Outbound::default(),
-                }),
+                }]),
             };
             let eks_auth = Destination {
                 endpoint: Some(laptop.auth_url()),
@@ -220,7 +220,7 @@ impl Town {
             if let [oldest, _, _, _] = &issuer.published_keys()[..] {
                 assert!(issuer.withdraw(oldest.kid()));
             }
-            cluster.jwks_url = Some(format!("{}?generation={next}", issuer.jwks_uri()));
+            cluster.keys.jwks_url = Some(format!("{}?generation={next}", issuer.jwks_uri()));
         }
         self.generation.store(next, Ordering::SeqCst);
         write_private(&self.laptop.associations_file(), &serde_json::to_string(&associations).unwrap())

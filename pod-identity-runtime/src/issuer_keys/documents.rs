@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use pod_identity_core::token::{KeySet, KeySetError};
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use super::{FETCH_DEADLINE, IssuerConfig, KeyLocation};
+use crate::files::{MAX_TOKEN, ReadError, read_in_background};
 use crate::outbound::{Getter, OutboundError, check_url};
 
 /// The largest discovery document or key set that is read.
@@ -24,7 +26,7 @@ pub enum FetchError {
         /// The file.
         path: PathBuf,
         /// Why.
-        reason: std::io::Error,
+        reason: ReadError,
     },
     /// The discovery document is of no use.
     #[error("the discovery document of {issuer}: {reason}")]
@@ -88,12 +90,12 @@ impl Documents {
     /// The keys, and the document that they stand in.
     pub(super) async fn fetch(&self) -> Result<(KeySet, Bytes), FetchError> {
         let bearer = match &self.config.bearer_token_file {
-            Some(path) => Some(read(path)?),
+            Some(path) => Some(read(path, MAX_TOKEN).await?),
             None => None,
         };
-        let bearer = bearer.as_deref().and_then(|token| std::str::from_utf8(token).ok()).map(str::trim);
+        let bearer = bearer.as_deref().map(|token| token.trim());
         let jwks = match &self.config.keys {
-            KeyLocation::File(path) => read(path)?.into(),
+            KeyLocation::File(path) => read(path, MAX_DOCUMENT).await?.as_bytes().to_vec().into(),
             KeyLocation::Url(url) => self.getter.get(url, bearer, MAX_DOCUMENT).await?,
             KeyLocation::Discovery => {
                 let url = self.discover(bearer).await?;
@@ -140,6 +142,7 @@ fn same_server(one: &str, other: &str) -> bool {
     server(one).is_some() && server(one) == server(other)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, FetchError> {
-    std::fs::read(path).map_err(|reason| FetchError::File { path: path.to_owned(), reason })
+async fn read(path: &Path, limit: usize) -> Result<Zeroizing<String>, FetchError> {
+    let read = read_in_background(path, limit).await;
+    read.map_err(|reason| FetchError::File { path: path.to_owned(), reason })
 }

@@ -12,7 +12,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::TlsError;
-use crate::files::Watched;
+use crate::files::{MAX_PEM, Watched, read_regular};
 use crate::shutdown::Shutdown;
 
 type Verifier = Arc<dyn ClientCertVerifier>;
@@ -33,7 +33,9 @@ impl ClientCa {
 
     pub(super) async fn follow(&self, shutdown: Shutdown) {
         let replace = || async {
-            match verifier(&self.path) {
+            let path = self.path.clone();
+            let read = tokio::task::spawn_blocking(move || verifier(&path)).await;
+            match read.unwrap_or_else(|error| Err(fail(&self.path, error.to_string()))) {
                 Ok(verifier) => {
                     self.verifier.store(Arc::new(verifier));
                     tracing::info!(client_ca = %self.path.display(), "client CA replaced");
@@ -49,11 +51,16 @@ impl ClientCa {
     }
 }
 
+fn fail(path: &Path, reason: String) -> TlsError {
+    TlsError::ClientCa { path: path.to_owned(), reason }
+}
+
 fn verifier(path: &Path) -> Result<Verifier, TlsError> {
-    let fail = |reason: String| TlsError::ClientCa { path: path.to_owned(), reason };
+    let fail = |reason| fail(path, reason);
     let mut roots = RootCertStore::empty();
-    let certificates = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+    let pem = read_regular(path, MAX_PEM).map_err(|error| fail(error.to_string()))?;
+    let certificates = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<Vec<_>, _>>()
         .map_err(|error| fail(error.to_string()))?;
     for certificate in certificates {
         roots.add(certificate).map_err(|error| fail(error.to_string()))?;

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use pod_identity_core::identity::ClusterName;
 use pod_identity_runtime::association_file::AssociationFile;
 use pod_identity_runtime::clock;
-use pod_identity_runtime::files::{Fingerprint, Watched};
+use pod_identity_runtime::files::{Fingerprint, Watched, read_regular};
 use pod_identity_runtime::shutdown::Shutdown;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -21,6 +21,9 @@ use super::changes::{Change, Changes};
 use super::failure::ReadFailure;
 use super::metrics::FileMetrics;
 use crate::identities::Identities;
+
+/// The largest file of AWS's webhook, in bytes: it names a few hundred accounts, and Kubernetes allows a ConfigMap 1 MiB.
+const MAX_IDENTITIES: usize = 16 * 1024 * 1024;
 
 /// How old a change has to be for a fingerprint to tell the next one from it: more than the step in which file
 /// systems count. Git calls files that are younger racily clean, and reads them again
@@ -51,7 +54,7 @@ impl Form {
     fn read(&self, path: &Path) -> Result<Identities, String> {
         match self {
             Self::Identities => {
-                let content = std::fs::read(path).map_err(|error| error.to_string())?;
+                let content = read_regular(path, MAX_IDENTITIES).map_err(|error| error.to_string())?;
                 Identities::parse(&content).map_err(|error| error.to_string())
             }
             Self::Associations(cluster) => {

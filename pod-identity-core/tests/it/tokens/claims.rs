@@ -35,6 +35,26 @@ fn issuer_and_audience_must_be_exact() {
 }
 
 #[test]
+fn a_legacy_token_is_refused_as_one_with_what_to_use_instead() {
+    let key = Key::p256("a");
+    let claims = json!({
+        "iss": "kubernetes/serviceaccount",
+        "kubernetes.io/serviceaccount/namespace": "shop",
+        "kubernetes.io/serviceaccount/secret.name": "cart-token-x2x5z",
+        "kubernetes.io/serviceaccount/service-account.name": "cart",
+        "kubernetes.io/serviceaccount/service-account.uid": "7b8c2f7e-0d6b-4c1f-9d0b-0a4b6d3c7c1e",
+        "sub": "system:serviceaccount:shop:cart",
+    });
+    let token = key.sign(&key.header(), &claims);
+    let bearer = pod_identity_core::token::BearerToken::parse(&token).unwrap();
+    let unverified = pod_identity_core::token::claimed_identity(&bearer).unwrap_err();
+    for error in [check(&key, &token).unwrap_err(), unverified] {
+        assert_eq!((&error, error.code()), (&TokenError::Legacy, ErrorCode::TokenNotPodBound));
+        assert!(error.to_string().contains("projected"), "{error}");
+    }
+}
+
+#[test]
 fn times_are_kept_to_the_second() {
     let key = Key::p256("a");
     let keys = key_set(&[&key]);

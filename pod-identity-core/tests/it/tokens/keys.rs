@@ -80,6 +80,21 @@ fn a_set_without_a_usable_key_is_no_key_set() {
     assert_eq!(none.to_string(), "the key set has no key that verifies RS256, ES256 or ES384 tokens");
 }
 
+#[test]
+fn a_set_whose_keys_have_no_id_says_so_and_what_to_publish() {
+    let mut key = Key::p256("a").jwk();
+    without(&mut key, "kid");
+    let error = KeySet::from_jwks(&jwks(&[key])).unwrap_err().to_string();
+    assert!(error.contains("(key 1: it has no id (kid)") && error.contains("/openid/v1/jwks"), "{error}");
+}
+
+#[test]
+fn a_discovery_document_in_the_place_of_a_key_set_names_its_jwks_uri() {
+    let document = json!({"issuer": "https://a.test", "jwks_uri": "https://a.test/keys"}).to_string();
+    let error = KeySet::from_jwks(document.as_bytes()).unwrap_err().to_string();
+    assert!(error.contains("discovery document") && error.contains("https://a.test/keys"), "{error}");
+}
+
 /// RFC 7518 §3.3: 2048 bits at least. Zeros in front of a modulus make it no longer.
 #[test]
 fn a_short_rsa_key_is_not_used() {
