@@ -88,7 +88,7 @@ impl App {
         let knowledge = Knowledge::open(&config, Some(&client), &readiness, &mut registry)?;
         let certificate = TlsCertificate::open(&config, &client, &readiness, &mut registry)?;
         let reports = Reports::new(&config, &client, &knowledge, &mut registry);
-        let admission = Admission::new(knowledge.clone(), config.settings, reports.events(), &mut registry);
+        let admission = Admission::new(knowledge.clone(), config.settings, &mut registry);
         let (leave, leaving) = Shutdown::manual();
         let server = Arc::new(Server::new(admission, leaving, &mut registry));
         let connections = Connections::new(config.limits.apply(limits()).within_descriptors());

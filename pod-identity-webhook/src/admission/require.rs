@@ -52,7 +52,7 @@ impl Requirement {
         if self == Self::None || mutation.outcome == Outcome::Skipped(Skip::MirrorPod) {
             return None;
         }
-        if let Freshness::FromWatch(failure) | Freshness::Unknown(failure) = freshness {
+        if let Some(failure) = freshness.failure() {
             return Some(Cause { reason: NOT_FRESH, text: failure.to_string(), fix: None });
         }
         if let Some(notice) = mutation.missed().next() {
