@@ -14,10 +14,10 @@ use self::metrics::ReviewMetrics;
 use self::require::{Cause, Requirement};
 use crate::account::{Known, NamespaceSettings};
 use crate::knowledge::{Answer, Freshness, Knowledge};
-use crate::log_limiter::LogLimiter;
 use crate::mutate::notice::{Notice, Reason};
 use crate::mutate::{Mutation, Outcome, mutate, mutate_without_account};
 use crate::pod::Pod;
+use crate::repeat_limiter::RepeatLimiter;
 use crate::review::{Review, ReviewError, Subject};
 use crate::settings::Settings;
 use crate::text::beginning;
@@ -32,7 +32,7 @@ pub struct Admission {
     settings: Settings,
     metrics: ReviewMetrics,
     /// Limits lines about pods that are admitted by earlier data, by failure and outcome.
-    not_fresh: LogLimiter<(&'static str, &'static str)>,
+    not_fresh: RepeatLimiter<(&'static str, &'static str)>,
 }
 
 impl Admission {
@@ -42,7 +42,7 @@ impl Admission {
             knowledge,
             settings,
             metrics: ReviewMetrics::register(registry),
-            not_fresh: LogLimiter::default(),
+            not_fresh: RepeatLimiter::default(),
         }
     }
 

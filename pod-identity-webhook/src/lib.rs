@@ -51,5 +51,5 @@ pub mod app; // the wiring
 mod object; // JSON objects, strictly and within bounds
 mod text; // texts from outside, cut
 mod fault; // faults that last
-mod log_limiter; // repeated log lines, limited
+mod repeat_limiter; // repeated log lines, limited
 mod go; // values as Go's programs write them

@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use super::failure::ReadFailure;
-use crate::log_limiter::LogLimiter;
+use crate::repeat_limiter::RepeatLimiter;
 
 /// Allows one line per kind of failure and minute.
 #[derive(Debug, Default)]
-pub(super) struct Complaints(LogLimiter<&'static str>);
+pub(super) struct Complaints(RepeatLimiter<&'static str>);
 
 impl Complaints {
     /// Returns whether a line about this failure may be written now.

@@ -12,7 +12,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 ///
 /// Keys must come from a small set: they are never forgotten.
 #[derive(Debug)]
-pub(crate) struct LogLimiter<K>(Mutex<HashMap<K, Lines>>);
+pub(crate) struct RepeatLimiter<K>(Mutex<HashMap<K, Lines>>);
 
 #[derive(Debug)]
 struct Lines {
@@ -20,13 +20,13 @@ struct Lines {
     suppressed: u64,
 }
 
-impl<K> Default for LogLimiter<K> {
+impl<K> Default for RepeatLimiter<K> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<K: Eq + Hash> LogLimiter<K> {
+impl<K: Eq + Hash> RepeatLimiter<K> {
     /// Returns the number of lines suppressed since the last one where a line may be written now.
     pub(crate) fn allow(&self, key: K, now: Instant) -> Option<u64> {
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn allows_one_line_per_key_and_minute_and_counts_the_others() {
-        let (limiter, start) = (LogLimiter::default(), pod_identity_runtime::clock::monotonic());
+        let (limiter, start) = (RepeatLimiter::default(), pod_identity_runtime::clock::monotonic());
         let allow = |key, seconds| limiter.allow(key, start + Duration::from_secs(seconds));
         assert_eq!(allow("deadline", 0), Some(0));
         assert_eq!(allow("deadline", 1), None);
