@@ -2,6 +2,7 @@
 //! again when they change, or from memory. Client certificates are verified where there is a client CA.
 
 mod client_ca;
+mod validity; // when a certificate expires
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use self::client_ca::ClientCa;
+pub use self::validity::Validity;
 use crate::files::{FileMetrics, MAX_PEM, Watched, read_regular};
 use crate::shutdown::Shutdown;
 
@@ -71,6 +73,7 @@ pub struct ServerTls {
     files: Option<(CertificateFiles, Watched)>,
     client_ca: Option<Arc<ClientCa>>,
     config: Arc<ArcSwapOption<ServerConfig>>,
+    validity: Arc<ArcSwapOption<Validity>>,
 }
 
 impl ServerTls {
@@ -94,7 +97,7 @@ impl ServerTls {
 
     /// Certificates come by [`replace`](Self::replace). Until the first has come, connections are closed.
     pub fn in_memory(oldest: TlsVersion) -> Self {
-        Self { oldest, files: None, client_ca: None, config: Arc::default() }
+        Self { oldest, files: None, client_ca: None, config: Arc::default(), validity: Arc::default() }
     }
 
     /// The same, verifying client certificates by the CA certificates of a PEM file, which [`follow`](Self::follow)
@@ -132,14 +135,21 @@ impl ServerTls {
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
     ) -> Result<(), rustls::Error> {
+        let validity = chain.first().and_then(Validity::of).map(Arc::new);
         let config = server_config(chain, key, self.oldest, self.client_ca.clone())?;
         self.config.store(Some(Arc::new(config)));
+        self.validity.store(validity);
         Ok(())
     }
 
     /// Whether there are files to [`follow`](Self::follow).
     pub fn has_files(&self) -> bool {
         self.files.is_some() || self.client_ca.is_some()
+    }
+
+    /// Returns the validity of the certificate that is served.
+    pub fn validity(&self) -> Option<Validity> {
+        self.validity.load().as_deref().copied()
     }
 
     /// Reads the files again whenever they change, until the shutdown. Files that cannot be used,

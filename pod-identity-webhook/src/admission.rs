@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use k8s_openapi::api::core::v1::ObjectReference;
 use pod_identity_core::identity::{InvalidName, Namespace, ServiceAccount};
+use pod_identity_runtime::clock;
 use prometheus_client::registry::Registry;
 
 use self::metrics::ReviewMetrics;
@@ -18,7 +18,7 @@ use crate::knowledge::{Answer, Freshness, Knowledge};
 use crate::mutate::notice::{Notice, Reason};
 use crate::mutate::{Mutation, Outcome, mutate, mutate_without_account};
 use crate::pod::Pod;
-use crate::reports::{Events, Said};
+use crate::repeat_limiter::RepeatLimiter;
 use crate::review::{Review, ReviewError, Subject};
 use crate::settings::Settings;
 use crate::text::beginning;
@@ -32,18 +32,19 @@ pub struct Admission {
     knowledge: Knowledge,
     settings: Settings,
     metrics: ReviewMetrics,
-    events: Option<Events>,
+    /// Limits lines about pods that are admitted by earlier data, by failure and outcome.
+    not_fresh: RepeatLimiter<(&'static str, &'static str)>,
 }
 
 impl Admission {
-    /// Decides by what is known, and says in `events` which pods were let in without what they should have.
-    pub fn new(
-        knowledge: Knowledge,
-        settings: Settings,
-        events: Option<Events>,
-        registry: &mut Registry,
-    ) -> Self {
-        Self { knowledge, settings, metrics: ReviewMetrics::register(registry), events }
+    /// Decides by the lookup in `knowledge`. Nothing is written to the Kubernetes API: anybody can send a review.
+    pub fn new(knowledge: Knowledge, settings: Settings, registry: &mut Registry) -> Self {
+        Self {
+            knowledge,
+            settings,
+            metrics: ReviewMetrics::register(registry),
+            not_fresh: RepeatLimiter::default(),
+        }
     }
 
     /// Returns the answer to a review that arrived at `arrived`, of a pod in a namespace that says this. `peer` is whose
@@ -113,41 +114,44 @@ impl Admission {
                 "injected"
             );
         }
-        self.say_what_may_be_old(review, pod, &mut mutation, freshness);
+        self.say_what_may_be_old(review, pod, &mut mutation, &freshness);
         self.say_what_is_missed(review, pod, &mutation);
         review.allow(&mutation)
     }
 
-    /// Says that a pod is let in by what was known before: whoever is injected may get yesterday's role, and whoever
-    /// is not goes without one that his account may have.
+    /// Counts a pod that is admitted by earlier data, and logs it within the limit: while the API server is slow
+    /// that is every pod. Where the watch works, a pod whose service account has no role there lacks nothing.
+    /// Otherwise it gets a warning.
     fn say_what_may_be_old(
         &self,
         review: &Review<'_>,
         pod: &Pod<'_>,
         mutation: &mut Mutation,
-        freshness: Freshness,
+        freshness: &Freshness,
     ) {
-        let (failure, unknown) = match freshness {
-            Freshness::Fresh => return,
-            Freshness::FromWatch(failure) => (failure, false),
-            Freshness::Unknown(failure) => (failure, true),
-        };
+        let Some(failure) = freshness.failure() else { return };
         let (outcome, cause) = (mutation.outcome.as_str(), failure.to_string());
         self.metrics.not_fresh(outcome);
-        if mutation.outcome == Outcome::NoRole {
-            let reason = if unknown { Reason::AccountUnknown { cause } } else { Reason::NotFresh { cause } };
-            mutation.notices.insert(0, Notice { container: None, reason }); // it is said with what is missed
-            return;
+        if let Some(suppressed) = self.not_fresh.allow((failure.as_str(), outcome), clock::monotonic()) {
+            tracing::warn!(
+                namespace = &*review.namespace,
+                pod = pod.name(),
+                account = pod.service_account(),
+                reason = failure.as_str(),
+                outcome,
+                dry_run = review.dry_run,
+                suppressed,
+                "pod admitted by earlier data of its service account: {cause}"
+            );
         }
-        tracing::warn!(
-            namespace = &*review.namespace,
-            pod = pod.name(),
-            account = pod.service_account(),
-            reason = failure.as_str(),
-            outcome,
-            dry_run = review.dry_run,
-            "let in by what was known of its account before: {cause}"
-        );
+        if mutation.outcome == Outcome::NoRole {
+            let reason = match freshness {
+                Freshness::Unknown(_) => Reason::AccountUnknown { cause },
+                Freshness::FromWatch(_) => Reason::NotFresh { cause },
+                Freshness::Recent(_) | Freshness::Fresh => return,
+            };
+            mutation.notices.insert(0, Notice { container: None, reason });
+        }
     }
 
     /// Says which containers go without what their account has or may have.
@@ -157,6 +161,9 @@ impl Admission {
             return;
         }
         reasons.iter().for_each(|reason| self.metrics.missed(reason));
+        if mutation.outcome == Outcome::NoRole {
+            return; // logged as admitted by earlier data
+        }
         let mut said: Vec<_> = mutation.missed().take(SAID).map(ToString::to_string).collect();
         let more = mutation.missed().skip(SAID).count();
         if more > 0 {
@@ -171,25 +178,6 @@ impl Admission {
             dry_run = review.dry_run,
             "let in without credentials that it should have: {text}"
         );
-        self.tell(review, pod, &text);
-    }
-
-    /// Says it to who looks at the pod's owner: the pod itself is not there yet, and may never be. One that is
-    /// not stored is nobody's trouble, and of one without an owner the warning tells who creates it.
-    fn tell(&self, review: &Review<'_>, pod: &Pod<'_>, text: &str) {
-        let Some(events) = self.events.as_ref().filter(|_| !review.dry_run) else { return };
-        let Some(owner) = pod.owner() else { return };
-        let regarding = ObjectReference {
-            api_version: Some(owner.api_version),
-            kind: Some(owner.kind),
-            name: Some(owner.name),
-            namespace: Some(review.namespace.clone().into_owned()),
-            uid: Some(owner.uid),
-            ..ObjectReference::default()
-        };
-        let (name, account) = (pod.name(), pod.service_account());
-        let note = format!("pod {name} of the service account {account} goes without credentials: {text}");
-        events.say(Said { regarding, reason: "PodIdentityMissed", note });
     }
 
     /// A pod that cannot be read is let in, unless it must be injected.

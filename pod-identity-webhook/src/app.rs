@@ -86,7 +86,7 @@ impl App {
         let knowledge = Knowledge::open(&config, Some(&client), &readiness, &mut registry)?;
         let certificate = TlsCertificate::open(&config, &client, &readiness, &mut registry)?;
         let reports = Reports::new(&config, &client, &knowledge, &mut registry);
-        let admission = Admission::new(knowledge.clone(), config.settings, reports.events(), &mut registry);
+        let admission = Admission::new(knowledge.clone(), config.settings, &mut registry);
         let (leave, leaving) = Shutdown::manual();
         let tls = certificate.tls();
         let server = Arc::new(Server::new(admission, tls.has_client_ca(), leaving, &mut registry));

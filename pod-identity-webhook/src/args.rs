@@ -168,13 +168,8 @@ pub struct Args {
     #[arg(long, value_name = "URI", default_value = "http://169.254.170.23/v1/credentials")]
     container_credentials_full_uri: String,
 
-    /// Say in Kubernetes Events which pods go without what they should have.
-    #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", value_parser = truth, action = ArgAction::Set)]
-    events: bool,
-
-    /// Look at all running pods every so many seconds, and report those without what their accounts have; 0 for
-    /// never. The replicas choose one to do so, by a Lease.
+    /// How often to look for running pods that lack what their service accounts have, in seconds; 0 for never. One
+    /// replica looks, chosen by a Lease, and writes a Kubernetes Event on each such pod.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     reconcile_interval: u32,
 
@@ -363,7 +358,6 @@ impl Args {
             watch_config_map: self.watch_config_map,
             identities: given(self.watch_container_credentials_config),
             associations,
-            events: self.events,
             reconcile_interval: (self.reconcile_interval > 0)
                 .then(|| Duration::from_secs(self.reconcile_interval.into())),
             shutdown_delay: Duration::from_secs(self.shutdown_delay.into()),

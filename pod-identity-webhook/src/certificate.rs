@@ -18,13 +18,15 @@ mod store;
 use std::time::Duration;
 
 use pod_identity_runtime::admin::Readiness;
-use pod_identity_runtime::clock::Clock;
+use pod_identity_runtime::clock::{self, Clock};
 use pod_identity_runtime::shutdown::Shutdown;
 use pod_identity_runtime::tls::{ServerTls, TlsError};
 use prometheus_client::registry::Registry;
 
 use crate::config::{Certificate, Config, ConfigError};
+use crate::fault;
 use crate::lease::{self, Election};
+use crate::text::rfc3339;
 use keeper::Keeper;
 use metrics::Metrics;
 use store::Store;
@@ -87,12 +89,14 @@ impl TlsCertificate {
         let own = match &config.certificate {
             Certificate::Files(files) => {
                 let tls = with_client_ca(ServerTls::read(files.clone(), config.tls)?)?;
+                metrics::register_expiry(registry, tls.clone());
                 return Ok(Self { tls, own: None });
             }
             Certificate::Own(own) => own.clone(),
         };
         readiness.pending(CONDITION, "the API server was not asked yet");
         let (tls, clock) = (with_client_ca(ServerTls::in_memory(config.tls))?, Clock::default());
+        metrics::register_expiry(registry, tls.clone());
         let identity = lease::identity(config.pod.as_deref());
         let election = Election::new(client.clone(), &config.namespace, &own.secret, identity, clock.clone());
         let keeper = Keeper {
@@ -117,11 +121,29 @@ impl TlsCertificate {
     /// Keeps it until the end. From the shutdown on others rotate: what is served still follows them.
     pub async fn follow(self, shutdown: Shutdown, end: Shutdown) {
         match self.own {
-            None => self.tls.follow(end).await,
+            None => {
+                tokio::join!(self.tls.clone().follow(end.clone()), warn_when_overdue(&self.tls, end));
+            }
             Some((keeper, election)) => {
                 // The client CA comes from a file.
                 tokio::join!(keeper.follow(end.clone()), election.follow(shutdown), self.tls.follow(end));
             }
+        }
+    }
+}
+
+/// Warns once an hour while a certificate from files is not replaced in time.
+async fn warn_when_overdue(tls: &ServerTls, mut end: Shutdown) {
+    loop {
+        if let Some(validity) = tls.validity().filter(|validity| validity.is_overdue(clock::now())) {
+            tracing::warn!(
+                expires = rfc3339(validity.until),
+                "five sixths of the life of the certificate of --tls-cert are over: replace it before it expires"
+            );
+        }
+        tokio::select! {
+            () = end.asked() => return,
+            () = tokio::time::sleep(fault::REPEAT) => {}
         }
     }
 }

@@ -40,8 +40,6 @@ pub struct Config {
     pub identities: Option<PathBuf>,
     /// The file of associations.
     pub associations: Option<Associations>,
-    /// Whether Kubernetes Events say which pods go without what they should have.
-    pub events: bool,
     /// How often all pods are looked at for what they lack; not at all if `None`.
     pub reconcile_interval: Option<Duration>,
     /// How long to go on serving after the end was asked for.

@@ -70,8 +70,11 @@ pub struct Answer {
 pub enum Freshness {
     /// It does: all that decides was read after that, or a file says that the account has Pod Identity.
     Fresh,
+    /// The service account could not be read in time. The answer comes from the watch, which works: it is behind by
+    /// moments at most.
+    Recent(ReadFailure),
     /// A source could not be read in time: what was known of it before is the answer. That is what the watch
-    /// has seen, or what a file or the ConfigMap last said.
+    /// has seen before it failed, or what a file or the ConfigMap last said.
     FromWatch(ReadFailure),
     /// A source could not be read in time, and never was before.
     Unknown(ReadFailure),
@@ -83,7 +86,16 @@ impl Freshness {
         match (self, other) {
             (unknown @ Self::Unknown(_), _) | (_, unknown @ Self::Unknown(_)) => unknown,
             (stale @ Self::FromWatch(_), _) | (_, stale @ Self::FromWatch(_)) => stale,
+            (recent @ Self::Recent(_), _) | (_, recent @ Self::Recent(_)) => recent,
             (Self::Fresh, Self::Fresh) => Self::Fresh,
+        }
+    }
+
+    /// Returns why a source could not be read in time.
+    pub fn failure(&self) -> Option<&ReadFailure> {
+        match self {
+            Self::Fresh => None,
+            Self::Recent(failure) | Self::FromWatch(failure) | Self::Unknown(failure) => Some(failure),
         }
     }
 }

@@ -50,4 +50,6 @@ pub mod server; // the requests that bring them
 pub mod app; // the wiring
 mod object; // JSON objects, strictly and within bounds
 mod text; // texts from outside, cut
+mod fault; // faults that last
+mod repeat_limiter; // repeated log lines, limited
 mod go; // values as Go's programs write them

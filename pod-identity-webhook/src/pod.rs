@@ -10,7 +10,6 @@ use std::borrow::Cow;
 use std::ops::Deref;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use self::windows::{Affinity, Os};
 use crate::account::NamespaceSettings;
@@ -34,21 +33,18 @@ impl From<serde_json::Error> for InvalidPod {
 /// server means. It writes none twice. One with more parts than any pod has is none either (`pod/bounds.rs`).
 #[derive(Debug, Clone, Deserialize)]
 pub struct Pod<'a> {
-    #[serde(borrow)]
-    pub(crate) metadata: Object<Metadata<'a>>,
+    pub(crate) metadata: Object<Metadata>,
     #[serde(borrow)]
     pub(crate) spec: Object<Spec<'a>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Metadata<'a> {
+pub(crate) struct Metadata {
     name: Option<String>,
     generate_name: Option<String>,
     pub(crate) labels: Option<Texts<{ bounds::TEXTS }>>,
     pub(crate) annotations: Option<Texts<{ bounds::TEXTS }>>,
-    #[serde(borrow)]
-    owner_references: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -158,22 +154,6 @@ pub(crate) fn requires(json: &str) -> bool {
     labelled.is_ok_and(|Object(pod)| pod.metadata.labels.require == "true")
 }
 
-/// Who made a pod, to whom something about it can be said: it has no UID of its own yet.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Owner {
-    /// The version of its API.
-    pub api_version: String,
-    /// Its kind.
-    pub kind: String,
-    /// Its name.
-    pub name: String,
-    /// Its UID.
-    pub uid: String,
-    #[serde(default)]
-    controller: bool,
-}
-
 impl<'a> Pod<'a> {
     /// Reads a pod's JSON.
     ///
@@ -196,12 +176,6 @@ impl<'a> Pod<'a> {
     /// The name of its service account. Without one it is `default`, as the API server's own admission has it.
     pub fn service_account(&self) -> &str {
         self.spec.service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default")
-    }
-
-    /// The controller that made it, if one has; also none where what the pod says of it cannot be read.
-    pub fn owner(&self) -> Option<Owner> {
-        let owners: List<Owner> = serde_json::from_str(self.metadata.owner_references?.get()).ok()?;
-        owners.iter().find(|owner| owner.controller).map(|Object(owner)| owner.clone())
     }
 
     /// Whether its own label says that it must be injected.

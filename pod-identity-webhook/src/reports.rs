@@ -1,7 +1,8 @@
-//! Who is told of pods that go without what they should have, beside the log: people who look at an object, by
-//! Kubernetes Events; and whoever asks which pods run without, by a list that is made by looking at them.
+//! Reports of running pods that lack what their service accounts have: in Kubernetes Events on the pods, and in a
+//! list on the metrics port.
 //!
-//! Both are off unless asked for. They need rights that the rest of the program does not.
+//! Off by default: the reconciler needs rights that the rest of the program does not. Only pods that the API server
+//! has stored are reported. A review is no proof of a pod, so no review causes a write.
 
 mod events; // what an object's Events say
 mod reconciler; // pods that run already
@@ -11,45 +12,39 @@ use pod_identity_runtime::clock::Clock;
 use pod_identity_runtime::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
 
-use self::events::EventWriter;
-pub use self::events::{Events, Said};
+use self::events::{EventWriter, Events};
 pub use self::reconciler::Finding;
 use self::reconciler::{Findings, LEASE, Reconciler};
 use crate::config::Config;
 use crate::knowledge::{ChangeReceiver, Knowledge};
 use crate::lease::{self, Election};
 
-/// What reports there are.
+/// The reconciler of `--reconcile-interval`, if it is on.
 #[derive(Debug)]
-pub struct Reports {
-    events: Option<(Events, EventWriter)>,
-    reconciler: Option<Looking>,
-}
+pub struct Reports(Option<Looking>);
 
 /// The reconciler, and what says when it looks.
 #[derive(Debug)]
 struct Looking {
     reconciler: Reconciler,
     findings: Findings,
+    writer: EventWriter,
     election: Election,
     changes: ChangeReceiver,
 }
 
 impl Reports {
-    /// Those that the configuration asks for; nothing is said yet.
+    /// Prepares what the configuration asks for. [`follow`](Self::follow) starts it.
     pub fn new(
         config: &Config,
         client: &kube::Client,
         knowledge: &Knowledge,
         registry: &mut Registry,
     ) -> Self {
-        let pod = config.pod.clone().unwrap_or_default();
-        let events = config.events.then(|| {
+        Self(config.reconcile_interval.map(|interval| {
             let (events, waiting) = Events::channel(registry);
-            let writer = EventWriter::new(client.clone(), pod.clone(), waiting, &events);
-            (events, writer)
-        });
-        let reconciler = config.reconcile_interval.map(|interval| {
+            let pod = config.pod.clone().unwrap_or_default();
+            let writer = EventWriter::new(client.clone(), pod, waiting, &events);
             let findings = Findings::register(registry);
             let identity = lease::identity(config.pod.as_deref());
             let election =
@@ -59,22 +54,16 @@ impl Reports {
                 knowledge.clone(),
                 config.settings.clone(),
                 findings.clone(),
-                events.as_ref().map(|(events, _)| events.clone()),
+                events,
                 interval,
             );
-            Looking { reconciler, findings, election, changes: knowledge.changes() }
-        });
-        Self { events, reconciler }
-    }
-
-    /// Takes what is said of an admission.
-    pub fn events(&self) -> Option<Events> {
-        self.events.as_ref().map(|(events, _)| events.clone())
+            Looking { reconciler, findings, writer, election, changes: knowledge.changes() }
+        }))
     }
 
     /// The same endpoints, with the list of pods that run without where somebody makes it.
     pub fn with_page(&self, admin: Admin) -> Admin {
-        match &self.reconciler {
+        match &self.0 {
             None => admin,
             Some(Looking { findings, .. }) => {
                 let findings = findings.clone();
@@ -83,20 +72,11 @@ impl Reports {
         }
     }
 
-    /// Looks until the shutdown, from when on another replica does; writes what is said until the end.
+    /// Looks until the shutdown, from when on another replica does; writes Events until the end.
     pub async fn follow(self, shutdown: Shutdown, end: Shutdown) {
-        let write = async {
-            if let Some((events, writer)) = self.events {
-                drop(events);
-                writer.follow(end).await;
-            }
-        };
-        let look = async {
-            if let Some(Looking { reconciler, election, changes, .. }) = self.reconciler {
-                let look = reconciler.follow(election.leadership(), changes, shutdown.clone());
-                tokio::join!(look, election.follow(shutdown.clone()));
-            }
-        };
-        tokio::join!(write, look);
+        if let Some(Looking { reconciler, writer, election, changes, .. }) = self.0 {
+            let look = reconciler.follow(election.leadership(), changes, shutdown.clone());
+            tokio::join!(look, election.follow(shutdown), writer.follow(end));
+        }
     }
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# control-plane.sh DIRECTORY API-ADDRESS SERVICE-ADDRESS AGENT-ADDRESS
+# control-plane.sh DIRECTORY API-ADDRESS SERVICE-ADDRESS AGENT-ADDRESS [FLAG OF KUBE-APISERVER...]
 #
 # etcd and kube-apiserver in a network namespace of their own (whoever starts this makes it, with `unshare --net`), until
 # standard input ends. Whoever started it holds the other end of that pipe: however they end, this ends the programs,
@@ -8,6 +8,7 @@
 # DIRECTORY holds the certificates, keys and tokens, and gets the logs. The programs are found by PATH.
 set -eu
 directory=$1 api=$2 service=$3 agent=$4
+shift 4
 cd "$directory"
 
 # A whole network on lo is this namespace's own: every address in it can be bound, as those of pods are. EndpointSlices
@@ -33,7 +34,7 @@ kube-apiserver --etcd-servers http://127.0.0.1:2379 --bind-address 0.0.0.0 --sec
     --service-account-issuer "https://$api" --service-account-signing-key-file accounts.key \
     --service-account-key-file accounts.key --service-cluster-ip-range "$service/24" \
     --authorization-mode Node,RBAC --enable-admission-plugins NodeRestriction --allow-privileged=true \
-    --enable-aggregator-routing=true >kube-apiserver.log 2>&1 &
+    --enable-aggregator-routing=true "$@" >kube-apiserver.log 2>&1 &
 apiserver=$!
 
 echo up

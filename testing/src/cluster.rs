@@ -84,10 +84,18 @@ impl Cluster {
     /// # Panics
     /// Where it does not start; and under `CI=true`, in place of `None`.
     pub fn start() -> Option<Self> {
-        or_left_out("Kubernetes control plane", Self::try_start())
+        Self::start_with(&[])
     }
 
-    fn try_start() -> Result<Self, Unavailable> {
+    /// Starts a control plane whose kube-apiserver gets these flags too.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`] does.
+    pub fn start_with(flags: &[&str]) -> Option<Self> {
+        or_left_out("Kubernetes control plane", Self::try_start(flags))
+    }
+
+    fn try_start(flags: &[&str]) -> Result<Self, Unavailable> {
         if !rustix::process::geteuid().is_root() {
             return Err(Unavailable::because("network namespaces need root"));
         }
@@ -98,6 +106,7 @@ impl Cluster {
             .arg(Path::new(SOURCES).join("control-plane.sh"))
             .arg(&directory)
             .args([API_ADDRESS, SERVICE_ADDRESS, AGENT_ADDRESS].map(|address| address.to_string()))
+            .args(flags)
             .env("PATH", path)
             .process_group(0) // Ctrl-C is for the tests; this has to outlive them
             .stdin(Stdio::piped())

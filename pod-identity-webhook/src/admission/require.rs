@@ -53,7 +53,7 @@ impl Requirement {
         if self == Self::None || mutation.outcome == Outcome::Skipped(Skip::MirrorPod) {
             return None;
         }
-        if let Freshness::FromWatch(failure) | Freshness::Unknown(failure) = freshness {
+        if let Some(failure) = freshness.failure() {
             return Some(Cause { reason: NOT_FRESH, text: failure.to_string(), fix: None });
         }
         // A container with credentials of another way does not go without.

@@ -37,6 +37,20 @@ pub(super) struct Generation {
     expires: u64,
     /// Whether API servers have had the time to learn the authority.
     pub(super) settled: bool,
+    /// Fields of newer versions of the format, kept when the Secret is written.
+    #[serde(flatten)]
+    unknown: Unknown,
+}
+
+/// Fields that this version does not know. Their values may be secret, so none is printed.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Unknown(serde_json::Map<String, serde_json::Value>);
+
+impl fmt::Debug for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 /// A key, which is neither printed nor left in memory.
@@ -119,6 +133,7 @@ impl Generation {
             made,
             expires,
             settled: false,
+            unknown: Unknown::default(),
         };
         authority_key.zeroize();
         key.zeroize();
@@ -140,6 +155,13 @@ impl Generation {
     pub(super) fn is_due(&self, now: SystemTime) -> bool {
         let life = Duration::from_secs(self.expires.saturating_sub(self.made));
         now >= time(self.made) + life.min(LAST) * 2 / 3
+    }
+
+    /// Returns when it should have been replaced: five sixths of its life are over, which is half of what is left
+    /// when it [is due](Self::is_due).
+    pub(super) fn overdue(&self) -> SystemTime {
+        let life = Duration::from_secs(self.expires.saturating_sub(self.made));
+        time(self.made) + life.min(LAST) * 5 / 6
     }
 
     /// Reads it, and asks the verifier of rustls whether a client takes it for a server of that name.

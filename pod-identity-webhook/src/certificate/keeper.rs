@@ -13,7 +13,9 @@ use super::metrics::{Ended, Metrics};
 use super::rotation::{self, Authority, KEPT, Standing, Step, Unchanged};
 use super::store::{Failure, Found, Store};
 use super::{CONDITION, Own};
+use crate::fault::Fault;
 use crate::lease::Leadership;
+use crate::text::rfc3339;
 
 /// How often all is read where no watch says that something has changed: a watch can hang.
 const TICK: Duration = Duration::from_secs(5);
@@ -39,11 +41,20 @@ pub(super) struct Keeper {
 /// What a replica remembers from one look to the next.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// The authority of what is served, and when both expire.
-    served: Option<(Authority, SystemTime)>,
+    served: Option<Served>,
     unchanged: Unchanged,
     ready: bool,
-    failing: bool,
+    fault: Fault,
+}
+
+/// What is served.
+#[derive(Debug)]
+struct Served {
+    authority: Authority,
+    /// When the certificate and its authority expire.
+    expires: SystemTime,
+    /// When it should have been replaced.
+    overdue: SystemTime,
 }
 
 /// A generation that can be served.
@@ -81,20 +92,25 @@ impl Keeper {
             Ok(found) => self.act(&found).await.err(),
             Err(error) => Some(error),
         };
+        let now = self.clock.now();
         // A conflict is no failure: another replica has done it.
         let failure = failure.filter(|error| !matches!(error, Failure::Conflict));
-        if let Some(error) = failure.as_ref().filter(|_| !self.known.ready) {
+        let is_overdue = self.known.served.as_ref().is_some_and(|served| now.wall >= served.overdue);
+        let Some(error) = failure.or_else(|| is_overdue.then_some(Failure::Overdue)) else {
+            if self.known.fault.succeeded() {
+                tracing::info!("the webhook's own certificate is kept again");
+            }
+            return;
+        };
+        self.metrics.failed(&error);
+        if !self.known.ready {
             self.readiness.pending(CONDITION, &error.to_string());
         }
-        match &failure {
-            Some(error) if !self.known.failing => {
-                tracing::warn!(%error, "the webhook's own certificate is not kept at present");
-            }
-            Some(error) => tracing::debug!(%error, "the webhook's own certificate is still not kept"),
-            None if self.known.failing => tracing::info!("the webhook's own certificate is kept again"),
-            None => {}
+        if let Some(lasted) = self.known.fault.failed(now.monotonic) {
+            let expires = self.known.served.as_ref().map(|served| rfc3339(served.expires));
+            let failing_seconds = lasted.as_secs();
+            tracing::warn!(%error, expires, failing_seconds, "the webhook's own certificate is not kept");
         }
-        self.known.failing = failure.is_some();
     }
 
     /// Serves what is to be served, and does the next step.
@@ -126,7 +142,12 @@ impl Keeper {
             Err(Failure::Conflict) => "conflict",
             Err(_) => "error",
         };
-        tracing::info!(step, outcome, "the webhook's own certificate");
+        if done.is_ok() {
+            tracing::info!(step, "the webhook's own certificate");
+        } else {
+            // A failure is logged as a fault, once an hour. Steps are tried every few seconds.
+            tracing::debug!(step, outcome, "the webhook's own certificate");
+        }
         self.metrics.count(Ended { step, outcome });
         done
     }
@@ -144,16 +165,16 @@ impl Keeper {
     }
 
     fn serve(&mut self, usable: &[Usable<'_>], standing: &[Standing], now: SystemTime) {
-        let current = self.known.served.as_ref().filter(|(_, expires)| now < *expires);
-        let current = current.map(|(authority, _)| authority);
+        let current = self.known.served.as_ref().filter(|served| now < served.expires);
+        let current = current.map(|served| &served.authority);
         let to_serve = rotation::served(standing, current).filter(|authority| current != Some(*authority));
         let Some(chosen) = usable.iter().find(|one| Some(&one.pair.authority) == to_serve) else { return };
-        let (pair, expires) = (&chosen.pair, chosen.generation.expires());
+        let (pair, generation) = (&chosen.pair, chosen.generation);
         match self.tls.replace(vec![pair.certificate.clone()], pair.key.clone_key()) {
             Ok(()) => {
-                tracing::info!(name = %self.name, "a new certificate of the webhook's own is served");
-                self.metrics.serves_until(expires);
-                self.known.served = Some((pair.authority.clone(), expires));
+                let (expires, overdue) = (generation.expires(), generation.overdue());
+                tracing::info!(name = %self.name, expires = rfc3339(expires), "a new certificate of the webhook's own is served");
+                self.known.served = Some(Served { authority: pair.authority.clone(), expires, overdue });
             }
             Err(error) => tracing::error!(%error, "the new certificate cannot be served; the old one stays"),
         }
@@ -180,7 +201,7 @@ impl Keeper {
 
     fn lacks(&self, found: &Found, standing: &[Standing], bundles: &[Vec<Authority>]) -> Option<String> {
         let Own { secret, service, configuration, .. } = &self.own;
-        let Some((served, _)) = &self.known.served else {
+        let Some(Served { authority: served, .. }) = &self.known.served else {
             return Some(format!("no certificate yet in the Secret {secret}"));
         };
         if bundles.is_empty() {

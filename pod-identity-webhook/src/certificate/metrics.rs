@@ -1,15 +1,15 @@
-//! What is counted of the certificate.
+//! Metrics of the certificate.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use pod_identity_runtime::metrics::register_gauge;
+use pod_identity_runtime::tls::ServerTls;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+use super::store::Failure;
 use crate::lease::Leadership;
 
 /// Labels of a step.
@@ -21,43 +21,58 @@ pub(super) struct Ended {
     pub(super) outcome: &'static str,
 }
 
-/// Metrics of one certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Failed {
+    reason: &'static str,
+}
+
+/// Metrics of a certificate of the webhook's own.
 #[derive(Debug)]
 pub(super) struct Metrics {
     steps: Family<Ended, Counter>,
-    expires: Arc<AtomicU64>,
+    failures: Family<Failed, Counter>,
+}
+
+/// Registers `pod_identity_webhook_certificate_expires_seconds`, wherever the certificate comes from.
+pub(super) fn register_expiry(registry: &mut Registry, tls: ServerTls) {
+    register_gauge(
+        registry,
+        "pod_identity_webhook_certificate_expires_seconds",
+        "Time at which the served certificate expires, in seconds since 1970",
+        move || Some(tls.validity()?.until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()),
+    );
 }
 
 impl Metrics {
     pub(super) fn register(registry: &mut Registry, leadership: Leadership) -> Self {
-        let (steps, expires) = (Family::default(), Arc::new(AtomicU64::new(0)));
+        let (steps, failures) = (Family::default(), Family::<Failed, Counter>::default());
         registry.register(
             "pod_identity_webhook_certificate_steps",
             "Steps of the certificate's rotation, and repairs of the caBundle, by how they ended",
             steps.clone(),
         );
-        let read = expires.clone();
-        register_gauge(
-            registry,
-            "pod_identity_webhook_certificate_expires_seconds",
-            "When the certificate that is served expires, and its authority with it, in seconds since 1970",
-            move || Some(read.load(Ordering::Relaxed)).filter(|expires| *expires > 0),
+        registry.register(
+            "pod_identity_webhook_certificate_failures",
+            "Failed attempts to keep the certificate, one every few seconds while a fault lasts, by reason",
+            failures.clone(),
         );
+        for reason in Failure::ALL {
+            drop(failures.get_or_create(&Failed { reason }));
+        }
         register_gauge(
             registry,
             "pod_identity_webhook_certificate_leader",
             "Whether this replica rotates the certificate",
             move || Some(u64::from(leadership.holds())),
         );
-        Self { steps, expires }
+        Self { steps, failures }
     }
 
     pub(super) fn count(&self, step: Ended) {
         self.steps.get_or_create(&step).inc();
     }
 
-    pub(super) fn serves_until(&self, expires: SystemTime) {
-        let expires = expires.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.expires.store(expires.as_secs(), Ordering::Relaxed);
+    pub(super) fn failed(&self, failure: &Failure) {
+        self.failures.get_or_create(&Failed { reason: failure.as_str() }).inc();
     }
 }

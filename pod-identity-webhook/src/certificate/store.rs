@@ -13,9 +13,20 @@ use super::Own;
 use super::bundle::{self, Entry};
 use super::generation::{self, Generation};
 use crate::knowledge::ReadFailure;
+use crate::text::beginning;
 
-/// The Secret's entry that holds the generations.
+/// The Secret's entry that holds the generations, a JSON array.
 const ENTRY: &str = "generations.json";
+
+/// The Secret's entry that holds the version of its format, a whole number. A Secret without it has version 1.
+///
+/// Replicas of two versions write the same Secret during an upgrade. So a replica keeps every entry and every field
+/// that it does not know, and never lowers the version. A newer format has to stay readable for older replicas, or
+/// they write nothing: they serve the last certificate that they could read.
+const FORMAT_ENTRY: &str = "format-version";
+
+/// The version of the format that this program writes.
+const FORMAT: u32 = 1;
 
 /// How long one watch lasts: shorter than a connection may be silent.
 const WATCH: u32 = 60;
@@ -58,6 +69,46 @@ pub(super) enum Failure {
     Late { what: &'static str },
     #[error("no certificate can be made: {0}")]
     Make(String),
+    #[error(
+        "the Secret {secret} has the format version {found:?}, and its entry {ENTRY} cannot be read; this program \
+         reads version {FORMAT}: upgrade it, or delete the Secret to begin with a new certificate"
+    )]
+    Format { secret: String, found: String },
+    /// Nothing failed here, and the certificate was not replaced all the same.
+    #[error(
+        "five sixths of the certificate's life are over, and no replica has replaced it: look for a replica that \
+         cannot write the Lease or the Secret"
+    )]
+    Overdue,
+}
+
+impl Failure {
+    /// All labels of [`as_str`](Self::as_str).
+    pub(super) const ALL: [&str; 11] = [
+        "conflict",
+        "deadline",
+        "connection",
+        "unauthorized",
+        "forbidden",
+        "throttled",
+        "server",
+        "answer",
+        "make",
+        "format",
+        "overdue",
+    ];
+
+    /// The failure as a metric's label.
+    pub(super) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::Call { failure, .. } => failure.as_str(),
+            Self::Late { .. } => "deadline",
+            Self::Make(_) => "make",
+            Self::Format { .. } => "format",
+            Self::Overdue => "overdue",
+        }
+    }
 }
 
 impl Store {
@@ -86,10 +137,17 @@ impl Store {
         let secret = limited("reading the Secret", self.secrets.get_opt(&self.own.secret)).await?;
         let read = self.configurations.get_opt(&self.own.configuration);
         let configuration = limited("reading the webhook configuration", read).await?;
-        let entry = secret.as_ref().and_then(|secret| secret.data.as_ref()?.get(ENTRY));
-        let generations = match entry.map(|entry| generation::read(&entry.0)) {
+        let entry = |name| secret.as_ref().and_then(|secret| secret.data.as_ref()?.get(name));
+        let generations = match entry(ENTRY).map(|entry| generation::read(&entry.0)) {
             None => Vec::new(),
             Some(Ok(generations)) => generations,
+            Some(Err(_))
+                if entry(FORMAT_ENTRY).is_some_and(|format| format.0 != FORMAT.to_string().as_bytes()) =>
+            {
+                let found = entry(FORMAT_ENTRY).map_or(&[][..], |format| &format.0);
+                let found = beginning(&String::from_utf8_lossy(found), 20).to_owned();
+                return Err(Failure::Format { secret: self.own.secret.clone(), found });
+            }
             Some(Err(place)) => {
                 tracing::error!(
                     secret = %self.own.secret, entry = ENTRY, %place,
@@ -106,11 +164,13 @@ impl Store {
         Ok(Found { secret, version, generations, entries: entries.unwrap_or_default() })
     }
 
-    /// Writes the Secret, at the version that was read. What else is in it stays.
+    /// Writes the Secret, at the version that was read. Its other entries stay, and so does a newer format version.
     pub(super) async fn keep(&self, found: &Found, generations: &[Generation]) -> Result<(), Failure> {
         let mut secret = found.secret.clone().unwrap_or_default();
         let entry = ByteString(generation::write(generations));
-        secret.data.get_or_insert_default().insert(ENTRY.to_owned(), entry);
+        let data = secret.data.get_or_insert_default();
+        data.insert(ENTRY.to_owned(), entry);
+        data.entry(FORMAT_ENTRY.to_owned()).or_insert_with(|| ByteString(FORMAT.to_string().into_bytes()));
         let (secrets, name, params) = (&self.secrets, &self.own.secret, PostParams::default());
         if found.secret.is_some() {
             limited("writing the Secret", secrets.replace(name, &params, &secret)).await.map(drop)

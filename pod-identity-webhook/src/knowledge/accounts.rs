@@ -73,7 +73,12 @@ impl Accounts {
         match (self.watch.lookup(namespace, account), failure) {
             (Some(seen), failure) => {
                 self.metrics.count("watch");
-                (seen, failure.map_or(Freshness::Fresh, Freshness::FromWatch))
+                let freshness = match failure {
+                    None => Freshness::Fresh,
+                    Some(failure) if self.watch.failure().is_none() => Freshness::Recent(failure),
+                    Some(failure) => Freshness::FromWatch(failure),
+                };
+                (seen, freshness)
             }
             (None, failure) => {
                 self.metrics.count("nothing");

@@ -4,6 +4,7 @@
 //! whatever is older than what the watch has seen cannot take its place, and what is deleted stays so.
 
 mod health; // whether it still sees what happens
+mod listing; // how the initial list is read
 
 use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event, InitialListStrategy, watcher};
 use kube::{Api, Client, Resource};
 use pod_identity_core::identity::{Namespace, ServiceAccount};
 use pod_identity_runtime::admin::Readiness;
@@ -22,6 +23,7 @@ use pod_identity_runtime::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
 
 use self::health::Health;
+use self::listing::{Listing, NotStreamed};
 use super::ACCOUNTS_CONDITION;
 use super::accounts::RULE;
 use super::changes::{Change, Changes};
@@ -31,8 +33,8 @@ use super::object::AccountObject;
 use crate::account::AccountSettings;
 use crate::settings::Settings;
 
-/// How many accounts are listed at once. One may have 256 KiB of annotations (Kubernetes, *Annotations*), and all
-/// of a page is in memory at once.
+/// Service accounts in one page of a list that is not streamed. One may have 256 KiB of annotations (Kubernetes,
+/// *Annotations*), and a whole page is in memory at once.
 const PAGE: u32 = 100;
 
 /// How long one watch request lasts. A connection that died silently is noticed when it is over; a new request
@@ -103,26 +105,42 @@ impl Watch {
         self.health.failure(clock::monotonic())
     }
 
-    /// Lists and watches until the shutdown. After an error it goes on where it was, or lists anew where the API
-    /// server has forgotten that; what was seen before stays meanwhile.
+    /// Lists and watches until the shutdown. After an error the watch continues where it was, or lists again where
+    /// the API server no longer has that version. The service accounts seen before stay known meanwhile.
+    ///
+    /// The list is streamed (`sendInitialEvents`), which the API server answers from its memory. Where that fails,
+    /// the service accounts are listed in pages from then on, which every API server can do.
     pub(super) async fn follow(&self, readiness: Readiness, mut shutdown: Shutdown) {
         let request = u32::try_from(REQUEST.as_secs()).unwrap_or(u32::MAX);
         let config = watcher::Config::default().page_size(PAGE).timeout(request);
+        let watch = async {
+            if let Some(reason) = self.run(config.clone().streaming_lists(), &readiness).await {
+                tracing::warn!(%reason, "service accounts are listed in pages: the list was not streamed");
+                self.run(config, &readiness).await;
+            }
+        };
+        tokio::select! {
+            () = shutdown.asked() => {}
+            () = watch => {}
+        }
+    }
+
+    /// Lists and watches. Ends only where a list was to be streamed and was not.
+    async fn run(&self, config: watcher::Config, readiness: &Readiness) -> Option<NotStreamed> {
+        let mut listing = Listing::new(config.initial_list_strategy == InitialListStrategy::StreamingList);
         let mut events = pin!(watcher(self.api.clone(), config).default_backoff());
         let mut listed = Seen::new();
-        loop {
-            let event = tokio::select! {
-                () = shutdown.asked() => return,
-                event = events.next() => event,
-            };
-            let Some(event) = event else { return };
+        while let Some(event) = events.next().await {
+            if let Some(reason) = listing.follow(&event) {
+                return Some(reason);
+            }
             match event {
                 Ok(event) => {
                     // A list that has begun may still fail.
                     if !matches!(event, Event::Init | Event::InitApply(_)) {
                         goes_on(&self.health);
                     }
-                    self.apply(event, &mut listed, &readiness);
+                    self.apply(event, &mut listed, readiness);
                 }
                 // The API server forgets old versions by and by: that is no fault, and all is listed anew.
                 Err(watcher::Error::WatchError(status)) if status.code == GONE => {
@@ -140,6 +158,7 @@ impl Watch {
                 }
             }
         }
+        None
     }
 
     fn apply(&self, event: Event<AccountObject>, listed: &mut Seen, readiness: &Readiness) {
@@ -201,7 +220,9 @@ fn noting(client: Client, health: Health) -> Client {
     let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
         let (client, health) = (client.clone(), health.clone());
         async move {
-            let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+            // A list that is streamed is a watch request too, and may still fail.
+            let query = request.uri().query().unwrap_or_default();
+            let watches = query.contains("watch=true") && !query.contains("sendInitialEvents=true");
             let response = client.send(request).await?;
             if response.status().is_success() {
                 health.answered(clock::monotonic());

@@ -9,6 +9,7 @@ use pod_identity_runtime::shutdown::Shutdown;
 use tokio::sync::watch;
 
 use super::{Candidate, PERIOD};
+use crate::fault::Fault;
 use crate::knowledge::ReadFailure;
 
 /// How long reading and writing the Lease may take together. With [`RETRY`], a renewal that fails is tried once
@@ -69,7 +70,7 @@ impl Election {
 
     /// Takes part until the shutdown, and gives the Lease back then.
     pub async fn follow(mut self, mut shutdown: Shutdown) {
-        let mut reachable = true;
+        let mut fault = Fault::default();
         loop {
             let round = tokio::time::timeout(LIMIT, self.round()).await;
             let (pause, failure) = match round {
@@ -79,10 +80,14 @@ impl Election {
                 Ok(Err(error)) => (RETRY, Some(ReadFailure::of(&error, RULE).to_string())),
                 Err(_) => (RETRY, Some(format!("no answer within {} s", LIMIT.as_secs()))),
             };
-            if let Some(error) = failure.as_ref().filter(|_| reachable) {
-                tracing::warn!(lease = %self.name, %error, "the Lease cannot be kept");
+            if let Some(error) = failure {
+                if let Some(lasted) = fault.failed(self.clock.now().monotonic) {
+                    let failing_seconds = lasted.as_secs();
+                    tracing::warn!(lease = %self.name, %error, failing_seconds, "the Lease cannot be kept");
+                }
+            } else if fault.succeeded() {
+                tracing::info!(lease = %self.name, "the Lease can be kept again");
             }
-            reachable = failure.is_none();
             self.publish();
             tokio::select! {
                 () = shutdown.asked() => break,

@@ -7,7 +7,7 @@
 //! Of lists that are long in their number of items the items that nobody looks at are counted and not kept. So a
 //! review takes a few times its own size at most.
 
-use super::{Container, Owner, Source, Variable, VariablesFrom, Volume, VolumeMount};
+use super::{Container, Source, Variable, VariablesFrom, Volume, VolumeMount};
 use crate::object::Counted;
 
 /// Entries in a map: labels, annotations, a node selector.
@@ -56,9 +56,4 @@ impl Counted for VolumeMount<'_> {
     fn is_read(&self) -> bool {
         !self.mount_path.is_empty()
     }
-}
-
-impl Counted for Owner {
-    const MOST: usize = 100;
-    const NAME: &'static str = "owners";
 }

@@ -1,5 +1,4 @@
-//! Kubernetes Events: what `kubectl describe` shows of an object, for those who do not read this program's
-//! log.
+//! Kubernetes Events: what `kubectl describe` shows of a pod.
 
 use std::fmt;
 use std::time::Duration;
@@ -28,18 +27,18 @@ const DROPPED: &str = "dropped";
 
 /// What an Event says.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Said {
+pub(super) struct Said {
     /// The object that it is about.
-    pub regarding: ObjectReference,
+    pub(super) regarding: ObjectReference,
     /// Its reason, a word of camel case: what people filter by.
-    pub reason: &'static str,
+    pub(super) reason: &'static str,
     /// A sentence with cause and fix.
-    pub note: String,
+    pub(super) note: String,
 }
 
 /// Takes Events to be written, without waiting for the API server. Clones write to the same.
 #[derive(Debug, Clone)]
-pub struct Events {
+pub(super) struct Events {
     waiting: mpsc::Sender<Said>,
     metrics: Metrics,
 }
@@ -66,7 +65,7 @@ type Metrics = Family<Outcome, Counter>;
 
 impl Events {
     /// A new one, with what it takes, and the metric `pod_identity_webhook_events_total`.
-    pub fn channel(registry: &mut Registry) -> (Self, mpsc::Receiver<Said>) {
+    pub(super) fn channel(registry: &mut Registry) -> (Self, mpsc::Receiver<Said>) {
         let metrics = Metrics::default();
         registry.register(
             "pod_identity_webhook_events",
@@ -81,7 +80,7 @@ impl Events {
     }
 
     /// Has it written, sooner or later. Nothing that is said waits for that.
-    pub fn say(&self, mut said: Said) {
+    pub(super) fn say(&self, mut said: Said) {
         said.note.truncate(said.note.floor_char_boundary(LONGEST_NOTE));
         if self.waiting.try_send(said).is_err() {
             self.metrics.get_or_create(&Outcome { outcome: DROPPED }).inc();

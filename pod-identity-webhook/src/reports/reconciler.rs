@@ -26,7 +26,7 @@ use crate::account::{Known, NamespaceSettings};
 use crate::knowledge::{ChangeReceiver, Freshness, Knowledge};
 use crate::lease::Leadership;
 use crate::mutate::gives_containers_roles;
-use crate::reports::{Events, Said};
+use crate::reports::events::{Events, Said};
 use crate::settings::Settings;
 
 /// The Lease of who looks.
@@ -39,7 +39,7 @@ pub(super) struct Reconciler {
     knowledge: Knowledge,
     settings: Settings,
     findings: Findings,
-    events: Option<Events>,
+    events: Events,
     interval: Duration,
 }
 
@@ -50,7 +50,7 @@ impl Reconciler {
         knowledge: Knowledge,
         settings: Settings,
         findings: Findings,
-        events: Option<Events>,
+        events: Events,
         interval: Duration,
     ) -> Self {
         Self { pods: Pods::new(client), knowledge, settings, findings, events, interval }
@@ -185,10 +185,8 @@ impl Reconciler {
         for finding in new {
             let Finding { namespace, pod, service_account, reason, message, .. } = &finding;
             tracing::warn!(namespace, pod, service_account, reason, "{message}");
-            if let Some(events) = &self.events {
-                let regarding = finding.object();
-                events.say(Said { regarding, reason: "PodIdentityLacking", note: finding.message });
-            }
+            let regarding = finding.object();
+            self.events.say(Said { regarding, reason: "PodIdentityLacking", note: finding.message });
         }
     }
 }

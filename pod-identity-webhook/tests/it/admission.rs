@@ -1,4 +1,4 @@
-//! One review, without HTTP: whom nobody is asked about, and who is told of what is missed.
+//! One review, without HTTP: which pods need no lookup, and what is counted and logged of those that get nothing.
 
 use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::clock;
@@ -7,17 +7,14 @@ use pod_identity_webhook::admission::Admission;
 use pod_identity_webhook::args::parse;
 use pod_identity_webhook::client;
 use pod_identity_webhook::knowledge::Knowledge;
-use pod_identity_webhook::reports::{Events, Said};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
 use crate::webhook::{Webhook, pod, review};
 
 /// Decides by an API server that nobody can reach.
 struct Alone {
     admission: Admission,
-    told: mpsc::Receiver<Said>,
     registry: Registry,
 }
 
@@ -30,9 +27,8 @@ impl Alone {
         let mut registry = Registry::default();
         let knowledge =
             Knowledge::open(&config, Some(&client), &Readiness::default(), &mut registry).unwrap();
-        let (events, told) = Events::channel(&mut registry);
-        let admission = Admission::new(knowledge, config.settings, Some(events), &mut registry);
-        Self { admission, told, registry }
+        let admission = Admission::new(knowledge, config.settings, &mut registry);
+        Self { admission, registry }
     }
 
     async fn answer(&self, body: &[u8]) -> Value {
@@ -56,34 +52,15 @@ const UNKNOWN: &str = r#"pod_identity_webhook_missed_total{reason="account_unkno
 /// The API server was asked, and nobody was there.
 const READ_FAILED: &str = r#"pod_identity_api_reads_total{object="service_account",result="connection"}"#;
 
-/// A pod of a ReplicaSet, with changes.
-fn owned(change: impl FnOnce(&mut Value)) -> Value {
-    let mut pod = pod("stranger");
-    pod["metadata"]["ownerReferences"] = json!([
-        {"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": "1"},
-        {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "stranger-7d", "uid": "2", "controller": true},
-    ]);
-    change(&mut pod);
-    pod
-}
-
 #[tokio::test]
-async fn a_pod_of_which_nobody_knows_anything_is_let_in_and_whoever_listens_is_told() {
-    let mut alone = Alone::new().await;
-    let response = alone.answer(&review(&owned(|_| {}))).await;
+async fn a_pod_of_an_unknown_service_account_is_let_in_with_a_warning() {
+    let alone = Alone::new().await;
+    let response = alone.answer(&review(&pod("stranger"))).await;
     assert_eq!((&response["allowed"], &response["patch"]), (&json!(true), &Value::Null));
     let warning = response["warnings"][0].as_str().unwrap();
     assert!(warning.contains("nobody knows") && warning.contains("API server"), "{warning}");
     assert_eq!(alone.metric(UNKNOWN), Some(1.0));
-    let said = alone.told.try_recv().unwrap();
-    let of = &said.regarding;
-    let named =
-        [&of.api_version, &of.kind, &of.namespace, &of.name, &of.uid].map(|text| text.as_deref().unwrap());
-    assert_eq!(named, ["apps/v1", "ReplicaSet", "shop", "stranger-7d", "2"]);
-    for part in ["stranger-", "account stranger", "API server"] {
-        assert!(said.note.contains(part), "{:?} does not name {part}", said.note);
-    }
-    let line = testing::logs::lines_with(&["WARN", "stranger-", "account_unknown", "let in without"]).pop();
+    let line = testing::logs::lines_with(&["WARN", "admitted by earlier data", "no_role"]).pop();
     assert!(line.is_some());
 }
 
@@ -113,7 +90,7 @@ async fn a_review_that_is_as_large_as_may_be_is_answered() {
     let other: Vec<_> =
         (0..500).map(|number| json!({"name": format!("init-{number}"), "env": own})).collect();
     let volumes: Vec<_> = (0..1_000).map(|number| json!({"name": format!("volume-{number}")})).collect();
-    let pod = owned(|pod| {
+    let pod = pod_with(|pod| {
         pod["metadata"]["labels"]["podidentity.dev/inject"] = json!("enabled");
         pod["metadata"]["generateName"] = json!("stranger-of-a-thousand-");
         pod["spec"] = json!({"containers": half, "initContainers": other, "volumes": volumes});
@@ -135,7 +112,8 @@ async fn a_review_that_is_as_large_as_may_be_is_answered() {
 async fn names_and_kinds_of_any_length_are_said_shortly() {
     let alone = Alone::new().await;
     let long = "x".repeat(1024 * 1024);
-    let response = alone.answer(&review(&owned(|pod| pod["spec"]["serviceAccountName"] = json!(long)))).await;
+    let response =
+        alone.answer(&review(&pod_with(|pod| pod["spec"]["serviceAccountName"] = json!(long)))).await;
     let warning = response["warnings"][0].as_str().unwrap();
     assert!(warning.contains("cannot be read") && warning.len() <= 256, "{warning}");
     let body = json!({"apiVersion": long, "kind": long}).to_string();
@@ -165,35 +143,14 @@ async fn what_was_decided_by_old_knowledge_is_counted_and_said() {
     let injected = webhook.review("/mutate", &named("cart-of-old-", "cart")).await;
     assert!(injected.allowed && !injected.paths.is_empty() && injected.warnings.is_empty(), "{injected:?}");
     assert_eq!((not_fresh("injected").await, missed().await), (Some(1.0), Some(0.0)));
-    assert!(!testing::logs::lines_with(&["WARN", "cart-of-old-", "known of its account before"]).is_empty());
+    assert!(!testing::logs::lines_with(&["WARN", "cart-of-old-", "admitted by earlier data"]).is_empty());
 
     let without = webhook.review("/mutate", &named("pay-of-old-", "pay")).await;
     assert!(without.allowed && without.paths.is_empty(), "{without:?}");
     assert_eq!(without.warnings.len(), 1, "{without:?}");
     assert!(without.warnings[0].contains("known before") && without.warnings[0].contains("identities.json"));
     assert_eq!((not_fresh("no_role").await, missed().await), (Some(1.0), Some(1.0)));
-    assert!(!testing::logs::lines_with(&["WARN", "pay-of-old-", "not_fresh"]).is_empty());
-}
-
-#[tokio::test]
-async fn a_dry_run_is_counted_and_nobody_is_told() {
-    let mut alone = Alone::new().await;
-    let mut body: Value = serde_json::from_slice(&review(&owned(|_| {}))).unwrap();
-    body["request"]["dryRun"] = json!(true);
-    assert_eq!(alone.answer(body.to_string().as_bytes()).await["allowed"], true);
-    assert_eq!(alone.metric(UNKNOWN), Some(1.0));
-    assert!(alone.told.try_recv().is_err());
-}
-
-#[tokio::test]
-async fn of_a_pod_without_an_owner_the_warning_alone_tells() {
-    let mut alone = Alone::new().await;
-    for owners in [json!("nonsense"), json!([]), Value::Null] {
-        let body = review(&owned(|pod| pod["metadata"]["ownerReferences"] = owners));
-        assert_eq!(alone.answer(&body).await["allowed"], true);
-    }
-    assert_eq!(alone.metric(UNKNOWN), Some(3.0));
-    assert!(alone.told.try_recv().is_err());
+    assert!(!testing::logs::lines_with(&["WARN", "pay-of-old-", "admitted by earlier data"]).is_empty());
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::rbac::v1::Role;
 use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use pod_identity_runtime::admin::Readiness;
@@ -189,7 +190,7 @@ fn two_replicas_make_one_certificate_with_the_rights_of_the_manifests_and_mend_w
         assert_eq!(replicas[1].shows(&bundle, name).await.unwrap(), shown);
         let leaders = || replicas.iter().map(|one| one.metric("pod_identity_webhook_certificate_leader"));
         assert_eq!(leaders().sum::<u64>(), 1);
-        assert_eq!(said(&replicas[0].metrics()), listed("The webhook's own certificate"));
+        assert_eq!(said(&replicas[0].metrics()), &listed("The webhook's certificate") | &listed("The webhook's own certificate"));
         let expires = replicas[0].metric("pod_identity_webhook_certificate_expires_seconds");
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
         assert!(expires.abs_diff(now + 90 * 24 * 60 * 60) < 60, "{expires}");
@@ -350,6 +351,118 @@ fn what_the_api_server_forbids_is_named_where_readiness_is_asked() {
             reason.contains("cannot get resource \"secrets\"") && reason.contains("RBAC rule"),
             "{reason}"
         );
+        replica.shutdown.end();
+    });
+}
+
+/// The manifests' rights under another name, and their configuration.
+async fn install(admin: &Client, cluster: &Cluster, name: &str) -> (Client, String) {
+    namespace(admin, name, &[]).await;
+    let rights = include_str!("../../../deploy/webhook/rbac.yaml")
+        .replace("pod-identity-webhook", &format!("webhook-of-{name}"))
+        .replace("namespace: pod-identity\n", &format!("namespace: {name}\n"))
+        .replace("[podidentity.dev]", &format!("[{name}]"));
+    apply(admin, &rights).await;
+    apply_object(admin, &configuration(name, name, &format!("webhook-of-{name}"))).await;
+    let kubeconfig = cluster.kubeconfig_of(name, &format!("webhook-of-{name}")).await;
+    let flags = format!(
+        "--namespace={name} --tls-secret=webhook-of-{name} --service-name=webhook-of-{name} \
+         --webhook-configuration={name} --certificate-wait=1"
+    );
+    (testing::cluster::client(&kubeconfig).await, flags)
+}
+
+#[test]
+fn a_certificate_that_cannot_be_renewed_is_counted_and_logged_and_the_replica_stays_ready() {
+    let Some(cluster) = Cluster::shared() else { return };
+    testing::logs::remember();
+    cluster.run(async || {
+        let admin = cluster.client().await;
+        let (client, flags) = install(&admin, cluster, "tightened").await;
+        let replica = Replica::start(&client, &flags, 6).await;
+        replica.is_ready().await;
+        eventually("the certificate is settled", async || (replica.steps("settle") == 1).then_some(())).await;
+        let failures = |reason| {
+            replica.metric(&format!("pod_identity_webhook_certificate_failures_total{{reason=\"{reason}\"}}"))
+        };
+        assert_eq!(failures("forbidden") + failures("overdue"), 0);
+        let expires = || replica.metric("pod_identity_webhook_certificate_expires_seconds");
+        let before = expires();
+        assert!(before > 0);
+
+        // The Secret may be read and no longer written, and a new certificate is due.
+        let roles: Api<Role> = Api::namespaced(admin.clone(), "tightened");
+        let mut role = roles.get("webhook-of-tightened").await.unwrap();
+        for rule in role.rules.iter_mut().flatten() {
+            rule.verbs.retain(|verb| {
+                rule.resources.as_deref() != Some(&["secrets".to_owned()][..]) || verb != "update"
+            });
+        }
+        roles.replace("webhook-of-tightened", &PostParams::default(), &role).await.unwrap();
+        let secrets: Api<Secret> = Api::namespaced(admin.clone(), "tightened");
+        age(&secrets, "webhook-of-tightened").await;
+        eventually("failures are counted", async || (failures("forbidden") >= 2).then_some(())).await;
+        let warned =
+            || testing::logs::lines_with(&["WARN", "is not kept", "webhook-of-tightened", "forbids"]);
+        assert_eq!(warned().len(), 1, "{:?}", warned());
+        assert!(replica.readiness.missing().is_empty(), "{:?}", replica.readiness.missing());
+        assert_eq!(expires(), before, "the old certificate is served");
+
+        // The Lease may not be written either: nobody leads, nothing is tried, and the certificate grows old.
+        roles.delete("webhook-of-tightened", &DeleteParams::default()).await.unwrap();
+        eventually("reads are refused too", async || {
+            let lines = testing::logs::lines_with(&["WARN", "Lease cannot be kept", "webhook-of-tightened"]);
+            (!lines.is_empty()).then_some(())
+        })
+        .await;
+        assert!(replica.readiness.missing().is_empty(), "{:?}", replica.readiness.missing());
+        replica.shutdown.end();
+    });
+}
+
+#[test]
+fn what_a_newer_version_keeps_in_the_secret_survives_a_rotation_by_an_older_one() {
+    let Some(cluster) = Cluster::shared() else { return };
+    cluster.run(async || {
+        let admin = cluster.client().await;
+        let (client, flags) = install(&admin, cluster, "format").await;
+        let replica = Replica::start(&client, &flags, 7).await;
+        eventually("the certificate is settled", async || (replica.steps("settle") == 1).then_some(())).await;
+        let (secrets, name): (Api<Secret>, _) =
+            (Api::namespaced(admin.clone(), "format"), "webhook-of-format");
+        let entry = |secret: &Secret, entry: &str| {
+            let data = secret.data.as_ref().unwrap();
+            data.get(entry).map(|bytes| String::from_utf8(bytes.0.clone()).unwrap())
+        };
+        let secret = secrets.get(name).await.unwrap();
+        assert_eq!(entry(&secret, "format-version").as_deref(), Some("1"));
+
+        // A newer replica writes its version, an entry and a field; and it is time to renew.
+        let mut generations: Value =
+            serde_json::from_str(&entry(&secret, "generations.json").unwrap()).unwrap();
+        generations[0]["backup"] = json!({"of": "the future"});
+        generations[0]["made"] = json!(1);
+        let newer = json!({"stringData": {
+            "format-version": "2", "note": "kept", "generations.json": generations.to_string(),
+        }});
+        secrets.patch(name, &PatchParams::default(), &Patch::Merge(newer)).await.unwrap();
+        eventually("it renews", async || (replica.steps("settle") == 2).then_some(())).await;
+        let secret = secrets.get(name).await.unwrap();
+        assert_eq!(entry(&secret, "format-version").as_deref(), Some("2"));
+        assert_eq!(entry(&secret, "note").as_deref(), Some("kept"));
+        let generations: Value = serde_json::from_str(&entry(&secret, "generations.json").unwrap()).unwrap();
+        assert_eq!(generations[0]["backup"], json!({"of": "the future"}));
+        assert_eq!(generations.as_array().unwrap().len(), 2);
+
+        // A newer format that this version cannot read is left as it is.
+        let unreadable = json!({"stringData": {"format-version": "3", "generations.json": "{}"}});
+        secrets.patch(name, &PatchParams::default(), &Patch::Merge(unreadable)).await.unwrap();
+        let failures = r#"pod_identity_webhook_certificate_failures_total{reason="format"}"#;
+        eventually("it says so", async || (replica.metric(failures) >= 2).then_some(())).await;
+        let secret = secrets.get(name).await.unwrap();
+        assert_eq!(entry(&secret, "generations.json").as_deref(), Some("{}"));
+        assert_eq!(entry(&secret, "format-version").as_deref(), Some("3"));
+        assert!(replica.readiness.missing().is_empty());
         replica.shutdown.end();
     });
 }

@@ -19,6 +19,7 @@ use testing::cluster::{Cluster, account, apply, namespace};
 use testing::eventually::eventually;
 
 use crate::gate::{Gate, State};
+use crate::webhook::{Webhook, pod};
 
 /// What a webhook with these flags knows; it follows until this is dropped.
 struct Stand {
@@ -73,7 +74,11 @@ impl Stand {
     /// The name of the account's role, once that is told from what was known before, for this reason.
     async fn old_role(&self, namespace: &str, account: &str, reason: &str) -> (String, ReadFailure) {
         eventually(reason, async || match self.role(namespace, account).await {
-            (role, Freshness::FromWatch(failure)) if failure.as_str() == reason => Some((role, failure)),
+            (role, Freshness::Recent(failure) | Freshness::FromWatch(failure))
+                if failure.as_str() == reason =>
+            {
+                Some((role, failure))
+            }
             _ => None,
         })
         .await
@@ -315,5 +320,62 @@ fn accounts_of_several_pages_are_all_listed() {
             assert_eq!(&stand.fresh_role("pages", name).await, name);
         }
         assert!(stand.metric("pod_identity_watch_accounts") >= 1100.0);
+    });
+}
+
+/// 1.33 is the last version of Kubernetes in which kube-apiserver streams no list by default.
+#[test]
+fn an_api_server_that_does_not_stream_lists_is_asked_for_pages() {
+    let Some(cluster) = Cluster::start_with(&["--feature-gates=WatchList=false"]) else { return };
+    testing::logs::remember();
+    cluster.run({
+        let kubeconfig = cluster.kubeconfig();
+        async move || {
+            let admin = testing::cluster::client(&kubeconfig).await;
+            namespace(&admin, "unstreamed", &[]).await;
+            account(&admin, "unstreamed", "app", &[(ROLE, &arn("app"))]).await;
+            let stand = Stand::with(&kubeconfig, &["--service-account-read=cache"]).await;
+            stand.is_ready().await;
+            assert_eq!(stand.role("unstreamed", "app").await, fresh("app"));
+            let lines = testing::logs::lines_with(&["WARN", "listed in pages", "sendInitialEvents"]);
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            annotate(&admin, "unstreamed", "app", "other").await;
+            eventually("the watch sees the change", async || {
+                (stand.role("unstreamed", "app").await == fresh("other")).then_some(())
+            })
+            .await;
+        }
+    });
+}
+
+#[test]
+fn while_the_api_server_is_slow_pods_without_a_role_cause_no_warning_and_one_log_line() {
+    let Some(cluster) = Cluster::shared() else { return };
+    cluster.run(async || {
+        let (gate, directory) = (Gate::open().await, tempfile::tempdir().unwrap());
+        let kubeconfig = gate.kubeconfig(&cluster.kubeconfig(), directory.path());
+        let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
+        let flags = ["--service-account-read=fresh", "--kube-api=", &kubeconfig];
+        let webhook = Webhook::start(&flags).await;
+        eventually("it is ready", async || (webhook.admin("/readyz").await.status == 200).then_some(()))
+            .await;
+        gate.is(State::Stopped);
+        let mut slow = pod("nobody");
+        slow["metadata"]["generateName"] = json!("slow-api-server-");
+        let reviews = (0..8).map(|_| webhook.review("/mutate", &slow));
+        for decision in futures_util::future::join_all(reviews).await {
+            assert!(decision.allowed && decision.paths.is_empty(), "{decision:?}");
+            assert_eq!(decision.warnings, [""; 0]);
+        }
+        let missed = r#"pod_identity_webhook_missed_total{reason="not_fresh"}"#;
+        assert_eq!(webhook.metric(missed).await, Some(0.0));
+        let counted = r#"pod_identity_webhook_not_fresh_total{outcome="no_role"}"#;
+        assert_eq!(webhook.metric(counted).await, Some(8.0));
+        let lines = testing::logs::lines_with(&["WARN", "slow-api-server-"]);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        // A pod that must be injected is refused: a moment may be too old for it.
+        let refused = webhook.review("/mutate/require", &slow).await;
+        assert!(!refused.allowed && refused.message.contains("within a second"), "{refused:?}");
+        assert_eq!(webhook.admin("/readyz").await.status, 200);
     });
 }

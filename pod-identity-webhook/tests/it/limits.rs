@@ -246,3 +246,21 @@ async fn the_certificate_is_replaced_under_load_and_no_review_is_lost() {
         load.abort();
     }
 }
+
+#[tokio::test]
+async fn the_expiry_of_a_certificate_from_files_is_a_metric() {
+    let webhook = Webhook::start(&[]).await;
+    let expires = async || webhook.metric("pod_identity_webhook_certificate_expires_seconds").await;
+    // 4096-01-01, what rcgen sets where nobody says otherwise.
+    assert_eq!(expires().await, Some(67_090_118_400.0));
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2040, 1, 1);
+    let certificate = params.self_signed(&key).unwrap();
+    std::fs::write(webhook.authority.certificate_file(), certificate.pem()).unwrap();
+    std::fs::write(webhook.authority.key_file(), key.serialize_pem()).unwrap();
+    eventually("the new certificate's expiry is told", async || {
+        (expires().await == Some(2_208_988_800.0)).then_some(())
+    })
+    .await;
+}

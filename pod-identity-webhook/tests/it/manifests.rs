@@ -121,3 +121,26 @@ fn what_belongs_together_has_one_name() {
         assert!(arguments.contains(&argument), "{arguments} has no {argument}");
     }
 }
+
+#[test]
+fn reads_of_each_namespace_queue_by_themselves() {
+    let flow = documents(&read("priority")).remove(1);
+    assert_eq!(flow["kind"], "FlowSchema");
+    assert_eq!(flow["spec"]["distinguisherMethod"]["type"], "ByNamespace");
+}
+
+#[test]
+fn pods_of_the_webhook_run_on_linux_nodes() {
+    let deployment = documents(&read("deployment")).remove(0);
+    assert_eq!(deployment["spec"]["template"]["spec"]["nodeSelector"]["kubernetes.io/os"], "linux");
+}
+
+#[test]
+fn no_right_to_write_events_comes_without_the_reconciler() {
+    let may_write_events = |manifest: &str| {
+        let objects = documents(&read(manifest));
+        let mut rules = objects.iter().flat_map(|object| object["rules"].as_array().into_iter().flatten());
+        rules.any(|rule| rule["resources"].as_array().is_some_and(|all| all.contains(&"events".into())))
+    };
+    assert!(may_write_events("reports") && !may_write_events("rbac"));
+}

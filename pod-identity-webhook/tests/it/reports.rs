@@ -21,6 +21,7 @@ use testing::eventually::eventually;
 use testing::wire::ask;
 
 use crate::metrics::{listed, said};
+use crate::webhook::{Webhook, pod};
 
 const ROLE: &str = "eks.amazonaws.com/role-arn";
 const ARN: &str = "arn:aws:iam::111122223333:role/cart";
@@ -35,8 +36,7 @@ impl Replica {
     async fn start(cluster: &Cluster) -> Self {
         let kubeconfig = cluster.kubeconfig_of("pod-identity", "pod-identity-webhook").await;
         let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
-        let flags =
-            ["webhook", &kubeconfig, "--namespace=pod-identity", "--events", "--reconcile-interval=3600"];
+        let flags = ["webhook", &kubeconfig, "--namespace=pod-identity", "--reconcile-interval=3600"];
         let config = parse(flags).unwrap().config().unwrap();
         let client = client(&config.api_server).await.unwrap();
         let (readiness, mut registry) = (Readiness::default(), Registry::default());
@@ -79,18 +79,24 @@ impl Replica {
     }
 }
 
-async fn create(client: &Client, name: &str, account: &str, change: impl FnOnce(&mut Value)) {
+async fn create(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    account: &str,
+    change: impl FnOnce(&mut Value),
+) {
     let mut pod = json!({
         "metadata": {"name": name},
         "spec": {"serviceAccountName": account, "containers": [{"name": "app", "image": "app:1"}]},
     });
     change(&mut pod);
-    let pods: Api<Pod> = Api::namespaced(client.clone(), "reported");
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
 }
 
-async fn annotate(client: &Client, account: &str, role: Option<&str>) {
-    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "reported");
+async fn annotate(client: &Client, namespace: &str, account: &str, role: Option<&str>) {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
     let patch = json!({"metadata": {"annotations": {ROLE: role}}});
     accounts.patch(account, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
 }
@@ -110,13 +116,13 @@ fn a_pod_whose_account_gets_a_role_later_is_found_within_seconds_and_said_in_its
             apply(&client, &std::fs::read_to_string(path).unwrap()).await;
         }
         // No webhook is registered for these: they are what its absence leaves behind.
-        create(&client, "cart-1", "cart", |_| {}).await;
-        create(&client, "none-1", "none", |_| {}).await;
-        create(&client, "own-1", "pay", |pod| {
+        create(&client, "reported", "cart-1", "cart", |_| {}).await;
+        create(&client, "reported", "none-1", "none", |_| {}).await;
+        create(&client, "reported", "own-1", "pay", |pod| {
             pod["spec"]["containers"][0]["env"] = json!([{"name": "AWS_ROLE_ARN", "value": "mine"}]);
         })
         .await;
-        create(&client, "skipped-1", "cart", |pod| {
+        create(&client, "reported", "skipped-1", "cart", |pod| {
             pod["metadata"]["labels"] = json!({"eks.amazonaws.com/skip-pod-identity-webhook": "true"});
         })
         .await;
@@ -124,10 +130,10 @@ fn a_pod_whose_account_gets_a_role_later_is_found_within_seconds_and_said_in_its
         replica.finds("all pods are read", &[]).await;
 
         let changed = monotonic();
-        annotate(&client, "cart", Some(ARN)).await;
+        annotate(&client, "reported", "cart", Some(ARN)).await;
         replica.finds("the pod is found", &[("cart-1", "not_injected")]).await;
         println!("the pod was found {:?} after the change", changed.elapsed());
-        annotate(&client, "pay", Some(ARN)).await;
+        annotate(&client, "reported", "pay", Some(ARN)).await;
         let both = [("cart-1", "not_injected"), ("own-1", "own_variables")];
         replica.finds("the other one too", &both).await;
 
@@ -149,11 +155,60 @@ fn a_pod_whose_account_gets_a_role_later_is_found_within_seconds_and_said_in_its
         replica.shutdown.end();
         other.finds("the other replica looks", &both).await;
 
-        annotate(&client, "pay", None).await;
+        annotate(&client, "reported", "pay", None).await;
         let pods: Api<Pod> = Api::namespaced(client.clone(), "reported");
         let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
         pods.delete("cart-1", &now).await.unwrap();
-        annotate(&client, "cart", Some("arn:aws:iam::111122223333:role/other")).await;
+        annotate(&client, "reported", "cart", Some("arn:aws:iam::111122223333:role/other")).await;
         other.finds("what is mended is no longer there", &[]).await;
+    });
+}
+
+#[test]
+fn a_review_that_anybody_can_send_writes_nothing_to_the_kubernetes_api() {
+    let Some(cluster) = Cluster::shared() else { return };
+    cluster.run(async || {
+        let client = cluster.client().await;
+        for name in ["forged", "shop"] {
+            namespace(&client, name, &[]).await;
+        }
+        account(&client, "forged", "cart", &[]).await;
+        create(&client, "forged", "real-1", "cart", |_| {}).await;
+        let kubeconfig = format!("--kubeconfig={}", cluster.kubeconfig().display());
+        let own = [
+            "--service-account-read=fresh",
+            "--kube-api=",
+            "--namespace=forged",
+            "--reconcile-interval=3600",
+        ];
+        let webhook = Webhook::start(&[&own[..], &[&kubeconfig]].concat()).await;
+        eventually("it is ready", async || (webhook.admin("/readyz").await.status == 200).then_some(()))
+            .await;
+
+        // No such pod exists. The service account has a role, and the pod would go without it.
+        let mut forged = pod("cart");
+        forged["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "victim", "uid": "1", "controller": true,
+        }]);
+        forged["spec"]["containers"][0]["env"] =
+            json!([{"name": "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "value": "/x"}]);
+        for _ in 0..3 {
+            let decision = webhook.review("/mutate", &forged).await;
+            assert!(decision.allowed && decision.paths.is_empty() && !decision.warnings.is_empty());
+        }
+        // Events are written in order: one of the reconciler's, about a pod that runs, comes after any about those.
+        annotate(&client, "forged", "cart", Some(ARN)).await;
+        let events: Api<Event> = Api::all(client.clone());
+        let regarding = async || {
+            let all = events.list(&ListParams::default()).await.unwrap();
+            let names = all.into_iter().filter_map(|event| event.regarding?.name);
+            names.collect::<Vec<_>>()
+        };
+        eventually("the reconciler writes", async || {
+            regarding().await.contains(&"real-1".to_owned()).then_some(())
+        })
+        .await;
+        let forged: Vec<_> = regarding().await.into_iter().filter(|name| name == "victim").collect();
+        assert_eq!(forged, [""; 0]);
     });
 }

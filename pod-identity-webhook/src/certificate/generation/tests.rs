@@ -56,6 +56,26 @@ fn the_next_one_is_due_when_two_thirds_of_its_life_are_over() {
 }
 
 #[test]
+fn it_is_overdue_half_way_between_being_due_and_expiring() {
+    let generation = made();
+    assert_eq!(generation.overdue(), now() + LIFETIME * 5 / 6);
+    assert!(generation.is_due(generation.overdue()) && generation.overdue() < generation.expires());
+}
+
+#[test]
+fn fields_of_a_newer_version_are_kept_and_not_printed() {
+    let written = String::from_utf8(write(&[made()])).unwrap();
+    let newer = written.replacen('{', r#"{"backup":{"key":"of-the-future"},"#, 1);
+    let mut generations = read(newer.as_bytes()).unwrap();
+    generations[0].settled = true;
+    let kept: serde_json::Value = serde_json::from_slice(&write(&generations)).unwrap();
+    assert_eq!(kept[0]["backup"], serde_json::json!({"key": "of-the-future"}));
+    assert_eq!(kept[0]["settled"], true);
+    let printed = format!("{generations:?}");
+    assert!(printed.contains("backup") && !printed.contains("of-the-future"), "{printed}");
+}
+
+#[test]
 fn a_bundle_of_several_authorities_takes_each_certificate() {
     let pairs: Vec<_> = (0..3).map(|_| made().check(NAME, now()).unwrap()).collect();
     let authorities: Vec<_> = pairs.iter().map(|pair| &pair.authority).collect();

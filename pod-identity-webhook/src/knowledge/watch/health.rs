@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::fault::REPEAT;
 use crate::knowledge::failure::ReadFailure;
 
 /// How long a watch may fail before what it has seen may be old. Connections are lost and made again, and API
@@ -27,6 +28,7 @@ struct State {
 #[derive(Debug)]
 struct Failing {
     since: Instant,
+    logged: Instant,
     last: ReadFailure,
     /// When it went well again, if it does.
     well: Option<Instant>,
@@ -56,16 +58,20 @@ impl Health {
         failing.map(|failing| failing.well = Some(now)).is_some()
     }
 
-    /// It does not. Says whether this is the first of several failures.
+    /// It does not. Returns whether to log it: the first of several failures, and one each hour after it.
     pub(super) fn failed(&self, failure: ReadFailure, now: Instant) -> bool {
         let mut state = self.lock();
         match &mut state.failing {
             Some(failing) if !failing.is_over(now) => {
                 (failing.last, failing.well) = (failure, None);
-                false
+                let due = now.saturating_duration_since(failing.logged) >= REPEAT;
+                if due {
+                    failing.logged = now;
+                }
+                due
             }
             failing => {
-                *failing = Some(Failing { since: now, last: failure, well: None });
+                *failing = Some(Failing { since: now, logged: now, last: failure, well: None });
                 true
             }
         }
@@ -140,6 +146,13 @@ mod tests {
             stand.0.watches(stand.at(2 * second + 1));
             assert_eq!(stand.failure(2 * second + 1).is_some(), 2 * second + 1 > 30);
         }
+    }
+
+    #[test]
+    fn a_watch_that_keeps_failing_is_logged_once_an_hour() {
+        let stand = Stand::new();
+        let logged: Vec<_> = (0..=7200).step_by(10).filter(|second| stand.fails(*second)).collect();
+        assert_eq!(logged, [0, 3600, 7200]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use prometheus_client::registry::Registry;
 use serde::Serialize;
 
 use super::judgement::{Finding, NOT_INJECTED};
+use crate::text::rfc3339;
 
 /// The pods that lack something, as of the last reading. Clones are the same list.
 #[derive(Debug, Clone)]
@@ -58,7 +59,7 @@ impl State {
 
 /// The time, in RFC 3339.
 pub(super) fn time() -> String {
-    jiff::Timestamp::try_from(clock::now()).unwrap_or_default().strftime("%FT%TZ").to_string()
+    rfc3339(clock::now())
 }
 
 impl Findings {
