@@ -5,7 +5,7 @@
 //! descriptors of both. It fails when a request does not get credentials, or when either is not level.
 //!
 //! Tokens and sessions live so short that both reach their steady state within the first two minutes: a pod replaces its
-//! token, which is valid for 90 seconds, every 60 seconds, and STS grants sessions of four minutes.
+//! token, which is valid for 90 seconds, every 60 seconds, and STS grants sessions of two minutes, which the agent renews after one.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -28,7 +28,7 @@ use crate::Outcome;
 const PODS: u32 = 250;
 const TOKEN_LIFETIME: Duration = Duration::from_secs(90);
 const TOKEN_ROTATION: Duration = Duration::from_secs(60);
-const SESSION_LIFETIME: Duration = Duration::from_secs(240);
+const SESSION_LIFETIME: Duration = Duration::from_secs(120);
 /// The pods start one after the other in this time: no node gets 250 pods in one second.
 const RAMP: Duration = Duration::from_secs(75);
 /// How long a request may take: the time that SDKs wait for a container's credentials is 1 to 2 seconds.
@@ -278,6 +278,8 @@ async fn start_parts(
             &port,
             "--bind-hosts",
             "127.0.0.1",
+            "--verbosity",
+            "warn",
             "--probe-port",
             "0",
             "--endpoint",

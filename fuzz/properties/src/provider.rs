@@ -26,7 +26,7 @@ pub fn provider(input: &[u8]) {
         )
         .http_client(server.client())
         .refresh(Refresh::OnRequest)
-        .deadline(Duration::from_millis(50)) // one attempt mostly: an answer is the same at the next
+        .deadline(Duration::from_millis(20)) // one attempt mostly: an answer is the same at the next
         .build();
     let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
     let member = |name: &str| body.as_ref().and_then(|body| body[name].as_str());
