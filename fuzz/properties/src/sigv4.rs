@@ -65,9 +65,9 @@ fn signed(mut request: Request<Vec<u8>>) -> Option<Request<Vec<u8>>> {
     for (name, value) in request.headers() {
         headers.push((name.as_str(), value.to_str().ok()?));
     }
-    // It takes its host from an absolute URI only where the request has no Host.
+    // AWS's signer takes the host from the URI where there is no such header, and panics without a path.
     let has_host = request.headers().contains_key("host") || request.uri().authority().is_some();
-    if !has_host {
+    if !has_host || request.uri().path().is_empty() {
         return None;
     }
     let body = SignableBody::Bytes(request.body());
