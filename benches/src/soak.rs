@@ -26,8 +26,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use crate::Outcome;
 
 const PODS: u32 = 250;
-const TOKEN_LIFETIME: Duration = Duration::from_secs(90);
-const TOKEN_ROTATION: Duration = Duration::from_secs(60);
 const SESSION_LIFETIME: Duration = Duration::from_secs(120);
 /// The pods start one after the other in this time: no node gets 250 pods in one second.
 const RAMP: Duration = Duration::from_secs(75);
@@ -47,7 +45,7 @@ const DESCRIPTOR_SLACK: u64 = 16;
 pub(crate) const PART: &str = "soak-part";
 
 /// The flags of `soak`.
-#[derive(Debug, Parser)]
+#[derive(Debug, Clone, Parser)]
 #[command(name = "soak")]
 struct Args {
     /// Minutes, three at least: the first two are the warm-up.
@@ -56,6 +54,12 @@ struct Args {
     /// Requests a second, of all pods together.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rate: u32,
+    /// Seconds after which a pod replaces its token.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    token_rotation: u64,
+    /// Seconds for which a token is valid. Until then the agent knows it: of each pod the last eight.
+    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..))]
+    token_lifetime: u64,
 }
 
 /// Runs the soak with the flags of the command line.
@@ -202,7 +206,14 @@ async fn soak(args: &Args) -> Outcome {
             format!("app-{number}").parse()?,
             format!("app-{number}-1").parse()?,
         )?;
-        let pod = Pod { number, workload, laptop: laptop.clone(), agent: address, counts: counts.clone() };
+        let pod = Pod {
+            number,
+            workload,
+            laptop: laptop.clone(),
+            agent: address,
+            counts: counts.clone(),
+            args: args.clone(),
+        };
         tokio::spawn(pod.ask_until_the_end(begun + RAMP * number / PODS, between));
     }
     println!("  time   requests  failed   agent            auth");
@@ -319,6 +330,7 @@ struct Pod {
     laptop: Arc<Laptop>,
     agent: SocketAddr,
     counts: Arc<Counts>,
+    args: Args,
 }
 
 impl Pod {
@@ -326,10 +338,12 @@ impl Pod {
         let mut ticks = interval_at(from, between);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut token = (String::new(), from);
+        let rotation = Duration::from_secs(self.args.token_rotation);
+        let lifetime = Duration::from_secs(self.args.token_lifetime);
         loop {
             ticks.tick().await;
-            if token.0.is_empty() || token.1.elapsed() > TOKEN_ROTATION {
-                match self.laptop.token(&self.workload, clock::now(), TOKEN_LIFETIME) {
+            if token.0.is_empty() || token.1.elapsed() > rotation {
+                match self.laptop.token(&self.workload, clock::now(), lifetime) {
                     Ok(text) => token = (text, Instant::now()),
                     Err(error) => return eprintln!("no token: {error}"),
                 }

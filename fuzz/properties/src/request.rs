@@ -133,15 +133,16 @@ fn assert_may_have_credentials(request: &[u8]) {
     assert!(matches!(authorization[..], [value] if value.split('.').count() == 3), "{authorization:?}");
 }
 
-/// Whether a host is an address of the agent, with a port or without, in brackets or not.
+/// Whether a host is an address of the agent, in brackets or not. What follows it may be anything: no name resolves with a
+/// bracket in it, or with letters in the place of a port.
 fn names_agent(host: &str) -> bool {
     let is_ours = |host: &str| {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
         let ours = ADDRESSES.map(|address| address.parse::<IpAddr>().unwrap());
         host.parse().is_ok_and(|address: IpAddr| ours.contains(&address))
     };
-    let without_port = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
-    is_ours(host) || without_port.is_some_and(|(host, _)| is_ours(host))
+    let in_brackets = host.strip_prefix('[').and_then(|host| host.split_once(']'));
+    let without_port = host.rsplit_once(':');
+    is_ours(host) || [in_brackets, without_port].into_iter().flatten().any(|(host, _)| is_ours(host))
 }
 
 fn replace(input: &[u8], token: &[u8]) -> Vec<u8> {
