@@ -1,4 +1,6 @@
-//! Every input that the fuzzer found worth keeping, once more: `fuzz/corpus`, a directory for each target.
+//! Replays the inputs that cover the most code: `fuzz/corpus`, a directory for each target.
+
+#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 
