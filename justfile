@@ -11,10 +11,9 @@ check:
 test *args:
     cargo test --workspace --locked {{args}}
 
-# The tests that are long or measure, one after the other (see CONTRIBUTING.md); as root.
-long: cross-pod sequences
-    cargo test --release --locked -p pod-identity-agent --test it -- --ignored --nocapture outage
-    cargo test --release --locked -p pod-identity-agent --test it junk_delays -- --ignored --nocapture
+# The long tests: fuzzing, soak, outages, measured times (see CONTRIBUTING.md); as root.
+long:
+    ./.ci/run long
 
 # 1,000,000 requests of many pods, forgers among them: minutes.
 cross-pod:
@@ -44,6 +43,22 @@ mutants *args:
 # The cache's threads in every order of steps (see CONTRIBUTING.md).
 interleavings:
     RUSTFLAGS="--cfg loom" cargo test --locked -p pod-identity-core --lib --target-dir target/loom interleavings
+
+# Runs one fuzz target for some seconds; needs cargo-fuzz.
+fuzz name seconds="60":
+    mkdir -p target/fuzz/found/{{name}}
+    RUSTC_BOOTSTRAP=1 cargo fuzz build --sanitizer none --target-dir target/fuzz {{name}}
+    target/fuzz/*/release/{{name}} target/fuzz/found/{{name}} fuzz/corpus/{{name}} -max_total_time={{seconds}} -rss_limit_mb=2048 -max_len=8192 -artifact_prefix=target/fuzz/found/{{name}}-
+
+# Adds the inputs that `fuzz` found to the corpus of a target, and keeps the smallest set that covers the same code.
+fuzz-minimize name:
+    mkdir -p target/fuzz/minimal && rm -rf target/fuzz/minimal/{{name}} && mkdir target/fuzz/minimal/{{name}}
+    target/fuzz/*/release/{{name}} -merge=1 target/fuzz/minimal/{{name}} fuzz/corpus/{{name}} target/fuzz/found/{{name}}
+    rm -rf fuzz/corpus/{{name}} && mv target/fuzz/minimal/{{name}} fuzz/corpus/{{name}}
+
+# Memory and descriptors of agent and auth service under load (see CONTRIBUTING.md).
+soak *args:
+    cargo run --release --locked -p benches -- soak {{args}}
 
 # Accept a change of a library's public API: writes its public-api.txt.
 public-api:

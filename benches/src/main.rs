@@ -15,6 +15,7 @@ mod resolve;
 mod review;
 mod rotation;
 mod served;
+mod soak;
 mod upstream;
 mod verify;
 
@@ -60,11 +61,17 @@ const BENCHES: [(&str, &str, Bench); 10] = [
 const RESOLVE_IN_OWN_PROCESS: &str = "resolve-in-own-process";
 
 fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.split_first() {
+        Some((first, flags)) if first == "soak" => return done("soak", soak::run(flags)),
+        Some((first, part)) if first == soak::PART => return done("soak", soak::run_part(part)),
+        _ => {}
+    }
     if cfg!(debug_assertions) {
         eprintln!("this is a debug build: its figures say nothing. Add --release.");
         return ExitCode::FAILURE;
     }
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = arguments;
     if let Some((first, arguments)) = wanted.split_first()
         && first == RESOLVE_IN_OWN_PROCESS
     {
@@ -76,6 +83,9 @@ fn main() -> ExitCode {
         for (name, what, _) in BENCHES {
             eprintln!("  {name:<10} {what}");
         }
+        eprintln!(
+            "\n  soak [--minutes N] [--rate N]: memory and descriptors of agent and auth service under load"
+        );
         return ExitCode::FAILURE;
     }
     let all = wanted.iter().any(|name| name == "all");

@@ -1,4 +1,5 @@
-"""Makes a call every <interval> seconds for <seconds> seconds, with one client, as a long-running application does.
+"""Makes a call every <interval> seconds for <seconds> seconds, and two calls at least, with one client, as a
+long-running application does.
 
 Usage: boto3_refresh.py <seconds> [<interval>]
 Prints one line: {"accessKeyIds": [each once, in order of appearance], "calls": n, "errors": [texts]}.
@@ -21,7 +22,7 @@ while True:
         client.get_caller_identity()
     except Exception as error:  # whatever it is, it is what the application would see
         errors.append(f"{type(error).__name__}: {error}")
-    if time.monotonic() + interval > end:
+    if calls > 1 and time.monotonic() + interval > end:
         break
     time.sleep(interval)
 print(json.dumps({"accessKeyIds": list(dict.fromkeys(keys)), "calls": calls, "errors": errors}))

@@ -1,0 +1,137 @@
+//! Answers of EKS Auth, as the agent reads them.
+
+use std::time::SystemTime;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use pod_identity_agent::config::{AgentAuth, Destination};
+use pod_identity_agent::exchange::EksAuth;
+use pod_identity_core::source::CredentialSource as _;
+use pod_identity_core::token::BearerToken;
+use pod_identity_runtime::outbound::Outbound;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::input::{Answer, Server, runtime};
+use crate::{ISSUER, good_claims};
+
+/// A client of EKS Auth whose requests go to a server of this process.
+pub(crate) struct Upstream {
+    pub(crate) runtime: Runtime,
+    pub(crate) server: Server,
+    client: EksAuth,
+    token: BearerToken,
+}
+
+thread_local! {
+    static UPSTREAM: Upstream = Upstream::new(Answer::parse(b"503\n\n").unwrap());
+}
+
+impl Upstream {
+    fn new(answer: Answer) -> Self {
+        let (runtime, server) = (runtime(), Server::new(answer));
+        let client = runtime.block_on(client(&server));
+        Self { runtime, server, client, token: BearerToken::parse(&pod_token()).unwrap() }
+    }
+}
+
+/// The client that the agent uses, with requests that go to `server`.
+pub(crate) async fn client(server: &Server) -> EksAuth {
+    let key = Credentials::new("AKIDEXAMPLE", "secret", None, None, "fuzz");
+    let sdk_config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("eu-west-1"))
+        .credentials_provider(SharedCredentialsProvider::new(key))
+        .http_client(server.client())
+        .build();
+    let destination = Destination {
+        endpoint: None,
+        agent_auth: AgentAuth::SigV4,
+        outbound: Outbound::default(),
+        sdk_config: Some(sdk_config),
+    };
+    EksAuth::new("demo".parse().unwrap(), destination).await.unwrap()
+}
+
+/// The token of the pod `cart-1` of the service account `shop/cart`.
+pub(crate) fn pod_token() -> String {
+    ISSUER.sign(&ISSUER.signing_key().header().to_string(), &good_claims().to_string()).unwrap()
+}
+
+/// What EKS Auth answers for that pod.
+pub(crate) fn good_answer() -> Answer {
+    let body = json!({
+        "subject": {"namespace": "shop", "serviceAccount": "cart"},
+        "audience": "pods.eks.amazonaws.com",
+        "podIdentityAssociation": {
+            "associationArn": "arn:aws:eks:eu-west-1:111122223333:podidentityassociation/demo/a-1",
+            "associationId": "a-1",
+        },
+        "assumedRoleUser": {
+            "arn": "arn:aws:sts::111122223333:assumed-role/app/eks-demo-cart",
+            "assumeRoleId": "AROAEXAMPLEEXAMPLE123:eks-demo-cart",
+        },
+        "credentials": {
+            "accessKeyId": "ASIAEXAMPLEEXAMPLE12",
+            "secretAccessKey": "a-secret-access-key-of-forty-characters-",
+            "sessionToken": "a-session-token-that-is-longer-than-all-else",
+            "expiration": 4_102_444_800_u64, // in the year 2100
+        },
+    });
+    Answer::parse(format!("200\ncontent-type: application/json\n\n{body}").as_bytes()).unwrap()
+}
+
+/// The input is an HTTP answer: credentials come only of one for the pod's own service account, they are those of the
+/// answer, and no error of an answer with status 200 holds its secrets.
+pub fn eks_auth(input: &[u8]) {
+    let Some(answer) = Answer::parse(input) else { return };
+    UPSTREAM.with(|upstream| {
+        upstream.server.answer_with(answer.clone());
+        let issued = upstream.runtime.block_on(upstream.client.exchange(&upstream.token));
+        let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
+        let member = |name: &str| {
+            let body = body.as_ref()?;
+            body["credentials"][name].as_str().map(str::to_owned)
+        };
+        match issued {
+            Ok(issued) => {
+                assert_eq!((issued.namespace.as_str(), issued.service_account.as_str()), ("shop", "cart"));
+                let credentials = issued.credentials;
+                assert!(!credentials.access_key_id.is_empty());
+                assert!(!credentials.secret_access_key.is_empty());
+                assert!(!credentials.session_token.is_empty());
+                if let Some(body) = &body {
+                    assert_eq!(body["subject"]["namespace"], "shop");
+                    assert_eq!(body["subject"]["serviceAccount"], "cart");
+                    assert_eq!(member("accessKeyId").as_ref(), Some(&credentials.access_key_id));
+                    assert_eq!(member("secretAccessKey").as_ref(), Some(&*credentials.secret_access_key));
+                    assert_eq!(member("sessionToken").as_ref(), Some(&*credentials.session_token));
+                }
+                // Times that RFC 3339 cannot write are the one thing that the agent's JSON cannot hold.
+                if let Ok(json) = credentials.to_container_json() {
+                    let json: Value = serde_json::from_slice(&json).expect("the agent's answer is JSON");
+                    assert_eq!(json["AccessKeyId"], credentials.access_key_id.as_str());
+                    assert_eq!(json["SecretAccessKey"], credentials.secret_access_key.as_str());
+                    assert_eq!(json["Token"], credentials.session_token.as_str());
+                } else {
+                    assert!(
+                        credentials.expires_at > far() || credentials.expires_at < SystemTime::UNIX_EPOCH
+                    );
+                }
+            }
+            Err(error) if answer.status == 200 => {
+                let text = format!("{error} {error:?}");
+                for secret in [member("secretAccessKey"), member("sessionToken")].into_iter().flatten() {
+                    assert!(secret.len() < 16 || !text.contains(&secret), "an error holds a secret: {text}");
+                }
+            }
+            Err(_) => {}
+        }
+    });
+}
+
+/// The end of the year 9999.
+fn far() -> SystemTime {
+    SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(253_402_300_799)
+}

@@ -1,0 +1,83 @@
+//! Inputs that are texts, so that a corpus can be read and a fuzzer can change one part of it.
+
+use std::sync::{Arc, Mutex};
+
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_types::body::SdkBody;
+use http::{HeaderName, HeaderValue};
+
+/// The parts before and after the first empty line.
+pub(crate) fn head_and_body(input: &[u8]) -> Option<(&str, &[u8])> {
+    let end = input.windows(2).position(|pair| pair == b"\n\n")?;
+    Some((std::str::from_utf8(&input[..end]).ok()?, &input[end + 2..]))
+}
+
+/// The header lines that HTTP allows.
+pub(crate) fn headers<'a>(
+    lines: impl Iterator<Item = &'a str>,
+) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    lines.filter_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        Some((name.parse().ok()?, value.trim().parse().ok()?))
+    })
+}
+
+/// An HTTP answer: the status, header lines, an empty line, the body.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn parse(input: &[u8]) -> Option<Self> {
+        let (head, body) = head_and_body(input)?;
+        let mut lines = head.lines();
+        let status = lines.next()?.parse().ok().filter(|status| (200..600).contains(status))?;
+        Some(Self { status, headers: headers(lines).collect(), body: body.to_vec() })
+    }
+}
+
+/// A server that gives one answer to every request, without a network.
+#[derive(Debug, Clone)]
+pub(crate) struct Server(Arc<Mutex<Answer>>);
+
+impl Server {
+    pub(crate) fn new(answer: Answer) -> Self {
+        Self(Arc::new(Mutex::new(answer)))
+    }
+
+    /// Changes the answer.
+    pub(crate) fn answer_with(&self, answer: Answer) {
+        *self.0.lock().unwrap() = answer;
+    }
+
+    /// A client of the SDK whose requests all come here.
+    pub(crate) fn client(&self) -> SharedHttpClient {
+        let connector = SharedHttpConnector::new(self.clone());
+        http_client_fn(move |_, _| connector.clone())
+    }
+}
+
+impl HttpConnector for Server {
+    fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
+        let answer = self.0.lock().unwrap();
+        let status = answer.status.try_into().unwrap();
+        let mut response = HttpResponse::new(status, SdkBody::from(answer.body.clone()));
+        for (name, value) in &answer.headers {
+            if let Ok(value) = value.to_str() {
+                response.headers_mut().append(name.as_str().to_owned(), value.to_owned());
+            }
+        }
+        HttpConnectorFuture::ready(Ok(response))
+    }
+}
+
+/// A runtime for one target, on one thread.
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}

@@ -1,0 +1,51 @@
+//! Key sets of issuers.
+
+use pod_identity_core::token::{BearerToken, Expected, KeySet, POD_IDENTITY_AUDIENCE, verify};
+use pod_identity_local::issuer::forgery;
+use serde_json::{Value, json};
+
+use crate::{ISSUER, good_claims, now};
+
+/// The input is a key set: no token verifies that none of its keys has signed, and another key in the set works
+/// whatever stands beside it.
+pub fn jwks(input: &[u8]) {
+    let Ok(keys) = KeySet::from_jwks(input) else { return };
+    let key = ISSUER.signing_key();
+    let claims = good_claims().to_string();
+    let ours = ISSUER.sign(&key.header().to_string(), &claims).unwrap();
+    assert!(!verifies(&ours, &keys), "a key that is not in the set has verified a token");
+
+    // The published half of a key is no shared secret, and a token without a signature is none.
+    let set: Value = serde_json::from_slice(input).expect("a key set that can be read is JSON");
+    let published = set["keys"].as_array().expect("it has keys");
+    for jwk in published.iter().take(4) {
+        let Some(id) = jwk["kid"].as_str() else { continue };
+        let header = |algorithm: &str| json!({"alg": algorithm, "kid": id}).to_string();
+        for member in ["k", "n", "x"] {
+            if let Some(secret) = jwk[member].as_str() {
+                let forged = forgery::hs256(&header("HS256"), &claims, secret.as_bytes());
+                assert!(
+                    !verifies(&forged, &keys),
+                    "{member} of {id} has verified a token as a shared secret"
+                );
+            }
+        }
+        assert!(!verifies(&forgery::unsigned(&header("none"), &claims), &keys));
+    }
+
+    if keys.key_ids().chain(keys.unusable().map(|(id, _)| id)).any(|id| id == key.kid()) {
+        return;
+    }
+    let mut more = set.clone();
+    let with: Value = serde_json::from_slice(&ISSUER.jwks()).unwrap();
+    more["keys"].as_array_mut().unwrap().push(with["keys"][0].clone());
+    let keys = KeySet::from_jwks(more.to_string().as_bytes()).expect("one more key does not spoil a set");
+    assert!(verifies(&ours, &keys), "a good key does not verify beside {set}");
+}
+
+fn verifies(token: &str, keys: &KeySet) -> bool {
+    let Ok(token) = BearerToken::parse(token) else { return false };
+    let expected =
+        Expected { issuer: ISSUER.issuer().to_owned(), audience: POD_IDENTITY_AUDIENCE.to_owned() };
+    verify(&token, keys, &expected, now()).is_ok()
+}

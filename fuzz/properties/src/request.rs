@@ -1,0 +1,153 @@
+//! Heads of HTTP requests at the agent, and its check of `Host`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use pod_identity_agent::broker::{Broker, LocalAddresses};
+use pod_identity_agent::config::{Budgets, TokenKeys};
+use pod_identity_agent::judge::Judge;
+use pod_identity_agent::server::Server;
+use pod_identity_core::cache::CacheConfig;
+use pod_identity_runtime::admin::Readiness;
+use pod_identity_runtime::clock::Clock;
+use pod_identity_runtime::listener::Handler as _;
+use pod_identity_runtime::metrics::HttpMetrics;
+use prometheus_client::registry::Registry;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+use tokio::runtime::Runtime;
+
+use crate::eks_auth::{client, good_answer, pod_token};
+use crate::{input, now};
+
+/// Stands in an input for the token of a pod.
+const TOKEN: &[u8] = b"POD-TOKEN";
+const ADDRESSES: [&str; 2] = ["169.254.170.23", "fd00:ec2::23"];
+const LONGEST: usize = 64 * 1024;
+
+struct Agent {
+    runtime: Runtime,
+    server: Arc<Server>,
+    token: String,
+}
+
+thread_local! {
+    static AGENT: Agent = Agent::new();
+}
+
+impl Agent {
+    fn new() -> Self {
+        let runtime = input::runtime();
+        let addresses: Vec<IpAddr> = ADDRESSES.iter().map(|address| address.parse().unwrap()).collect();
+        let eks_auth = runtime.block_on(client(&input::Server::new(good_answer())));
+        let (_, clock) = Clock::by_hand(now());
+        let broker = Arc::new(Broker::new(
+            CacheConfig::default(),
+            Budgets::default(),
+            LocalAddresses::probe(addresses.clone()),
+            eks_auth,
+            Judge::new(TokenKeys::None, clock.clone()).unwrap(),
+            Readiness::default(),
+            clock,
+        ));
+        let metrics = HttpMetrics::register(&mut Registry::default());
+        Self { runtime, server: Arc::new(Server { broker, addresses, metrics }), token: pod_token() }
+    }
+
+    /// What the agent answers to these bytes, and nothing more after them.
+    async fn answer(&self, request: &[u8]) -> Vec<u8> {
+        let (mut near, far) = duplex(LONGEST);
+        let server = self.server.clone();
+        let service = service_fn(move |request| {
+            let server = server.clone();
+            async move {
+                let peer = SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 40_000));
+                Ok::<_, std::convert::Infallible>(server.handle(request, peer).await)
+            }
+        });
+        let connection = http1::Builder::new().half_close(true).serve_connection(TokioIo::new(far), service);
+        let ask = async {
+            near.write_all(request).await.unwrap();
+            near.shutdown().await.unwrap();
+            let mut answer = Vec::new();
+            near.read_to_end(&mut answer).await.unwrap();
+            answer
+        };
+        let (_, answer) = tokio::join!(connection, ask);
+        answer
+    }
+}
+
+/// The input is the head of a request: credentials go only to one that is a `GET` of their path, names the agent's
+/// address as its one host, and shows a token.
+pub fn request(input: &[u8]) {
+    if input.len() > LONGEST / 8 {
+        return;
+    }
+    AGENT.with(|agent| {
+        let request = replace(input, agent.token.as_bytes());
+        let answer = agent.runtime.block_on(agent.answer(&request));
+        if answer.is_empty() {
+            return;
+        }
+        let answer = String::from_utf8_lossy(&answer);
+        let status = answer.strip_prefix("HTTP/1.1 ").or_else(|| answer.strip_prefix("HTTP/1.0 "));
+        let status: u16 =
+            status.and_then(|rest| rest.get(..3)?.parse().ok()).expect("an answer has a status");
+        assert!(!matches!(status, 500), "no request is the agent's own fault: {answer}");
+        if status == 200 {
+            assert!(answer.contains("\"AccessKeyId\""), "only credentials are answered with 200");
+            assert_may_have_credentials(&request);
+        }
+    });
+}
+
+/// Judges the head once more, with a reader of a few lines.
+fn assert_may_have_credentials(request: &[u8]) {
+    let text = String::from_utf8_lossy(request);
+    let mut lines = text.trim_start_matches(['\r', '\n']).split('\n').map(|line| line.trim_end_matches('\r'));
+    let mut first = lines.next().unwrap().split(' ');
+    assert_eq!(first.next(), Some("GET"));
+    let target = first.next().unwrap();
+    let path = match target.split_once("://") {
+        Some((_, rest)) => {
+            let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            assert!(names_agent(host), "the target's host is {host:?}");
+            path
+        }
+        None => target,
+    };
+    assert_eq!(path.split(['?', '#']).next(), Some("/v1/credentials"));
+    let headers: Vec<_> =
+        lines.take_while(|line| !line.is_empty()).filter_map(|line| line.split_once(':')).collect();
+    let of = |wanted: &str| {
+        let found = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        found.map(|(_, value)| value.trim_matches([' ', '\t'])).collect::<Vec<_>>()
+    };
+    let hosts = of("host");
+    assert!(matches!(hosts[..], [host] if names_agent(host)), "the hosts are {hosts:?}");
+    let authorization = of("authorization");
+    // Whether the token is good is the upstream's to say, and that of this target accepts all.
+    assert!(matches!(authorization[..], [value] if value.split('.').count() == 3), "{authorization:?}");
+}
+
+/// Whether a host is an address of the agent, in brackets or not. What follows it may be anything: no name resolves with a
+/// bracket in it, or with letters in the place of a port.
+fn names_agent(host: &str) -> bool {
+    let is_ours = |host: &str| {
+        let ours = ADDRESSES.map(|address| address.parse::<IpAddr>().unwrap());
+        host.parse().is_ok_and(|address: IpAddr| ours.contains(&address))
+    };
+    let in_brackets = host.strip_prefix('[').and_then(|host| host.split_once(']'));
+    let without_port = host.rsplit_once(':');
+    is_ours(host) || [in_brackets, without_port].into_iter().flatten().any(|(host, _)| is_ours(host))
+}
+
+fn replace(input: &[u8], token: &[u8]) -> Vec<u8> {
+    match input.windows(TOKEN.len()).position(|part| part == TOKEN) {
+        Some(place) => [&input[..place], token, &input[place + TOKEN.len()..]].concat(),
+        None => input.to_vec(),
+    }
+}

@@ -1,0 +1,67 @@
+//! Pod tokens: the text, the claims, the signature.
+
+use pod_identity_core::token::{
+    BearerToken, Expected, KeySet, LEEWAY, POD_IDENTITY_AUDIENCE, claimed_identity, verify,
+};
+use serde_json::Value;
+
+use crate::{ISSUER, input, now};
+
+/// Stands in an input for the id of the key that signs.
+const KEY_ID: &str = "KEY-ID";
+const BASE64URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// The input is a token text; and, after a line with two numbers and a header, an empty line, and claims, it is a token
+/// that is signed here: what verifies says what the claims say, and with one character changed it does not verify.
+pub fn token(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    if let Ok(token) = BearerToken::parse(text) {
+        assert_eq!(token.expose(), text);
+        let _ = claimed_identity(&token);
+        assert!(verified(&token).is_none(), "the key of this process has not signed {text}");
+    }
+    let Some((head, claims)) = input::head_and_body(input) else { return };
+    let Some((change, header)) = head.split_once('\n') else { return };
+    let Ok(claims) = std::str::from_utf8(claims) else { return };
+    let header = header.replace(KEY_ID, ISSUER.signing_key().kid());
+    let Ok(signed) = ISSUER.sign(&header, claims) else { return };
+    let Ok(token) = BearerToken::parse(&signed) else { return };
+    let Some(found) = verified(&token) else { return };
+
+    // Read by another parser: it must be one object with one meaning, and the identity must be what it says.
+    let claims: Value = serde_json::from_str(claims).expect("verified claims are JSON");
+    let kubernetes = &claims["kubernetes.io"];
+    let identity = &found.identity;
+    assert_eq!(claims["iss"], ISSUER.issuer());
+    assert_eq!(claims["sub"], identity.subject().as_str());
+    assert_eq!(kubernetes["namespace"], identity.namespace.as_str());
+    assert_eq!(kubernetes["serviceaccount"]["name"], identity.service_account.as_str());
+    assert_eq!(kubernetes["serviceaccount"]["uid"], identity.service_account_uid.as_str());
+    assert_eq!(kubernetes["pod"]["name"], identity.pod.name.as_str());
+    assert_eq!(kubernetes["pod"]["uid"], identity.pod.uid.as_str());
+    let audience = &claims["aud"];
+    let audiences = audience.as_array().map_or(std::slice::from_ref(audience), Vec::as_slice);
+    assert!(audiences.iter().any(|audience| *audience == POD_IDENTITY_AUDIENCE));
+    assert!(found.expires_at + LEEWAY > now(), "it has expired");
+    let (claimed, expires_at) = claimed_identity(&token).expect("what verifies can be read");
+    assert_eq!((&claimed, expires_at), (identity, found.expires_at));
+
+    let mut numbers = change.split(' ').map_while(|number| number.parse::<usize>().ok());
+    let (place, with) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+    let mut changed = signed.clone().into_bytes();
+    let place = place % changed.len();
+    changed[place] = BASE64URL[with % BASE64URL.len()];
+    let changed = String::from_utf8(changed).expect("it is ASCII");
+    if changed != signed
+        && let Ok(token) = BearerToken::parse(&changed)
+    {
+        assert!(verified(&token).is_none(), "{changed} verifies as {signed} does");
+    }
+}
+
+fn verified(token: &BearerToken) -> Option<pod_identity_core::token::VerifiedToken> {
+    let keys = KeySet::from_jwks(&ISSUER.jwks()).expect("the issuer's keys can be read");
+    let expected =
+        Expected { issuer: ISSUER.issuer().to_owned(), audience: POD_IDENTITY_AUDIENCE.to_owned() };
+    verify(token, &keys, &expected, now()).ok()
+}
