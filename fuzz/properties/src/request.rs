@@ -13,7 +13,8 @@ use pod_identity_agent::server::Server;
 use pod_identity_core::cache::CacheConfig;
 use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::clock::Clock;
-use pod_identity_runtime::listener::Handler as _;
+use pod_identity_runtime::listener::{Handler as _, Peer};
+use pod_identity_runtime::logs::LogLimiter;
 use pod_identity_runtime::metrics::HttpMetrics;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
@@ -53,7 +54,11 @@ impl Agent {
             clock,
         ));
         let metrics = HttpMetrics::register(&mut Registry::default());
-        Self { runtime, server: Arc::new(Server { broker, addresses, metrics }), token: pod_token() }
+        Self {
+            runtime,
+            server: Arc::new(Server { broker, addresses, metrics, log_limiter: LogLimiter::default() }),
+            token: pod_token(),
+        }
     }
 
     /// What the agent answers to these bytes, and nothing more after them.
@@ -63,7 +68,8 @@ impl Agent {
         let service = service_fn(move |request| {
             let server = server.clone();
             async move {
-                let peer = SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 40_000));
+                let address = SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 40_000));
+                let peer = Peer { address, has_client_certificate: false };
                 Ok::<_, std::convert::Infallible>(server.handle(request, peer).await)
             }
         });

@@ -122,7 +122,8 @@ impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Lead<K, V, E> {
                 let known = KnownToken { identity: issued.identity, expiry, slot };
                 // One that keys verified is known already, or was forgotten with its keys: then what an upstream
                 // says, which may have older keys, does not make it known again.
-                if unverified {
+                // Nor does an answer make a token known that another call's answer has just refused.
+                if unverified && tokens.refusal(&digest, now).is_none() {
                     tokens.remember(digest, known, generation);
                 }
                 ending(tokens, unverified, &digest, false, now, || lead.land(entry));

@@ -203,7 +203,7 @@ async fn a_failure_does_not_touch_credentials_whose_fetch_began_later() {
 fn what_ends_first_is_renewed_first() {
     let (cache, at) = (cache(100), now(0));
     for number in 0..50_u8 {
-        let lifetime = 3600 + u64::from(number) * 37 % 50 * 60;
+        let lifetime = 3600 + u64::from(number) * 37 % 50 * 30;
         lead(by_keys(&cache, &token(number.into()), number, at))
             .complete(at, Ok(issued(number, at, lifetime)));
     }

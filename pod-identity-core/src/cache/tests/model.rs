@@ -194,8 +194,9 @@ impl Model {
             self.entries.insert(identity, (value, self.now.monotonic + Duration::from_secs(lifetime), begun));
         }
         // What began under old keys proves nothing under the new ones; and a token that is known, or was
-        // forgotten with its keys, is not made known by what an upstream says.
-        if keys == self.keys && matches!(key, Key::Token(_)) {
+        // forgotten with its keys, or was just refused, is not made known by what an upstream says.
+        let refused = self.refused_tokens(number);
+        if keys == self.keys && matches!(key, Key::Token(_)) && !refused {
             self.orphans.remove(&number);
             let end = self.now.monotonic + Duration::from_secs(3000);
             self.known.insert(number, (identity, token_expires_at, end));
