@@ -76,22 +76,22 @@ pub(crate) fn run_part(arguments: &[String]) -> Outcome {
             use pod_identity_agent::{app::App, args};
             let args::Args { command: args::Command::Server(args), log_level, log_format } =
                 args::Args::parse_from(arguments);
-            logs::start(log_level, log_format, &[]);
+            let _flush = logs::start(log_level, log_format, &[]);
             // One thread, as the agent's own program.
             tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
                 let config = args.config()?;
-                App::bind(config).await?.run(Shutdown::on_signal()?).await;
+                App::bind(config).await?.run(Shutdown::on_signal()?).await?;
                 Ok(())
             })
         }
         Some("auth") => {
             use pod_identity_auth::{app::App, args::Args, sts};
             let args = Args::parse_from(arguments);
-            logs::start(args.log_level, args.log_format, &[]);
+            let _flush = logs::start(args.log_level, args.log_format, &[]);
             tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
                 let config = args.config()?;
                 let sts = sts::client_from_environment(&config.outbound).await?;
-                App::bind(config, sts).await?.run(Shutdown::on_signal()?).await;
+                App::bind(config, sts).await?.run(Shutdown::on_signal()?).await?;
                 Ok(())
             })
         }

@@ -138,11 +138,10 @@ impl Judge {
                         });
                     }
                     // None of them ends by itself: a panic is passed on.
-                    while let Some(ended) = following.join_next().await {
-                        let Err(error) = ended;
-                        std::panic::resume_unwind(error.into_panic());
+                    match following.join_next().await {
+                        Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+                        None => std::future::pending().await,
                     }
-                    std::future::pending().await
                 }
                 Keys::Learned(learner) => learner.follow().await,
                 Keys::None => std::future::pending().await,

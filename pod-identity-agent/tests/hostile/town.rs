@@ -73,7 +73,7 @@ impl Town {
         });
         let agent = started.join().unwrap().unwrap();
         let town = Self { node, hostile, good, agent, tokens, stop: Some(stop), laptop: Some(laptop) };
-        town.good_pod(|pod| pod.wait_until_served());
+        town.good_pod(Pod::wait_until_served);
         town
     }
 
