@@ -90,8 +90,6 @@ pub struct Sessions {
     readiness: Readiness,
     /// `None`: every request is a call.
     cache: Option<Arc<Cache>>,
-    /// How long before its end a session is no longer given out.
-    margin: Duration,
     metrics: SessionMetrics,
 }
 
@@ -106,7 +104,7 @@ impl Sessions {
     ) -> Arc<Self> {
         let cache = (config.capacity > 0).then(|| Arc::new(Cache::new(config)));
         let metrics = SessionMetrics::register(registry, cache.clone());
-        Arc::new(Self { sts, naming, readiness, cache, margin: config.serving.margin, metrics })
+        Arc::new(Self { sts, naming, readiness, cache, metrics })
     }
 
     /// A session for that pod. Whoever asks for the same meanwhile shares the call.
@@ -174,7 +172,7 @@ impl Sessions {
         self.judge_own_session(!plan.role.tags.is_empty(), &answer);
         let (expires_at, now) = (answer.as_ref().map(Expires::expires_at), clock::both());
         match expires_at {
-            Ok(expires_at) if Expiry::at(expires_at, now).is_over(now, self.margin) => {
+            Ok(expires_at) if Expiry::at(expires_at, now).is_over(now, Duration::ZERO) => {
                 let role = key.association.role.clone();
                 let reason = UnusableAnswer::Expired { expires_at, now: now.wall };
                 Err(StsError::Unusable { role, reason })

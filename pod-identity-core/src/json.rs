@@ -58,6 +58,13 @@ pub fn from_slice<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonError> {
 /// The error and its place, without the value found there: it may be a secret in the wrong place.
 fn describe(error: &serde_json::Error) -> String {
     let text = error.to_string();
+    if text.starts_with("invalid type: sequence") {
+        return format!(
+            "an array where an object is wanted at line {} column {}",
+            error.line(),
+            error.column()
+        );
+    }
     if error.is_data() && !text.starts_with("missing field") {
         return format!("a value of the wrong type at line {} column {}", error.line(), error.column());
     }
@@ -365,7 +372,7 @@ mod tests {
             }
             let object = json.pointer_mut(place).unwrap();
             *object = object.as_object().unwrap().values().cloned().collect();
-            let wrong = "a value of the wrong type at line 1 column ";
+            let wrong = "an array where an object is wanted at line 1 column ";
             let error = read(&json).unwrap_err().to_string();
             assert!(error.starts_with(wrong), "{place}: {error}");
         }

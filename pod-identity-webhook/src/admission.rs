@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use pod_identity_core::identity::{InvalidName, Namespace, ServiceAccount};
 use pod_identity_runtime::clock;
+use pod_identity_runtime::logs::LogLimiter;
 use prometheus_client::registry::Registry;
 
 use self::metrics::ReviewMetrics;
@@ -32,6 +33,8 @@ pub struct Admission {
     knowledge: Knowledge,
     settings: Settings,
     metrics: ReviewMetrics,
+    /// Limits the lines about pods and requests of one peer: without client certificates anybody can send reviews.
+    log_limiter: LogLimiter,
     /// Limits lines about pods that are admitted by earlier data, by failure and outcome.
     not_fresh: RepeatLimiter<(&'static str, &'static str)>,
 }
@@ -43,7 +46,22 @@ impl Admission {
             knowledge,
             settings,
             metrics: ReviewMetrics::register(registry),
+            log_limiter: LogLimiter::default(),
             not_fresh: RepeatLimiter::default(),
+        }
+    }
+
+    /// The limit of the log lines that one peer can cause.
+    pub(crate) fn log_limiter(&self) -> &LogLimiter {
+        &self.log_limiter
+    }
+
+    /// Writes a line about a review within the limit of its peer, with the number of lines left out before it. A peer
+    /// with a verified client certificate has no limit.
+    fn log(&self, peer: Option<IpAddr>, reason: &'static str, write: impl FnOnce(u64)) {
+        match peer {
+            Some(peer) => self.log_limiter.log(peer, reason, write),
+            None => write(0),
         }
     }
 
@@ -64,7 +82,7 @@ impl Admission {
             Subject::Pod(pod) => self.pod(&review, pod, namespace, peer, arrived).await,
             Subject::Unreadable { reason, requires } => {
                 let requirement = Requirement::new(*requires, namespace);
-                self.unreadable(&review, requirement, &reason.to_string())
+                self.unreadable(&review, peer, requirement, &reason.to_string())
             }
             Subject::Other => {
                 self.metrics.reviewed(metrics::NOT_A_POD);
@@ -87,7 +105,7 @@ impl Admission {
             Ok(names) => names,
             Err(error) => {
                 let reason = format!("the pod cannot be read: {error}");
-                return self.unreadable(review, requirement, beginning(&reason, Notice::LONGEST));
+                return self.unreadable(review, peer, requirement, beginning(&reason, Notice::LONGEST));
             }
         };
         let (mut mutation, freshness) = match mutate_without_account(pod, namespace, &self.settings, random) {
@@ -101,7 +119,7 @@ impl Admission {
         };
         self.metrics.reviewed(mutation.outcome.as_str());
         if let Some(cause) = requirement.keeps_out(&mutation, &freshness) {
-            return self.refuse(review, pod, requirement, &cause);
+            return self.refuse(review, pod, peer, requirement, &cause);
         }
         if mutation.outcome == Outcome::Injected {
             self.metrics.injected(&mutation.methods);
@@ -115,7 +133,7 @@ impl Admission {
             );
         }
         self.say_what_may_be_old(review, pod, &mut mutation, &freshness);
-        self.say_what_is_missed(review, pod, &mutation);
+        self.say_what_is_missed(review, pod, peer, &mutation);
         review.allow(&mutation)
     }
 
@@ -155,11 +173,15 @@ impl Admission {
     }
 
     /// Says which containers go without what their account has or may have.
-    fn say_what_is_missed(&self, review: &Review<'_>, pod: &Pod<'_>, mutation: &Mutation) {
+    fn say_what_is_missed(
+        &self,
+        review: &Review<'_>,
+        pod: &Pod<'_>,
+        peer: Option<IpAddr>,
+        mutation: &Mutation,
+    ) {
         let reasons: BTreeSet<_> = mutation.missed().map(|notice| notice.reason.as_str()).collect();
-        if reasons.is_empty() {
-            return;
-        }
+        let Some(&first) = reasons.first() else { return };
         reasons.iter().for_each(|reason| self.metrics.missed(reason));
         if mutation.outcome == Outcome::NoRole {
             return; // logged as admitted by earlier data
@@ -170,23 +192,35 @@ impl Admission {
             said.push(format!("and {more} more"));
         }
         let text = said.join("; ");
-        tracing::warn!(
-            namespace = &*review.namespace,
-            pod = pod.name(),
-            account = pod.service_account(),
-            reasons = ?reasons,
-            dry_run = review.dry_run,
-            "let in without credentials that it should have: {text}"
-        );
+        self.log(peer, first, |suppressed| {
+            tracing::warn!(
+                namespace = &*review.namespace,
+                pod = pod.name(),
+                account = pod.service_account(),
+                reasons = ?reasons,
+                dry_run = review.dry_run,
+                suppressed,
+                "pod admitted without credentials that it should have: {text}"
+            );
+        });
     }
 
     /// A pod that cannot be read is let in, unless it must be injected.
-    fn unreadable(&self, review: &Review<'_>, requirement: Requirement, reason: &str) -> Vec<u8> {
+    fn unreadable(
+        &self,
+        review: &Review<'_>,
+        peer: Option<IpAddr>,
+        requirement: Requirement,
+        reason: &str,
+    ) -> Vec<u8> {
         self.metrics.reviewed(metrics::UNREADABLE);
         let namespace = &*review.namespace;
         if requirement == Requirement::None {
             self.metrics.missed(metrics::UNREADABLE);
-            tracing::warn!(namespace, reasons = ?[metrics::UNREADABLE], "let in as it is: {reason}");
+            self.log(peer, metrics::UNREADABLE, |suppressed| {
+                let reasons = [metrics::UNREADABLE];
+                tracing::warn!(namespace, ?reasons, suppressed, "pod admitted unchanged: {reason}");
+            });
             return review.allow_unchanged(Some(
                 beginning(&format!("pod-identity: {reason}"), Notice::LONGEST).to_owned(),
             ));
@@ -194,21 +228,34 @@ impl Admission {
         let cause = Cause::unreadable(reason);
         self.metrics.refused(cause.reason);
         let text = requirement.refusal(&cause);
-        tracing::warn!(namespace, reason = cause.reason, dry_run = review.dry_run, "refused: {text}");
+        self.log(peer, cause.reason, |suppressed| {
+            let dry_run = review.dry_run;
+            tracing::warn!(namespace, reason = cause.reason, dry_run, suppressed, "pod refused: {text}");
+        });
         review.refuse(&text)
     }
 
-    fn refuse(&self, review: &Review<'_>, pod: &Pod<'_>, requirement: Requirement, cause: &Cause) -> Vec<u8> {
+    fn refuse(
+        &self,
+        review: &Review<'_>,
+        pod: &Pod<'_>,
+        peer: Option<IpAddr>,
+        requirement: Requirement,
+        cause: &Cause,
+    ) -> Vec<u8> {
         self.metrics.refused(cause.reason);
         let text = requirement.refusal(cause);
-        tracing::warn!(
-            namespace = &*review.namespace,
-            pod = pod.name(),
-            account = pod.service_account(),
-            reason = cause.reason,
-            dry_run = review.dry_run,
-            "refused: {text}"
-        );
+        self.log(peer, cause.reason, |suppressed| {
+            tracing::warn!(
+                namespace = &*review.namespace,
+                pod = pod.name(),
+                account = pod.service_account(),
+                reason = cause.reason,
+                dry_run = review.dry_run,
+                suppressed,
+                "pod refused: {text}"
+            );
+        });
         review.refuse(&text)
     }
 }

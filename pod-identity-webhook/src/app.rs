@@ -143,7 +143,7 @@ impl App {
         keeping.spawn(self.certificate.follow(shutdown.clone(), last.clone()));
         let last_of_logs = last.clone();
         keeping.spawn(self.reports.follow(shutdown.clone(), last));
-        keeping.spawn(self.server.log_limiter.clone().follow(last_of_logs));
+        keeping.spawn(self.server.log_limiter().clone().follow(last_of_logs));
         let mut tasks = JoinSet::new();
         let (listener, admin) = self.admin;
         tasks.spawn(listener.serve(admin, Shutdown::never()));

@@ -32,8 +32,6 @@ pub struct Server {
     admission: Admission,
     bodies: Bodies,
     metrics: RequestMetrics,
-    /// Limits the lines about requests that are no reviews.
-    pub(crate) log_limiter: LogLimiter,
     /// Whether reviews are taken from peers with a verified client certificate alone.
     requires_client_certificate: bool,
     shutdown: Shutdown,
@@ -68,6 +66,11 @@ impl Route {
 }
 
 impl Server {
+    /// The limit of the log lines that one peer can cause.
+    pub(crate) fn log_limiter(&self) -> &LogLimiter {
+        self.admission.log_limiter()
+    }
+
     /// Answers reviews. From the moment at which `shutdown` is asked for, each answer also ends its connection,
     /// so that the API server finds another replica for its next question.
     pub fn new(
@@ -77,14 +80,7 @@ impl Server {
         registry: &mut Registry,
     ) -> Self {
         let metrics = RequestMetrics::register(registry);
-        Self {
-            admission,
-            bodies: Bodies::default(),
-            metrics,
-            log_limiter: LogLimiter::default(),
-            requires_client_certificate,
-            shutdown,
-        }
+        Self { admission, bodies: Bodies::default(), metrics, requires_client_certificate, shutdown }
     }
 
     async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Result<Response<Full<Bytes>>, Refusal> {
@@ -119,7 +115,7 @@ impl Handler for Server {
             Ok(response) => (response, "ok"),
             Err(refusal) => {
                 let (address, code) = (peer.address, refusal.code());
-                self.log_limiter.log(peer.ip(), code, |suppressed| {
+                self.admission.log_limiter().log(peer.ip(), code, |suppressed| {
                     tracing::warn!(peer = %address, code, suppressed, "request refused: {refusal}");
                 });
                 (refusal.response(), refusal.code())

@@ -37,8 +37,7 @@ pub enum UnusableAnswer {
         /// Whose the credentials are.
         issued: String,
     },
-    /// By the clock of this host the credentials have ended, or end within the margin in which none are
-    /// served.
+    /// By the clock of this host the credentials have ended.
     #[error("the credentials end at {}, and this host's clock says {}", Rfc3339(*.expires_at), Rfc3339(*.now))]
     Expired {
         /// When they end.
@@ -155,7 +154,7 @@ impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Lead<K, V, E> {
             return Err(UnusableAnswer::OtherIdentity { wanted, issued });
         }
         let expires_at = issued.value.expires_at();
-        if Expiry::at(expires_at, now).is_over(now, self.slot.margin()) {
+        if Expiry::at(expires_at, now).is_over(now, Duration::ZERO) {
             return Err(UnusableAnswer::Expired { expires_at, now: now.wall });
         }
         Ok(())

@@ -184,6 +184,10 @@ impl Connections {
         register_gauge(registry, "pod_identity_connections", "Open connections", move || {
             u64::try_from(shared.limits.connections.saturating_sub(shared.room.available_permits())).ok()
         });
+        // Each counter starts at 0, so that its first increase is one.
+        for reason in [Closed::PeerLimit, Closed::UnverifiedLimit, Closed::WriteStalled, Closed::Handshake] {
+            self.0.closed.get_or_create(&ClosedLabels { reason: reason.as_str() });
+        }
         registry.register(
             "pod_identity_connections_closed",
             "Connections closed early: peer_limit, unverified_limit, write_stalled, handshake",

@@ -48,6 +48,12 @@ static METRICS: LazyLock<LogMetrics> = LazyLock::new(LogMetrics::default);
 
 /// Registers `pod_identity_log_lines_dropped_total` and `pod_identity_log_lines_suppressed_total`.
 pub fn register(registry: &mut Registry) {
+    // Each counter starts at 0, so that its first increase is one.
+    for kind in ["audit", "other"] {
+        for reason in ["write_failed", "queue_full"] {
+            METRICS.dropped.get_or_create(&DroppedLabels { kind, reason });
+        }
+    }
     registry.register(
         "pod_identity_log_lines_dropped",
         "Log lines that could not be written, by kind (audit, other) and reason (write_failed, queue_full)",

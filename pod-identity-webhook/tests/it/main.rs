@@ -13,6 +13,7 @@ mod cluster; // the program as deploy/ has it, on a real API server
 mod fuzz; // any pod
 #[cfg(target_os = "linux")]
 mod gate; // a way to the API server that can be closed
+mod hostile; // attacks over sockets
 mod golden; // cases as files
 #[cfg(target_os = "linux")]
 mod knowledge; // what is known of accounts, with a real API server

@@ -134,7 +134,7 @@ fn a_pod_whose_account_gets_a_role_later_is_found_within_seconds_and_said_in_its
         replica.finds("the pod is found", &[("cart-1", "not_injected")]).await;
         println!("the pod was found {:?} after the change", changed.elapsed());
         annotate(&client, "reported", "pay", Some(ARN)).await;
-        let both = [("cart-1", "not_injected"), ("own-1", "own_variables")];
+        let both = [("cart-1", "not_injected"), ("own-1", "not_injected")];
         replica.finds("the other one too", &both).await;
 
         let events: Api<Event> = Api::namespaced(client.clone(), "reported");

@@ -71,6 +71,7 @@ fn pods_of_kube_system_are_injected_and_start_while_no_webhook_answers_whatever_
         });
         apply_object(&installed.client, &namespace).await;
         account(&installed.client, "kube-system", "ebs-csi-controller", &[(ROLE_ANNOTATION, ROLE)]).await;
+        account(&installed.client, "kube-system", "default", &[]).await;
         // The API server sees labels of namespaces by watch.
         eventually("kube-system has its label", async || {
             let pod = create_dry(&installed.client, "kube-system", pod("csi", "ebs-csi-controller")).await;

@@ -1,0 +1,95 @@
+//! The webhook under attack by a pod: connections that never read, floods of reviews, and lines in the log.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use pod_identity_runtime::clock;
+use testing::authority::Authority;
+
+use crate::webhook::{Client, Decision, JSON, Tls, Webhook, pod, review};
+
+/// The address of the pod that attacks; the API server has 127.0.0.3.
+const HOSTILE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const API_SERVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
+
+/// A review as the API server sends it.
+async fn send_review(connection: &mut Tls, service_account: &str) -> std::io::Result<()> {
+    let body = review(&pod(service_account));
+    let head = format!(
+        "POST /mutate?timeout=10s HTTP/1.1\r\nHost: webhook\r\n{}: {}\r\nContent-Length: {}\r\n\r\n",
+        JSON.0,
+        JSON.1,
+        body.len()
+    );
+    connection.send(&[head.as_bytes(), &body].concat()).await
+}
+
+async fn review_as(webhook: &Webhook, client: &Client) -> Duration {
+    let start = clock::monotonic();
+    let mut connection = webhook.connect_as(client).await.unwrap();
+    send_review(&mut connection, "cart").await.unwrap();
+    let answer = connection.answer().await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(Decision::of(&answer).allowed);
+    start.elapsed()
+}
+
+/// As many connections as the pod can hold, each with reviews whose answers it does not read.
+async fn hold_connections(webhook: &Webhook, count: usize) -> Vec<Tls> {
+    let hostile = Client { from: Some(HOSTILE), ..Client::default() };
+    let mut held = Vec::new();
+    for _ in 0..count {
+        if let Ok(mut connection) = webhook.connect_as(&hostile).await {
+            for _ in 0..3 {
+                let _ = send_review(&mut connection, "cart").await;
+            }
+            held.push(connection);
+        }
+    }
+    held
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_server_is_answered_while_a_pod_holds_every_connection_it_can() {
+    let webhook = Webhook::start(&["--max-connections-per-peer=64"]).await;
+    let held = hold_connections(&webhook, 300).await;
+    assert!(held.len() >= 64, "{}", held.len());
+    let api_server = Client { from: Some(API_SERVER), ..Client::default() };
+    for _ in 0..20 {
+        let took = review_as(&webhook, &api_server).await;
+        assert!(took < Duration::from_secs(2), "{took:?}");
+    }
+    let closed = webhook.metric(r#"pod_identity_connections_closed_total{reason="peer_limit"}"#).await;
+    assert!(closed.unwrap_or_default() >= 200.0, "{closed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_with_a_certificate_is_answered_from_the_address_that_attacks() {
+    let authority = Authority::new();
+    let flag = format!("--client-ca-file={}", authority.ca_file().display());
+    let webhook = Webhook::start(&["--max-connections-per-peer=64", &flag]).await;
+    let _held = hold_connections(&webhook, 100).await;
+    let certificate = Some(authority.pair_for(&["kube-apiserver"]));
+    let api_server = Client { from: Some(HOSTILE), certificate };
+    for _ in 0..20 {
+        let took = review_as(&webhook, &api_server).await;
+        assert!(took < Duration::from_secs(2), "{took:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_sends_junk_and_forged_reviews_writes_few_lines() {
+    let webhook = Webhook::start(&[]).await;
+    let namespace = "forged-by-a-pod";
+    let forged =
+        String::from_utf8(review(&pod("nobody"))).unwrap().replace("\"shop\"", &format!("{namespace:?}"));
+    let forged = forged.replace("\"spec\":{", "\"spec\":7,\"ignored\":{");
+    for _ in 0..100 {
+        webhook.ask("POST /mutate", &[JSON], b"junk of a pod").await;
+        webhook.ask("POST /mutate", &[JSON], forged.as_bytes()).await;
+    }
+    let about = testing::logs::lines_with(&[namespace]).len();
+    assert!((1..=20).contains(&about), "{about} lines");
+    let suppressed = webhook.metric("pod_identity_log_lines_suppressed_total").await.unwrap();
+    assert!(suppressed >= 150.0, "{suppressed}");
+}
