@@ -90,7 +90,7 @@ pub struct Sessions {
     readiness: Readiness,
     /// `None`: every request is a call.
     cache: Option<Arc<Cache>>,
-    /// How long before its end a session is no longer given out.
+    /// Time before its end from which a session is no longer issued.
     margin: Duration,
     metrics: SessionMetrics,
 }
@@ -183,7 +183,7 @@ impl Sessions {
         }
     }
 
-    /// Updates the condition `caller_session`: transitive tags of the service's own session keep STS from issuing any
+    /// Updates the condition `caller_session`: with transitive tags on the service's own session, STS issues no
     /// session with tags.
     fn judge_own_session(&self, tagged: bool, answer: &Result<RoleSessionCredentials, StsError>) {
         match answer {

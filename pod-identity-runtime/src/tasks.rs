@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use crate::shutdown::{Ender, Shutdown};
 
 /// The background tasks of one program. A task that panics, or that ends although nothing asked it to, is reported to
-/// [`Failures`]: the program then ends, because what goes on without that task would be wrong sooner or later, unseen.
+/// [`Failures`]: the program then ends, because a program without that task would be wrong unseen.
 ///
 /// Clones share the tasks. They are cancelled when the last clone is dropped.
 ///
@@ -59,7 +59,7 @@ impl End {
     }
 }
 
-/// No tasks yet, and the failures of those to come.
+/// Creates an empty set of tasks, and the report of their failures.
 pub fn supervise() -> (Tasks, Failures) {
     let (failures, receiver) = mpsc::unbounded_channel();
     (Tasks { set: Arc::default(), failures }, Failures(receiver))
@@ -107,7 +107,7 @@ impl Tasks {
 }
 
 impl Failures {
-    /// Waits for `serving`, which `stop` ends. It is asked to end by the shutdown, or by the first task that fails.
+    /// Waits for `serving`, which `stop` ends. The shutdown ends it, or the first task that fails.
     ///
     /// # Errors
     /// [`TaskFailure`] where a task failed.

@@ -221,18 +221,18 @@ impl Done {
     }
 }
 
-/// What is to be done to a container.
+/// The change to a container.
 enum Plan {
-    /// Nothing: it has credentials by this way.
+    /// No change: the container has credentials by this method.
     Carries(Method),
-    /// It is given what it lacks of the way, if anything.
+    /// Injects the missing parts of the method.
     Complete,
-    /// Nothing, for this reason.
+    /// No change, for this reason.
     Leave(Reason),
 }
 
 impl Round<'_> {
-    /// Gives a container what it lacks of a grant, or says why not.
+    /// Injects the missing parts of a grant into a container, or returns the reason against it.
     fn container(&self, path: &str, container: &Container<'_>, grant: &Grant, own: bool, done: &mut Done) {
         match self.plan(container, grant, own) {
             Plan::Carries(method) => {
@@ -278,7 +278,7 @@ impl Round<'_> {
         }
     }
 
-    /// Says if the container has another role than it would be given now.
+    /// Adds a notice if the container has another role than the one that it would get now.
     fn compare_role(&self, container: &Container<'_>, grant: &Grant, method: Method, done: &mut Done) {
         let (variable, value, expected) = match grant {
             Grant::WebIdentity(role) => (env::ROLE_ARN, role.as_str().to_owned(), role.as_str()),
@@ -292,8 +292,8 @@ impl Round<'_> {
         }
     }
 
-    /// Gives a container what it lacks of a grant: the variables that it does not set itself, and the token at its
-    /// usual path, which programs read with settings of their own too. Never one variable of two alone.
+    /// Injects the missing parts of a grant: the variables that the container does not set itself, and the token at
+    /// its usual path, which programs with other settings read too. It never adds one variable of a pair alone.
     fn complete(&self, path: &str, container: &Container<'_>, grant: &Grant, done: &mut Done) {
         let (method, token) = (grant.method(), self.tokens.of(grant.method()));
         let projection = token.projection;

@@ -34,7 +34,7 @@ pub struct Server {
     metrics: RequestMetrics,
     /// Limits the lines about requests that are no reviews.
     pub(crate) log_limiter: LogLimiter,
-    /// Whether reviews are taken from peers with a verified client certificate alone.
+    /// Whether only peers with a verified client certificate may send reviews.
     requires_client_certificate: bool,
     shutdown: Shutdown,
 }

@@ -46,7 +46,7 @@ async fn the_largest_pod_is_injected_and_what_is_beyond_every_pod_is_not_read() 
     assert!(webhook.review("/mutate", &pod("cart")).await.allowed);
 }
 
-/// A review with a filler, and the head of a request with it that waits to be told to go on.
+/// A review with a filler, and the head of its request with `Expect: 100-continue`.
 fn large(filler: usize) -> (Vec<u8>, String) {
     let mut large = pod("cart");
     large["metadata"]["annotations"]["filler"] = json!("x".repeat(filler));

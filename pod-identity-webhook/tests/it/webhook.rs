@@ -18,7 +18,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::client::TlsStream;
 
-/// Who connects: from which address, with which certificate (PEM, with its key).
+/// A client: its address, and its certificate (PEM, with the key).
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Client {
     pub(crate) from: Option<Ipv4Addr>,
