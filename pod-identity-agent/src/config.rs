@@ -85,7 +85,7 @@ pub enum ConfigError {
     /// Two issuers are the same.
     #[error("--issuer {0:?} is given twice")]
     IssuerTwice(String),
-    /// The number of key locations does not match the number of issuers.
+    /// The number of key locations is neither one nor the number of issuers.
     #[error(
         "--{flag} is given {locations} times for {issuers} issuers: give it once for all, or once for each --issuer"
     )]
