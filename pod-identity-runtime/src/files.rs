@@ -315,7 +315,7 @@ mod tests {
         }
         File::options().write(true).open(&file).unwrap().set_len(1 << 40).unwrap();
         assert!(matches!(read(&file), Err(ReadError::TooLarge(100))), "a sparse file of a terabyte");
-        // Its size is said to be 0.
+        // The kernel reports size 0.
         assert!(matches!(read("/proc/self/maps"), Err(ReadError::TooLarge(100))));
         assert!(matches!(read(directory.path().join("none")), Err(ReadError::Io(_))));
         std::os::unix::fs::symlink("file", directory.path().join("link")).unwrap();

@@ -255,11 +255,11 @@ impl Round<'_> {
             (Method::WebIdentity, _, Injected) => Plan::Carries(wanted),
             (Method::WebIdentity, Nothing, _) => Plan::Complete,
             (Method::WebIdentity, _, ByHand) => Plan::Carries(wanted),
-            // No token is put beside a URI that is not the agent's, not even for another way.
+            // No token is injected beside a URI that is not the agent's, not even for another method.
             (Method::WebIdentity, Own(names), _) => Plan::Leave(Reason::OwnVariables { names }),
             (Method::PodIdentity | Method::ThroughAgent, Nothing | Own(_), Injected)
             | (Method::ThroughAgent, Nothing | Own(_), ByHand) => otherwise(Method::WebIdentity),
-            // It would win in every SDK, and be asked for past the agent.
+            // It would win in every SDK and bypass the agent.
             (Method::ThroughAgent, Nothing | Own(_), Own(names)) => {
                 Plan::Leave(Reason::OwnVariables { names })
             }
@@ -300,7 +300,7 @@ impl Round<'_> {
         let pair = grant.variables(projection.token_file(self.pod.is_windows()), self.settings);
         let names = [pair[0].0, pair[1].0];
         let own = env::present(container, &names);
-        // Whoever sets one to nothing wants none: the other beside it is an error to some SDKs.
+        // An empty value switches the method off: some SDKs fail on the other variable beside it.
         let off = names.iter().filter_map(|name| container.variable(name)).any(Variable::is_switched_off);
         let lacking: Vec<_> = pair.into_iter().filter(|(name, _)| !off && !own.contains(name)).collect();
         let by_hand = env::value(container, names[1])

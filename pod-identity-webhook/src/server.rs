@@ -98,7 +98,7 @@ impl Server {
                 if !is_json(&parts.headers) {
                     return Err(Refusal::MediaType);
                 }
-                // A peer that the API server's CA vouches for has no limits of its own.
+                // A peer with a verified certificate has no limit of its own.
                 let limited = (!peer.has_client_certificate).then(|| peer.ip());
                 let body = self.bodies.read(body, limited).await?;
                 let answer =

@@ -129,7 +129,7 @@ fn assert_may_have_credentials(request: &[u8]) {
     let hosts = of("host");
     assert!(matches!(hosts[..], [host] if names_agent(host)), "the hosts are {hosts:?}");
     let authorization = of("authorization");
-    // Whether the token is good is the upstream's to say, and that of this target accepts all.
+    // The upstream decides about the token, and that of this target accepts all.
     assert!(matches!(authorization[..], [value] if value.split('.').count() == 3), "{authorization:?}");
 }
 

@@ -187,7 +187,7 @@ mod tests {
             }
             let (addresses, told) = node
                 .run(move || {
-                    // What the sysctl does is what this is about.
+                    // The effect of this sysctl is tested.
                     assert_eq!(UdpSocket::bind((NOBODYS[0], 0)).is_ok(), value == "1");
                     let addresses = LocalAddresses::probe(vec![served.into()]);
                     let told =

@@ -205,7 +205,7 @@ fn write_lines(lines: &Receiver<Line>, depth: &AtomicUsize, output: &mut impl Wr
         }
         depth.fetch_sub(1, Ordering::AcqRel);
         if let Some(waiting) = line.written {
-            // Whoever waited may have given up.
+            // The waiter may have given up.
             let _ = waiting.send(written);
         }
         if written {

@@ -151,7 +151,7 @@ impl<S: Source> SharedReads<S> {
         let began = Instant::now();
         let outcome = match permit {
             Err(_) => Err(ReadFailure::Busy),
-            // Nobody who waits for it has more time than this.
+            // No waiter has more time than this.
             Ok(_permit) => match timeout(DEADLINE, self.source.read(&key)).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(ReadFailure::Deadline),

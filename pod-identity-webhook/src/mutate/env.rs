@@ -100,7 +100,7 @@ fn leads_to_agent(uri: &str, settings: &Settings) -> bool {
 fn is_of_agent(uri: &str) -> bool {
     let Ok(uri) = uri.parse::<Uri>() else { return false };
     let Some(authority) = uri.authority() else { return false };
-    // Neither a user before the host, nor a port that is none.
+    // Neither a user before the host nor an invalid port.
     let port = authority.as_str().strip_prefix(authority.host());
     let is_port = |rest: &str| {
         rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())

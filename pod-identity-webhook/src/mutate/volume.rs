@@ -26,8 +26,8 @@ pub(super) struct Token<'a> {
     pub(super) place: Place,
 }
 
-/// The tokens of a pod: those of [`Settings`](crate::settings::Settings), the second with the account's audience. A
-/// pod may have many volumes and containers, so the volumes are scanned once.
+/// The tokens of a pod: those of [`Settings`](crate::settings::Settings), the second with the service account's
+/// audience. A pod may have many volumes and containers, so the volumes are scanned once.
 pub(super) struct Tokens<'a> {
     pub(super) pod_identity: Token<'a>,
     pub(super) web_identity: Token<'a>,
