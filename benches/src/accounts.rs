@@ -23,7 +23,7 @@ const SIZES: [usize; 3] = [1000, 10_000, 100_000];
 const TO_A_NAMESPACE: usize = 100;
 /// An eighth of what AWS's webhook needs with 100,000, in MB.
 const RESIDENT: f64 = 22.0;
-/// Most resident memory between the start and readiness with 100,000, in MB.
+/// Maximum resident memory between the start and readiness with 100,000 service accounts, in MB.
 const PEAK: f64 = 20.0;
 /// AWS's webhook from its start to its first right patch with 100,000, in seconds.
 const READY: f64 = 1.3;

@@ -1,11 +1,12 @@
-//! Soak: 250 pods with rotating tokens ask the agent for credentials at 300 requests a second, for minutes.
+//! Soak: 250 pods with rotating tokens send the agent 300 requests a second, for minutes.
 //!
-//! Agent and auth service run as processes of their own, through the entry points of their programs; the issuer and the
-//! strict STS of `pod-identity-local` run in this one. Every ten seconds it prints the resident memory and the open
-//! descriptors of both. It fails when a request does not get credentials, or when either is not level.
+//! Agent and auth service run as processes of their own, through the entry points of their programs; the issuer and
+//! the strict STS of `pod-identity-local` run in this one. Every ten seconds it prints the resident memory and the
+//! open descriptors of both. It fails if a request gets no credentials, or if memory or descriptors are not level.
 //!
-//! Tokens and sessions live so short that both reach their steady state within the first two minutes: a pod replaces its
-//! token, which is valid for 90 seconds, every 60 seconds, and STS grants sessions of two minutes, which the agent renews after one.
+//! Short lives of tokens and sessions bring both programs to a steady state within two minutes. A pod replaces its
+//! token every 60 seconds, and the token is valid for 90 seconds. STS grants sessions of two minutes, which the agent
+//! renews after one.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -29,16 +30,16 @@ const PODS: u32 = 250;
 const SESSION_LIFETIME: Duration = Duration::from_secs(120);
 /// The pods start one after the other in this time: no node gets 250 pods in one second.
 const RAMP: Duration = Duration::from_secs(75);
-/// How long a request may take: the time that SDKs wait for a container's credentials is 1 to 2 seconds.
+/// Maximum time of a request. SDKs wait 1 to 2 seconds for container credentials.
 const PATIENCE: Duration = Duration::from_secs(2);
 const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 /// Samples of one minute.
 const MINUTE: usize = 6;
-/// What the median of the last minute may have more than that of the second minute: 5 % and 1 MiB, since an allocator
-/// keeps what a burst took.
+/// Maximum growth of the median from the second minute to the last one: 5 % and 1 MiB, since an allocator keeps the
+/// memory of a burst.
 const MEMORY_GROWTH: f64 = 1.05;
 const MEMORY_SLACK: u64 = 1024;
-/// The same of descriptors: connections come and go.
+/// Maximum growth of descriptors: connections open and close.
 const DESCRIPTOR_SLACK: u64 = 16;
 
 /// With this as its first argument the program is the agent, or the auth service.
@@ -57,7 +58,7 @@ struct Args {
     /// Seconds after which a pod replaces its token.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     token_rotation: u64,
-    /// Seconds for which a token is valid. Until then the agent knows it: of each pod the last eight.
+    /// Seconds for which a token is valid. The agent knows the last eight tokens of each pod.
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..))]
     token_lifetime: u64,
 }
@@ -323,7 +324,7 @@ fn free_port() -> std::io::Result<u16> {
     Ok(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// A pod that asks for credentials with the token that kubelet has projected last.
+/// A pod that requests credentials with its newest projected token.
 struct Pod {
     number: u32,
     workload: Workload,

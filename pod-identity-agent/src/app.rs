@@ -119,8 +119,8 @@ impl App {
     /// Serves until the shutdown, then drains.
     ///
     /// # Errors
-    /// [`TaskFailure`] where a background task failed: the agent drains and ends then too, because it would serve
-    /// without renewals, or by old keys.
+    /// [`TaskFailure`] if a background task failed. The agent drains and ends, because it would serve without
+    /// renewals or by old keys.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), TaskFailure> {
         tracing::info!(addresses = ?self.addresses(), "serving credentials");
         let (tasks, failures) = tasks::supervise();

@@ -39,7 +39,7 @@ pub struct Config {
 /// accepted it.
 #[derive(Debug, Clone)]
 pub enum TokenKeys {
-    /// From these issuers: a token that the keys of its issuer do not verify is refused.
+    /// Keys of these issuers. A token that the keys of its issuer do not verify is refused.
     Configured(Vec<IssuerConfig>),
     /// From the issuer of the first token that EKS Auth accepts: they save calls, and refuse only what
     /// they refute.
@@ -85,19 +85,19 @@ pub enum ConfigError {
     /// Two issuers are the same.
     #[error("--issuer {0:?} is given twice")]
     IssuerTwice(String),
-    /// A location of keys has no issuer, or an issuer has none.
+    /// The number of key locations is neither one nor the number of issuers.
     #[error(
         "--{flag} is given {locations} times for {issuers} issuers: give it once for all, or once for each --issuer"
     )]
     KeyLocations {
         /// The flag.
         flag: &'static str,
-        /// How often it is given.
+        /// Number of times the flag is given.
         locations: usize,
-        /// How often `--issuer` is given.
+        /// Number of times `--issuer` is given.
         issuers: usize,
     },
-    /// EKS has no such clusters.
+    /// The cluster name has a dot, which EKS does not allow.
     #[error(
         "--cluster-name {0} has a dot, which no cluster of EKS has: give the URL of pod-identity-auth with --endpoint"
     )]

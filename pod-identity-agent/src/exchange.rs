@@ -33,7 +33,7 @@ const ATTEMPT_DEADLINE: Duration = Duration::from_secs(3);
 pub struct EksAuth {
     client: Client,
     cluster: ClusterName,
-    /// The agent's own token, where that is how it proves itself.
+    /// The agent's own token, with token authentication.
     own_token: Option<AgentTokenFile>,
 }
 

@@ -9,12 +9,12 @@ use pod_identity_runtime::admin::Readiness;
 
 use crate::exchange::ExchangeError;
 
-/// The configured issuer's keys have been had. A latch: old keys stay in use.
+/// The configured issuer's keys were fetched once. Old keys stay in use.
 pub(crate) const KEYS_CONDITION: &str = "keys";
-/// EKS Auth accepts the agent itself, by its last answer: keys expire and tokens go away.
+/// EKS Auth accepted the agent itself at its last answer. Keys expire, and token files can disappear.
 pub(crate) const OWN_CREDENTIALS_CONDITION: &str = "own_credentials";
 
-/// Draws from an answer of EKS Auth what it says of the agent itself.
+/// Updates readiness from an EKS Auth response.
 pub(crate) fn heed(readiness: &Readiness, error: Option<&ExchangeError>) {
     match error {
         None => readiness.met(OWN_CREDENTIALS_CONDITION),

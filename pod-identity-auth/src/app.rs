@@ -127,8 +127,8 @@ impl App {
     /// Serves until the shutdown, then drains.
     ///
     /// # Errors
-    /// [`TaskFailure`] where a background task failed: the service drains and ends then too, because it would
-    /// issue credentials by old associations or old keys.
+    /// [`TaskFailure`] if a background task failed. The service drains and ends, because it would issue credentials
+    /// by old associations or old keys.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), TaskFailure> {
         if let Ok(address) = self.listener.address() {
             tracing::info!(%address, tls = self.tls.is_some(), "serving EKS Auth");
@@ -178,8 +178,8 @@ impl App {
 
 type BoxFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// How long a start waits for the keys of every cluster: one fetch, which may take 10 s, and another. After that one
-/// cluster with keys is enough, or one issuer that is away for long would keep every new replica unready.
+/// Time that a start waits for the keys of every issuer: one fetch, which may take 10 s, and another. After that the
+/// keys of one issuer are enough. Otherwise an issuer that is down for long would keep every new replica unready.
 const KEYS_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Whether a start still waits for keys.

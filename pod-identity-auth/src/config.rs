@@ -61,7 +61,7 @@ pub enum AuditFailure {
     /// The exchange succeeds, and a metric counts the line.
     #[default]
     Drop,
-    /// The exchange is refused. Each exchange waits for its line to be written.
+    /// The exchange is refused. Each exchange waits until its line is written.
     Refuse,
 }
 

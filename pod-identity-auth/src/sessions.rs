@@ -181,7 +181,7 @@ impl Sessions {
         }
     }
 
-    /// Updates the condition `caller_session`: transitive tags of the service's own session keep STS from issuing any
+    /// Updates the condition `caller_session`: with transitive tags on the service's own session, STS issues no
     /// session with tags.
     fn judge_own_session(&self, tagged: bool, answer: &Result<RoleSessionCredentials, StsError>) {
         match answer {

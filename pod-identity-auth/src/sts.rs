@@ -110,7 +110,7 @@ pub enum StsSetupError {
 }
 
 impl Sts {
-    /// STS through this client; registers `pod_identity_sts_seconds` and `pod_identity_sts_calls_total`.
+    /// Calls STS through this client. Registers `pod_identity_sts_seconds` and `pod_identity_sts_calls_total`.
     pub fn new(client: Client, readiness: Readiness, registry: &mut Registry) -> Self {
         let seconds = Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]);
         registry.register(
@@ -146,8 +146,8 @@ impl Sts {
         }
     }
 
-    /// Updates the condition `sts`. Only a call with the service's own credentials tells: a target role's account may
-    /// throttle for reasons of its own.
+    /// Updates the condition `sts`. Only a call with the service's own credentials counts: the AWS account of a
+    /// target role may throttle for other reasons.
     fn observe(&self, answer: &Result<RoleSessionCredentials, StsError>) {
         match answer {
             Err(error) => match error.code() {

@@ -94,10 +94,10 @@ pub enum Effect {
     /// The same, from an upstream whose one answer may be wrong (EKS is eventually consistent): it
     /// counts when it is repeated after 30 s.
     DoubtsIdentity,
-    /// Nothing is known: the upstream is away, throttles, or does not accept *us*. Credentials stay, and
-    /// the upstream is called again after at most a second.
+    /// The call failed: the upstream is down, throttles, or does not accept the caller. Credentials
+    /// stay, and the upstream is called again after at most a second.
     CannotAsk,
-    /// The upstream issued credentials that cannot be used, and another call brings no better ones soon.
+    /// The upstream issued credentials that cannot be used, and another call will soon bring the same.
     /// Credentials stay; the pauses between calls grow to 30 s.
     CannotUse,
 }

@@ -1,8 +1,8 @@
 //! JSON parsing that rejects duplicate keys, and arrays where an object is wanted.
 //!
-//! RFC 8259 leaves open what a duplicate key means: some parsers keep the first value, some the last. And
-//! serde's derived types accept an array of their members in order, which no other reader of the document
-//! does. Where an identity or a right depends on a document, both are refused, at any depth.
+//! RFC 8259 leaves open what a duplicate key means: some parsers keep the first value, some the last.
+//! And serde's derived types accept an array of their members in order, which no other reader of the
+//! document does. Identities and rights depend on such documents, so both are refused, at any depth.
 //!
 //! ```
 //! use pod_identity_core::json::{JsonError, from_slice};

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use pod_identity_local::args::{Args, Command};
 use pod_identity_local::{run, sample};
-use pod_identity_runtime::logs;
+use pod_identity_runtime::{logs, process};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args = Args::parse();
+    process::forbid_dumps();
     let _flush = logs::start(args.log_level, logs::LogFormat::Text, &[]);
     match args.command {
         Command::Run(options) => run::run(options).await,

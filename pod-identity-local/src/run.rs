@@ -24,7 +24,7 @@ use crate::report::{Failure, Report};
 use crate::sample::SAMPLE;
 use crate::world::World;
 
-/// The largest file that is read, in bytes.
+/// Maximum size of a world file in bytes.
 const MAX_FILE: usize = 16 * 1024 * 1024;
 
 /// Runs, and gives the status to exit with: that of the command, where there is one.

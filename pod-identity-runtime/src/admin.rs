@@ -37,10 +37,10 @@ struct State {
 
 #[derive(Debug)]
 struct Condition {
-    /// Whether the latch waits for it.
+    /// Whether readiness waits for this condition.
     required: bool,
     standing: Standing,
-    /// When it last failed.
+    /// Time of its last failure.
     failed_at: Option<Instant>,
     logged_at: Option<Instant>,
 }
@@ -63,11 +63,11 @@ impl Standing {
     }
 }
 
-/// The least time between a condition's last failure and its recovery, once the process is ready. Calls that fail and
-/// succeed in turn are one fault, not one for each call.
+/// Minimum time between a condition's last failure and its recovery, after the process became ready. Calls that fail
+/// and succeed in turn are one fault.
 const RECOVERY: Duration = Duration::from_secs(10);
 
-/// The least time between two log lines of a condition that keeps failing with other reasons.
+/// Minimum time between two log lines of a condition that keeps failing with changing reasons.
 const REPEAT: Duration = Duration::from_secs(60);
 
 impl Readiness {

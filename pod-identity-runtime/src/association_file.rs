@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::files::read_text;
 
-/// The largest file of associations, in bytes: 100,000 associations, each with the longest session policy.
+/// Maximum size of an association file in bytes: 100,000 associations, each with the longest session policy.
 const MAX_FILE: usize = 256 * 1024 * 1024;
 
 /// Clusters and associations, in YAML or JSON. Member names are those of the EKS API; a member that is not known is an
@@ -32,7 +32,7 @@ pub struct AssociationFile {
     pub associations: Vec<AssociationEntry>,
 }
 
-/// A cluster: who issues its tokens, and its name, region and AWS account.
+/// A cluster: its issuers, name, region and AWS account.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "ClusterMembers", into = "ClusterMembers")]
 pub struct ClusterEntry {
@@ -44,7 +44,7 @@ pub struct ClusterEntry {
     pub region: Option<String>,
     /// Its AWS account.
     pub account_id: Option<AccountId>,
-    /// Where the keys are of those issuers that do not say so themselves.
+    /// Location of the keys of issuers without a location of their own.
     pub keys: KeysEntry,
 }
 
@@ -53,11 +53,11 @@ pub struct ClusterEntry {
 pub struct IssuerEntry {
     /// The API server's `--service-account-issuer`, to the letter.
     pub issuer: String,
-    /// Where its keys are; where it says nothing, those of the cluster count, all of them.
+    /// Location of its keys. Without one, the location of the cluster applies as a whole.
     pub keys: KeysEntry,
 }
 
-/// Where an issuer's keys are, and how they are fetched.
+/// Location of an issuer's keys, and how they are fetched.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct KeysEntry {
     /// Their URL, if not the one that the issuer's discovery document names.
@@ -113,7 +113,7 @@ impl From<ClusterEntry> for ClusterMembers {
     }
 }
 
-/// The members of an issuer that has more to say than its name.
+/// The members of an issuer that is a mapping.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct IssuerMembers {
@@ -202,8 +202,8 @@ fn null_is_absent<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// An association, with the members of EKS's `PodIdentityAssociation`: what `CreatePodIdentityAssociation` takes, and
-/// what EKS adds to it.
+/// An association, with the members of EKS's `PodIdentityAssociation`: the input of `CreatePodIdentityAssociation`,
+/// and the members that EKS adds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AssociationEntry {
@@ -224,7 +224,7 @@ pub struct AssociationEntry {
     /// A second role, assumed with the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_role_arn: Option<RoleArn>,
-    /// The external id of the target role's session. It is derived; one that is given must be the derived one.
+    /// The external id of the target role's session. It is derived, so a given one must equal the derived one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,
     /// Whether the session tags are left out.
@@ -246,7 +246,7 @@ pub struct AssociationEntry {
     owner_arn: ReadOnly,
 }
 
-/// A member that EKS prints and that changes nothing here.
+/// A member that EKS prints and that is ignored.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct ReadOnly;
 
@@ -291,8 +291,8 @@ impl AssociationFile {
     /// Reads a file: a regular one of at most 256 MiB.
     ///
     /// # Errors
-    /// [`FileError`] with the path and, for a syntax error, the line. A file that changes while it is read is an error
-    /// too: whoever replaces it writes another file and renames it.
+    /// [`FileError`] with the path and, for a syntax error, the line. A file that changes while it is read is an
+    /// error too. Replace a file by writing another one and renaming it.
     pub fn read(path: &Path) -> Result<Self, FileError> {
         let text = read_text(path, MAX_FILE).map_err(|error| FileError::new(error).at(path))?;
         if text.trim().is_empty() {
@@ -370,8 +370,8 @@ impl ClusterEntry {
 }
 
 impl AssociationEntry {
-    /// The id of this association: the given one, that of the given ARN, or one derived from what may exist once only,
-    /// so that it stays the same through restarts and on every replica.
+    /// The id of this association: the given one, that of the given ARN, or one derived from the names that are
+    /// unique to it. So it is the same after restarts and on every replica.
     ///
     /// # Errors
     /// [`FileError`] where the given one is no id.
@@ -406,7 +406,7 @@ impl AssociationEntry {
         })
     }
 
-    /// An ARN of another cluster or association was copied from another entry, with what else was copied.
+    /// Refuses an ARN of another cluster or association: it was copied from another entry.
     fn check_arn(&self, cluster: &Cluster, id: &AssociationId) -> Result<(), FileError> {
         let Some(given) = &self.association_arn else { return Ok(()) };
         let wanted = cluster.association_arn(id.as_str());
@@ -424,7 +424,8 @@ impl AssociationEntry {
         )))
     }
 
-    /// Another external id than the derived one would never be sent: the target role's trust policy has to know.
+    /// Refuses another external id than the derived one: it would never be sent, so the target role's trust policy
+    /// would fail.
     fn check_external_id(&self, cluster: &Cluster) -> Result<(), FileError> {
         let Some(given) = &self.external_id else { return Ok(()) };
         match cluster.external_id(&self.namespace, &self.service_account) {

@@ -17,15 +17,15 @@ use zeroize::Zeroizing;
 
 use crate::shutdown::Shutdown;
 
-/// The largest token file, in bytes: a token of 12 KiB and white space.
+/// Maximum size of a token file in bytes: a token of 12 KiB and white space.
 pub const MAX_TOKEN: usize = 16 * 1024;
-/// The largest file of certificates or keys, in bytes: several times the bundle of all public authorities.
+/// Maximum size of a file of certificates or keys in bytes: several times the bundle of all public authorities.
 pub const MAX_PEM: usize = 1024 * 1024;
 
 /// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The system refuses it.
+    /// The system could not read it.
     #[error(transparent)]
     Io(#[from] std::io::Error),
     /// It is a directory, a pipe, a socket or a device.
@@ -69,12 +69,12 @@ impl fmt::Display for FileKind {
 /// Reads a regular file of at most `limit` bytes; links are followed. It blocks for as long as the file system does:
 /// tasks that serve call [`read_in_background`].
 ///
-/// It never waits for a writer and never reads without end: other kinds of file are refused without being opened, and
-/// again after the opening, in case another file took the name.
+/// It never waits for a writer and always ends. Other kinds of file are refused before they are opened, and after the
+/// opening too, in case another file took the name.
 ///
 /// # Errors
-/// [`ReadError`], without the path. A file whose size or time of change differs after the reading is
-/// [`ReadError::Changed`]: whoever replaces a file writes another and renames it.
+/// [`ReadError`], without the path. A file whose size or modification time differs after the reading is
+/// [`ReadError::Changed`]. Replace a file by writing another one and renaming it.
 pub fn read_regular(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, ReadError> {
     check_kind(&std::fs::metadata(path)?)?;
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
@@ -117,7 +117,7 @@ fn check_kind(file: &Metadata) -> Result<(), ReadError> {
     }))
 }
 
-/// The same as text.
+/// Reads a file like [`read_regular`], as text.
 ///
 /// # Errors
 /// [`ReadError`], as [`read_regular`], and where the content is not UTF-8.
@@ -130,7 +130,7 @@ pub fn read_text(path: &Path, limit: usize) -> Result<Zeroizing<String>, ReadErr
     })
 }
 
-/// [`read_text`] on a thread for blocking work: a file system that hangs keeps no task from serving.
+/// [`read_text`] on a thread for blocking work: a file system that hangs does not block serving tasks.
 ///
 /// # Errors
 /// [`ReadError`], as [`read_text`].
@@ -205,7 +205,7 @@ impl Watched {
         Self { paths, seen, metrics: None }
     }
 
-    /// The same files, whose readings are counted under that name.
+    /// Counts the reads of these files under that name.
     #[must_use]
     pub fn counted(self, metrics: &FileMetrics, file: &'static str) -> Self {
         metrics.stale.get_or_create(&FileLabel { file }).set(0);
@@ -284,7 +284,7 @@ mod tests {
 
     use super::*;
 
-    /// Reads on another thread: a reading that waits fails the test and does not hang it.
+    /// Reads on another thread, so that a read that waits fails the test and does not hang it.
     fn read(path: impl Into<PathBuf>) -> Result<Zeroizing<Vec<u8>>, ReadError> {
         let (path, (send, receive)) = (path.into(), mpsc::channel());
         std::thread::spawn(move || send.send(read_regular(&path, 100)));
@@ -315,7 +315,7 @@ mod tests {
         }
         File::options().write(true).open(&file).unwrap().set_len(1 << 40).unwrap();
         assert!(matches!(read(&file), Err(ReadError::TooLarge(100))), "a sparse file of a terabyte");
-        // Its size is said to be 0.
+        // The kernel reports size 0.
         assert!(matches!(read("/proc/self/maps"), Err(ReadError::TooLarge(100))));
         assert!(matches!(read(directory.path().join("none")), Err(ReadError::Io(_))));
         std::os::unix::fs::symlink("file", directory.path().join("link")).unwrap();

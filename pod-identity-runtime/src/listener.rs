@@ -45,7 +45,9 @@ const IDLE_GRACE: Duration = Duration::from_millis(250);
 const ACCEPT_QUEUE: u32 = 4096;
 /// Size in bytes of the kernel's buffers of a connection, in each direction. Linux takes twice as much.
 const SOCKET_BUFFER: u32 = 64 * 1024;
-/// Pause after a failed accept, which is mostly for want of file descriptors.
+/// Stands for this program where a log line is about no peer.
+const OWN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+/// Pause after a failed accept, usually because file descriptors are used up.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The client of a connection.
@@ -66,7 +68,7 @@ impl Peer {
 
 /// Answers the requests of a listener.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request of a peer. Errors are answers too.
+    /// Answers one request of a peer. Errors become answers too.
     fn handle(
         &self,
         request: Request<Incoming>,
@@ -152,7 +154,7 @@ impl Listener {
             match (accepted, room) {
                 (Ok((stream, peer)), Some(room)) => start(stream, peer, room),
                 (Err(error), _) => {
-                    limiter.log([0, 0, 0, 0].into(), "accept", |suppressed| {
+                    limiter.log(OWN, "accept", |suppressed| {
                         tracing::warn!(%error, suppressed, "connection not accepted");
                     });
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -206,7 +208,7 @@ fn accept_queued(
     }
 }
 
-/// What a connection is served with.
+/// The parts that serve a connection.
 struct Connection<H> {
     handler: Arc<H>,
     connections: Connections,

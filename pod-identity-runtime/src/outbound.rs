@@ -1,6 +1,6 @@
 //! Outgoing HTTP: one connector for the AWS SDK and for key sets.
 //!
-//! The SDK's default client knows neither a private CA nor a proxy, and reads answers of any size. This client
+//! The SDK's default client supports neither a private CA nor a proxy, and reads answers of any size. This client
 //! takes a CA file, a proxy, and a limit for each answer.
 
 mod bounded;

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -10,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::shutdown::{Ender, Shutdown};
 
 /// The background tasks of one program. A task that panics, or that ends although nothing asked it to, is reported to
-/// [`Failures`]: the program then ends, because what goes on without that task would be wrong sooner or later, unseen.
+/// [`Failures`]: the program then ends, because a program without that task would be wrong unseen.
 ///
 /// Clones share the tasks. They are cancelled when the last clone is dropped.
 ///
@@ -59,7 +60,7 @@ impl End {
     }
 }
 
-/// No tasks yet, and the failures of those to come.
+/// Creates an empty set of tasks, and the report of their failures.
 pub fn supervise() -> (Tasks, Failures) {
     let (failures, receiver) = mpsc::unbounded_channel();
     (Tasks { set: Arc::default(), failures }, Failures(receiver))
@@ -79,6 +80,13 @@ impl Tasks {
     /// Starts a task that may end. Only a panic is a failure.
     pub fn spawn_finite(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.start(name, None, task);
+    }
+
+    /// Waits until every task has ended, for at most `limit`; then cancels the rest. Returns whether all ended in time.
+    pub async fn join(&self, limit: Duration) -> bool {
+        let mut set = std::mem::take(&mut *self.set.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = async { while set.join_next().await.is_some() {} };
+        tokio::time::timeout(limit, all).await.is_ok()
     }
 
     /// Cancels every task.
@@ -107,7 +115,7 @@ impl Tasks {
 }
 
 impl Failures {
-    /// Waits for `serving`, which `stop` ends. It is asked to end by the shutdown, or by the first task that fails.
+    /// Waits for `serving`, which `stop` ends. The shutdown ends it, or the first task that fails.
     ///
     /// # Errors
     /// [`TaskFailure`] where a task failed.

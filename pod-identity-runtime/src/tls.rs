@@ -101,11 +101,11 @@ impl ServerTls {
     }
 
     /// The same, verifying client certificates by the CA certificates of a PEM file, which [`follow`](Self::follow)
-    /// reads again when it changes. A client without a certificate is still let in, and the handler is told
-    /// ([`Peer`](crate::listener::Peer)); one with a certificate that another CA signed fails the handshake.
-    /// Sessions are not resumed then, so that a removed CA counts from the next connection on.
+    /// reads again when it changes. A client without a certificate is still admitted, and
+    /// [`Peer`](crate::listener::Peer) tells the handler. The handshake of a client with a certificate of another CA
+    /// fails. Sessions are not resumed, so a removed CA takes effect at the next connection.
     ///
-    /// It has to be called before a certificate is in use.
+    /// Call it before a certificate is in use.
     ///
     /// # Errors
     /// [`TlsError::ClientCa`] where the file cannot be used.

@@ -143,7 +143,7 @@ impl AccountSettings {
     }
 }
 
-/// An audience, without the spaces around it; notes these, and one that is empty.
+/// Returns an audience without surrounding spaces. Adds a notice for such spaces, and for an empty audience.
 pub(crate) fn audience(key: &str, text: &str, unused: &mut Vec<Reason>) -> Option<String> {
     let audience = text.trim();
     // A token without an audience is one for the API server: AWS is not to see it.

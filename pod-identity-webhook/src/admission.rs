@@ -40,7 +40,8 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Decides by the lookup in `knowledge`. Nothing is written to the Kubernetes API: anybody can send a review.
+    /// Decides by the lookup in `knowledge`. Nothing is written to the Kubernetes API, since every client can send a
+    /// review.
     pub fn new(knowledge: Knowledge, settings: Settings, registry: &mut Registry) -> Self {
         Self {
             knowledge,
@@ -65,8 +66,8 @@ impl Admission {
         }
     }
 
-    /// Returns the answer to a review that arrived at `arrived`, of a pod in a namespace that says this. `peer` is whose
-    /// share of reads it counts against; `None` for a peer without limit.
+    /// Returns the answer to a review that arrived at `arrived`, of a pod in a namespace with these settings. Its
+    /// reads count against the limit of `peer`; `None` is a peer without limit.
     ///
     /// # Errors
     /// [`ReviewError`] where it is none that could be answered.
@@ -137,9 +138,9 @@ impl Admission {
         review.allow(&mutation)
     }
 
-    /// Counts a pod that is admitted by earlier data, and logs it within the limit: while the API server is slow
-    /// that is every pod. Where the watch works, a pod whose service account has no role there lacks nothing.
-    /// Otherwise it gets a warning.
+    /// Counts a pod that is admitted by earlier data, and logs it within the limit: while the API server is slow that
+    /// is every pod. While the watch works, a pod whose service account has no role there lacks nothing. Otherwise
+    /// the pod gets a warning.
     fn say_what_may_be_old(
         &self,
         review: &Review<'_>,

@@ -8,9 +8,9 @@ use std::time::Duration;
 use pod_identity_runtime::admin::{Admin, Readiness};
 use pod_identity_runtime::listener::{Connections, Limits, Listener};
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
+use pod_identity_runtime::tasks::{self, TaskFailure};
 use pod_identity_runtime::tls::TlsError;
 use prometheus_client::registry::Registry;
-use tokio::task::{JoinError, JoinSet};
 
 use crate::admission::Admission;
 use crate::certificate::TlsCertificate;
@@ -31,8 +31,8 @@ fn limits() -> Limits {
     Limits { connections: 1024, head: Duration::from_secs(120), ..Limits::default() }
 }
 
-/// How long the last of what is kept may take to end: a Lease is given back.
-const TO_LEAVE: Duration = Duration::from_secs(2);
+/// Maximum time after the last answer for what the tasks do at their end, as releasing the Lease.
+const CLEANUP_LIMIT: Duration = Duration::from_secs(2);
 
 /// The webhook, bound to its ports but not serving yet.
 #[derive(Debug)]
@@ -130,85 +130,50 @@ impl App {
     /// Serves until some time after the shutdown, then drains.
     ///
     /// # Errors
-    /// [`Broken`] where a part of the program failed by its own fault. It ends then, as after a shutdown: what
-    /// goes on without that part would be wrong sooner or later, and nobody would know.
-    pub async fn run(self, shutdown: Shutdown) -> Result<(), Broken> {
+    /// [`TaskFailure`] where a background task failed. The webhook then ends as after a shutdown: it would decide by
+    /// outdated data, or serve an outdated certificate.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), TaskFailure> {
         if let Ok(address) = self.listener.address() {
             tracing::info!(%address, "serving reviews");
         }
-        // Files, accounts and certificate stay current until the last review is answered.
+        let (tasks, failures) = tasks::supervise();
+        let (stop, stopping) = Shutdown::manual();
+        // Files, service accounts and the certificate stay current until the last review is answered. Each of these
+        // tasks ends at once where there is nothing to follow.
         let (answered, last) = Shutdown::manual();
-        let mut keeping = JoinSet::new();
-        keeping.spawn(self.knowledge.follow(self.readiness.clone(), last.clone()));
-        keeping.spawn(self.certificate.follow(shutdown.clone(), last.clone()));
-        let last_of_logs = last.clone();
-        keeping.spawn(self.reports.follow(shutdown.clone(), last));
-        keeping.spawn(self.server.log_limiter().clone().follow(last_of_logs));
-        let mut tasks = JoinSet::new();
+        let limiter = self.server.log_limiter().clone();
+        tasks.spawn_finite("lookup", self.knowledge.follow(self.readiness.clone(), last.clone()));
+        tasks.spawn_finite("certificate", self.certificate.follow(stopping.clone(), last.clone()));
+        tasks.spawn_finite("reports", self.reports.follow(stopping.clone(), last.clone()));
+        tasks.spawn("log limits", last.clone(), limiter.follow(last.clone()));
         let (listener, admin) = self.admin;
-        tasks.spawn(listener.serve(admin, Shutdown::never()));
+        tasks.spawn("admin endpoints", last.clone(), listener.serve(admin, last));
         let (ender, end) = Shutdown::manual();
-        let (breaker, broken) = Shutdown::manual();
-        let readiness = self.readiness;
-        tasks.spawn(leave_late(shutdown, broken, self.leave, readiness, self.shutdown_delay, ender));
-
-        let mut serving = std::pin::pin!(self.listener.serve(self.server, end));
-        let mut result = Ok(());
-        loop {
-            tokio::select! {
-                () = &mut serving => break,
-                Some(ended) = keeping.join_next() => if is_broken(ended) {
-                    breaker.end();
-                    result = Err(Broken);
-                }
-            }
-        }
+        let leave_late = leave_late(stopping, self.leave, self.readiness, self.shutdown_delay, ender);
+        tasks.spawn_finite("shutdown", leave_late);
+        let result = failures.serve_until(shutdown, stop, self.listener.serve(self.server, end)).await;
         answered.end();
-        let rest = async {
-            while let Some(ended) = keeping.join_next().await {
-                if is_broken(ended) {
-                    result = Err(Broken);
-                }
-            }
-        };
-        if tokio::time::timeout(TO_LEAVE, rest).await.is_err() {
-            tracing::warn!("what was to be said to the API server at the end was not said in time");
+        if !tasks.join(CLEANUP_LIMIT).await {
+            tracing::warn!(seconds = CLEANUP_LIMIT.as_secs(), "shutdown cleanup timed out");
         }
-        tasks.shutdown().await;
         tracing::info!("stopped");
         result
     }
 }
 
-/// A part of the program panicked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a part of the program failed; what it said is above. This is a fault of the program: please report it"
-)]
-pub struct Broken;
-
-/// Whether a task ended by a panic. Those that have nothing to do end as well.
-fn is_broken(ended: Result<(), JoinError>) -> bool {
-    ended.is_err_and(|error| error.is_panic())
-}
-
-/// Passes the end on after a while. Until the cluster has heard that this replica is going, and each connection
-/// that is kept has seen an answer which ends it, API servers go on asking here.
+/// Ends the listener some time after the shutdown was asked for: API servers learn only then that this replica is
+/// leaving its Service, and each answer until then closes its connection.
 async fn leave_late(
-    mut shutdown: Shutdown,
-    mut broken: Shutdown,
+    mut stopping: Shutdown,
     leave: Ender,
     readiness: Readiness,
     delay: Duration,
     ender: Ender,
 ) {
-    tokio::select! {
-        () = shutdown.asked() => {}
-        () = broken.asked() => {}
-    }
+    stopping.asked().await;
     leave.end();
-    readiness.leaving("this replica is about to end");
-    tracing::info!(seconds = delay.as_secs(), "still serving, until nobody asks here any more");
+    readiness.leaving("this replica is shutting down");
+    tracing::info!(seconds = delay.as_secs(), "shutdown begun: reviews are answered for a while");
     tokio::time::sleep(delay).await;
     ender.end();
 }
@@ -220,22 +185,5 @@ async fn bind(port: u16) -> std::io::Result<Listener> {
             Listener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).await
         }
         bound => bound,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_part_is_broken_that_panicked_and_not_one_that_had_nothing_to_do_or_was_stopped() {
-        let mut parts = JoinSet::new();
-        parts.spawn(async {});
-        assert!(!is_broken(parts.join_next().await.unwrap()));
-        parts.spawn(async { panic!("as a part that is at fault does") });
-        assert!(is_broken(parts.join_next().await.unwrap()));
-        parts.spawn(std::future::pending());
-        parts.abort_all();
-        assert!(!is_broken(parts.join_next().await.unwrap()));
     }
 }

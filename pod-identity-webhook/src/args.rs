@@ -177,8 +177,8 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     shutdown_delay: u16,
 
-    /// A PEM file with the CA certificates that sign the API servers' client certificates. With it, reviews are taken
-    /// over connections with such a certificate alone. It is read again when it changes.
+    /// A PEM file with the CA certificates that sign the API servers' client certificates. With it, only connections
+    /// with such a certificate may send reviews. It is read again when it changes.
     #[arg(long, value_name = "PATH", value_parser = path())]
     client_ca_file: Option<PathBuf>,
 

@@ -16,7 +16,7 @@ struct Lasting {
 }
 
 impl Fault {
-    /// Takes in a failure. Returns how long the fault has lasted where a log line is due.
+    /// Records a failure. Returns how long the fault has lasted if a log line is due.
     pub(crate) fn failed(&mut self, now: Duration) -> Option<Duration> {
         match &mut self.0 {
             Some(lasting) if now.saturating_sub(lasting.logged) < REPEAT => None,
@@ -31,7 +31,7 @@ impl Fault {
         }
     }
 
-    /// Takes in a success. Returns whether it ends a fault.
+    /// Records a success. Returns whether it ends a fault.
     pub(crate) fn succeeded(&mut self) -> bool {
         self.0.take().is_some()
     }

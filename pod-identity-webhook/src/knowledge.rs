@@ -70,7 +70,7 @@ pub struct Answer {
 pub enum Freshness {
     /// It does: all that decides was read after that, or a file says that the account has Pod Identity.
     Fresh,
-    /// The service account could not be read in time. The answer comes from the watch, which works: it is behind by
+    /// The service account could not be read in time. The answer comes from the watch, which works and lags by
     /// moments at most.
     Recent(ReadFailure),
     /// A source could not be read in time: what was known of it before is the answer. That is what the watch
@@ -137,8 +137,8 @@ impl Knowledge {
         Ok(Self { files, accounts, roles, changes })
     }
 
-    /// Returns what is known of an account, [`DEADLINE`] after the review's arrival at the latest. A read of the API
-    /// server counts against the share of the review's peer; `None` is a peer without limit.
+    /// Returns the lookup's result for a service account, [`DEADLINE`] after the review's arrival at the latest. A
+    /// read of the API server counts against the limit of the review's peer; `None` is a peer without limit.
     pub async fn of(
         &self,
         namespace: &Namespace,

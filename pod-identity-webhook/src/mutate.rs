@@ -221,18 +221,18 @@ impl Done {
     }
 }
 
-/// What is to be done to a container.
+/// The change to a container.
 enum Plan {
-    /// Nothing: it has credentials by this way.
+    /// No change: the container has credentials by this method.
     Carries(Method),
-    /// It is given what it lacks of the way, if anything.
+    /// Injects the missing parts of the method.
     Complete,
-    /// Nothing, for this reason.
+    /// No change, for this reason.
     Leave(Reason),
 }
 
 impl Round<'_> {
-    /// Gives a container what it lacks of a grant, or says why not.
+    /// Injects the missing parts of a grant into a container, or returns the reason against it.
     fn container(&self, path: &str, container: &Container<'_>, grant: &Grant, own: bool, done: &mut Done) {
         match self.plan(container, grant, own) {
             Plan::Carries(method) => {
@@ -255,11 +255,11 @@ impl Round<'_> {
             (Method::WebIdentity, _, Injected) => Plan::Carries(wanted),
             (Method::WebIdentity, Nothing, _) => Plan::Complete,
             (Method::WebIdentity, _, ByHand) => Plan::Carries(wanted),
-            // No token is put beside a URI that is not the agent's, not even for another way.
+            // No token is injected beside a URI that is not the agent's, not even for another method.
             (Method::WebIdentity, Own(names), _) => Plan::Leave(Reason::OwnVariables { names }),
             (Method::PodIdentity | Method::ThroughAgent, Nothing | Own(_), Injected)
             | (Method::ThroughAgent, Nothing | Own(_), ByHand) => otherwise(Method::WebIdentity),
-            // It would win in every SDK, and be asked for past the agent.
+            // It would win in every SDK and bypass the agent.
             (Method::ThroughAgent, Nothing | Own(_), Own(names)) => {
                 Plan::Leave(Reason::OwnVariables { names })
             }
@@ -278,7 +278,7 @@ impl Round<'_> {
         }
     }
 
-    /// Says if the container has another role than it would be given now.
+    /// Adds a notice if the container has another role than the one that it would get now.
     fn compare_role(&self, container: &Container<'_>, grant: &Grant, method: Method, done: &mut Done) {
         let (variable, value, expected) = match grant {
             Grant::WebIdentity(role) => (env::ROLE_ARN, role.as_str().to_owned(), role.as_str()),
@@ -292,15 +292,15 @@ impl Round<'_> {
         }
     }
 
-    /// Gives a container what it lacks of a grant: the variables that it does not set itself, and the token at its
-    /// usual path, which programs read with settings of their own too. Never one variable of two alone.
+    /// Injects the missing parts of a grant: the variables that the container does not set itself, and the token at
+    /// its usual path, which programs with other settings read too. It never adds one variable of a pair alone.
     fn complete(&self, path: &str, container: &Container<'_>, grant: &Grant, done: &mut Done) {
         let (method, token) = (grant.method(), self.tokens.of(grant.method()));
         let projection = token.projection;
         let pair = grant.variables(projection.token_file(self.pod.is_windows()), self.settings);
         let names = [pair[0].0, pair[1].0];
         let own = env::present(container, &names);
-        // Whoever sets one to nothing wants none: the other beside it is an error to some SDKs.
+        // An empty value switches the method off: some SDKs fail on the other variable beside it.
         let off = names.iter().filter_map(|name| container.variable(name)).any(Variable::is_switched_off);
         let lacking: Vec<_> = pair.into_iter().filter(|(name, _)| !off && !own.contains(name)).collect();
         let by_hand = env::value(container, names[1])

@@ -224,7 +224,7 @@ impl Volume<'_> {
 }
 
 impl Variable<'_> {
-    /// Whether it is set to nothing, which some SDKs take for set, and nobody for a value.
+    /// Whether it is set to an empty value. Some SDKs treat it as set, but none uses it.
     pub(crate) fn is_switched_off(&self) -> bool {
         self.value.is_empty() && self.value_from.is_none()
     }

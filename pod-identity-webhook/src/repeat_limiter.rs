@@ -27,7 +27,7 @@ impl<K> Default for RepeatLimiter<K> {
 }
 
 impl<K: Eq + Hash> RepeatLimiter<K> {
-    /// Returns the number of lines suppressed since the last one where a line may be written now.
+    /// Returns the number of lines suppressed since the last line, if a line may be written now.
     pub(crate) fn allow(&self, key: K, now: Instant) -> Option<u64> {
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match keys.get_mut(&key) {

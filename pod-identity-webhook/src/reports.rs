@@ -2,7 +2,7 @@
 //! list on the metrics port.
 //!
 //! Off by default: the reconciler needs rights that the rest of the program does not. Only pods that the API server
-//! has stored are reported. A review is no proof of a pod, so no review causes a write.
+//! has stored are reported. A review does not prove that its pod exists, so no review causes a write.
 
 mod events; // what an object's Events say
 mod reconciler; // pods that run already
@@ -72,7 +72,7 @@ impl Reports {
         }
     }
 
-    /// Looks until the shutdown, from when on another replica does; writes Events until the end.
+    /// Reads pods until the shutdown, when another replica takes over. Writes Events until the end.
     pub async fn follow(self, shutdown: Shutdown, end: Shutdown) {
         if let Some(Looking { reconciler, writer, election, changes, .. }) = self.0 {
             let look = reconciler.follow(election.leadership(), changes, shutdown.clone());

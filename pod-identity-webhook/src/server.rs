@@ -32,7 +32,7 @@ pub struct Server {
     admission: Admission,
     bodies: Bodies,
     metrics: RequestMetrics,
-    /// Whether reviews are taken from peers with a verified client certificate alone.
+    /// Whether only peers with a verified client certificate may send reviews.
     requires_client_certificate: bool,
     shutdown: Shutdown,
 }
@@ -94,7 +94,7 @@ impl Server {
                 if !is_json(&parts.headers) {
                     return Err(Refusal::MediaType);
                 }
-                // A peer that the API server's CA vouches for has no limits of its own.
+                // A peer with a verified certificate has no limit of its own.
                 let limited = (!peer.has_client_certificate).then(|| peer.ip());
                 let body = self.bodies.read(body, limited).await?;
                 let answer =

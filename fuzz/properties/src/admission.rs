@@ -9,8 +9,8 @@ use pod_identity_webhook::review::{Review, Subject};
 use pod_identity_webhook::settings::Settings;
 use serde_json::{Value, json};
 
-/// The input is a review: the patch of its pod applies, takes nothing away, and leaves a pod to which a second review
-/// adds nothing. A pod that is refused or left alone is left as it is.
+/// The input is a review: the patch of its pod applies, removes nothing, and a second review adds nothing. A pod that
+/// is refused or skipped is unchanged.
 pub fn admission(input: &[u8]) {
     let Ok(review) = Review::parse(input) else { return };
     // A member that nobody reads is only skipped: it may hold bytes that are not UTF-8.
@@ -40,7 +40,7 @@ pub fn admission(input: &[u8]) {
     }
 }
 
-/// Service accounts without a role, with one, with Pod Identity, and with all that an annotation can say.
+/// Service accounts without a role, with one, with Pod Identity, and with all annotations.
 fn known(settings: &Settings) -> Vec<Known> {
     let account = |annotations: &[(&str, &str)]| {
         let annotations: BTreeMap<_, _> =
@@ -63,7 +63,7 @@ fn known(settings: &Settings) -> Vec<Known> {
     ]
 }
 
-/// Nothing that was there is gone or changed; a null may have become a list or a map.
+/// Checks that no member was removed or changed; a null may have become a list or a map.
 fn assert_kept(before: &Value, after: &Value) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {

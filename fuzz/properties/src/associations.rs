@@ -2,8 +2,8 @@
 
 use pod_identity_runtime::association_file::AssociationFile;
 
-/// The input is a file: what is read from it reads back from what it prints as, in JSON and in YAML, and every
-/// association is found in its table.
+/// The input is an association file. Its content reads back from its JSON and its YAML, and the table finds every
+/// association.
 pub fn associations(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let Ok(file) = AssociationFile::parse(text) else { return };

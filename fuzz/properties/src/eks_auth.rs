@@ -59,7 +59,7 @@ pub(crate) fn pod_token() -> String {
     ISSUER.sign(&ISSUER.signing_key().header().to_string(), &good_claims().to_string()).unwrap()
 }
 
-/// What EKS Auth answers for that pod.
+/// EKS Auth's answer for that pod.
 pub(crate) fn good_answer() -> Answer {
     let body = json!({
         "subject": {"namespace": "shop", "serviceAccount": "cart"},
@@ -82,8 +82,8 @@ pub(crate) fn good_answer() -> Answer {
     Answer::parse(format!("200\ncontent-type: application/json\n\n{body}").as_bytes()).unwrap()
 }
 
-/// The input is an HTTP answer: credentials come only of one for the pod's own service account, they are those of the
-/// answer, and no error of an answer with status 200 holds its secrets.
+/// The input is an HTTP answer. Credentials come only from an answer for the pod's own service account, and equal
+/// those in the answer. No error about an answer with status 200 holds its secrets.
 pub fn eks_auth(input: &[u8]) {
     let Some(answer) = Answer::parse(input) else { return };
     UPSTREAM.with(|upstream| {

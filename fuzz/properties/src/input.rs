@@ -1,4 +1,4 @@
-//! Inputs that are texts, so that a corpus can be read and a fuzzer can change one part of it.
+//! Text inputs, so that people can read a corpus and a fuzzer can change one part of an input.
 
 use std::sync::{Arc, Mutex};
 

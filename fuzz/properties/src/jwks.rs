@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::{ISSUER, good_claims, now};
 
-/// The input is a key set: no token verifies that none of its keys has signed, and another key in the set works
-/// whatever stands beside it.
+/// The input is a key set. A token that none of its keys has signed never verifies, and a valid key in the set works
+/// beside any other.
 pub fn jwks(input: &[u8]) {
     let Ok(keys) = KeySet::from_jwks(input) else { return };
     let key = ISSUER.signing_key();

@@ -1,8 +1,8 @@
 //! Properties that hold for any input, one function for each fuzz target.
 //!
-//! cargo-fuzz calls them with inputs that it makes up (`fuzz/fuzz_targets`), and the test `corpus` with those that it
-//! found worth keeping (`fuzz/corpus`). A function panics when its property does not hold. The properties say what a
-//! result must be, and not only that there is one: a changed token never verifies, and what is printed reads back.
+//! cargo-fuzz calls them with generated inputs (`fuzz/fuzz_targets`), and the test `corpus` with the committed inputs
+//! (`fuzz/corpus`). A function panics when its property does not hold. The properties check the result, not only that
+//! there is one: a changed token never verifies, and printed data reads back.
 #![allow(clippy::unwrap_used)] // a panic is how a target reports
 
 mod admission;
@@ -31,7 +31,7 @@ use std::time::{Duration, SystemTime};
 
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
 
-/// The issuer of the tokens that targets sign. Its key is new in each process, so no input can hold a signature of it.
+/// The issuer of the tokens that targets sign. Its key is new in each process, so no input can contain its signature.
 static ISSUER: LazyLock<Issuer> = LazyLock::new(|| {
     Issuer::new("https://oidc.pod-identity.test/demo", "http://127.0.0.1:1/demo", KeyAlgorithm::Es256)
         .unwrap()

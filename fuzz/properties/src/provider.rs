@@ -13,8 +13,8 @@ thread_local! {
     static RUNTIME: Runtime = runtime();
 }
 
-/// The input is an HTTP answer: credentials come only of one with status 200 that holds them, they are those of the
-/// answer, and no error and no `Debug` holds its secrets.
+/// The input is an HTTP answer. Credentials come only from an answer with status 200 that holds them, and equal those
+/// in the answer. No error and no `Debug` output holds its secrets.
 pub fn provider(input: &[u8]) {
     let Some(answer) = Answer::parse(input) else { return };
     let server = Server::new(answer.clone());
@@ -52,7 +52,8 @@ pub fn provider(input: &[u8]) {
     }
 }
 
-/// No secret of the answer is in the text. One that stands twice in the answer is its message too, and no secret.
+/// Checks that the text holds no secret of the answer. A value that occurs twice in the answer is its message too, so
+/// it does not count.
 fn assert_keeps<'a>(answer: &Answer, member: &impl Fn(&str) -> Option<&'a str>, text: &str) {
     for name in ["SecretAccessKey", "Token"] {
         let Some(secret) = member(name).filter(|secret| secret.len() >= 16) else { continue };

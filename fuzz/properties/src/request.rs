@@ -23,7 +23,7 @@ use tokio::runtime::Runtime;
 use crate::eks_auth::{client, good_answer, pod_token};
 use crate::{input, now};
 
-/// Stands in an input for the token of a pod.
+/// Placeholder in an input for the token of a pod.
 const TOKEN: &[u8] = b"POD-TOKEN";
 const ADDRESSES: [&str; 2] = ["169.254.170.23", "fd00:ec2::23"];
 const LONGEST: usize = 64 * 1024;
@@ -61,7 +61,7 @@ impl Agent {
         }
     }
 
-    /// What the agent answers to these bytes, and nothing more after them.
+    /// The agent's answer to these bytes, after which the client sends nothing.
     async fn answer(&self, request: &[u8]) -> Vec<u8> {
         let (mut near, far) = duplex(LONGEST);
         let server = self.server.clone();
@@ -86,8 +86,8 @@ impl Agent {
     }
 }
 
-/// The input is the head of a request: credentials go only to one that is a `GET` of their path, names the agent's
-/// address as its one host, and shows a token.
+/// The input is the head of a request. Credentials go only to a `GET` of their path that names the agent's address as
+/// its only host and has a token.
 pub fn request(input: &[u8]) {
     if input.len() > LONGEST / 8 {
         return;
@@ -110,7 +110,7 @@ pub fn request(input: &[u8]) {
     });
 }
 
-/// Judges the head once more, with a reader of a few lines.
+/// Checks the head again, with a parser of a few lines.
 fn assert_may_have_credentials(request: &[u8]) {
     let text = String::from_utf8_lossy(request);
     let mut lines = text.trim_start_matches(['\r', '\n']).split('\n').map(|line| line.trim_end_matches('\r'));
@@ -135,12 +135,12 @@ fn assert_may_have_credentials(request: &[u8]) {
     let hosts = of("host");
     assert!(matches!(hosts[..], [host] if names_agent(host)), "the hosts are {hosts:?}");
     let authorization = of("authorization");
-    // Whether the token is good is the upstream's to say, and that of this target accepts all.
+    // The upstream decides about the token, and that of this target accepts all.
     assert!(matches!(authorization[..], [value] if value.split('.').count() == 3), "{authorization:?}");
 }
 
-/// Whether a host is an address of the agent, in brackets or not. What follows it may be anything: no name resolves with a
-/// bracket in it, or with letters in the place of a port.
+/// Whether a host is an address of the agent, in brackets or not. Any text may follow it: no name with a bracket, or
+/// with letters as the port, resolves.
 fn names_agent(host: &str) -> bool {
     let is_ours = |host: &str| {
         let ours = ADDRESSES.map(|address| address.parse::<IpAddr>().unwrap());

@@ -12,8 +12,8 @@ const KEY: &str = "AKIDEXAMPLE";
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 const OTHER_SECRET: &str = "another/secret+of/the+same/length/EXAMPLE";
 
-/// The input is a request: `METHOD TARGET`, header lines, an empty line, the body. It verifies with one secret at most.
-/// Signed by AWS's signer it may verify, and then not with another secret, method or body.
+/// The input is a request: `METHOD TARGET`, header lines, an empty line, the body. It verifies with one secret at
+/// most. Signed by AWS's signer it may verify, but not with another secret, method or body.
 pub fn sigv4(input: &[u8]) {
     let Some((head, body)) = input::head_and_body(input) else { return };
     let mut lines = head.lines();
@@ -47,7 +47,7 @@ fn verified(parts: &Parts, body: &[u8], secret: &str) -> Option<Signer> {
     verify(parts, body, "eks-auth", Some("eu-west-1"), secret_of, now()).ok()
 }
 
-/// The request as AWS's signer signs it; `None` where it does not.
+/// The request as AWS's signer signs it; `None` if it refuses.
 fn signed(mut request: Request<Vec<u8>>) -> Option<Request<Vec<u8>>> {
     request.headers_mut().remove("authorization");
     let identity = aws_credential_types::Credentials::new(KEY, SECRET, None, None, "fuzz").into();

@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use crate::{ISSUER, input, now};
 
-/// Stands in an input for the id of the key that signs.
+/// Placeholder in an input for the id of the signing key.
 const KEY_ID: &str = "KEY-ID";
 const BASE64URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// The input is a token text; and, after a line with two numbers and a header, an empty line, and claims, it is a token
-/// that is signed here: what verifies says what the claims say, and with one character changed it does not verify.
+/// The input is a token. Or it is a line with two numbers and a header, an empty line, and claims: the target signs
+/// these. A token that verifies has the identity of its claims, and with one character changed it does not verify.
 pub fn token(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     if let Ok(token) = BearerToken::parse(text) {

@@ -8,8 +8,8 @@ const ACTIONS: [Action; 2] = [Action::AssumeRole, Action::TagSession];
 /// The longest input whose changed forms stay below the quota of a trust policy.
 const LONGEST: usize = 1500;
 
-/// The input is a trust policy: it decides the same however it is printed and in whatever order its statements stand,
-/// and a statement that denies everything denies everything.
+/// The input is a trust policy. Printing it and reordering its statements does not change its decisions, and a
+/// further `Deny *` statement denies everything.
 pub fn trust(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let Ok(policy) = Policy::trust(text) else { return };

@@ -23,7 +23,7 @@ impl AgentTokenFile {
         file
     }
 
-    /// Reads the token on a thread for blocking work: a volume that hangs keeps no pod from its cached credentials.
+    /// Reads the token on a thread for blocking work: a volume that hangs does not delay cached credentials.
     pub(super) async fn read(&self) -> Result<AgentToken, NoAgentToken> {
         let wrong = |reason: String| NoAgentToken { file: self.path.clone(), reason };
         let text =

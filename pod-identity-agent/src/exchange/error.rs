@@ -58,7 +58,7 @@ pub enum ExchangeError {
     /// The token cannot be one that EKS Auth accepts.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// EKS Auth's answer cannot be used: it is for another identity, or its credentials have expired.
+    /// EKS Auth's answer cannot be used: it is for another identity, or its credentials have already expired.
     #[error(transparent)]
     Unusable(#[from] UnusableAnswer),
 }

@@ -28,8 +28,8 @@ pub(super) fn check<B>(request: &Request<B>, ours: &[IpAddr]) -> Result<(), Refu
     Err(Refusal::new(ErrorCode::HostRefused, format!("the Host header must name {list}")))
 }
 
-/// Whether this is an IPv6 address of ours without brackets, with or without a port. RFC 3986 §3.2.2 wants brackets, and
-/// clients leave them out: Fluent Bit cuts them off and adds the port.
+/// Whether this is an IPv6 address of ours without brackets, with or without a port. RFC 3986 §3.2.2 requires
+/// brackets, but some clients omit them: Fluent Bit removes them and adds the port.
 fn is_bare_address(host: &str, ours: &[IpAddr]) -> bool {
     let is_ours = |text: &str| text.parse().is_ok_and(|address| ours.contains(&IpAddr::V6(address)));
     // With a port the text may be another address too; what counts is that one reading of it is ours.

@@ -29,7 +29,7 @@ impl Refusal {
         Self { code, message, retry_after: None }
     }
 
-    /// Logs the refusal: an error where an upstream answered for another pod, else a warning where an operator can act.
+    /// Logs the refusal: an error if an upstream answered for another pod, a warning if an operator can act.
     pub(super) fn log(&self, peer: Peer, suppressed: u64) {
         let (peer, code, message) = (peer.address, self.code.as_str(), &self.message);
         match self.code.blame() {

@@ -1,4 +1,4 @@
-//! The peer that a network address belongs to, whose budget its tokens use.
+//! The peer that a network address belongs to. Its tokens use the budget of that peer.
 
 use std::net::IpAddr;
 
@@ -13,10 +13,10 @@ pub struct LocalAddresses {
 }
 
 impl LocalAddresses {
-    /// Opens the one socket by which the kernel is asked; `served` are addresses that the agent serves on.
+    /// Opens the netlink socket for routing lookups. `served` are the addresses that the agent serves on.
     ///
-    /// Where there is no such socket, loopback and `served` are local and nothing else is. A request of a
-    /// hostNetwork pod comes from an address in `served`, unless the pod binds another one.
+    /// Without that socket, only loopback and `served` are local. A request of a hostNetwork pod comes from an
+    /// address in `served`, unless the pod binds another one.
     pub fn probe(served: Vec<IpAddr>) -> Self {
         let routes = routes::Routes::open()
             .inspect_err(|error| {
@@ -42,8 +42,8 @@ impl LocalAddresses {
     }
 }
 
-/// The kernel's routing table, over one netlink socket that stays open: a request needs no descriptor, so
-/// a node without free descriptors tells its own addresses from others too.
+/// The kernel's routing table, over one netlink socket that stays open: a lookup needs no descriptor, so it works on
+/// a node without free descriptors.
 #[cfg(target_os = "linux")]
 mod routes {
     use std::io;
@@ -79,8 +79,8 @@ mod routes {
             Ok(Self(Mutex::new((socket, 0))))
         }
 
-        /// Whether the route to that address is a local one. An error of the kernel, such as that there is
-        /// no route, means that it is not.
+        /// Whether the route to that address is local. An error of the kernel, for example a missing route, means
+        /// that it is not.
         pub(super) fn is_local(&self, address: IpAddr) -> bool {
             let mut socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let (socket, sequence) = &mut *socket;
@@ -128,7 +128,7 @@ mod routes {
     }
 }
 
-/// A laptop's system, on which no hostNetwork pods run.
+/// Systems of laptops, where no hostNetwork pods run.
 #[cfg(not(target_os = "linux"))]
 mod routes {
     use std::io;
@@ -187,7 +187,7 @@ mod tests {
             }
             let (addresses, told) = node
                 .run(move || {
-                    // What the sysctl does is what this is about.
+                    // The effect of this sysctl is tested.
                     assert_eq!(UdpSocket::bind((NOBODYS[0], 0)).is_ok(), value == "1");
                     let addresses = LocalAddresses::probe(vec![served.into()]);
                     let told =

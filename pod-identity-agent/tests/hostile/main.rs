@@ -1,5 +1,5 @@
-//! The real agent under attack: by a pod that never reads, floods or exhausts descriptors, and by a log that cannot be
-//! written. Every namespace, process and loop is this test's own and bounded.
+//! The real agent under attack: by a pod that never reads, floods or exhausts descriptors, and by a log that cannot
+//! be written. Each test owns its namespaces and processes, and each loop is bounded.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
@@ -18,10 +18,10 @@ use testing::netns;
 
 use self::town::{AGENT, Town, get, request};
 
-/// The most that the agent may take in a debug build, in KiB. Before the limits it rose to 185,000.
+/// Maximum resident memory of the agent in a debug build, in KiB.
 const MOST_RESIDENT_KIB: u64 = 90_000;
 
-/// The rate of one peer in a debug build, whose requests cost twenty times as much: a fifth of the default.
+/// Request rate of one peer, a fifth of the default: a request costs twenty times as much in a debug build.
 const DEBUG_RATE: &str = "--max-requests-per-peer 200";
 
 /// Opens `count` connections from the hostile pod, sends `requests` over each and reads nothing, until the end of

@@ -22,7 +22,7 @@ pub(crate) const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALH
 const TOWARDS_HOSTILE: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 1);
 const TOWARDS_GOOD: Ipv4Addr = Ipv4Addr::new(198, 18, 2, 1);
 
-/// Who asks.
+/// Tokens of the pods.
 #[derive(Debug, Clone)]
 pub(crate) struct Tokens {
     /// A token whose service account has an association.
@@ -125,14 +125,14 @@ fn run_laptop(tell: &mpsc::Sender<(String, String, String, Tokens)>, stopped: on
     });
 }
 
-/// The good pod: what it does is done in its namespace.
+/// The good pod. Its requests run in its network namespace.
 #[derive(Debug)]
 pub(crate) struct Pod {
     token: String,
 }
 
 impl Pod {
-    /// One request over a new connection, with the patience of an SDK.
+    /// One request over a new connection, with the timeout of an SDK.
     pub(crate) fn ask(&self) -> std::io::Result<(u16, String)> {
         get(AGENT, "/v1/credentials", &self.token, Duration::from_secs(2))
     }
@@ -147,10 +147,10 @@ impl Pod {
         panic!("no credentials within 30 s: {:?}", self.ask());
     }
 
-    /// Asks 10 times per second, `count` times: how long each answer took, sorted.
+    /// Sends 10 requests per second, `count` in all. Returns the time of each answer, sorted.
     ///
     /// # Panics
-    /// Where one is not answered with credentials.
+    /// If an answer has no credentials.
     pub(crate) fn ask_steadily(&self, count: u32) -> Vec<Duration> {
         let start = clock::monotonic();
         let mut times = Vec::new();
@@ -167,7 +167,7 @@ impl Pod {
     }
 }
 
-/// The head of a request with that token, of a connection that is kept.
+/// The head of a request with that token, for a kept connection.
 pub(crate) fn request(token: &str) -> String {
     format!("GET /v1/credentials HTTP/1.1\r\nHost: 169.254.170.23\r\nAuthorization: {token}\r\n\r\n")
 }

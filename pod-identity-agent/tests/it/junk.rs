@@ -122,7 +122,7 @@ impl Town {
         let running = node.run(move || {
             on_this_thread(async {
                 let eks_auth = Listener::bind(SocketAddr::new(LOOPBACK, 0)).await.unwrap();
-                // What is tested are the budgets of calls, not the limits of connections in front of them.
+                // The test covers the budgets of calls, not the connection limits in front of them.
                 let limits = Limits::ONE_MACHINE;
                 let agent = Config { limits, ..config(eks_auth.address().unwrap(), &[AGENT.into()]) };
                 tokio::spawn(eks_auth.serve(upstream, Shutdown::never()));

@@ -4,7 +4,7 @@ use pod_identity_runtime::association_file::{ClusterEntry, IssuerEntry, KeysEntr
 use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
 use pod_identity_runtime::outbound::{Outbound, check_url};
 
-/// The configuration of each issuer of a cluster, or what its entry contradicts.
+/// The configuration of each issuer of a cluster, or the contradiction in its entry.
 pub(super) fn configs(entry: &ClusterEntry, outbound: &Outbound) -> Result<Vec<IssuerConfig>, String> {
     for (index, issuer) in entry.issuers.iter().enumerate() {
         if entry.issuers[..index].iter().any(|other| other.issuer == issuer.issuer) {

@@ -18,7 +18,7 @@ pub enum StsError {
     /// STS refused, in its own words.
     #[error("STS refuses a session of {role}: {sts_code}: {message}")]
     Refused {
-        /// The role that was asked for.
+        /// The role of the call.
         role: RoleArn,
         /// What that means here.
         code: ErrorCode,
@@ -32,7 +32,7 @@ pub enum StsError {
     /// STS could not be asked, or did not answer.
     #[error("STS could not be asked for a session of {role}: {reason}")]
     Unavailable {
-        /// The role that was asked for.
+        /// The role of the call.
         role: RoleArn,
         /// Why.
         reason: String,
@@ -48,7 +48,7 @@ pub enum StsError {
     /// STS's credentials cannot be used: they have expired by this host's clock.
     #[error("STS's session of {role} cannot be used: {reason}")]
     Unusable {
-        /// The role that was asked for.
+        /// The role of the call.
         role: RoleArn,
         /// Why.
         reason: UnusableAnswer,

@@ -1,4 +1,4 @@
-//! The program `pod-identity-auth` beside a laptop that plays issuer and STS.
+//! The program `pod-identity-auth`, with the issuer and the STS of `pod-identity-local`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};

@@ -1,5 +1,5 @@
-//! The real auth service with a log that cannot be written, with callers that never read, and with an STS that never ends its
-//! answer. Every process and loop is this test's own and bounded.
+//! The real auth service with a log that cannot be written, with callers that never read, and with an STS that never
+//! ends its answer. Each test owns its processes, and each loop is bounded.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 

@@ -98,7 +98,7 @@ async fn transitive_tags_of_the_services_own_session_are_named_to_the_pod_and_in
     let answer = stand.ask(&stand.token(&pod("cart"))).await;
     assert_eq!((code(&answer).as_str(), answer.status), ("caller_session_has_tags", 400));
     assert!(answer.text().contains(pod_identity_core::error::ErrorCode::CallerSessionHasTags.fix()));
-    // Every replica has the same role: an unready answer would leave nobody who could say so.
+    // Every replica has the same role: an unready answer would leave no replica to report it.
     assert!(stand.readiness(200).await.contains("\ncaller_session: "));
     assert!(
         stand.get("/metrics").await.text().contains("pod_identity_condition{condition=\"caller_session\"} 0")

@@ -19,7 +19,7 @@ const ATTEMPTS: usize = 8;
 /// The bounds of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheConfig {
-    /// The most identities that are kept. Beyond, each new one evicts another as in a
+    /// Maximum number of cached identities. Beyond it, each new identity evicts another one, as in a
     /// [`SessionCacheConfig`].
     pub capacity: usize,
     /// How long before their end credentials are no longer served: an agent's 15 s leave the pod time
@@ -222,10 +222,10 @@ where
 
     /// The identities whose credentials should be renewed now, the earliest expiry first.
     ///
-    /// Those are past about half of their life, were asked for within that life and 15 minutes more (an
-    /// SDK comes back shortly before the end), have a newest token that still holds, and are not being
-    /// fetched. The caller fetches and completes each [`Due`] at a pace of its own, or drops it: then it is
-    /// due again.
+    /// They are past about half of their life and were requested within that life and 15 minutes (an
+    /// SDK returns shortly before the end). Their newest token is valid, and they are not being
+    /// fetched. The caller fetches and completes each [`Due`] at a pace of its own, or drops it: then
+    /// it is due again.
     pub fn due(&self, now: Now) -> Vec<Due<K, V, E>> {
         let mut due = Vec::new();
         let generation = self.0.tokens.generation();

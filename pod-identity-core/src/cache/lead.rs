@@ -25,22 +25,22 @@ pub struct Issued<K, V> {
     pub value: V,
 }
 
-/// An answer of the upstream that the cache does not take. The cache turns it into the error type of its
-/// user, and all who wait get that error.
+/// An answer of the upstream that the cache refuses. The cache converts it into the error type of its
+/// user, and all waiters get that error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnusableAnswer {
-    /// The credentials are another identity's.
+    /// The credentials are for another identity.
     #[error("the token is that of {wanted}, and the upstream issued credentials for {issued}")]
     OtherIdentity {
-        /// Whose the token is.
+        /// Identity of the token.
         wanted: String,
-        /// Whose the credentials are.
+        /// Identity of the credentials.
         issued: String,
     },
-    /// By the clock of this host the credentials have ended.
+    /// By this host's clock the credentials have expired.
     #[error("the credentials end at {}, and this host's clock says {}", Rfc3339(*.expires_at), Rfc3339(*.now))]
     Expired {
-        /// When they end.
+        /// Expiry of the credentials.
         expires_at: SystemTime,
         /// The time by the wall clock of this host.
         now: SystemTime,
@@ -95,11 +95,11 @@ impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Lead<K, V, E> {
         self.identity.as_ref()
     }
 
-    /// Ends the flight with the upstream's answer, and returns the error that those who wait get, if it is
+    /// Ends the flight with the upstream's answer. Returns the error that the waiters get, if there is
     /// one.
     ///
-    /// An [`UnusableAnswer`] is an error: no pod gets another's credentials, whatever the upstream does, and
-    /// credentials that have ended when they arrive are no reason to call again for each request.
+    /// An [`UnusableAnswer`] is an error. A pod never gets credentials of another pod, and credentials
+    /// that have expired on arrival do not cause a call for each request.
     pub fn complete(self, now: Now, answer: Result<Issued<K, V>, E>) -> Option<Arc<E>>
     where
         K: fmt::Display,

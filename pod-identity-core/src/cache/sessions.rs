@@ -15,17 +15,18 @@ use crate::token::TokenDigest;
 /// not for ever.
 const ATTEMPTS: usize = 3;
 
-/// How many sessions an eviction compares, at least.
+/// Minimum number of sessions that an eviction compares.
 const COMPARED: usize = 64;
-/// How many sessions one request evicts, at most: one for its own, and one to catch up after a time in
-/// which nothing could be evicted because everything was being fetched.
+/// Maximum number of sessions that one request evicts: one for its own session, and one to catch up
+/// after a time when all sessions were being fetched.
 const EVICTIONS: usize = 2;
 
 /// The bounds of a [`SessionCache`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionCacheConfig {
-    /// The most sessions that are kept. Beyond, each new session evicts another one: of 64 that are
-    /// compared in turn, the one asked for longest ago. Sessions that are being fetched are not evicted.
+    /// Maximum number of cached sessions. Beyond it, each new session evicts another one: of 64 that
+    /// are compared in turn, the one requested longest ago. Sessions that are being fetched are not
+    /// evicted.
     pub capacity: usize,
     /// Which of them are served.
     pub serving: Serving,
@@ -179,8 +180,8 @@ where
         self.slots.for_each(visit);
     }
 
-    /// Evicts the session asked for longest ago, of at least [`COMPARED`] or all there are. The next
-    /// eviction compares others: the cost for a request does not grow with the cache.
+    /// Evicts the session requested longest ago, of at least [`COMPARED`] or all sessions. The next
+    /// eviction compares others, so the cost of a request does not grow with the cache.
     fn evict(&self) {
         let (mut oldest, mut asked) = (None, Duration::MAX);
         let first = self.compared.load(Ordering::Relaxed);

@@ -246,11 +246,11 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         entry
     }
 
-    /// Takes in the failure of a fetch that began at `begun`, ends its flight, and gives what those who
-    /// wait are told.
+    /// Records the failure of a fetch that began at `begun`, ends its flight, and returns the result
+    /// for the waiters.
     ///
-    /// One lock holds both: a waiter that begins again finds no flight that has failed already. And a
-    /// failure says nothing of an entry whose fetch began later.
+    /// One lock holds both, so a waiter that begins again cannot join a flight that has failed. A
+    /// failure does not touch an entry whose fetch began later.
     fn fail(
         &self,
         error: &Arc<E>,
@@ -367,9 +367,9 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
 }
 
 impl<V: Expires, E: Refusal> SlotLead<V, E> {
-    /// Ends the flight of a slot that stands alone: it publishes the entry, then ends the flight, then
-    /// tells those who wait. So nobody begins a second fetch in between, and nobody joins a flight that
-    /// has landed.
+    /// Ends the flight of a slot without a map. It publishes the entry, then ends the flight, then
+    /// tells the waiters. So no request begins a second fetch in between, and none joins a flight that
+    /// has ended.
     pub fn complete(self, now: Now, answer: Result<V, E>) {
         match answer {
             Ok(value) => {
@@ -392,20 +392,14 @@ impl<V: Expires, E: Refusal> SlotLead<V, E> {
         &self.slot
     }
 
-    /// How long before its end an entry is no longer served.
-    #[cfg(feature = "verify")]
-    pub(super) fn margin(&self) -> Duration {
-        self.margin
-    }
-
     /// Gives those who wait an entry that has been published.
     pub(super) fn land(mut self, entry: Arc<Entry<V>>) {
         self.end();
         self.landing.send_replace(Some(Landing::Value(entry)));
     }
 
-    /// Gives those who wait an error; one about the token only those who came with it. Where the error
-    /// leaves credentials in use, those who wait get them.
+    /// Gives the waiters an error. An error about the token goes only to waiters with that token. If
+    /// the error leaves credentials in use, the waiters get them.
     pub(super) fn fail(mut self, error: &Arc<E>, now: Now) {
         let landing = self.slot.fail(error, self.token, self.begun, now, self.margin);
         self.ended = true;
@@ -414,7 +408,7 @@ impl<V: Expires, E: Refusal> SlotLead<V, E> {
 }
 
 impl<V, E> SlotLead<V, E> {
-    /// Ends the flight, once: the next one of the slot is another leader's.
+    /// Ends the flight once: the next flight of the slot has another leader.
     fn end(&mut self) {
         if !std::mem::replace(&mut self.ended, true) {
             lock(&self.slot.state).flight = None;

@@ -12,11 +12,11 @@ use crate::now::{Expiry, Now};
 use crate::sync::{AtomicU64, Mutex, MutexGuard, lock};
 use crate::token::TokenDigest;
 
-/// The most refused tokens that are remembered, and the most unverified tokens whose failed fetch is.
-/// Beyond, none is until the first of them have expired: a flood of them must not cost memory.
+/// Maximum number of remembered refused tokens, and of unverified tokens with a remembered failed
+/// fetch. Beyond it, no token is remembered until some have expired, so that a flood costs no memory.
 const MAX_REFUSED: usize = 4096;
-/// How often expired refusals are dropped to make room, at most: a flood of refusals must not cost a look
-/// at all of them for each.
+/// Minimum time between two removals of expired refusals, so that a flood of refusals does not scan all
+/// of them each time.
 const ROOM_TICK: Duration = Duration::from_secs(1);
 
 /// A token that was verified, or that the upstream accepted: whose it is, and the way to the credentials.
@@ -48,10 +48,10 @@ pub(super) struct Tokens<K, V, E> {
     unverified: Mutex<Bounded<Arc<Slot<V, E>>>>,
 }
 
-/// What is kept of tokens for a moment.
+/// Short-lived data about tokens.
 struct Bounded<T> {
     tokens: HashMap<TokenDigest, T>,
-    /// When room is made next, if need be.
+    /// Time of the next removal of expired records.
     room_at: Duration,
 }
 
@@ -62,7 +62,7 @@ impl<T> Default for Bounded<T> {
 }
 
 impl<T> Bounded<T> {
-    /// Whether there is room for one more, once what is over has been dropped.
+    /// Whether there is room for one more record, after expired ones were dropped.
     fn has_room(&mut self, now: Now, keep: impl Fn(&T) -> bool) -> bool {
         if self.tokens.len() >= MAX_REFUSED && now.monotonic >= self.room_at {
             self.room_at = now.monotonic + ROOM_TICK;
@@ -179,8 +179,8 @@ impl<V: Expires, E: Refusal> Unverified<'_, V, E> {
         self.0.tokens.entry(token).or_default().clone()
     }
 
-    /// Forgets a flight that has ended; one that has begun since stays. With `failure`, the slot stays for
-    /// as long as the failure in it is the answer.
+    /// Forgets a flight that has ended. A flight that began since then stays. With `failure`, the slot
+    /// stays while its failure is the answer.
     pub(super) fn end(&mut self, token: &TokenDigest, failure: bool, now: Now) {
         let keep = |slot: &Arc<Slot<V, E>>| slot.is_in_flight_or_refused(now);
         let Some(slot) = self.0.tokens.get(token) else { return };

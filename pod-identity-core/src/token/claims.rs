@@ -100,8 +100,8 @@ pub fn claimed_identity(token: &BearerToken) -> Result<(WorkloadIdentity, System
     read_claims(payload)?.identity()
 }
 
-/// Reads a payload. A legacy token has none of the claims that [`Claims`] needs, and is told by one that only it has
-/// (kubernetes `pkg/serviceaccount/legacy.go`).
+/// Reads a payload. A legacy token lacks the claims that [`Claims`] needs. It is recognised by a claim
+/// that only it has (kubernetes `pkg/serviceaccount/legacy.go`).
 pub(super) fn read_claims(payload: &str) -> Result<Claims, TokenError> {
     #[derive(Deserialize)]
     struct Legacy {
@@ -114,8 +114,8 @@ pub(super) fn read_claims(payload: &str) -> Result<Claims, TokenError> {
     })
 }
 
-/// Returns the issuer that a token claims, unverified. It serves to choose among the keys of several issuers, and
-/// [`verify`](super::verify()) compares it again once the signature is checked.
+/// Returns the issuer that a token claims, unverified. It selects the keys among those of several
+/// issuers. [`verify`](super::verify()) compares it again after the signature is checked.
 ///
 /// # Errors
 /// [`TokenError`] where the payload cannot be read or has no `iss`.

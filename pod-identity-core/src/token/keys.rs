@@ -67,7 +67,7 @@ pub enum KeySetError {
         Quoted(.jwks_uri)
     )]
     Discovery {
-        /// Where the key set is.
+        /// URL of the key set.
         jwks_uri: String,
     },
     /// None of its keys can verify a token.

@@ -145,7 +145,7 @@ pub enum TokenError {
         /// The claim.
         iat: u64,
     },
-    /// It is a legacy token: one of a Secret, which belongs to no pod and never ends.
+    /// The token is a legacy token, from a Secret. It belongs to no pod and never expires.
     #[error(
         "the token is a legacy one, of a Secret: it has no exp, no aud and no pod. Mount a projected service account token \
          (volumes[].projected.sources[].serviceAccountToken) of audience pods.eks.amazonaws.com instead"
@@ -267,7 +267,7 @@ struct Header {
     crit: Option<serde_json::Value>,
 }
 
-/// The bytes of a token's part, overwritten when dropped: they are the token in another form.
+/// The decoded bytes of a token's part, overwritten when dropped: they are a form of the token.
 fn decode(part: &'static str, text: &str) -> Result<Zeroizing<Vec<u8>>, TokenError> {
     URL_SAFE_NO_PAD.decode(text).map(Zeroizing::new).map_err(|error| TokenError::Malformed {
         part,

@@ -15,7 +15,7 @@ fn sections() -> Vec<(&'static str, &'static str)> {
 fn whose(blame: Blame) -> &'static str {
     match blame {
         Blame::Pod => "the pod, its spec or its client",
-        Blame::Operator => "whoever runs the services, or the roles and associations",
+        Blame::Operator => "the operator of the services, or of the roles and associations",
         Blame::Service => "the agent or the auth service itself",
         Blame::Aws => "AWS, or the way to it",
     }

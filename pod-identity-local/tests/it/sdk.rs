@@ -54,6 +54,13 @@ async fn is_the_pods_role_with_its_six_tags(sdk: Sdk) {
     assert_eq!(page["tags"], tags);
     assert_eq!(sorted(&page["transitiveTagKeys"]), keys(&tags));
     assert!(pod.inspection("/sessions").await.as_array().unwrap().contains(&page));
+    // A name that resolves to this machine (DNS rebinding) shows nothing.
+    let address = pod.laptop.inspection_url().trim_start_matches("http://").parse().unwrap();
+    for (host, status) in [("attacker.example:80", 403), ("localhost:1", 200), ("127.0.0.1", 200)] {
+        let mut connection = testing::wire::Connection::open(address).await.unwrap();
+        let answer = connection.ask("GET /sessions", &[("Host", host)], b"").await.unwrap();
+        assert_eq!(answer.status, status, "{host}");
+    }
     let texts = page.to_string();
     assert!(!texts.contains("secret") && !texts.contains("essionToken"), "{texts}");
 }

@@ -8,8 +8,8 @@ use pod_identity_core::token::{BearerToken, TokenError, VerifiedToken, claimed_i
 use super::IssuerKeys;
 
 /// The issuers whose tokens a cluster accepts, each with its own keys: those of the API server's
-/// `--service-account-issuer` flags. There are several while a cluster changes its issuer, as tokens of the old one stay
-/// valid until they expire (Kubernetes, *Configure Service Accounts for Pods*, service account issuer).
+/// `--service-account-issuer` flags. A cluster has several while it changes its issuer, since tokens of the old
+/// issuer stay valid until they expire (Kubernetes, *Configure Service Accounts for Pods*, service account issuer).
 ///
 /// A token is verified with the keys of the issuer that it names, to the letter, and of no other. Clones share the keys.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ impl AcceptedIssuers {
         self.0.iter()
     }
 
-    /// The keys that the token has to be verified with. The claim is unverified: it only chooses.
+    /// The keys for verifying the token, chosen by its unverified `iss` claim.
     fn of(&self, token: &BearerToken) -> Result<&Arc<IssuerKeys>, TokenError> {
         if let [only] = &*self.0 {
             return Ok(only);
@@ -76,7 +76,7 @@ impl AcceptedIssuers {
         self.iter().map(|keys| keys.generation()).sum()
     }
 
-    /// Whether one issuer's keys at least were fetched.
+    /// Whether the keys of at least one issuer were fetched.
     pub fn have_keys(&self) -> bool {
         self.iter().any(|keys| keys.current().is_some())
     }

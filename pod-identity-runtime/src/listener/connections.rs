@@ -15,12 +15,12 @@ use tokio::time::Instant;
 
 use crate::metrics::register_gauge;
 
-/// Maximum number of connections that are in their TLS handshake although their peer is at its limit. Such a
-/// handshake shows whether the peer has a client certificate, which exempts it.
+/// Maximum number of connections in their TLS handshake whose peer is at its limit. Such a handshake shows whether
+/// the peer has a client certificate, which exempts it.
 const MAX_ON_PROBATION: usize = 64;
-/// How many times a peer's limits this machine's own address has.
+/// Factor of a peer's limits for this machine's own address.
 const LOCAL_SHARE: u32 = 4;
-/// Descriptors that connections leave to files, to outgoing connections and to the admin endpoints.
+/// Descriptors reserved for files, outgoing connections and the admin endpoints.
 const RESERVED_DESCRIPTORS: u64 = 256;
 
 /// Limits of one or more listeners.
@@ -92,8 +92,8 @@ impl Limits {
         Self { connections, connections_per_peer, ..self }
     }
 
-    /// The share of the connections that peers without a client certificate may have, where client
-    /// certificates are known. The rest is for peers with one.
+    /// Maximum number of connections without a client certificate, on a listener that verifies certificates. The rest
+    /// is for peers with one.
     fn unverified(&self) -> usize {
         self.connections - self.connections / 8
     }
@@ -186,7 +186,7 @@ impl Connections {
         });
         // Each counter starts at 0, so that its first increase is one.
         for reason in [Closed::PeerLimit, Closed::UnverifiedLimit, Closed::WriteStalled, Closed::Handshake] {
-            self.0.closed.get_or_create(&ClosedLabels { reason: reason.as_str() });
+            drop(self.0.closed.get_or_create(&ClosedLabels { reason: reason.as_str() }));
         }
         registry.register(
             "pod_identity_connections_closed",
@@ -210,7 +210,7 @@ impl Connections {
         self.0.room.clone().try_acquire_owned().ok()
     }
 
-    /// Counts a connection of `peer`. Where the peer is at a limit and may still show a client certificate, the
+    /// Counts a connection of `peer`. If the peer is at a limit but may still show a client certificate, the
     /// connection is on probation until [`Permit::settle`].
     ///
     /// # Errors
@@ -269,7 +269,7 @@ impl Shared {
     }
 }
 
-/// The right to one open connection; given back on drop.
+/// Permit for one open connection; released on drop.
 #[derive(Debug)]
 pub(super) struct Permit {
     shared: Arc<Shared>,
@@ -281,7 +281,7 @@ pub(super) struct Permit {
     _room: OwnedSemaphorePermit,
 }
 
-/// What a connection counts against.
+/// The limit that a connection counts against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Counted {
     AtPeer,
@@ -292,10 +292,10 @@ enum Counted {
 }
 
 impl Permit {
-    /// Says whether the handshake showed a verified client certificate.
+    /// Records whether the handshake showed a verified client certificate.
     ///
     /// # Errors
-    /// The limit that the peer is at, where it has no certificate.
+    /// The limit that the peer is at, if it has no certificate.
     pub(super) fn settle(&mut self, has_client_certificate: bool) -> Result<(), Closed> {
         match (has_client_certificate, self.counted) {
             (true, _) => {
@@ -344,13 +344,13 @@ impl Drop for Permit {
     }
 }
 
-/// A rate with a burst of a quarter of a second: the generic cell rate algorithm (ITU-T I.371). It holds the time, in
-/// nanoseconds, at which the next request would come if all came evenly.
+/// A rate with a burst of a quarter of a second: the generic cell rate algorithm (ITU-T I.371). It stores the time,
+/// in nanoseconds, of the next request at an even rate.
 #[derive(Debug, Default)]
 struct Pace(AtomicU64);
 
 impl Pace {
-    /// Takes the next place and returns how long to wait for it.
+    /// Reserves the next request and returns the time to wait for it.
     fn reserve(&self, now: u64, rate: u32) -> Duration {
         const SECOND: u64 = 1_000_000_000;
         let interval = SECOND / u64::from(rate);

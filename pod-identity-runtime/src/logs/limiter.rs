@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use super::writer::count_suppressed;
 use crate::shutdown::Shutdown;
 
-/// Number of lines of one peer and error code that may come at once.
+/// Number of lines of one peer and error code that are allowed at once.
 const BURST: u32 = 10;
-/// Time after which one more line may come.
+/// Time after which one more line is allowed.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Maximum number of peers and codes that are told apart. Beyond, peers share a limit for each code.
 const MAX_KEYS: usize = 4096;
@@ -39,12 +39,12 @@ struct Bucket {
     tokens: u32,
     /// When the last token was added.
     filled: Instant,
-    /// Lines left out since the last line.
+    /// Lines suppressed since the last line.
     suppressed: u64,
 }
 
 impl LogLimiter {
-    /// Calls `write` with the number of lines left out since the last one, unless the peer is above its limit.
+    /// Calls `write` with the number of lines suppressed since the last one, unless the peer is above its limit.
     pub fn log(&self, peer: IpAddr, code: &'static str, write: impl FnOnce(u64)) {
         match self.admit(peer, code) {
             Some(suppressed) => write(suppressed),
@@ -68,8 +68,8 @@ impl LogLimiter {
         Some(std::mem::take(&mut bucket.suppressed))
     }
 
-    /// Logs every 10 s how many lines were left out of peers that have become silent, and forgets those peers,
-    /// until the shutdown.
+    /// Logs every 10 s the number of suppressed lines of peers that became silent, and forgets those peers, until the
+    /// shutdown.
     pub async fn follow(self, mut shutdown: Shutdown) {
         loop {
             tokio::select! {

@@ -27,7 +27,7 @@ const AUDIT_RESERVE: usize = QUEUE / 4;
 const MAX_LINE: usize = 8 * 1024;
 /// Minimum time between two lines about dropped lines.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
-/// How often, and how many times, a full non-blocking standard error is tried again.
+/// Pause between two attempts to write to a full non-blocking standard error, and number of attempts.
 const RETRY: (Duration, u32) = (Duration::from_millis(5), 200);
 
 /// Counts of this process's log lines.
@@ -51,7 +51,7 @@ pub fn register(registry: &mut Registry) {
     // Each counter starts at 0, so that its first increase is one.
     for kind in ["audit", "other"] {
         for reason in ["write_failed", "queue_full"] {
-            METRICS.dropped.get_or_create(&DroppedLabels { kind, reason });
+            drop(METRICS.dropped.get_or_create(&DroppedLabels { kind, reason }));
         }
     }
     registry.register(
@@ -79,7 +79,7 @@ fn count_dropped(is_audit: bool, reason: &'static str) {
 struct Line {
     text: Vec<u8>,
     is_audit: bool,
-    /// Told whether the line was written.
+    /// Receives whether the line was written.
     written: Option<oneshot::Sender<bool>>,
 }
 
@@ -161,8 +161,8 @@ impl Write for LineWriter<'_> {
     }
 }
 
-/// The event as exactly one line of at most [`MAX_LINE`] bytes: what an upstream or a peer says must not look like
-/// a line of its own.
+/// The event as exactly one line of at most [`MAX_LINE`] bytes: text from an upstream or a peer must not look like a
+/// line of its own.
 fn one_line(event: &[u8]) -> Vec<u8> {
     let event = event.strip_suffix(b"\n").unwrap_or(event);
     let mut line = Vec::with_capacity(event.len().min(MAX_LINE) + 1);
@@ -211,7 +211,7 @@ fn write_lines(lines: &Receiver<Line>, depth: &AtomicUsize, output: &mut impl Wr
         }
         depth.fetch_sub(1, Ordering::AcqRel);
         if let Some(waiting) = line.written {
-            // Whoever waited may have given up.
+            // The waiter may have given up.
             let _ = waiting.send(written);
         }
         if written {
@@ -270,11 +270,12 @@ fn expect_acknowledgement() -> Option<oneshot::Sender<bool>> {
     })
 }
 
-/// The fate of audit lines.
+/// Whether audit lines were written.
 #[derive(Debug)]
 pub struct Acknowledgement(Vec<oneshot::Receiver<bool>>);
 
-/// Writes audit lines, and returns what tells whether they were written. Lines of other targets do not count.
+/// Writes audit lines, and returns a handle that reports whether they were written. Lines of other targets do not
+/// count.
 pub fn acknowledged(write: impl FnOnce()) -> Acknowledgement {
     let before = SENT.replace(Some(Vec::new()));
     write();

@@ -48,7 +48,7 @@ impl Validity {
     }
 
     /// Returns whether the certificate should have been replaced: five sixths of its life are over. Programs that
-    /// renew certificates do so after two thirds.
+    /// renew certificates renew after two thirds.
     pub fn is_overdue(&self, now: SystemTime) -> bool {
         let life = self.until.duration_since(self.from).unwrap_or_default();
         now >= self.until - life / 6

@@ -56,7 +56,7 @@ impl Requirement {
         if let Some(failure) = freshness.failure() {
             return Some(Cause { reason: NOT_FRESH, text: failure.to_string(), fix: None });
         }
-        // A container with credentials of another way does not go without.
+        // A container with credentials of another method does not go without.
         let without = |notice: &&Notice| !matches!(notice.reason, Reason::InjectedOtherwise { .. });
         if let Some(notice) = mutation.missed().find(without) {
             let text = notice.to_string();

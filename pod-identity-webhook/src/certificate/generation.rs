@@ -42,7 +42,7 @@ pub(super) struct Generation {
     unknown: Unknown,
 }
 
-/// Fields that this version does not know. Their values may be secret, so none is printed.
+/// Fields that this version does not know. Their values are not printed, since they may be secret.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 struct Unknown(serde_json::Map<String, serde_json::Value>);
@@ -157,8 +157,8 @@ impl Generation {
         now >= time(self.made) + life.min(LAST) * 2 / 3
     }
 
-    /// Returns when it should have been replaced: five sixths of its life are over, which is half of what is left
-    /// when it [is due](Self::is_due).
+    /// Returns the time by which it should have been replaced: five sixths of its life are over. That is halfway
+    /// between the [due date](Self::is_due) and the expiry.
     pub(super) fn overdue(&self) -> SystemTime {
         let life = Duration::from_secs(self.expires.saturating_sub(self.made));
         time(self.made) + life.min(LAST) * 5 / 6

@@ -47,13 +47,13 @@ pub(super) struct Known {
     fault: Fault,
 }
 
-/// What is served.
+/// The served certificate.
 #[derive(Debug)]
 struct Served {
     authority: Authority,
-    /// When the certificate and its authority expire.
+    /// Time at which the certificate and its authority expire.
     expires: SystemTime,
-    /// When it should have been replaced.
+    /// Time by which it should have been replaced.
     overdue: SystemTime,
 }
 

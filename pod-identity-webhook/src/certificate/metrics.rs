@@ -33,7 +33,7 @@ pub(super) struct Metrics {
     failures: Family<Failed, Counter>,
 }
 
-/// Registers `pod_identity_webhook_certificate_expires_seconds`, wherever the certificate comes from.
+/// Registers `pod_identity_webhook_certificate_expires_seconds`, for every source of the certificate.
 pub(super) fn register_expiry(registry: &mut Registry, tls: ServerTls) {
     register_gauge(
         registry,

@@ -21,8 +21,8 @@ const ENTRY: &str = "generations.json";
 /// The Secret's entry that holds the version of its format, a whole number. A Secret without it has version 1.
 ///
 /// Replicas of two versions write the same Secret during an upgrade. So a replica keeps every entry and every field
-/// that it does not know, and never lowers the version. A newer format has to stay readable for older replicas, or
-/// they write nothing: they serve the last certificate that they could read.
+/// that it does not know, and never lowers the version. A newer format must stay readable for older replicas.
+/// Otherwise they write nothing, and serve the last certificate that they could read.
 const FORMAT_ENTRY: &str = "format-version";
 
 /// The version of the format that this program writes.
@@ -74,7 +74,7 @@ pub(super) enum Failure {
          reads version {FORMAT}: upgrade it, or delete the Secret to begin with a new certificate"
     )]
     Format { secret: String, found: String },
-    /// Nothing failed here, and the certificate was not replaced all the same.
+    /// No step failed on this replica, but the certificate was not replaced.
     #[error(
         "five sixths of the certificate's life are over, and no replica has replaced it: look for a replica that \
          cannot write the Lease or the Secret"

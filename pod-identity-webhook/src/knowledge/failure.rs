@@ -39,7 +39,7 @@ pub enum ReadFailure {
     /// What came is no answer to what was asked.
     #[error("the API server's answer cannot be used: {0}")]
     Answer(String),
-    /// The peer asks for more reads than its share, or all reads that may run at once are taken.
+    /// The peer is at its limit of reads, or the maximum number of reads is running.
     #[error(
         "too many service accounts are being read. If API servers send these reviews, let them present a client \
          certificate (--client-ca-file): it lifts the limit of reads for each peer"

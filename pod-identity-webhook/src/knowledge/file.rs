@@ -22,7 +22,8 @@ use super::failure::ReadFailure;
 use super::metrics::FileMetrics;
 use crate::identities::Identities;
 
-/// The largest file of AWS's webhook, in bytes: it names a few hundred accounts, and Kubernetes allows a ConfigMap 1 MiB.
+/// Maximum size of a file of AWS's webhook in bytes. It names a few hundred service accounts, and Kubernetes allows a
+/// ConfigMap 1 MiB.
 const MAX_IDENTITIES: usize = 16 * 1024 * 1024;
 
 /// How old a change has to be for a fingerprint to tell the next one from it: more than the step in which file

@@ -5,8 +5,8 @@
 //! is one read under way and one that waits, and whoever comes joins the one that waits. It begins when the
 //! one under way ends, or after [`PATIENCE`].
 //!
-//! Every pod can send reviews, each of another key. So no peer begins more reads than its share (`reads/share.rs`), and
-//! no more than [`AT_ONCE`] run at once. A review beyond either is not answered by a read.
+//! Every pod can send reviews with any key. So each peer has a limit of reads (`reads/share.rs`), and at most
+//! [`AT_ONCE`] run at once. A review beyond a limit gets no read.
 
 mod share; // how many reads each peer may begin
 
@@ -30,9 +30,9 @@ use super::metrics::ReadMetrics;
 
 /// How long a read waits for the one before it: a slow read must not be paid for twice.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// How many reads run at once, of all keys: as many as the seats of a priority level with few shares.
+/// Maximum number of concurrent reads of all keys: as many as the seats of a priority level with few shares.
 const AT_ONCE: usize = 32;
-/// How long a read waits until it may run: half of what a review waits.
+/// Maximum time that a read waits until it may run: half of a review's deadline.
 const QUEUE: Duration = Duration::from_millis(500);
 
 /// What is read by a key.
@@ -83,8 +83,8 @@ impl<S: Source> SharedReads<S> {
         })
     }
 
-    /// Returns what a read finds that begins after this call, if it is there by the deadline. `peer` is whose share
-    /// of reads it counts against; `None` for one that has no limit.
+    /// Returns the result of a read that begins after this call, if it ends by the deadline. The read counts against
+    /// the limit of `peer`; `None` is a peer without limit.
     pub(super) async fn read(
         self: &Arc<Self>,
         key: S::Key,
@@ -104,7 +104,7 @@ impl<S: Source> SharedReads<S> {
     /// that others wait for.
     ///
     /// # Errors
-    /// [`ReadFailure::Busy`] where the peer has no share left. Then no read begins.
+    /// [`ReadFailure::Busy`] if the peer is at its limit. No read begins then.
     fn join(
         self: &Arc<Self>,
         key: S::Key,
@@ -151,7 +151,7 @@ impl<S: Source> SharedReads<S> {
         let began = Instant::now();
         let outcome = match permit {
             Err(_) => Err(ReadFailure::Busy),
-            // Nobody who waits for it has more time than this.
+            // No waiter has more time than this.
             Ok(_permit) => match timeout(DEADLINE, self.source.read(&key)).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(ReadFailure::Deadline),

@@ -33,8 +33,8 @@ use super::object::AccountObject;
 use crate::account::AccountSettings;
 use crate::settings::Settings;
 
-/// Service accounts in one page of a list that is not streamed. One may have 256 KiB of annotations (Kubernetes,
-/// *Annotations*), and a whole page is in memory at once.
+/// Number of service accounts in one page of a list that is not streamed. A service account may have 256 KiB of
+/// annotations (Kubernetes, *Annotations*), and a whole page is in memory at once.
 const PAGE: u32 = 100;
 
 /// How long one watch request lasts. A connection that died silently is noticed when it is over; a new request
@@ -108,8 +108,8 @@ impl Watch {
     /// Lists and watches until the shutdown. After an error the watch continues where it was, or lists again where
     /// the API server no longer has that version. The service accounts seen before stay known meanwhile.
     ///
-    /// The list is streamed (`sendInitialEvents`), which the API server answers from its memory. Where that fails,
-    /// the service accounts are listed in pages from then on, which every API server can do.
+    /// The list is streamed (`sendInitialEvents`), which the API server answers from its memory. If that fails, the
+    /// service accounts are listed in pages from then on, which every API server can do.
     pub(super) async fn follow(&self, readiness: Readiness, mut shutdown: Shutdown) {
         let request = u32::try_from(REQUEST.as_secs()).unwrap_or(u32::MAX);
         let config = watcher::Config::default().page_size(PAGE).timeout(request);
@@ -125,7 +125,7 @@ impl Watch {
         }
     }
 
-    /// Lists and watches. Ends only where a list was to be streamed and was not.
+    /// Lists and watches. Ends only if the API server did not stream a list.
     async fn run(&self, config: watcher::Config, readiness: &Readiness) -> Option<NotStreamed> {
         let mut listing = Listing::new(config.initial_list_strategy == InitialListStrategy::StreamingList);
         let mut events = pin!(watcher(self.api.clone(), config).default_backoff());

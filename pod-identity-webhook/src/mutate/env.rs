@@ -23,8 +23,8 @@ pub(super) const CONTAINER_CREDENTIALS: [&str; 4] = [FULL_URI, TOKEN_FILE, BREAK
 const BREAKS: [&str; 2] = ["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN"];
 /// What the SDKs' web identity provider reads. Every SDK asks it before the container provider.
 pub(super) const WEB_IDENTITY: [&str; 2] = [ROLE_ARN, WEB_IDENTITY_TOKEN_FILE];
-/// What SDKs look at before either: keys, and a profile's.
-/// Files too: all read them before they ask the agent, and some (JavaScript, Rust) before web identity.
+/// What SDKs look at before either: keys, and a profile's. All SDKs read these files before they call the agent, and
+/// some (JavaScript, Rust) before web identity.
 pub(super) const BEFORE_ALL: [&str; 4] =
     ["AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"];
 
@@ -62,7 +62,7 @@ pub(super) fn container_credentials(
     }
 }
 
-/// What a container has of IRSA's variables.
+/// IRSA's variables in a container.
 pub(super) fn web_identity(container: &Container<'_>, tokens: &Tokens<'_>) -> Carried {
     let role = container.variable(ROLE_ARN).is_some_and(|role| !role.is_switched_off());
     carried(container, &WEB_IDENTITY, role, WEB_IDENTITY_TOKEN_FILE, &tokens.web_identity, tokens)
@@ -91,16 +91,16 @@ fn carried(
     }
 }
 
-/// Whether SDKs that ask at this address reach the agent. No token is put beside another's address.
+/// Whether this address leads SDKs to the agent. No token is injected beside another address.
 fn leads_to_agent(uri: &str, settings: &Settings) -> bool {
     uri == literal(&settings.full_uri) || uri.starts_with(&settings.roles_uri()) || is_of_agent(uri)
 }
 
-/// Whether an address is one of the agent's, on whichever port.
+/// Whether an address is the agent's, on any port.
 fn is_of_agent(uri: &str) -> bool {
     let Ok(uri) = uri.parse::<Uri>() else { return false };
     let Some(authority) = uri.authority() else { return false };
-    // Neither a user before the host, nor a port that is none.
+    // Neither a user before the host nor an invalid port.
     let port = authority.as_str().strip_prefix(authority.host());
     let is_port = |rest: &str| {
         rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
@@ -120,7 +120,7 @@ pub(super) fn method_of_agent(container: &Container<'_>, settings: &Settings) ->
     }
 }
 
-/// Whether those of Pod Identity's variables that a container sets itself go with those that it would be given.
+/// Whether the Pod Identity variables that a container sets itself fit those that it would get.
 pub(super) fn goes_with_agent(
     container: &Container<'_>,
     method: Method,
@@ -134,13 +134,13 @@ pub(super) fn goes_with_agent(
     uri_fits && file_fits && present(container, &BREAKS).is_empty()
 }
 
-/// Whether a path leads to a token: to its usual place, or to where the container mounts it itself.
+/// Whether a path leads to a token: its usual path, or a path where the container mounts it itself.
 pub(super) fn reaches(container: &Container<'_>, path: &str, token: &Token<'_>, tokens: &Tokens<'_>) -> bool {
     token.is_usual(path) || tokens.audience_at(container, path) == Some(&token.projection.audience)
 }
 
-/// The way by which a container has come to credentials as a whole, whichever webhook injected it; nothing where it
-/// sets variables of another way beside.
+/// The method by which a container is complete, whichever webhook injected it. `None` if it also sets variables of
+/// another method.
 pub(super) fn whole(container: &Container<'_>, tokens: &Tokens<'_>, settings: &Settings) -> Option<Method> {
     let families = (container_credentials(container, tokens, settings), web_identity(container, tokens));
     match families {

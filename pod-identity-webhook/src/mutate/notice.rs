@@ -41,8 +41,8 @@ impl fmt::Display for Notice {
 /// Why something is not as it would be expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// The container sets variables of the SDKs itself, and they lead to no credentials of its service account. For
-    /// IRSA it gets the token all the same. A token beside another's URI would be sent there, so it gets none.
+    /// The container sets variables of the SDKs itself, and they do not lead to credentials of its service account.
+    /// For IRSA the token is injected all the same. No token is injected beside another URI: it would be sent there.
     #[error("it sets {} itself, not to credentials of its service account", List(.names))]
     OwnVariables {
         /// The variables.
@@ -54,13 +54,13 @@ pub enum Reason {
         /// The variables.
         names: Vec<&'static str>,
     },
-    /// Variables that SDKs, or some of them, look at before those that were injected.
+    /// Variables that some or all SDKs read before the injected ones.
     #[error("it sets {}, which SDKs read before what was injected", List(.names))]
     VariablesWin {
         /// The variables.
         names: Vec<&'static str>,
     },
-    /// It has another way to credentials, by another webhook or by hand, which would win or lose against this one.
+    /// The container has another method, from another webhook or by hand, which would win or lose against this one.
     #[error("it has {carried} already, so {wanted} is not injected")]
     InjectedOtherwise {
         /// What it has.
@@ -68,7 +68,8 @@ pub enum Reason {
         /// What it would get.
         wanted: Method,
     },
-    /// Its role is another one than its service account has: set by itself, or injected before.
+    /// The container's role differs from its service account's role: it sets the role itself, or it was injected
+    /// earlier.
     #[error("its role is {}; its service account says {}", Shown(.carried, ROLE), Shown(.expected, ROLE))]
     RoleDiffers {
         /// The role it has.
@@ -82,12 +83,12 @@ pub enum Reason {
         /// The place.
         path: String,
     },
-    /// The token is there, for somebody else.
+    /// The mounted token is for another audience.
     #[error("its token is for the audience {}, want {}", Shown(.found, NAME), Shown(.wanted, NAME))]
     AudienceDiffers {
-        /// The audience of the token that is mounted.
+        /// Audience of the mounted token.
         found: String,
-        /// The audience that the way needs.
+        /// Audience that the method needs.
         wanted: String,
     },
     /// The pod has another volume of the token's name.

@@ -26,21 +26,21 @@ pub(super) struct Token<'a> {
     pub(super) place: Place,
 }
 
-/// The tokens of a pod: those of [`Settings`](crate::settings::Settings), the second with the account's audience.
-/// A pod may have many volumes and many containers, so the volumes are gone through once.
+/// The tokens of a pod: those of [`Settings`](crate::settings::Settings), the second with the service account's
+/// audience. A pod may have many volumes and containers, so the volumes are scanned once.
 pub(super) struct Tokens<'a> {
     pub(super) pod_identity: Token<'a>,
     pub(super) web_identity: Token<'a>,
     volumes: HashMap<&'a str, &'a Volume<'a>>,
 }
 
-/// What a container lacks to see a token at its usual path.
+/// The missing parts for a token at its usual path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gap {
     Nothing,
     /// It mounts a volume of the token's name, and the pod has none.
     Volume,
-    /// The mount, and the volume where the pod does not have it.
+    /// The mount, and the volume if the pod lacks it.
     Mount,
 }
 
@@ -67,7 +67,7 @@ impl<'a> Tokens<'a> {
         Self { pod_identity: token(pod_identity), web_identity: token(web_identity), volumes }
     }
 
-    /// The token of a way to credentials.
+    /// The token of a method.
     pub(super) fn of(&self, method: Method) -> &Token<'a> {
         match method {
             Method::PodIdentity => &self.pod_identity,
@@ -75,8 +75,8 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    /// The audience of the service account's token that the container sees at a path, whatever the volume is called
-    /// and wherever it is mounted. `path` is the value of a variable, before kubelet expands it.
+    /// Returns the audience of the service account's token at a path of the container. Names of volumes and mount
+    /// paths do not matter. `path` is the value of a variable, before kubelet expands it.
     pub(super) fn audience_at(&self, container: &Container<'_>, path: &str) -> Option<&str> {
         let path = unescaped(path)?;
         let path = components(&path)?;
@@ -85,10 +85,10 @@ impl<'a> Tokens<'a> {
         self.volumes.get(&*mount.name)?.audience_of(&file)
     }
 
-    /// What the container lacks to see the token at its usual path.
+    /// Returns the missing parts for the token at its usual path.
     ///
     /// # Errors
-    /// The [`Reason`] for which it cannot be given that.
+    /// The [`Reason`] against injecting them.
     pub(super) fn gap(&self, container: &Container<'_>, token: &Token<'_>) -> Result<Gap, Reason> {
         let projection = token.projection;
         let found = self.audience_at(container, &literal(&projection.token_file(false)));
@@ -155,12 +155,12 @@ pub(super) fn mount(token: &TokenProjection) -> Value {
 #[derive(Clone, Copy)]
 enum Covering<'c> {
     Nothing,
-    /// A mount, at so many components of the path.
+    /// A mount, and the number of components of its path.
     One {
         mount: &'c VolumeMount<'c>,
         depth: usize,
     },
-    /// Several at one place, which the API server refuses.
+    /// Several mounts at one path, which the API server refuses.
     Several {
         depth: usize,
     },
@@ -190,13 +190,13 @@ fn covering<'c>(container: &'c Container<'_>, path: &[&str]) -> Covering<'c> {
     found
 }
 
-/// A value that kubelet leaves as it is. It replaces `$(NAME)` by another variable's value, and `$$` by `$`: a
-/// role's name from an annotation is not to bring a container's secret to STS.
+/// A value that kubelet does not expand. It replaces `$(NAME)` by another variable's value, and `$$` by `$`: a role
+/// from an annotation must not carry a container's secret to STS.
 pub(super) fn literal(value: &str) -> String {
     value.replace('$', "$$")
 }
 
-/// What kubelet makes of a value; `None` where that depends on other variables.
+/// Expands a value as kubelet does; `None` if the result depends on other variables.
 fn unescaped(value: &str) -> Option<Cow<'_, str>> {
     if !value.contains('$') {
         return Some(Cow::Borrowed(value));
@@ -218,7 +218,7 @@ fn relative<'p>(path: &'p str, separators: &[char]) -> Option<Vec<&'p str>> {
     parts.map(|part| (part != "..").then_some(part)).collect()
 }
 
-/// Which part of the volume a mount shows; `None` where that depends on variables.
+/// The part of the volume that a mount shows; `None` if it depends on variables.
 fn components_below<'m>(mount: &'m VolumeMount<'_>) -> Option<Vec<&'m str>> {
     mount.sub_path_expr.is_empty().then(|| relative(&mount.sub_path, &['/']))?
 }

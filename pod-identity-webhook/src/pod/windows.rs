@@ -57,7 +57,7 @@ struct Expression {
     values: Systems,
 }
 
-/// Names of operating systems, of which none is kept: there may be any number.
+/// Names of operating systems. None is stored, since there may be any number.
 #[derive(Default)]
 struct Systems {
     only_windows: bool,
@@ -140,7 +140,7 @@ impl<'de> Deserialize<'de> for Systems {
 }
 
 impl Pod<'_> {
-    /// Whether it will run on Windows, as far as it says. AWS's webhook looks at node selectors alone.
+    /// Whether the pod's specification places it on Windows. AWS's webhook reads node selectors only.
     pub(crate) fn is_windows(&self) -> bool {
         let selects = |label: &&str| {
             self.spec

@@ -1,5 +1,5 @@
-//! Reading bodies: each within bounds of size and time, each peer's within a share of the memory, and all within the
-//! memory. Every pod of the cluster may reach this program, and it has to answer the API server all the same.
+//! Reads request bodies. Each body has a limit of size and time, each peer a share of the memory, and all bodies a
+//! total. Every pod of the cluster can reach the webhook, and the API server must still get answers.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,24 +18,23 @@ use crate::review::MAX_BYTES;
 /// The total time for a body, waiting for memory included: the most that an API server waits for a webhook
 /// (`timeoutSeconds` in `admissionregistration.k8s.io/v1`), so that this program never gives up first.
 const TOTAL: Duration = Duration::from_secs(30);
-/// Up to that many bytes a body needs no share of the memory, as nearly all do not: a review of two containers has 6 to
-/// 8 kB.
+/// Maximum size in bytes of a body that needs no share of the memory. A review of two containers has 6 to 8 kB.
 const SMALL: usize = 64 * 1024;
-/// The time for a larger body once it has memory, which others wait for: 8 MiB at 13 Mbit/s. API servers are near,
-/// and have all of a review when they begin to send it.
+/// Maximum time for a larger body after it got memory, which others wait for: 8 MiB at 13 Mbit/s. API servers are
+/// near, and have all of a review when they begin to send it.
 const LARGE: Duration = Duration::from_secs(5);
 /// The memory for larger bodies. Together with small ones on each of 1,024 connections that is 96 MiB.
 const MEMORY: usize = 4 * MAX_BYTES;
 /// The share of one peer. Three such peers leave a share to the API server.
 const SHARE: usize = MAX_BYTES;
-/// What a permit of a semaphore stands for.
+/// Bytes of a semaphore's permit.
 const UNIT: usize = 1024;
 
 /// The memory for bodies.
 #[derive(Debug)]
 pub(super) struct Bodies {
     memory: Arc<Semaphore>,
-    /// Of peers that have bodies here.
+    /// Memory of each peer that has bodies.
     shares: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
 }
 
@@ -46,11 +45,11 @@ pub(super) struct Body {
     _memory: Option<Memory>,
 }
 
-/// The memory of one body; given back when dropped.
+/// The memory of one body; released on drop.
 #[derive(Debug)]
 struct Memory {
     _of_all: OwnedSemaphorePermit,
-    /// `None` for a peer without a share.
+    /// `None` for a peer without a limit of its own.
     _of_peer: Option<(OwnedSemaphorePermit, Arc<Semaphore>)>,
 }
 
@@ -64,7 +63,7 @@ impl Bodies {
     /// Reads a body of a peer; `None` is a peer that may use all of the memory.
     ///
     /// # Errors
-    /// [`Refusal`] for one that is too large or too slow, or waits too long for memory.
+    /// [`Refusal`] for a body that is too large or too slow, or waits too long for memory.
     pub(super) async fn read(&self, body: Incoming, peer: Option<IpAddr>) -> Result<Body, Refusal> {
         let deadline = Instant::now() + TOTAL;
         let announced = body.size_hint().exact().map(|size| usize::try_from(size).unwrap_or(usize::MAX));
@@ -85,7 +84,8 @@ impl Bodies {
         Ok(Body { bytes, _memory: Some(memory) })
     }
 
-    /// Waits for memory: first within the peer's own share, so that its bodies never wait before those of others.
+    /// Waits for memory: first for the peer's own share, so that its bodies never take the queue from those of other
+    /// peers.
     async fn memory(&self, size: usize, peer: Option<IpAddr>) -> Result<Memory, Refusal> {
         let units = u32::try_from(size.div_ceil(UNIT)).unwrap_or(u32::MAX);
         let of_peer = match peer.map(|peer| self.share(peer)) {

@@ -1,4 +1,4 @@
-//! One review, without HTTP: which pods need no lookup, and what is counted and logged of those that get nothing.
+//! One review, without HTTP: which pods need no lookup, and the metrics and log lines of pods that get nothing.
 
 use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::clock;

@@ -46,7 +46,7 @@ async fn the_largest_pod_is_injected_and_what_is_beyond_every_pod_is_not_read() 
     assert!(webhook.review("/mutate", &pod("cart")).await.allowed);
 }
 
-/// A review with a filler, and the head of a request with it that waits to be told to go on.
+/// A review with a filler, and the head of its request with `Expect: 100-continue`.
 fn large(filler: usize) -> (Vec<u8>, String) {
     let mut large = pod("cart");
     large["metadata"]["annotations"]["filler"] = json!("x".repeat(filler));
@@ -94,7 +94,7 @@ async fn large_bodies_of_a_peer_share_its_memory_and_small_ones_wait_for_nothing
 #[tokio::test]
 async fn forty_slow_senders_of_one_peer_delay_no_review_of_another() {
     let webhook = Webhook::start(&[]).await;
-    // Its own share is taken eight times over.
+    // Eight times its own share is requested.
     let (_, head) = large(2 * MIB - 4096);
     let mut slow = begin(&webhook, &head, 4).await;
     for _ in 4..40 {
@@ -251,7 +251,7 @@ async fn the_certificate_is_replaced_under_load_and_no_review_is_lost() {
 async fn the_expiry_of_a_certificate_from_files_is_a_metric() {
     let webhook = Webhook::start(&[]).await;
     let expires = async || webhook.metric("pod_identity_webhook_certificate_expires_seconds").await;
-    // 4096-01-01, what rcgen sets where nobody says otherwise.
+    // 4096-01-01, rcgen's default.
     assert_eq!(expires().await, Some(67_090_118_400.0));
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();

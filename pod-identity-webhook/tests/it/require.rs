@@ -35,7 +35,7 @@ fn mirror(pod: &mut Value) {
     pod["metadata"]["annotations"]["kubernetes.io/config.mirror"] = json!("x");
 }
 
-/// All that Pod Identity needs, under another name than this webhook's, with a token for `audience`.
+/// A complete Pod Identity configuration with a volume name other than this webhook's, and a token for `audience`.
 fn by_hand(pod: &mut Value, audience: &str) {
     let token = json!({"audience": audience, "path": "token"});
     pod["spec"]["volumes"] =

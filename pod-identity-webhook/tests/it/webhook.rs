@@ -7,7 +7,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
-use pod_identity_webhook::app::{App, Broken};
+use pod_identity_runtime::tasks::TaskFailure;
+use pod_identity_webhook::app::App;
 use pod_identity_webhook::args::parse;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -18,7 +19,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::client::TlsStream;
 
-/// Who connects: from which address, with which certificate (PEM, with its key).
+/// A client: its address, and its certificate (PEM, with the key).
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Client {
     pub(crate) from: Option<Ipv4Addr>,
@@ -31,7 +32,7 @@ pub(crate) struct Webhook {
     pub(crate) admin: SocketAddr,
     pub(crate) authority: Authority,
     pub(crate) ender: Ender,
-    pub(crate) serving: JoinHandle<Result<(), Broken>>,
+    pub(crate) serving: JoinHandle<Result<(), TaskFailure>>,
 }
 
 pub(crate) type Tls = Connection<TlsStream<TcpStream>>;

@@ -82,7 +82,7 @@ fn an_unverified_token_is_no_call_for_each_request_while_the_upstream_is_away() 
     let cache = cache(10);
     let away = calls_of(|now| by_acceptance(&cache, &token(1), now), Effect::CannotAsk, every_second);
     assert!((14..=29).contains(&away), "{away} calls");
-    // It says nothing against the token.
+    // The failure is not about the token.
     assert!(matches!(by_keys(&cache, &token(1), 7, now(1029)), Begin::Lead(..)));
     cache.sweep(now(1040));
     assert_eq!(cache.tokens().sizes(), (0, 0, 0));

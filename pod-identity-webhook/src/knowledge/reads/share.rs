@@ -1,4 +1,4 @@
-//! How many reads each peer may begin: a rate with a burst (GCRA, ITU-T I.371).
+//! Limits the reads that each peer may begin: a rate with a burst (GCRA, ITU-T I.371).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,23 +7,23 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The time between two reads of a peer that begins them without a pause: 100 per second. One API server creates some
-/// tens of pods per second, and pods of one service account share reads.
+/// Minimum time between two reads of a peer after its burst: 100 per second. One API server creates some tens of pods
+/// per second, and pods of one service account share reads.
 const EVERY: Duration = Duration::from_millis(10);
-/// Reads that a peer may begin at once after a pause.
+/// Number of reads that a peer may begin at once after a pause.
 const BURST: u32 = 200;
-/// Peers that are remembered. Beyond that, the ones that have their whole share are forgotten, then all.
+/// Maximum number of remembered peers. Beyond it, peers with their whole burst left are forgotten, then all.
 const PEERS: usize = 4_096;
 
 /// The shares of all peers.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
-    /// When each peer has its whole share again.
+    /// Time at which each peer has its whole burst again.
     whole_at: Mutex<HashMap<IpAddr, Instant>>,
 }
 
 impl Shares {
-    /// Takes one read from a peer's share, if any is left.
+    /// Takes one read from a peer's limit, if any is left.
     pub(super) fn take(&self, peer: IpAddr, now: Instant) -> bool {
         let mut peers = self.whole_at.lock().unwrap_or_else(PoisonError::into_inner);
         if peers.len() >= PEERS && !peers.contains_key(&peer) {

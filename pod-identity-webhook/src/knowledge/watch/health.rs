@@ -58,7 +58,8 @@ impl Health {
         failing.map(|failing| failing.well = Some(now)).is_some()
     }
 
-    /// It does not. Returns whether to log it: the first of several failures, and one each hour after it.
+    /// Records a failure of the watch. Returns whether to log it: the first of several failures, and one each hour
+    /// after it.
     pub(super) fn failed(&self, failure: ReadFailure, now: Instant) -> bool {
         let mut state = self.lock();
         match &mut state.failing {

@@ -1,4 +1,4 @@
-//! How the initial list is read: as a stream, or in pages where the API server cannot stream it.
+//! The initial list: a stream, or pages if the API server cannot stream.
 //!
 //! A streamed list is a watch request with `sendInitialEvents` (Kubernetes, *API concepts*, streaming lists). API
 //! servers answer it from memory since 1.32, except 1.33, where the feature gate `WatchList` is off. Others refuse
@@ -43,7 +43,7 @@ impl Listing {
         Self { streamed, state: State::Idle }
     }
 
-    /// Takes in the watcher's next event. Returns a reason where the list has to be read in pages.
+    /// Handles the watcher's next event. Returns a reason if the list has to be read in pages.
     pub(super) fn follow<K>(&mut self, event: &Result<Event<K>, watcher::Error>) -> Option<NotStreamed> {
         match event {
             Ok(Event::Init) if self.streamed && self.state == State::Listing => {
