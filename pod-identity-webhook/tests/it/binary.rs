@@ -129,7 +129,7 @@ async fn one_signal_lets_it_serve_on_for_a_while_and_a_second_one_ends_it_at_onc
     let id = child.id().unwrap().to_string();
     let signal = || Command::new("kill").args(["-TERM", &id]).status();
     assert!(signal().await.unwrap().success());
-    until("still serving").await;
+    until("shutdown begun").await;
     assert!(child.try_wait().unwrap().is_none());
     assert!(signal().await.unwrap().success());
     let ended = tokio::time::timeout(Duration::from_secs(10), child.wait()).await;
