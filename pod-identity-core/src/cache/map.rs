@@ -122,6 +122,7 @@ impl<K: Hash + Eq + Clone, T> ShardedMap<K, T> {
     }
 
     /// Every pair, as of some moment for each part.
+    #[cfg(feature = "verify")]
     pub(super) fn for_each(&self, mut visit: impl FnMut(&K, &Arc<T>)) {
         for shard in &self.shards {
             for (key, value) in shard.map.load().iter() {
