@@ -35,7 +35,7 @@ impl Shutdown {
         Self(None)
     }
 
-    /// An end that SIGTERM or SIGINT asks for. A second signal exits with status 130 at once.
+    /// A shutdown that SIGTERM, SIGINT or SIGHUP asks for. A second signal exits with status 130 at once.
     ///
     /// # Errors
     /// Where the process cannot listen for signals.
@@ -43,12 +43,14 @@ impl Shutdown {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let (ender, shutdown) = Self::manual();
         tokio::spawn(async move {
             for asked_before in [false, true] {
                 let name = tokio::select! {
                     _ = terminate.recv() => "SIGTERM",
                     _ = interrupt.recv() => "SIGINT",
+                    _ = hangup.recv() => "SIGHUP",
                 };
                 if asked_before {
                     tracing::warn!(signal = name, "second signal: ending at once");

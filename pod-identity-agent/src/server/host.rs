@@ -33,17 +33,18 @@ pub(super) fn check<B>(request: &Request<B>, ours: &[IpAddr]) -> Result<(), Refu
 fn is_bare_address(host: &str, ours: &[IpAddr]) -> bool {
     let is_ours = |text: &str| text.parse().is_ok_and(|address| ours.contains(&IpAddr::V6(address)));
     // With a port the text may be another address too; what counts is that one reading of it is ours.
-    is_ours(host)
-        || host.rsplit_once(':').is_some_and(|(address, port)| {
-            port.bytes().all(|digit| digit.is_ascii_digit())
-                && port.parse::<u16>().is_ok()
-                && is_ours(address)
-        })
+    is_ours(host) || host.rsplit_once(':').is_some_and(|(address, port)| is_port(port) && is_ours(address))
+}
+
+/// Whether this is a port. `Authority` accepts any text after the colon.
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|digit| digit.is_ascii_digit()) && text.parse::<u16>().is_ok()
 }
 
 fn names(authority: &Authority, ours: &[IpAddr]) -> bool {
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    let plain = !authority.as_str().contains('@');
+    let rest = authority.as_str().strip_prefix(authority.host());
+    let plain = rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port));
     // A resolver that follows RFC 6761 lets nobody else have this name.
     let localhost = host == "localhost" && ours.iter().any(IpAddr::is_loopback);
     plain && (localhost || host.parse::<IpAddr>().is_ok_and(|address| ours.contains(&address)))
@@ -60,6 +61,21 @@ mod tests {
             request = request.header(HOST, *host);
         }
         check(&request.body(()).unwrap(), &ours).is_ok()
+    }
+
+    #[test]
+    fn rejects_text_that_is_no_port_after_our_address() {
+        for host in [
+            "169.254.170.23:aaaa",
+            "169.254.170.23:99999",
+            "169.254.170.23:+80",
+            "169.254.170.23:80.evil.com",
+            "169.254.170.23:",
+            "[fd00:ec2::23]-",
+            "user@169.254.170.23",
+        ] {
+            assert!(!passes("/v1/credentials", &[host]), "{host}");
+        }
     }
 
     #[test]
