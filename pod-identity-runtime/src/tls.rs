@@ -142,11 +142,6 @@ impl ServerTls {
         Ok(())
     }
 
-    /// Whether there are files to [`follow`](Self::follow).
-    pub fn has_files(&self) -> bool {
-        self.files.is_some() || self.client_ca.is_some()
-    }
-
     /// Returns the validity of the certificate that is served.
     pub fn validity(&self) -> Option<Validity> {
         self.validity.load().as_deref().copied()
