@@ -21,15 +21,19 @@ address add $service/32 dev lo
 address add $agent/32 dev lo
 END
 
-# Its life is one test: nothing is lost by not waiting for the disk.
-etcd --name default --data-dir "$directory/etcd" --unsafe-no-fsync --log-level warn >etcd.log 2>&1 &
+# The data lives as long as one test, so etcd does not wait for the disk. Addresses and not names: a machine without
+# /etc/hosts cannot resolve localhost here, where no DNS server is reached.
+peer=http://127.0.0.1:2380 client=http://127.0.0.1:2379
+etcd --name default --data-dir "$directory/etcd" --unsafe-no-fsync --log-level warn \
+    --listen-client-urls "$client" --advertise-client-urls "$client" \
+    --listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" --initial-cluster "default=$peer" >etcd.log 2>&1 &
 etcd=$!
 
 # - enable-aggregator-routing: webhooks by Service are called at the addresses of the EndpointSlice. Without it the call
 #   goes to the Service's cluster IP, which only kube-proxy would answer for.
 # - service-account-issuer: the API server's own URL, so that the keys are found by discovery.
 # - allow-privileged, NodeRestriction, Node: as in clusters that people run.
-kube-apiserver --etcd-servers http://127.0.0.1:2379 --bind-address 0.0.0.0 --secure-port 443 --advertise-address "$api" \
+kube-apiserver --etcd-servers "$client" --bind-address 0.0.0.0 --secure-port 443 --advertise-address "$api" \
     --cert-dir "$directory" --tls-cert-file api.crt --tls-private-key-file api.key --token-auth-file tokens.csv \
     --service-account-issuer "https://$api" --service-account-signing-key-file accounts.key \
     --service-account-key-file accounts.key --service-cluster-ip-range "$service/24" \
