@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pod_identity_core::now::Now;
-use pod_identity_core::token::{BearerToken, TokenDigest};
+use pod_identity_core::time::Now;
+use pod_identity_core::token::{PodToken, TokenDigest};
 
 use crate::Outcome;
 use crate::measure::{Figures, Pairs, nanoseconds, pin};
@@ -27,7 +27,7 @@ pub(crate) fn run() -> Outcome {
     let (ours, naive) = (Ours::new(&tokens)?, Naive::new(&tokens));
     let digest = || {
         nanoseconds(TIMES, |number| {
-            black_box(TokenDigest::of_text(pick(&tokens, number).expose().as_bytes()));
+            black_box(TokenDigest::of_text(pick(&tokens, number).bearer().expose().as_bytes()));
         })
     };
     let read_ours = || nanoseconds(TIMES, |number| assert!(ours.read(pick(&tokens, number))));
@@ -60,7 +60,7 @@ pub(crate) fn run() -> Outcome {
     Ok(())
 }
 
-fn pick(tokens: &[BearerToken], number: u32) -> &BearerToken {
+fn pick(tokens: &[PodToken], number: u32) -> &PodToken {
     &tokens[number as usize % tokens.len()]
 }
 
@@ -95,7 +95,7 @@ struct Ours {
 }
 
 impl Ours {
-    fn new(tokens: &[BearerToken]) -> Result<Self, Box<dyn std::error::Error>> {
+    fn new(tokens: &[PodToken]) -> Result<Self, Box<dyn std::error::Error>> {
         let ours = Self { cache: cache(2000), written: AtomicU32::new(0) };
         for (number, token) in (0..).zip(tokens) {
             fetched(&ours.cache, token, number, now(), LIFETIME)?;
@@ -103,13 +103,13 @@ impl Ours {
         Ok(ours)
     }
 
-    fn read(&self, token: &BearerToken) -> bool {
+    fn read(&self, token: &PodToken) -> bool {
         hit(&self.cache, token, now()).is_some()
     }
 
     /// New credentials for all, as renewals bring them: each at a time when the ones before have ended.
     /// Readers live before that and find them good.
-    fn write(&self, tokens: &[BearerToken]) {
+    fn write(&self, tokens: &[PodToken]) {
         let later = (LIFETIME + LIFETIME) * (self.written.fetch_add(1, Ordering::Relaxed) + 1);
         let now = Now { wall: now().wall + later, monotonic: now().monotonic + later };
         for (number, token) in (0..).zip(tokens) {
@@ -123,21 +123,21 @@ impl Ours {
 struct Naive(Mutex<HashMap<TokenDigest, Arc<Value>>>);
 
 impl Naive {
-    fn new(tokens: &[BearerToken]) -> Self {
+    fn new(tokens: &[PodToken]) -> Self {
         let naive = Self(Mutex::default());
         naive.write(tokens);
         naive
     }
 
-    fn read(&self, token: &BearerToken) -> bool {
-        let digest = TokenDigest::of_text(token.expose().as_bytes());
+    fn read(&self, token: &PodToken) -> bool {
+        let digest = TokenDigest::of_text(token.bearer().expose().as_bytes());
         let found = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
         found.is_some_and(|value| value.is_good(now()))
     }
 
-    fn write(&self, tokens: &[BearerToken]) {
+    fn write(&self, tokens: &[PodToken]) {
         for token in tokens {
-            let digest = TokenDigest::of(token);
+            let digest = token.digest();
             let value = Arc::new(Value::new(now(), LIFETIME));
             self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, value);
         }

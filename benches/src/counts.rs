@@ -7,7 +7,7 @@
 //!
 //! Times differ from run to run, instructions hardly: a change that costs the hot path something shows
 //! here before it shows anywhere else. Cryptography is left out, because the library chooses its code by
-//! the processor: of a hit the token's digest is taken off, of a verification the bare signature.
+//! the processor: of a hit the token's digest is taken off, of a verification the bare signature and the digest.
 //!
 //! A call's instructions are those of a run with 2 n calls less those of a run with n, divided by n. So
 //! what a program does at its start and at its end does not count, and no symbols are needed.
@@ -22,24 +22,38 @@ use benches::associations::Table;
 use benches::identities::{cache, fetched, hit, now, token};
 use benches::reviews::review;
 use benches::signed::{Algorithm, Error, ISSUER, SignedToken, valid_at};
-use pod_identity_core::token::{BearerToken, Expected, KeySet, POD_IDENTITY_AUDIENCE, TokenDigest, verify};
+use pod_identity_core::token::{
+    BearerToken, Expected, KeySet, POD_IDENTITY_AUDIENCE, PodToken, TokenDigest, verify,
+};
 use pod_identity_webhook::account::Known;
 use pod_identity_webhook::mutate::{Outcome, mutate, mutate_without_account};
 use pod_identity_webhook::review::{Review, Subject};
 use pod_identity_webhook::settings::Settings;
 
-/// How far a count may be from the recorded one, in hundredths of it. What moves it without any change:
-/// the C library's allocator, and the seeds of hash maps.
+/// Maximum difference of a count from the recorded one, in percent. The C library's allocator and the seeds of hash maps
+/// move a count without any change.
 const MARGIN: f64 = 3.0;
+/// The same for a hit: it is short, so the seed of its map moves it more.
+const MARGIN_OF_A_HIT: f64 = 12.0;
 
 /// What is counted: a name, how often it is called, the calls, and those that are taken off.
-const COUNTS: [(&str, u32, &str, Option<&str>); 6] = [
-    ("a hit, without the token's digest", 20_000, "hit", Some("digest")),
-    ("a token read at its first request", 20_000, "bearer", None),
-    ("RS256 verified, without the signature", 200, "verify-rs256", Some("signature-rs256")),
-    ("ES256 verified, without the signature", 200, "verify-es256", Some("signature-es256")),
-    ("an association looked up among 1,000", 20_000, "lookup", None),
-    ("a review read, its pod mutated, and answered", 2_000, "review", None),
+const COUNTS: [(&str, u32, &str, &[&str]); 6] = [
+    ("a hit, without the token's digest", 20_000, "hit", &["digest"]),
+    ("a token's text checked", 20_000, "bearer", &[]),
+    (
+        "RS256 token parsed and verified, without signature and digest",
+        200,
+        "verify-rs256",
+        &["signature-rs256", "digest-rs256"],
+    ),
+    (
+        "ES256 token parsed and verified, without signature and digest",
+        200,
+        "verify-es256",
+        &["signature-es256", "digest-es256"],
+    ),
+    ("an association looked up among 1,000", 20_000, "lookup", &[]),
+    ("a review read, its pod mutated, and answered", 2_000, "review", &[]),
 ];
 
 fn main() -> ExitCode {
@@ -75,7 +89,8 @@ fn compare() -> Result<bool, Error> {
         let old: f64 =
             line(name).ok_or_else(|| format!("no count of {name:?} is recorded: {RECORD}"))?.parse()?;
         let off = (count / old - 1.0) * 100.0;
-        let verdict = if off.abs() <= MARGIN { "" } else { "   NOT WITHIN THE MARGIN" };
+        let margin = if name == COUNTS[0].0 { MARGIN_OF_A_HIT } else { MARGIN };
+        let verdict = if off.abs() <= margin { "" } else { "   NOT WITHIN THE MARGIN" };
         within &= verdict.is_empty();
         println!("{name}: {old:.0} recorded, {count:.0} now, {off:+.1} %{verdict}");
     }
@@ -89,7 +104,7 @@ fn compare() -> Result<bool, Error> {
         );
         return Ok(true);
     }
-    println!("\nMore than {MARGIN} % off. If that is meant, record it, and say why in the commit: {RECORD}");
+    println!("\nA count is off. If that is meant, record it, and say why in the commit: {RECORD}");
     Ok(false)
 }
 
@@ -133,9 +148,12 @@ fn count_all() -> Result<Vec<(&'static str, f64)>, Error> {
     let directory = std::env::temp_dir().join(format!("pod-identity-counts-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
     let counted = write_tokens(&directory).and_then(|()| {
-        let one = |(name, times, calls, less): (&'static str, _, _, Option<_>)| {
-            let less = less.map_or(Ok(0.0), |less| instructions(less, times, &directory))?;
-            Ok((name, instructions(calls, times, &directory)? - less))
+        let one = |(name, times, calls, less): (&'static str, _, _, &[&str])| {
+            let mut count = instructions(calls, times, &directory)?;
+            for less in less {
+                count -= instructions(less, times, &directory)?;
+            }
+            Ok((name, count))
         };
         COUNTS.into_iter().map(one).collect()
     });
@@ -199,7 +217,7 @@ fn calls(name: &str, times: u32, directory: &Path) -> Result<(), Error> {
             let tokens = tokens()?;
             repeat(times, |number| {
                 let token = &tokens[(number % IDENTITIES) as usize];
-                black_box(TokenDigest::of_text(token.expose().as_bytes()));
+                black_box(TokenDigest::of_text(token.bearer().expose().as_bytes()));
                 true
             })
         }
@@ -230,13 +248,22 @@ fn calls(name: &str, times: u32, directory: &Path) -> Result<(), Error> {
                 let bare = signed(algorithm, directory)?.bare()?;
                 repeat(times, |_| black_box(&bare).verifies())
             }
+            Some(("digest", algorithm)) => {
+                let token = signed(algorithm, directory)?.token;
+                repeat(times, |_| {
+                    black_box(TokenDigest::of_text(black_box(token.as_bytes())));
+                    true
+                })
+            }
             Some(("verify", algorithm)) => {
                 let signed = signed(algorithm, directory)?;
-                let (keys, token) = (KeySet::from_jwks(&signed.jwks)?, BearerToken::parse(&signed.token)?);
-                let now = valid_at();
+                let (keys, now) = (KeySet::from_jwks(&signed.jwks)?, valid_at());
                 let expected =
                     Expected { issuer: ISSUER.to_owned(), audience: POD_IDENTITY_AUDIENCE.to_owned() };
-                repeat(times, |_| verify(black_box(&token), &keys, &expected, now).is_ok())
+                repeat(times, |_| {
+                    let token = PodToken::parse(black_box(&signed.token));
+                    token.and_then(|token| verify(&token, &keys, &expected, now)).is_ok()
+                })
             }
             _ => Err(format!("nothing is called {name}").into()),
         },

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use pod_identity_core::cache::{
-    Begin, CacheConfig, CredentialCache, Effect, Entry, Expires, Issued, Refusal, UnusableAnswer,
-};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use pod_identity_core::cache::{Begin, CacheConfig, CredentialCache, Entry, Issued, UnusableAnswer};
+use pod_identity_core::error::{Effect, UpstreamError};
 use pod_identity_core::identity::WorkloadIdentity;
-use pod_identity_core::now::Now;
-use pod_identity_core::token::{BearerToken, TokenDigest};
+use pod_identity_core::time::{Expires, Now};
+use pod_identity_core::token::{PodToken, TokenDigest};
 use zeroize::Zeroizing;
 
 use crate::signed::{Error, ISSUER, valid_at};
@@ -50,7 +51,7 @@ impl Expires for Value {
 #[derive(Debug)]
 pub struct Away;
 
-impl Refusal for Away {
+impl UpstreamError for Away {
     fn effect(&self) -> Effect {
         Effect::CannotAsk
     }
@@ -77,13 +78,25 @@ pub fn now() -> Now {
     Now { wall: valid_at(), monotonic: Duration::from_secs(1000) }
 }
 
-/// The token that an identity has after so many rotations.
+/// Makes the token that an identity has after so many rotations: claims of a pod, and a signature that nobody checks.
 ///
 /// # Errors
-/// None: it is a token.
-pub fn token(number: u32, rotation: u32) -> Result<BearerToken, Error> {
-    let payload = format!("{number:010}{rotation:010}").repeat((TOKEN_LENGTH - 400) / 20);
-    Ok(BearerToken::parse(&format!("{}.{payload}.{}", "h".repeat(56), "s".repeat(342)))?)
+/// If the text is no token, which is a bug.
+pub fn token(number: u32, rotation: u32) -> Result<PodToken, Error> {
+    let identity = identity(number)?;
+    let claims = serde_json::json!({
+        "iss": identity.issuer, "sub": identity.subject(), "aud": ["pods.eks.amazonaws.com"],
+        "exp": 1_795_417_200_u64, "nbf": 1_795_330_800_u64, "iat": 1_795_330_800_u64,
+        "jti": format!("{number:010}-{rotation:010}"),
+        "kubernetes.io": {
+            "namespace": identity.namespace,
+            "serviceaccount": {"name": identity.service_account, "uid": identity.service_account_uid},
+            "pod": {"name": identity.pod.name, "uid": identity.pod.uid},
+            "node": {"name": "ip-10-0-0-1.eu-west-1.compute.internal", "uid": "00000000-2222-4222-8333-000000000000"},
+        },
+    });
+    let payload = URL_SAFE_NO_PAD.encode(claims.to_string());
+    Ok(PodToken::parse(&format!("{}.{payload}.{}", "h".repeat(56), "s".repeat(342)))?)
 }
 
 /// Who has the token of that number.
@@ -104,41 +117,40 @@ pub fn identity(number: u32) -> Result<Identity, Error> {
     }))
 }
 
-/// A request of a known token, in the way in which the agent serves most of them: by the digest of the
-/// header's text.
-pub fn hit(cache: &Cache, token: &BearerToken, now: Now) -> Option<Arc<Entry<Value>>> {
-    cache.hit(&TokenDigest::of_text(token.expose().as_bytes()), now)
+/// Serves a request of a known token as the agent serves most requests: by the digest of the header's text.
+pub fn hit(cache: &Cache, token: &PodToken, now: Now) -> Option<Arc<Entry<Value>>> {
+    cache.hit(&TokenDigest::of_text(token.bearer().expose().as_bytes()), now)
 }
 
-/// A request: what it hits, if anything. `verified` is said of a token that is not known.
-pub fn begin(
-    cache: &Cache,
-    token: &BearerToken,
-    now: Now,
-    verified: Option<&Identity>,
-) -> Option<Arc<Entry<Value>>> {
-    let verify = || verified.map(|identity| Some((identity.clone(), now.wall + TOKEN_LIFE))).ok_or(());
-    match cache.begin(token, now, verify) {
-        Ok(Begin::Hit(entry)) => Some(entry),
+/// Serves a request with the verified identity of its token.
+pub fn begin(cache: &Cache, token: &PodToken, now: Now, identity: &Identity) -> Option<Arc<Entry<Value>>> {
+    if let Some(entry) = cache.hit(&token.digest(), now) {
+        return Some(entry);
+    }
+    let verified = Some((identity.clone(), now.wall + TOKEN_LIFE));
+    match cache.begin(token, verified, cache.generation(), now) {
+        Begin::Hit(entry) => Some(entry),
         _ => None,
     }
 }
 
-/// A request that finds nothing, and the fetch that it leads.
+/// Makes a request that finds nothing, and the fetch that it leads.
 ///
 /// # Errors
-/// Where there was something to find.
+/// If there was an entry.
 pub fn fetched(
     cache: &Cache,
-    token: &BearerToken,
+    token: &PodToken,
     number: u32,
     now: Now,
     lifetime: Duration,
 ) -> Result<(), Error> {
     let identity = identity(number)?;
     let token_expires_at = now.wall + TOKEN_LIFE;
-    let begun = cache.begin(token, now, || Ok::<_, ()>(Some((identity.clone(), token_expires_at))));
-    let Ok(Begin::Lead(lead, _)) = begun else { return Err("there was something to hit".into()) };
+    let verified = Some((identity.clone(), token_expires_at));
+    let Begin::Lead(lead, _) = cache.begin(token, verified, cache.generation(), now) else {
+        return Err("there was something to hit".into());
+    };
     lead.complete(now, Ok(Issued { identity, token_expires_at, value: Value::new(now, lifetime) }));
     Ok(())
 }

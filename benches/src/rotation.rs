@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use benches::identities::now;
-use pod_identity_core::now::Now;
+use pod_identity_core::time::Now;
 
 use crate::Outcome;
 

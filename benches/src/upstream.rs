@@ -10,7 +10,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use pod_identity_agent::config::{AgentAuth, Config, Destination};
-use pod_identity_core::token::{BearerToken, claimed_identity};
+use pod_identity_core::token::PodToken;
 use pod_identity_runtime::clock;
 use pod_identity_runtime::http::{json_bytes, plain, read_body};
 use pod_identity_runtime::listener::{Connections, Handler, Limits, Listener, Peer};
@@ -74,8 +74,8 @@ impl Handler for Upstream {
 /// The answer for the service account that a token names.
 fn granted(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
-    let token = BearerToken::parse(body["token"].as_str()?).ok()?;
-    let (identity, _) = claimed_identity(&token).ok()?;
+    let token = PodToken::parse(body["token"].as_str()?).ok()?;
+    let (identity, _) = token.unverified_identity().ok()?;
     let answer = json!({
         "subject": {"namespace": identity.namespace, "serviceAccount": identity.service_account},
         "audience": "pods.eks.amazonaws.com",

@@ -1,7 +1,7 @@
-//! Lists a bucket with the library `object_store`, which has no AWS SDK in it: `object_store BUCKET`.
+//! Lists a bucket with the library `object_store`, which uses no AWS SDK: `object_store BUCKET`.
 //!
-//! Such a program asks the provider by itself: `credentials()` is an atomic load and a copy of the credentials, and they are
-//! renewed ahead all the same.
+//! Such a program calls the provider itself. `credentials()` is an atomic load and a copy, and the credentials are renewed
+//! ahead all the same.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use object_store::aws::{AmazonS3Builder, AwsCredential};
 use object_store::{CredentialProvider, ObjectStore as _};
 use pod_identity_provider::PodIdentityCredentialsProvider;
 
-/// The provider as `object_store` knows one.
+/// The provider as a provider of `object_store`.
 #[derive(Debug)]
 struct PodIdentity(PodIdentityCredentialsProvider);
 
@@ -20,7 +20,7 @@ type Answer = object_store::Result<Arc<AwsCredential>>;
 impl CredentialProvider for PodIdentity {
     type Credential = AwsCredential;
 
-    // What the attribute `async_trait` of the trait makes of `async fn get_credential(&self) -> Answer`.
+    // The attribute `async_trait` of the trait turns `async fn get_credential(&self) -> Answer` into this.
     fn get_credential<'a, 'f>(&'a self) -> Pin<Box<dyn Future<Output = Answer> + Send + 'f>>
     where
         'a: 'f,
@@ -41,7 +41,7 @@ impl CredentialProvider for PodIdentity {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bucket = std::env::args().nth(1).ok_or("usage: object_store BUCKET")?;
-    // `from_env` reads region and endpoint; the credentials that it would find too are not asked for.
+    // `from_env` reads region and endpoint. The credentials that it may find are not used.
     let store = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
         .with_credentials(Arc::new(PodIdentity(pod_identity_provider::default())))

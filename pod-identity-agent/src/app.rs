@@ -1,9 +1,12 @@
-//! The whole daemon, wired top-down.
+//! The wiring of the daemon.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use pod_identity_core::cluster::Cluster;
+use pod_identity_core::service::{BuildError, CredentialService, TokenVerification};
 use pod_identity_runtime::admin::{Admin, Readiness};
 use pod_identity_runtime::listener::{Connections, Limits, Listener};
 use pod_identity_runtime::logs::LogLimiter;
@@ -14,12 +17,15 @@ use pod_identity_runtime::tasks::{self, TaskFailure};
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 
-use crate::broker::{Broker, LocalAddresses};
 use crate::config::{Config, ConfigError, TokenKeys};
+use crate::exchange::readiness::{KEYS_CONDITION, OWN_CREDENTIALS_CONDITION};
 use crate::exchange::{EksAuth, EksAuthSetupError};
-use crate::judge::Judge;
-use crate::readiness::{KEYS_CONDITION, OWN_CREDENTIALS_CONDITION};
+use crate::metrics::{self, CallCounter};
+use crate::peer::LocalAddresses;
 use crate::server::Server;
+
+/// Time between two looks whether the issuer's keys are there.
+const KEYS_TICK: Duration = Duration::from_millis(200);
 
 /// The daemon, bound to its addresses but not serving yet.
 #[derive(Debug)]
@@ -28,8 +34,7 @@ pub struct App {
     admin_listeners: Vec<Listener>,
     admin: Arc<Admin>,
     server: Arc<Server>,
-    broker: Arc<Broker>,
-    judge: Judge,
+    verification: TokenVerification,
     readiness: Readiness,
 }
 
@@ -39,10 +44,10 @@ pub enum StartError {
     /// The configuration would not be safe.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// EKS Auth cannot be asked.
+    /// The EKS Auth client cannot be made.
     #[error(transparent)]
     EksAuth(#[from] EksAuthSetupError),
-    /// The issuer cannot be asked.
+    /// The issuer's client cannot be made.
     #[error("the issuer: {0}")]
     Issuer(#[from] OutboundError),
     /// No address can be bound.
@@ -51,6 +56,9 @@ pub enum StartError {
          dev lo), free its port, or name others with --bind-hosts"
     )]
     NoAddress(String),
+    /// The credential service cannot be built.
+    #[error(transparent)]
+    Service(#[from] BuildError),
     /// An admin address cannot be bound.
     #[error("cannot listen: {0}")]
     Admin(std::io::Error),
@@ -64,27 +72,24 @@ impl App {
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         config.check()?;
         let mut registry = Registry::default();
-        let metrics = HttpMetrics::register(&mut registry);
-        let eks_auth = EksAuth::new(config.cluster, config.eks_auth).await?;
-        let readiness = Readiness::default();
+        let http_metrics = HttpMetrics::register(&mut registry);
+        let (calls, readiness) = (CallCounter::default(), Readiness::default());
+        calls.register(&mut registry);
+        let eks_auth = EksAuth::new(config.eks_auth, calls, readiness.clone()).await?;
         readiness.register(&mut registry);
         readiness.awaited(OWN_CREDENTIALS_CONDITION);
         if let TokenKeys::Configured(issuers) = &config.keys {
             let names = issuers.iter().map(|one| one.issuer.as_str()).collect::<Vec<_>>().join(" or ");
             readiness.pending(KEYS_CONDITION, &format!("no keys yet of the issuer {names}"));
         }
-        let judge = Judge::new(config.keys, config.clock.clone())?;
-        judge.register(&mut registry);
-        let broker = Arc::new(Broker::new(
-            config.cache,
-            config.budgets,
-            LocalAddresses::probe(config.listen.iter().map(SocketAddr::ip).collect()),
-            eks_auth,
-            judge.clone(),
-            readiness.clone(),
-            config.clock,
-        ));
-        broker.register(&mut registry);
+        let verification = config.keys.verification()?;
+        let service = CredentialService::builder(eks_auth)
+            .cluster(Cluster::new(config.cluster), verification.clone())
+            .config(config.service)
+            .clock(config.clock)
+            .build()?;
+        metrics::register(&service, verification.clone(), &mut registry);
+        let local = LocalAddresses::probe(config.listen.iter().map(SocketAddr::ip).collect());
         let connections = Connections::new(config.limits.within_descriptors());
         connections.register(&mut registry);
         let listeners = bind_all(&config.listen, &connections).await?;
@@ -98,12 +103,13 @@ impl App {
             listeners.iter().filter_map(|listener| listener.address().ok()).map(|a| a.ip()).collect();
         let admin = Arc::new(Admin::new(readiness.clone(), registry));
         let server = Arc::new(Server {
-            broker: broker.clone(),
+            service,
+            local,
             addresses,
-            metrics,
+            metrics: http_metrics,
             log_limiter: LogLimiter::default(),
         });
-        Ok(Self { listeners, admin_listeners, admin, server, broker, judge, readiness })
+        Ok(Self { listeners, admin_listeners, admin, server, verification, readiness })
     }
 
     /// The addresses that credentials are served on.
@@ -125,8 +131,15 @@ impl App {
         tracing::info!(addresses = ?self.addresses(), "serving credentials");
         let (tasks, failures) = tasks::supervise();
         let (stop, stopping) = Shutdown::manual();
-        tasks.spawn("renewal", stopping.clone(), self.broker.renew(stopping.clone()));
-        tasks.spawn("keys", stopping.clone(), self.judge.follow(self.readiness, stopping.clone()));
+        let service = self.server.service.clone();
+        tasks.spawn("renewal", stopping.clone(), async move { service.failed().await });
+        let readiness = self.readiness;
+        tasks.spawn_finite("keys", await_keys(self.verification, readiness.clone()));
+        let mut leaving = stopping.clone();
+        tasks.spawn("readiness", stopping.clone(), async move {
+            leaving.asked().await;
+            readiness.leaving("the agent is ending");
+        });
         tasks.spawn("log limits", stopping.clone(), self.server.log_limiter.clone().follow(stopping.clone()));
         for listener in self.admin_listeners {
             // Health and metrics answer until the last request is done.
@@ -147,7 +160,15 @@ impl App {
     }
 }
 
-/// Binds what this node has: one without IPv6 serves on its IPv4 address.
+/// Reports when the issuer's keys are there.
+async fn await_keys(verification: TokenVerification, readiness: Readiness) {
+    while !verification.has_keys() {
+        tokio::time::sleep(KEYS_TICK).await;
+    }
+    readiness.met(KEYS_CONDITION);
+}
+
+/// Binds the addresses that this node has: a node without IPv6 serves on its IPv4 address.
 async fn bind_all(addresses: &[SocketAddr], connections: &Connections) -> Result<Vec<Listener>, StartError> {
     let mut listeners = Vec::new();
     let mut failures = Vec::new();

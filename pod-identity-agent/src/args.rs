@@ -5,15 +5,14 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use pod_identity_core::cache::CacheConfig;
 use pod_identity_core::identity::ClusterName;
-use pod_identity_runtime::clock::Clock;
+use pod_identity_core::service::{Clock, ServiceConfig};
 use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
 use pod_identity_runtime::listener::{LimitFlags, Limits};
 use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::outbound::Outbound;
 
-use crate::config::{AgentAuth, Budgets, Config, ConfigError, Destination, TokenKeys};
+use crate::config::{AgentAuth, Config, ConfigError, Destination, TokenKeys};
 
 /// Where the agent's own token is projected, unless told otherwise.
 const AGENT_TOKEN_FILE: &str = "/var/run/secrets/pod-identity-auth/serviceaccount/token";
@@ -191,6 +190,9 @@ impl ServerArgs {
             _ if self.agent_token_file.is_some() => return Err(ConfigError::TokenFileWithoutToken),
             _ => AgentAuth::SigV4,
         };
+        let mut service = ServiceConfig::default();
+        service.capacity = self.max_cache_size.get();
+        service.limits.renewals_per_second = self.max_service_qps;
         let probe = SocketAddr::from(([127, 0, 0, 1], self.probe_port));
         let metrics = self.metrics_port.map(|port| SocketAddr::new(self.metrics_address, port));
         let config = Config {
@@ -199,8 +201,7 @@ impl ServerArgs {
             admin: std::iter::once(probe).chain(metrics).collect(),
             eks_auth: Destination { endpoint: self.endpoint, agent_auth, outbound, sdk_config: None },
             keys,
-            budgets: Budgets { renewals_per_second: self.max_service_qps, ..Budgets::default() },
-            cache: CacheConfig { capacity: self.max_cache_size.get(), ..CacheConfig::default() },
+            service,
             limits: self.limits.apply(Limits::default()),
             clock: Clock::default(),
         };
@@ -258,8 +259,8 @@ mod tests {
 
     #[test]
     fn renewals_have_the_pace_of_aws_unless_told_otherwise() {
-        assert_eq!(config(&[]).unwrap().budgets.renewals_per_second, 3.0);
-        assert_eq!(config(&["--max-service-qps", "12.5"]).unwrap().budgets.renewals_per_second, 12.5);
+        assert_eq!(config(&[]).unwrap().service.limits.renewals_per_second, 3.0);
+        assert_eq!(config(&["--max-service-qps", "12.5"]).unwrap().service.limits.renewals_per_second, 12.5);
         for refused in ["0", "-1", "NaN", "inf", "many", ""] {
             let flag = format!("--max-service-qps={refused}");
             let command = ["eks-pod-identity-agent", "server", "--cluster-name", "demo", &flag];

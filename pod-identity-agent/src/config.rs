@@ -4,11 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use aws_config::SdkConfig;
-use pod_identity_core::cache::CacheConfig;
 use pod_identity_core::identity::ClusterName;
-pub use pod_identity_core::limit::{Budgets, Share};
-use pod_identity_runtime::clock::Clock;
-use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
+use pod_identity_core::service::{Clock, Issuer, ServiceConfig, TokenVerification};
+use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyFetcher, KeyLocation};
 use pod_identity_runtime::listener::Limits;
 use pod_identity_runtime::outbound::{Outbound, OutboundError, check_url};
 
@@ -25,13 +23,11 @@ pub struct Config {
     pub eks_auth: Destination,
     /// The keys to verify tokens with.
     pub keys: TokenKeys,
-    /// The bounds of the cache.
-    pub cache: CacheConfig,
-    /// The budgets of calls to EKS Auth.
-    pub budgets: Budgets,
+    /// Durations and limits of the credential service.
+    pub service: ServiceConfig,
     /// The limits of connections and requests.
     pub limits: Limits,
-    /// The clock of cache and keys.
+    /// The clock of the credential service.
     pub clock: Clock,
 }
 
@@ -46,6 +42,29 @@ pub enum TokenKeys {
     Learned(Outbound),
     /// From nowhere.
     None,
+}
+
+impl TokenKeys {
+    /// Makes the verification of the credential service.
+    ///
+    /// # Errors
+    /// [`OutboundError`] if a CA file cannot be read.
+    pub fn verification(self) -> Result<TokenVerification, OutboundError> {
+        Ok(match self {
+            Self::Configured(configs) => {
+                let issuer = |config| KeyFetcher::new(config).map(KeyFetcher::into_issuer);
+                configs.into_iter().map(issuer).collect::<Result<Vec<Issuer>, _>>()?.into()
+            }
+            Self::Learned(outbound) => {
+                outbound.getter()?; // an unreadable CA file ends the start
+                TokenVerification::learned(move |issuer| {
+                    let fetcher = KeyFetcher::learned(issuer.to_owned(), outbound.clone());
+                    fetcher.map(KeyFetcher::into_issuer).ok()
+                })
+            }
+            Self::None => TokenVerification::upstream(),
+        })
+    }
 }
 
 /// EKS Auth, and how to prove oneself there.
@@ -114,7 +133,7 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// An agent with the default cache and budgets, without keys and without admin endpoints.
+    /// Makes the configuration of an agent with the default limits, without keys and without admin endpoints.
     pub fn new(cluster: ClusterName, listen: Vec<SocketAddr>, eks_auth: Destination) -> Self {
         Self {
             cluster,
@@ -122,8 +141,7 @@ impl Config {
             admin: Vec::new(),
             eks_auth,
             keys: TokenKeys::None,
-            cache: CacheConfig::default(),
-            budgets: Budgets::default(),
+            service: ServiceConfig::default(),
             limits: Limits::default(),
             clock: Clock::default(),
         }

@@ -1,7 +1,8 @@
-//! EKS Auth: exchanges a pod's token for credentials, by one call.
+//! EKS Auth: exchanges a pod token for credentials with one call.
 
 mod bearer;
 mod error;
+pub(crate) mod readiness;
 
 pub use error::ExchangeError;
 
@@ -13,28 +14,29 @@ use aws_sdk_eksauth::config::retry::RetryConfig;
 use aws_sdk_eksauth::config::timeout::TimeoutConfig;
 use aws_sdk_eksauth::operation::assume_role_for_pod_identity::AssumeRoleForPodIdentityOutput;
 use pod_identity_core::arn::AssumedRoleArn;
-use pod_identity_core::cache::UnusableAnswer;
-use pod_identity_core::credentials::{MissingMember, SessionCredentials};
-use pod_identity_core::identity::ClusterName;
-use pod_identity_core::source::{CredentialSource, SubjectCredentials};
-use pod_identity_core::token::{BearerToken, claimed_identity};
+use pod_identity_core::credentials::{AssumedRole, MissingMember, SessionCredentials};
+use pod_identity_core::identity::{Namespace, ServiceAccount, WorkloadIdentity};
+use pod_identity_core::service::{CredentialError, CredentialRequest, CredentialSource, IssueFuture};
+use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::outbound::OutboundError;
 
 use self::bearer::AgentTokenFile;
 use crate::config::{AgentAuth, Destination};
+use crate::metrics::CallCounter;
 
-/// How long one call may take, its answer's body with it. A connection whose other end is gone without a
-/// word must leave time for the next attempt, on another one. Where `pod-identity-auth` takes longer, it goes
-/// on with the fetch that it has begun, and the next attempt waits for that one.
+/// Maximum time of one call, with the body of its response. A connection whose other end is gone must leave time
+/// for the next attempt on another connection. If `pod-identity-auth` takes longer, it goes on with its fetch, and
+/// the next attempt waits for that fetch.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(3);
 
-/// EKS Auth, for the pods of one cluster.
+/// The EKS Auth client.
 #[derive(Debug)]
 pub struct EksAuth {
     client: Client,
-    cluster: ClusterName,
     /// The agent's own token, with token authentication.
     own_token: Option<AgentTokenFile>,
+    calls: CallCounter,
+    readiness: Readiness,
 }
 
 /// Why there is no EKS Auth client.
@@ -49,11 +51,16 @@ pub enum EksAuthSetupError {
 }
 
 impl EksAuth {
-    /// A client for a destination. It reads the environment where the destination leaves that open.
+    /// Makes a client. It reads the environment for settings that the destination leaves open. `calls` counts the
+    /// calls, and `readiness` learns whether EKS Auth accepts the agent.
     ///
     /// # Errors
     /// [`EksAuthSetupError`] where the CA file cannot be read or no region is configured.
-    pub async fn new(cluster: ClusterName, destination: Destination) -> Result<Self, EksAuthSetupError> {
+    pub async fn new(
+        destination: Destination,
+        calls: CallCounter,
+        readiness: Readiness,
+    ) -> Result<Self, EksAuthSetupError> {
         let sdk_config = match destination.sdk_config {
             Some(config) => config,
             None => environment(&destination).await?,
@@ -65,7 +72,7 @@ impl EksAuth {
             .connect_timeout(Duration::from_millis(1500))
             .operation_attempt_timeout(ATTEMPT_DEADLINE)
             .build();
-        // One call is one attempt, whatever AWS_MAX_ATTEMPTS says: `upstream` repeats, and nobody else.
+        // One call is one attempt, whatever AWS_MAX_ATTEMPTS says: only the credential service repeats.
         let mut config = aws_sdk_eksauth::config::Builder::from(&sdk_config)
             .timeout_config(timeouts)
             .retry_config(RetryConfig::disabled());
@@ -77,7 +84,7 @@ impl EksAuth {
                 Some(AgentTokenFile::new(file).await)
             }
         };
-        Ok(Self { client: Client::from_conf(config.build()), cluster, own_token })
+        Ok(Self { client: Client::from_conf(config.build()), own_token, calls, readiness })
     }
 }
 
@@ -93,52 +100,67 @@ async fn environment(destination: &Destination) -> Result<SdkConfig, EksAuthSetu
 }
 
 impl CredentialSource for EksAuth {
-    type Error = ExchangeError;
-
-    async fn exchange(&self, token: &BearerToken) -> Result<SubjectCredentials, ExchangeError> {
-        let (claimed, _) = claimed_identity(token)?;
-        let request = self
-            .client
-            .assume_role_for_pod_identity()
-            .cluster_name(self.cluster.as_str())
-            .token(token.expose());
-        let mut request = request.customize();
-        if let Some(file) = &self.own_token {
-            request = request.interceptor(file.read().await?);
-        }
-        let issued = issued(request.send().await?)?;
-        // Whatever went wrong between here and there: never one pod's credentials for another.
-        if (&claimed.namespace, &claimed.service_account) != (&issued.namespace, &issued.service_account) {
-            let issued = format!("service account {}/{}", issued.namespace, issued.service_account);
-            return Err(UnusableAnswer::OtherIdentity { wanted: claimed.to_string(), issued }.into());
-        }
-        Ok(issued)
+    fn issue<'a>(&'a self, request: &'a CredentialRequest) -> IssueFuture<'a> {
+        Box::pin(async move {
+            let call = self.calls.call();
+            let issued = self.exchange(request).await;
+            readiness::update(&self.readiness, issued.as_ref().err());
+            let issued = issued.map_err(CredentialError::from);
+            call.ended(issued.as_ref().err());
+            issued
+        })
     }
 }
 
-fn issued(answer: AssumeRoleForPodIdentityOutput) -> Result<SubjectCredentials, ExchangeError> {
-    let subject = answer.subject.ok_or(ExchangeError::Incomplete("subject"))?;
-    let credentials = answer.credentials.ok_or(ExchangeError::Incomplete("credentials"))?;
-    let user = answer.assumed_role_user.ok_or(ExchangeError::Incomplete("assumedRoleUser"))?;
-    // No pod needs the account to call AWS: an ARN of another form does not cost it its credentials.
-    let session: Option<AssumedRoleArn> = user.arn.parse().ok();
+impl EksAuth {
+    async fn exchange(&self, request: &CredentialRequest) -> Result<SessionCredentials, ExchangeError> {
+        let call = self
+            .client
+            .assume_role_for_pod_identity()
+            .cluster_name(request.cluster().name.as_str())
+            .token(request.token().bearer().expose());
+        let mut call = call.customize();
+        if let Some(file) = &self.own_token {
+            call = call.interceptor(file.read().await?);
+        }
+        let credentials = issued(call.send().await?, request.identity())?;
+        tracing::debug!(
+            namespace = %request.identity().namespace,
+            service_account = %request.identity().service_account,
+            pod = %request.identity().pod.name,
+            access_key_id = credentials.access_key_id(),
+            "credentials fetched"
+        );
+        Ok(credentials)
+    }
+}
+
+/// Reads a response for the pod that asked. Credentials of another pod are an error.
+fn issued(
+    response: AssumeRoleForPodIdentityOutput,
+    pod: &WorkloadIdentity,
+) -> Result<SessionCredentials, ExchangeError> {
+    let subject = response.subject.ok_or(ExchangeError::Incomplete("subject"))?;
+    let credentials = response.credentials.ok_or(ExchangeError::Incomplete("credentials"))?;
+    let user = response.assumed_role_user.ok_or(ExchangeError::Incomplete("assumedRoleUser"))?;
+    let namespace: Namespace =
+        subject.namespace.parse().map_err(|_| ExchangeError::Incomplete("subject.namespace"))?;
+    let service_account: ServiceAccount =
+        subject.service_account.parse().map_err(|_| ExchangeError::Incomplete("subject.serviceAccount"))?;
+    if (&namespace, &service_account) != (&pod.namespace, &pod.service_account) {
+        let issued = format!("{namespace}/{service_account}");
+        return Err(ExchangeError::OtherSubject { wanted: pod.to_string(), issued });
+    }
     let credentials = SessionCredentials::of_answer(
         credentials.access_key_id,
         credentials.secret_access_key,
         credentials.session_token,
         SystemTime::try_from(credentials.expiration).ok(),
-        session.as_ref(),
     )
     .map_err(|MissingMember(name)| ExchangeError::Incomplete(name))?;
-    Ok(SubjectCredentials {
-        namespace: subject
-            .namespace
-            .try_into()
-            .map_err(|_| ExchangeError::Incomplete("subject.namespace"))?,
-        service_account: subject
-            .service_account
-            .try_into()
-            .map_err(|_| ExchangeError::Incomplete("subject.serviceAccount"))?,
-        credentials,
+    // No pod needs the AWS account: an ARN of another form does not cost it its credentials.
+    Ok(match user.arn.parse::<AssumedRoleArn>() {
+        Ok(arn) => credentials.with_assumed_role(AssumedRole { arn, id: user.assume_role_id }),
+        Err(_) => credentials,
     })
 }

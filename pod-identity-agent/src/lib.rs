@@ -1,18 +1,16 @@
-//! The node daemon of EKS Pod Identity: hands a pod the credentials of its role.
+//! The node daemon of EKS Pod Identity: gives a pod the credentials of its role.
 //!
-//! A pod's SDK asks `GET /v1/credentials` with its service account token; the agent exchanges the
-//! token at EKS Auth ([`exchange`]), AWS's or `pod-identity-auth`, keeps what it is given ([`broker`])
-//! and answers with what every AWS SDK's container credentials provider reads ([`server`]). Wire
-//! format, flags and ports are those of AWS's own agent.
+//! The SDK of a pod sends its service account token with `GET /v1/credentials` ([`server`]). The agent exchanges the
+//! token at EKS Auth ([`exchange`]), AWS's or `pod-identity-auth`, through the credential service of
+//! `pod-identity-core`, which verifies, caches and renews. The response is the JSON that the container credentials
+//! provider of every AWS SDK reads. Wire format, flags and ports are those of AWS's agent.
 //!
 //! [`app::App`] is the whole daemon; the binary only reads its flags.
 
 pub mod args; // the command line
-pub mod config; // what it means
+pub mod config; // the configuration, checked
 pub mod app; // the wiring
 pub mod server; // one request
-pub mod judge; // whether a token is good, and by whose word
-pub mod broker; // the cache, and one fetch for all who wait
-mod upstream; // how often EKS Auth is asked, and for whom
-pub mod exchange; // EKS Auth, asked once
-mod readiness; // what has to hold for traffic
+pub mod peer; // the peer of an address
+pub mod exchange; // one EKS Auth call
+pub mod metrics; // metrics of EKS Auth calls

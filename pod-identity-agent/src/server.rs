@@ -1,50 +1,54 @@
-//! `GET /v1/credentials`, as AWS's agent answers it.
+//! `GET /v1/credentials`, as AWS's agent serves it.
 
-mod credentials;
 mod host;
-mod respond;
+mod token;
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::header::RETRY_AFTER;
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use pod_identity_core::error::ErrorCode;
+use pod_identity_core::error::{Blame, ErrorCode};
+use pod_identity_core::service::{CredentialError, CredentialService, Credentials};
 use pod_identity_runtime::clock;
+use pod_identity_runtime::http::json_bytes;
 use pod_identity_runtime::listener::{Handler, Peer};
 use pod_identity_runtime::logs::LogLimiter;
 use pod_identity_runtime::metrics::HttpMetrics;
 
-use self::respond::Refusal;
-use crate::broker::Broker;
+use crate::peer::LocalAddresses;
 
-/// The path of credentials.
+/// Path of the credentials.
 pub const CREDENTIALS_PATH: &str = "/v1/credentials";
 
-/// The daemon behind the listeners.
+/// The handler of pod requests.
 #[derive(Debug)]
 pub struct Server {
-    /// Where credentials come from.
-    pub broker: Arc<Broker>,
-    /// The addresses that it serves on: the only ones that a `Host` header may name.
+    /// Issues the credentials.
+    pub service: CredentialService,
+    /// The addresses of this machine, which are one peer.
+    pub local: LocalAddresses,
+    /// The addresses that the agent serves on: the only ones that a `Host` header may name.
     pub addresses: Vec<IpAddr>,
-    /// Counts and times of answers.
+    /// Counts and times of responses.
     pub metrics: HttpMetrics,
-    /// Limits the lines about refused requests.
+    /// Limits the log lines about refused requests.
     pub log_limiter: LogLimiter,
 }
 
 impl Handler for Server {
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
         let started = clock::monotonic();
-        let (response, code) = match self.answer(&request, peer.ip()).await {
-            Ok(response) => (response, "ok"),
-            Err(refusal) => {
-                self.log_limiter
-                    .log(peer.ip(), refusal.code.as_str(), |suppressed| refusal.log(peer, suppressed));
-                (refusal.response(), refusal.code.as_str())
+        let (response, code) = match self.credentials(&request, peer.ip()).await {
+            // The cached JSON itself is sent, without a copy.
+            Ok(credentials) => (json_bytes(StatusCode::OK, Bytes::from_owner(credentials)), "ok"),
+            Err(error) => {
+                let code = error.code().as_str();
+                self.log_limiter.log(peer.ip(), code, |suppressed| log(&error, peer, suppressed));
+                (response(&error), code)
             }
         };
         self.metrics.count(response.status().as_u16(), code, started.elapsed());
@@ -53,18 +57,39 @@ impl Handler for Server {
 }
 
 impl Server {
-    async fn answer(
+    async fn credentials(
         &self,
         request: &Request<Incoming>,
         peer: IpAddr,
-    ) -> Result<Response<Full<Bytes>>, Refusal> {
+    ) -> Result<Credentials, CredentialError> {
         host::check(request, &self.addresses)?;
         if request.uri().path() != CREDENTIALS_PATH || request.method() != Method::GET {
-            return Err(Refusal::new(
-                ErrorCode::NotFound,
-                format!("here is GET {CREDENTIALS_PATH}, not this method and path"),
-            ));
+            let message = format!("the agent serves GET {CREDENTIALS_PATH}, not this method and path");
+            return Err(CredentialError::new(ErrorCode::NotFound, message));
         }
-        credentials::answer(&self.broker, request.headers(), peer).await
+        let token = token::of(request.headers())?;
+        self.service.credentials(token, self.local.of(peer)).await
     }
+}
+
+/// Logs a refused request: as an error if the upstream answered for another pod, as a warning if an operator can
+/// act.
+fn log(error: &CredentialError, peer: Peer, suppressed: u64) {
+    let (peer, code, message) = (peer.address, error.code(), error.to_string());
+    match code.blame() {
+        _ if code == ErrorCode::SubjectMismatch => {
+            tracing::error!(%peer, code = code.as_str(), message, suppressed, "request refused");
+        }
+        Blame::Pod => tracing::debug!(%peer, code = code.as_str(), message, suppressed, "request refused"),
+        _ => tracing::warn!(%peer, code = code.as_str(), message, suppressed, "request refused"),
+    }
+}
+
+fn response(error: &CredentialError) -> Response<Full<Bytes>> {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json_bytes(status, error.body().into());
+    if let Some(pause) = error.retry_after().as_ref().map(Duration::as_secs) {
+        response.headers_mut().insert(RETRY_AFTER, pause.into());
+    }
+    response
 }

@@ -1,9 +1,10 @@
-//! The whole service, wired top-down.
+//! The wiring of the whole service.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pod_identity_core::service::{BoxFuture, BuildError, CredentialService};
 use pod_identity_runtime::admin::{Admin, Readiness};
 use pod_identity_runtime::clock;
 use pod_identity_runtime::files::FileMetrics;
@@ -15,12 +16,12 @@ use pod_identity_runtime::tls::{ServerTls, TlsError, TlsVersion};
 use prometheus_client::registry::Registry;
 
 use crate::config::{Config, ConfigError};
-use crate::server::{AgentAuth, KeysError, Server};
-use crate::sessions::{Sessions, warn_of_large_sessions};
-use crate::store::{Store, StoreError};
-use crate::sts::{STS_CONDITION, Sts};
+use crate::server::{AgentAuthenticator, AgentKeysError, Server};
+use crate::sessions::{SessionMetrics, StsSource, warn_of_large_sessions};
+use crate::store::{AssociationStore, StoreError};
+use crate::sts::{STS_CONDITION, StsClient};
 
-/// The readiness condition that the clusters' keys are there.
+/// The readiness condition that the keys of the clusters' issuers were fetched.
 const KEYS_CONDITION: &str = "issuer_keys";
 
 /// The service, bound to its addresses but not serving yet.
@@ -30,7 +31,7 @@ pub struct App {
     admin: Option<(Listener, Arc<Admin>)>,
     tls: Option<ServerTls>,
     server: Arc<Server>,
-    sts: Arc<Sts>,
+    sts: Arc<StsClient>,
     readiness: Readiness,
     tasks: Tasks,
     failures: Failures,
@@ -39,16 +40,19 @@ pub struct App {
 /// Why the service does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The configuration would not be safe.
+    /// The configuration is unsafe.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Clusters and associations cannot be had.
+    /// The association file cannot be used.
     #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The agents' keys cannot be had.
+    AssociationStore(#[from] StoreError),
+    /// The file of agents' keys cannot be used.
     #[error(transparent)]
-    Keys(#[from] KeysError),
-    /// The certificate cannot be had.
+    Keys(#[from] AgentKeysError),
+    /// The settings of the credential service contradict each other.
+    #[error(transparent)]
+    Service(#[from] BuildError),
+    /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// An address cannot be bound.
@@ -57,7 +61,7 @@ pub enum StartError {
 }
 
 impl App {
-    /// Reads every file and binds every address, so that what is wrong is said at the start.
+    /// Reads every file and binds every address, so that faults show at the start.
     ///
     /// # Errors
     /// [`StartError`] with the cause.
@@ -70,26 +74,26 @@ impl App {
         readiness.pending(STS_CONDITION, "STS has not answered yet");
         let metrics = HttpMetrics::register(&mut registry);
         let files = FileMetrics::register(&mut registry);
-        let sts = Arc::new(Sts::new(sts, readiness.clone(), &mut registry));
-        let sessions = Sessions::new(
-            sts.clone(),
-            config.session_naming,
-            config.session_cache,
-            readiness.clone(),
-            &mut registry,
-        );
-        let agent_auth =
-            config.agent_auth.map(|auth| AgentAuth::new(auth, &files)).transpose()?.map(Arc::new);
-        if agent_auth.is_none() {
+        let sts = Arc::new(StsClient::new(sts, readiness.clone(), &mut registry));
+        let agents =
+            config.agent_auth.map(|auth| AgentAuthenticator::new(auth, &files)).transpose()?.map(Arc::new);
+        if agents.is_none() {
             tracing::warn!("no --agent-auth: every program on this machine may exchange tokens");
         }
         let (tasks, failures) = tasks::supervise();
         let tls = config.tls.map(|pair| ServerTls::read(pair, TlsVersion::default())).transpose()?;
         let tls = tls.map(|tls| tls.counted(&files));
-        let store = Store::open(config.associations, config.cluster, config.outbound, &files, tasks.clone())?;
-        let store = Arc::new(store);
+        let store =
+            Arc::new(AssociationStore::open(config.associations, config.cluster, config.outbound, &files)?);
         store.register(&mut registry);
         warn_of_large_sessions(&store.snapshot().associations);
+        let source =
+            StsSource { sts: sts.clone(), naming: config.session_naming, readiness: readiness.clone() };
+        let cached = config.service.capacity > 0;
+        let service = CredentialService::builder(source).associations(store.clone()).config(config.service);
+        let service = service.build()?;
+        service.set_clusters(store.snapshot().clusters())?;
+        let sessions = SessionMetrics::register(&mut registry, cached.then(|| service.clone()));
 
         let connections = Connections::new(config.limits.within_descriptors());
         connections.register(&mut registry);
@@ -106,20 +110,20 @@ impl App {
             }
             None => None,
         };
-        let server =
-            Arc::new(Server { store, sessions, agent_auth, metrics, audit_failure: config.audit_failure });
+        let audit_failure = config.audit_failure;
+        let server = Arc::new(Server { service, store, agents, metrics, sessions, audit_failure });
         Ok(Self { listener, admin, tls, server, sts, readiness, tasks, failures })
     }
 
-    /// The address that EKS Auth is served on.
+    /// Returns the address of EKS Auth.
     ///
     /// # Errors
-    /// Where the system does not say.
+    /// The error of the system.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.address()
     }
 
-    /// The address of the admin endpoints, where there are any.
+    /// Returns the address of the admin endpoints, if the configuration has one.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().and_then(|(listener, _)| listener.address().ok())
     }
@@ -135,35 +139,30 @@ impl App {
         }
         let Self { listener, admin, tls, server, sts, readiness, tasks, failures } = self;
         let (stop, stopping) = Shutdown::manual();
-        let spawn = |name, task: BoxFuture| tasks.spawn(name, stopping.clone(), task);
-        let (store, sessions) = (server.store.clone(), server.sessions.clone());
+        let spawn = |name, task: BoxFuture<'static, ()>| tasks.spawn(name, stopping.clone(), task);
+        let (store, service) = (server.store.clone(), server.service.clone());
         tasks.spawn_finite("STS identity", {
             let (sts, snapshot, stopping) = (sts.clone(), store.snapshot(), stopping.clone());
-            async move { sts.identify(snapshot, stopping).await }
+            async move { sts.identify(&snapshot.associations, stopping).await }
         });
         spawn("key readiness", Box::pin(watch_keys(store.clone(), readiness, stopping.clone())));
-        spawn("session sweep", Box::pin(sessions.clone().sweep(store.clone(), stopping.clone())));
+        spawn("credential service", {
+            let service = service.clone();
+            Box::pin(async move { service.failed().await })
+        });
+        spawn("association check", Box::pin(recheck_associations(service.clone(), stopping.clone())));
         spawn(
             "associations",
-            Box::pin(store.follow(stopping.clone(), move |snapshot| {
-                sessions.keep_those_of(&snapshot.associations);
+            Box::pin(store.follow(service, stopping.clone(), move |snapshot| {
                 warn_of_large_sessions(&snapshot.associations);
-                sts.warn_of_long_sessions(snapshot);
+                sts.warn_of_long_sessions(&snapshot.associations);
             })),
         );
         if let Some(tls) = tls {
             spawn("TLS certificate", Box::pin(tls.follow(stopping.clone())));
         }
-        if let Some(AgentAuth::SigV4(_)) = server.agent_auth.as_deref() {
-            let (server, stopping) = (server.clone(), stopping.clone());
-            spawn(
-                "agent keys",
-                Box::pin(async move {
-                    if let Some(AgentAuth::SigV4(keys)) = server.agent_auth.as_deref() {
-                        keys.follow(stopping).await;
-                    }
-                }),
-            );
+        if let Some(AgentAuthenticator::SigV4(keys)) = server.agents.as_deref() {
+            spawn("agent keys", Box::pin(keys.clone().follow(stopping.clone())));
         }
         // Health and metrics answer until the last request is done.
         if let Some((listener, admin)) = admin {
@@ -176,7 +175,18 @@ impl App {
     }
 }
 
-type BoxFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Time between two checks of all cached sessions.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Drops sessions without an association until the shutdown: a request that began before a reload may add one after it.
+async fn recheck_associations(service: CredentialService, mut shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = shutdown.asked() => return,
+            () = tokio::time::sleep(RECHECK_INTERVAL) => service.recheck_associations().await,
+        }
+    }
+}
 
 /// Time that a start waits for the keys of every issuer: one fetch, which may take 10 s, and another. After that the
 /// keys of one issuer are enough. Otherwise an issuer that is down for long would keep every new replica unready.
@@ -188,13 +198,13 @@ fn waits_for_keys(missing: usize, issuers: usize, waited: Duration) -> bool {
 }
 
 /// Keeps the condition `issuer_keys` up to date, until the shutdown.
-async fn watch_keys(store: Arc<Store>, readiness: Readiness, mut shutdown: Shutdown) {
+async fn watch_keys(store: Arc<AssociationStore>, readiness: Readiness, mut shutdown: Shutdown) {
     let (start, mut reported) = (clock::monotonic(), Vec::new());
     loop {
         let snapshot = store.snapshot();
         let missing = snapshot.without_keys();
         let reason = || format!("no keys yet of {}", missing.join(", "));
-        let waits = waits_for_keys(missing.len(), snapshot.issuers(), start.elapsed());
+        let waits = waits_for_keys(missing.len(), snapshot.issuers().count(), start.elapsed());
         match readiness.missing().is_empty() {
             true if missing.is_empty() => readiness.met(KEYS_CONDITION),
             true => readiness.unmet(KEYS_CONDITION, reason()),
@@ -222,11 +232,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_start_waits_for_all_keys_for_a_while_and_for_some_as_long_as_it_takes() {
+    fn start_waits_for_all_keys_for_a_while_and_for_one_without_limit() {
         let (soon, late) = (Duration::from_secs(1), Duration::from_secs(3600));
         assert!(!waits_for_keys(0, 2, soon));
         assert!(waits_for_keys(1, 2, soon));
-        assert!(!waits_for_keys(1, 2, late), "one issuer that is away keeps no replica unready");
+        assert!(!waits_for_keys(1, 2, late), "one issuer that is down keeps no replica unready");
         assert!(waits_for_keys(2, 2, late));
         assert!(!waits_for_keys(0, 0, soon), "no cluster, no keys");
     }

@@ -5,16 +5,16 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use pod_identity_core::arn::AccountId;
-use pod_identity_core::cache::SessionCacheConfig;
 use pod_identity_core::identity::ClusterName;
+use pod_identity_runtime::association_file::{ClusterEntry, IssuerEntry, KeysEntry};
 use pod_identity_runtime::listener::{LimitFlags, Limits};
 use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::tls::CertificateFiles;
 
-use crate::config::{AgentAuthConfig, AuditFailure, Config, ConfigError, SessionNaming};
-use crate::sessions::DEFAULT_CACHE;
-use crate::store::{ClusterEntry, IssuerEntry, KeysEntry};
+use crate::config::{
+    AgentAuthConfig, AuditFailure, Config, ConfigError, DEFAULT_CAPACITY, SessionNaming, default_service,
+};
 
 /// EKS Auth for clusters that are not EKS: a pod's token in, an IAM role session out.
 ///
@@ -97,9 +97,9 @@ pub struct Args {
     #[arg(long, value_name = "KIND", default_value = "random")]
     session_name: SessionNaming,
 
-    /// How many sessions to keep, so that an agent that restarts and an STS that is away cost no call
-    /// and no pod. Each takes about 3 KiB. 0: every request is a call to STS.
-    #[arg(long, value_name = "COUNT", default_value_t = DEFAULT_CACHE.capacity)]
+    /// Maximum number of cached sessions. The cache saves calls when agents restart, and serves pods while STS is
+    /// down. A session takes about 3 KiB. 0: every request is a call to STS.
+    #[arg(long, value_name = "COUNT", default_value_t = DEFAULT_CAPACITY)]
     session_cache: usize,
 
     /// What happens to an exchange whose audit line cannot be written (full disk, log reader gone): drop (it
@@ -154,6 +154,8 @@ impl Args {
                 bearer_token_file: self.issuer_token_file,
             },
         });
+        let mut service = default_service();
+        service.capacity = self.session_cache;
         let config = Config {
             listen: self.listen,
             admin: Some(self.admin),
@@ -165,7 +167,7 @@ impl Args {
                 .zip(self.tls_key)
                 .map(|(certificate, key)| CertificateFiles { certificate, key }),
             session_naming: self.session_name,
-            session_cache: SessionCacheConfig { capacity: self.session_cache, ..DEFAULT_CACHE },
+            service,
             audit_failure: self.audit_failure,
             limits: self.limits.apply(Limits::default()),
             outbound: Outbound { ca_file: self.ca_file, proxy_from_environment: true },

@@ -1,29 +1,30 @@
-//! The audit log: one line for each issuance and each refusal, always written, never a secret in it.
+//! The audit log: one line for each issuance and each refusal. It is always written and has no secret.
 //!
-//! Names of a pod stand in it only after its token was verified; of an unverified token nothing does.
+//! A line has the names of a pod only after the pod's token was verified. It has nothing from an unverified token.
 
+use pod_identity_core::credentials::SessionCredentials;
 use pod_identity_core::error::ErrorCode;
 use pod_identity_core::identity::ClusterName;
+use pod_identity_core::service::Credentials;
 use pod_identity_core::token::VerifiedToken;
 
-use crate::server::Caller;
-use crate::sessions::Given;
+use crate::caller::AuthenticatedCaller;
 
-/// The target of audit lines, by which logs can be told apart.
+/// The target of audit lines in the log.
 pub const TARGET: &str = "pod_identity_auth::audit";
 
-/// What is known of a request when its line is written.
-#[derive(Debug, Default)]
+/// The verified facts of a request.
+#[derive(Debug, Clone, Default)]
 pub struct AuditRecord {
     /// The request's id.
     pub request_id: String,
     /// The cluster in the path.
     pub cluster: Option<ClusterName>,
-    /// Who called, once that is proven.
-    pub caller: Option<Caller>,
-    /// The pod, once its token is verified.
+    /// The caller, once it is authenticated.
+    pub caller: Option<AuthenticatedCaller>,
+    /// The pod's token, once it is verified.
     pub token: Option<VerifiedToken>,
-    /// The association's id, once found.
+    /// The association's id, once it is found.
     pub association: Option<String>,
     /// The role that the pod gets.
     pub role: Option<String>,
@@ -31,8 +32,8 @@ pub struct AuditRecord {
 
 impl AuditRecord {
     /// Writes the line of an issuance.
-    pub fn issued(&self, given: &Given) {
-        self.write(None, Some(given), "issued");
+    pub fn issued(&self, credentials: &Credentials) {
+        self.write(None, Some(credentials), "issued");
     }
 
     /// Writes the line of a refusal.
@@ -40,9 +41,10 @@ impl AuditRecord {
         self.write(Some(code), None, message);
     }
 
-    fn write(&self, code: Option<ErrorCode>, given: Option<&Given>, message: &str) {
+    fn write(&self, code: Option<ErrorCode>, credentials: Option<&Credentials>, message: &str) {
         let identity = self.token.as_ref().map(|token| &token.identity);
-        let session = given.map(|given| &given.session);
+        let session = credentials.map(Credentials::session);
+        let assumed_role = session.and_then(|session| session.assumed_role());
         let node = self.token.as_ref().and_then(|token| token.node.as_ref());
         tracing::info!(
             target: TARGET,
@@ -55,14 +57,14 @@ impl AuditRecord {
             pod = identity.map(|id| id.pod.name.as_str()),
             pod_uid = identity.map(|id| id.pod.uid.as_str()),
             node = node.map(|node| node.name.as_str()),
-            node_proven = self.caller.as_ref().is_some_and(Caller::proves_node),
+            node_proven = self.caller.as_ref().is_some_and(AuthenticatedCaller::proves_node),
             token_id = self.token.as_ref().and_then(|token| token.token_id.as_deref()),
             caller = self.caller.as_ref().map(tracing::field::display),
             association = self.association.as_deref(),
             role = self.role.as_deref(),
-            session = session.map(|session| session.assumed_role_arn.as_str()),
-            session_source = given.map(|given| given.origin.as_str()),
-            access_key_id = session.map(|session| session.credentials.access_key_id.as_str()),
+            session = assumed_role.map(|role| role.arn.as_str()),
+            session_source = credentials.map(|credentials| credentials.origin().as_str()),
+            access_key_id = session.map(SessionCredentials::access_key_id),
             "{message}"
         );
     }

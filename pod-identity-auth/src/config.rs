@@ -1,46 +1,79 @@
-//! What the service is told, checked.
+//! The configuration, and its checks.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
-use pod_identity_core::cache::SessionCacheConfig;
 use pod_identity_core::identity::{Namespace, ServiceAccount};
+use pod_identity_core::service::ServiceConfig;
+use pod_identity_runtime::association_file::ClusterEntry;
 use pod_identity_runtime::listener::Limits;
 use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::tls::CertificateFiles;
 
-use crate::sessions::DEFAULT_CACHE;
-use crate::store::ClusterEntry;
+use crate::sts::CALL_DEADLINE;
+
+/// Default number of cached sessions. At about 3 KiB each they take 60 MB.
+pub(crate) const DEFAULT_CAPACITY: usize = 20_000;
+
+/// Returns the default settings of the session cache and of calls to STS.
+///
+/// A session is fresh for the first fifth of its life. An agent renews at 45 to 55 % of the life that was left when it
+/// got the session. It must get a newer session then, so a session has to become stale before 45 %. It must also have
+/// enough life left: of an hour, a fresh session has 48 minutes; the agent renews it when 21 to 26 are left. So a pod
+/// always has more than the 15 minutes below which botocore fetches again (the SDK for Java: always below an hour). A
+/// fifth keeps this true for every life of 45 minutes or more.
+///
+/// A stale session is served until a minute before its expiry: an agent stops at 15 s, and a request to AWS needs the
+/// rest.
+pub fn default_service() -> ServiceConfig {
+    let mut config = ServiceConfig::default();
+    config.capacity = DEFAULT_CAPACITY;
+    config.margin = Duration::from_secs(60);
+    config.fresh_percent = 20;
+    // Agents renew. A session whose agent is gone needs no renewal.
+    config.renew = false;
+    // botocore gives up after 2 s (`utils.py`, `ContainerMetadataFetcher`).
+    config.stale_after = Duration::from_millis(1500);
+    // The SDK repeats calls, and its own error names the cause.
+    config.attempts = 1;
+    config.fetch_deadline = CALL_DEADLINE + Duration::from_millis(300);
+    config.request_deadline = CALL_DEADLINE + Duration::from_millis(600);
+    // Every token is verified before a call, so no pod needs to be slowed down. 512 calls of 100 ms are 5,000 sessions
+    // per second. The limit bounds connections and memory while STS hangs.
+    config.limits.calls = 512;
+    config
+}
 
 /// The whole configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where to serve EKS Auth.
+    /// Address of EKS Auth.
     pub listen: SocketAddr,
-    /// Where to serve health, readiness and metrics; nowhere if `None`.
+    /// Address of health, readiness and metrics.
     pub admin: Option<SocketAddr>,
     /// The file of clusters and associations.
     pub associations: PathBuf,
     /// A cluster beside those of the file.
     pub cluster: Option<ClusterEntry>,
-    /// How agents prove themselves; `None` only on loopback.
+    /// How agents authenticate; `None` on loopback only.
     pub agent_auth: Option<AgentAuthConfig>,
-    /// The certificate; `None` only on loopback.
+    /// The certificate; `None` on loopback only.
     pub tls: Option<CertificateFiles>,
     /// How sessions are named.
     pub session_naming: SessionNaming,
-    /// How many sessions are kept, and which of them are given out again.
-    pub session_cache: SessionCacheConfig,
+    /// Settings of the session cache and of calls to STS.
+    pub service: ServiceConfig,
     /// What happens to an exchange whose audit line cannot be written.
     pub audit_failure: AuditFailure,
     /// The limits of connections and requests.
     pub limits: Limits,
-    /// How issuers and STS are reached.
+    /// How to connect to issuers and STS.
     pub outbound: Outbound,
 }
 
-/// How agents prove themselves.
+/// How agents authenticate.
 #[derive(Debug, Clone)]
 pub enum AgentAuthConfig {
     /// AWS Signature Version 4 with a configured key. The node is not proven.
@@ -48,9 +81,9 @@ pub enum AgentAuthConfig {
         /// The file of keys.
         keys_file: PathBuf,
     },
-    /// The agent's own service account token; its node must be the pod token's.
+    /// The agent's own service account token. Its node must be that of the pod's token.
     Token {
-        /// Who may call.
+        /// The service accounts that may call.
         service_accounts: Vec<(Namespace, ServiceAccount)>,
     },
 }
@@ -123,7 +156,7 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// A service on this address with this association file, and with the defaults of the command line: without
+    /// Makes a configuration with this address, this association file and the defaults of the command line: without
     /// admin endpoints, TLS and agent authentication.
     pub fn new(listen: SocketAddr, associations: PathBuf) -> Self {
         Self {
@@ -134,14 +167,14 @@ impl Config {
             agent_auth: None,
             tls: None,
             session_naming: SessionNaming::default(),
-            session_cache: DEFAULT_CACHE,
+            service: default_service(),
             audit_failure: AuditFailure::default(),
             limits: Limits::default(),
             outbound: Outbound::default(),
         }
     }
 
-    /// Refuses what would not be safe.
+    /// Refuses an unsafe configuration.
     ///
     /// # Errors
     /// [`ConfigError`] with the missing part.
@@ -173,5 +206,41 @@ impl AgentAuthConfig {
             .map(|text| parse(text).ok_or_else(|| ConfigError::ServiceAccount(text.to_owned())))
             .collect::<Result<_, _>>()?;
         Ok(Self::Token { service_accounts })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use pod_identity_core::cache::{Serving, SessionCache, SessionCacheConfig, SlotBegin};
+    use pod_identity_core::credentials::SessionCredentials;
+    use pod_identity_core::service::CredentialError;
+    use pod_identity_core::time::Now;
+
+    use super::*;
+
+    fn at(seconds: f64) -> Now {
+        let since = Duration::from_secs_f64(seconds);
+        Now { wall: SystemTime::UNIX_EPOCH + since, monotonic: since }
+    }
+
+    #[test]
+    fn renewing_agent_gets_newer_session_and_its_pod_has_a_quarter_of_an_hour_left() {
+        let ServiceConfig { capacity, margin, fresh_percent, .. } = default_service();
+        let config = SessionCacheConfig { capacity, serving: Serving { margin, fresh_percent } };
+        for life in [900.0, 2700.0, 3600.0, 43_200.0] {
+            for percent in 0..=20_u8 {
+                let cache: SessionCache<u8, SessionCredentials, CredentialError> = SessionCache::new(config);
+                let SlotBegin::Lead(lead, _) = cache.begin(&1, at(0.0)) else { panic!() };
+                lead.complete(at(0.0), Ok(SessionCredentials::new("", "", "", at(life).wall)));
+                let got = life * f64::from(percent) / 100.0;
+                assert!(matches!(cache.begin(&1, at(got)), SlotBegin::Hit(_)), "{life} s at {percent} %");
+                // An agent renews at 45 to 55 % of the life that was left when it got the session.
+                let (first, last) = (got + 0.45 * (life - got), got + 0.55 * (life - got));
+                assert!(matches!(cache.begin(&1, at(first)), SlotBegin::Lead(..)), "{life} s at {percent} %");
+                assert!(life < 2700.0 || life - last >= 900.0, "{life} s at {percent} %");
+            }
+        }
     }
 }

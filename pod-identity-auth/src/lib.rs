@@ -1,18 +1,23 @@
-//! EKS Auth for clusters that are not EKS: a pod's token in, an IAM role session out.
+//! EKS Auth for clusters that are not EKS: a pod token in, the credentials of an IAM role session out.
 //!
-//! One operation, `AssumeRoleForPodIdentity`, with the wire format of AWS's EKS Auth, so that AWS's
-//! SDKs and agent ask it unchanged. A request passes, in this order: who calls ([`server`]), whose
-//! token ([`store`] knows each cluster's issuer and keys), which association; then its session, kept
-//! ([`sessions`]) or from STS ([`sts`]); and every answer leaves one line in the audit log ([`audit`]).
+//! It has the operation `AssumeRoleForPodIdentity` with the wire format of AWS's EKS Auth, so that AWS's SDKs and agent
+//! call it unchanged. A request passes these steps:
 //!
-//! [`app::App`] is the whole service; the binary only reads its flags.
+//! 1. [`server`] authenticates the agent and verifies the pod token with the keys of the cluster's issuers.
+//! 2. [`store`] has the association of the pod's service account.
+//! 3. The [`CredentialService`](pod_identity_core::service::CredentialService) serves the session from its cache, or
+//!    gets it through [`sessions`] from [`sts`].
+//! 4. [`audit`] writes one line for each response.
+//!
+//! [`app::App`] is the whole service. The binary only reads its flags.
 
-pub mod args; // the command line
-pub mod config; // what it means
-pub mod app; // the wiring
+pub mod args; // command line
+pub mod config; // checked configuration
+pub mod app; // wiring
 pub mod server; // one request
-pub mod sigv4; // who signed it
-pub mod store; // clusters, keys, associations
-pub mod sessions; // the pods' sessions, shared and kept
-pub mod sts; // where they come from
-pub mod audit; // one line for each answer
+pub mod caller; // authenticated agents
+pub mod sigv4; // AWS signatures
+pub mod store; // association file
+pub mod sessions; // sessions of pods
+pub mod sts; // calls to STS
+pub mod audit; // audit log

@@ -14,12 +14,14 @@
 
 mod authorization;
 mod canonical;
+mod error;
+mod header;
 mod signing_time;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use aws_lc_rs::{digest, hmac};
 use http::HeaderMap;
@@ -27,15 +29,15 @@ use http::header::{CONTENT_TYPE, DATE, HOST, HeaderName};
 use http::request::Parts;
 use zeroize::Zeroizing;
 
-use authorization::Authorization;
+pub use error::SigV4Error;
+
+use authorization::SignedAuthorization;
+use canonical::hex;
+use error::{SKEW_LIMIT, malformed};
+use header::single;
 use signing_time::SigningTime;
 
-/// How far a request's date may lie from our clock: AWS allows five minutes either way (IAM user guide,
-/// *Troubleshoot Signature Version 4 requests*).
-const SKEW_LIMIT: Duration = Duration::from_secs(5 * 60);
-
 const X_AMZ_CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
-const X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const X_AMZ_SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 
 /// A secret access key: wiped from memory when dropped, never printed.
@@ -76,83 +78,6 @@ impl fmt::Debug for Signer {
     }
 }
 
-/// Why a request's signature was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SigV4Error {
-    /// No `Authorization` header.
-    #[error("the request is not signed: sign it with AWS Signature Version 4, in the Authorization header")]
-    Missing,
-    /// A signature in the query string.
-    #[error(
-        "the request is presigned (X-Amz-* in its query): put the signature into the Authorization header"
-    )]
-    Presigned,
-    /// Something about the signature's form is wrong; the text names it and says what is expected.
-    #[error("the request's signature cannot be read: {0}")]
-    Malformed(String),
-    /// Headers that have to be signed are not.
-    #[error(
-        "the header {0} is not among the signed headers: sign host, content-type and every x-amz-* header"
-    )]
-    UnsignedHeader(String),
-    /// The caller asked that its body be left out of the signature.
-    #[error(
-        "x-amz-content-sha256 does not hold a SHA-256 ({0}): sign the payload, unsigned ones are not taken"
-    )]
-    UnsignedPayload(String),
-    /// The body is another one than was signed.
-    #[error("the body's SHA-256 is not the one in x-amz-content-sha256: send the body that was signed")]
-    PayloadMismatch,
-    /// The signature was made for another place or day.
-    #[error(
-        "the request was signed for the {part} {found:?}, but {expected:?} is needed: {}",
-        scope_fix(part)
-    )]
-    WrongScope {
-        /// Which part of the credential scope: `date`, `region` or `service`.
-        part: &'static str,
-        /// What this server needs it to be.
-        expected: String,
-        /// What the request says.
-        found: String,
-    },
-    /// The request's date is too far from our clock.
-    #[error(
-        "the request was signed {seconds} s {} this server's clock, and at most {} s are allowed: \
-         synchronise the clocks of both machines (NTP)",
-        if *ahead { "ahead of" } else { "behind" },
-        SKEW_LIMIT.as_secs()
-    )]
-    Skewed {
-        /// Whether the caller's clock is the later one.
-        ahead: bool,
-        /// How far apart they are.
-        seconds: u64,
-    },
-    /// Nobody here has this access key id.
-    #[error("no such access key id is known here: use the key that this server was configured with")]
-    UnknownAccessKey,
-    /// The key is known and the signature is not what it gives.
-    #[error(
-        "the signature is not what this access key gives: check the secret access key, and that no proxy \
-         changes the host, path, query or signed headers"
-    )]
-    SignatureMismatch,
-}
-
-fn scope_fix(part: &str) -> &'static str {
-    match part {
-        "region" => "set the client's region (AWS_REGION) to it",
-        "service" => "call this endpoint with the client of that service",
-        _ => "the credential scope takes its day from x-amz-date",
-    }
-}
-
-fn malformed(what: impl Into<String>) -> SigV4Error {
-    SigV4Error::Malformed(what.into())
-}
-
 /// Verifies the request's signature and says who made it.
 ///
 /// `secret_of` gives the secret of an access key id. With a `region` the request must be signed for it;
@@ -173,7 +98,7 @@ pub fn verify(
     if canonical::is_presigned(parts.uri.query().unwrap_or_default()) {
         return Err(SigV4Error::Presigned);
     }
-    let authorization = Authorization::of(&parts.headers)?;
+    let authorization = SignedAuthorization::of(&parts.headers)?;
     let signed_at = SigningTime::of(&parts.headers)?;
     check_scope(&authorization, &signed_at, service, region)?;
     check_skew(signed_at.time, now)?;
@@ -204,7 +129,7 @@ pub fn verify(
 }
 
 fn check_scope(
-    authorization: &Authorization<'_>,
+    authorization: &SignedAuthorization<'_>,
     signed_at: &SigningTime,
     service: &str,
     region: Option<&str>,
@@ -237,7 +162,7 @@ fn check_skew(signed_at: SystemTime, now: SystemTime) -> Result<(), SigV4Error> 
 /// Host always; the content type and every `x-amz-*` header that is there; the date that was used.
 fn check_signed_headers(
     headers: &HeaderMap,
-    authorization: &Authorization<'_>,
+    authorization: &SignedAuthorization<'_>,
     signed_at: &SigningTime,
 ) -> Result<(), SigV4Error> {
     let is_signed = |name: &str| authorization.signed_headers.contains(&name);
@@ -277,21 +202,8 @@ fn check_payload(headers: &HeaderMap, payload: &str) -> Result<(), SigV4Error> {
     Err(SigV4Error::UnsignedPayload(if marker { text.to_owned() } else { "unknown text".to_owned() }))
 }
 
-/// The one value of a header that may not come twice.
-fn single<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> Result<Option<&'a http::HeaderValue>, SigV4Error> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next();
-    if values.next().is_some() {
-        return Err(malformed(format!("the header {name} comes twice, where one is expected")));
-    }
-    Ok(first)
-}
-
 /// The key that a secret gives for one day, region and service: four HMACs, one for each part of the scope.
-fn signing_key(secret: &Secret, scope: &Authorization<'_>) -> hmac::Key {
+fn signing_key(secret: &Secret, scope: &SignedAuthorization<'_>) -> hmac::Key {
     let mut initial = Zeroizing::new(Vec::with_capacity(4 + secret.0.len()));
     initial.extend_from_slice(b"AWS4");
     initial.extend_from_slice(secret.0.as_bytes());
@@ -300,14 +212,4 @@ fn signing_key(secret: &Secret, scope: &Authorization<'_>) -> hmac::Key {
         key = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, part.as_bytes()).as_ref());
     }
     key
-}
-
-const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
-
-fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .flat_map(|b| [b >> 4, b & 15])
-        .map(|digit| char::from(HEX_DIGITS[usize::from(digit)]))
-        .collect()
 }

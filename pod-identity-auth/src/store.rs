@@ -1,4 +1,4 @@
-//! Clusters, their keys and their associations: one snapshot, swapped whole.
+//! The association file: clusters, the keys of their issuers, and associations.
 
 mod issuer;
 
@@ -6,87 +6,81 @@ pub use pod_identity_runtime::association_file::{
     AssociationEntry, AssociationFile, ClusterEntry, FileError, IssuerEntry, KeysEntry,
 };
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use pod_identity_core::association::AssociationTable;
-use pod_identity_core::identity::ClusterName;
+use pod_identity_core::cluster::Cluster;
+use pod_identity_core::identity::{ClusterName, WorkloadIdentity};
+use pod_identity_core::service::{
+    AssociationLookup, BuildError, CredentialService, Issuer, LookupFuture, TokenVerification,
+};
 use pod_identity_runtime::files::{FileMetrics, Watched};
-use pod_identity_runtime::issuer_keys::{AcceptedIssuers, IssuerConfig, IssuerKeys};
+use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyFetcher};
 use pod_identity_runtime::metrics::register_gauges;
 use pod_identity_runtime::outbound::{Outbound, OutboundError};
-use pod_identity_runtime::shutdown::{Ender, Shutdown};
-use pod_identity_runtime::tasks::Tasks;
+use pod_identity_runtime::shutdown::Shutdown;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::registry::Registry;
 
-/// Everything that a request is judged by, as of one reading of the file.
-#[derive(Debug)]
+/// One reading of the file.
+#[derive(Debug, Default)]
 pub struct Snapshot {
     /// The associations.
     pub associations: AssociationTable,
-    clusters: HashMap<ClusterName, ClusterIssuers>,
-}
-
-/// What a cluster accepts.
-#[derive(Debug)]
-struct ClusterIssuers {
-    issuers: Vec<Arc<Issuer>>,
-    accepted: AcceptedIssuers,
-}
-
-/// An issuer of a cluster, kept fresh by a task that ends with it.
-#[derive(Debug)]
-struct Issuer {
-    config: IssuerConfig,
-    keys: Arc<IssuerKeys>,
-    _following: Ender,
+    clusters: Vec<(Cluster, Vec<(IssuerConfig, Issuer)>)>,
 }
 
 impl Snapshot {
-    /// The issuers that a cluster accepts.
-    pub fn issuers_of(&self, cluster: &ClusterName) -> Option<&AcceptedIssuers> {
-        self.clusters.get(cluster).map(|cluster| &cluster.accepted)
+    /// Returns the clusters for the credential service.
+    pub fn clusters(&self) -> impl Iterator<Item = (Cluster, TokenVerification)> {
+        self.clusters.iter().map(|(cluster, issuers)| {
+            let issuers: Vec<Issuer> = issuers.iter().map(|(_, issuer)| issuer.clone()).collect();
+            (cluster.clone(), issuers.into())
+        })
     }
 
-    fn keys(&self) -> impl Iterator<Item = (&ClusterName, &IssuerKeys)> {
-        self.clusters.iter().flat_map(|(name, of)| of.accepted.iter().map(move |keys| (name, &**keys)))
+    /// Returns every issuer with its cluster.
+    pub fn issuers(&self) -> impl Iterator<Item = (&ClusterName, &Issuer)> {
+        self.clusters
+            .iter()
+            .flat_map(|(cluster, issuers)| issuers.iter().map(move |(_, issuer)| (&cluster.name, issuer)))
     }
 
-    /// The issuers without keys, each as `cluster <name> (<issuer>)`, sorted.
+    /// Returns the issuers without keys, each as `cluster <name> (<issuer>)`, sorted.
     pub fn without_keys(&self) -> Vec<String> {
-        let missing = self.keys().filter(|(_, keys)| keys.current().is_none());
+        let missing = self.issuers().filter(|(_, issuer)| issuer.keys().is_none());
         let mut missing: Vec<_> =
-            missing.map(|(name, keys)| format!("cluster {name} ({})", keys.issuer())).collect();
+            missing.map(|(name, issuer)| format!("cluster {name} ({})", issuer.url())).collect();
         missing.sort();
         missing
     }
 
-    /// The number of issuers.
-    pub fn issuers(&self) -> usize {
-        self.keys().count()
+    fn issuer(&self, cluster: &ClusterName, config: &IssuerConfig) -> Option<Issuer> {
+        let (_, issuers) = self.clusters.iter().find(|(known, _)| known.name == *cluster)?;
+        issuers.iter().find(|(known, _)| known == config).map(|(_, issuer)| issuer.clone())
     }
 }
 
-/// Why a snapshot could not be made.
+/// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The file is of no use.
+    /// The file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// What a cluster says of its issuer contradicts itself, or cannot be asked.
+    /// A cluster's entry contradicts itself.
     #[error("{}: cluster {cluster}: {reason}", .path.display())]
     Cluster {
         /// The file.
         path: PathBuf,
         /// The cluster.
         cluster: ClusterName,
-        /// What is wrong.
+        /// The contradiction.
         reason: String,
     },
-    /// An issuer cannot be asked.
+    /// The keys of an issuer cannot be fetched.
     #[error("cluster {cluster}: {reason}")]
     Issuer {
         /// The cluster.
@@ -94,6 +88,9 @@ pub enum StoreError {
         /// Why.
         reason: OutboundError,
     },
+    /// The credential service refuses the clusters.
+    #[error(transparent)]
+    Service(#[from] BuildError),
 }
 
 /// Labels of an issuer. An operator chooses both.
@@ -103,34 +100,49 @@ struct IssuerLabels {
     issuer: String,
 }
 
-/// The file, and the newest snapshot that it gave.
+/// The association file and its last good reading.
 #[derive(Debug)]
-pub struct Store {
+pub struct AssociationStore {
     path: PathBuf,
     watched: Watched,
     extra_cluster: Option<ClusterEntry>,
     outbound: Outbound,
-    tasks: Tasks,
     current: ArcSwap<Snapshot>,
+    /// Counts replacements twice: it is odd while the credential service has other clusters than `current`.
+    replacements: AtomicU64,
 }
 
-impl Store {
+/// A replacement. It ends when it is dropped, also by a panic: requests wait for its end.
+struct Replacing<'a>(&'a AtomicU64);
+
+impl<'a> Replacing<'a> {
+    fn begin(replacements: &'a AtomicU64) -> Self {
+        replacements.fetch_add(1, Ordering::SeqCst);
+        Self(replacements)
+    }
+}
+
+impl Drop for Replacing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl AssociationStore {
     /// Reads the file for the first time.
     ///
     /// # Errors
-    /// [`StoreError`]: at the start a broken file is fatal, later it is not.
+    /// [`StoreError`]: a broken file is fatal at the start only.
     pub fn open(
         path: PathBuf,
         extra_cluster: Option<ClusterEntry>,
         outbound: Outbound,
         metrics: &FileMetrics,
-        tasks: Tasks,
     ) -> Result<Self, StoreError> {
-        let empty = Snapshot { associations: AssociationTable::default(), clusters: HashMap::new() };
         let watched = Watched::look(vec![path.clone()]).counted(metrics, "associations");
-        let store =
-            Self { path, watched, extra_cluster, outbound, tasks, current: ArcSwap::from_pointee(empty) };
-        store.reload()?;
+        let (current, replacements) = (ArcSwap::default(), AtomicU64::new(0));
+        let store = Self { path, watched, extra_cluster, outbound, current, replacements };
+        store.replace(Arc::new(store.read()?));
         Ok(store)
     }
 
@@ -139,124 +151,132 @@ impl Store {
         let store = self.clone();
         let help = "Usable public keys, by cluster and issuer; 0 until they are fetched";
         register_gauges(registry, "pod_identity_issuer_keys", help, move || {
-            store.of_issuers(|keys| {
-                i64::try_from(keys.current().map_or(0, |keys| keys.key_ids().count())).ok()
+            store.of_issuers(|issuer| {
+                i64::try_from(issuer.keys().map_or(0, |keys| keys.key_ids().count())).ok()
             })
         });
         let store = self.clone();
         let help = "Seconds since the keys were last fetched, by cluster and issuer";
         register_gauges(registry, "pod_identity_issuer_keys_age_seconds", help, move || {
-            store.of_issuers(|keys| keys.age().map(|age| age.as_secs_f64()))
+            store.of_issuers(|issuer| issuer.age().map(|age| age.as_secs_f64()))
         });
     }
 
-    fn of_issuers<N>(&self, read: impl Fn(&IssuerKeys) -> Option<N>) -> Vec<(IssuerLabels, N)> {
-        let of_issuer = |(name, keys): (&ClusterName, &IssuerKeys)| {
-            let labels = IssuerLabels { cluster: name.to_string(), issuer: keys.issuer().to_owned() };
-            Some((labels, read(keys)?))
+    fn of_issuers<N>(&self, read: impl Fn(&Issuer) -> Option<N>) -> Vec<(IssuerLabels, N)> {
+        let of_issuer = |(name, issuer): (&ClusterName, &Issuer)| {
+            let labels = IssuerLabels { cluster: name.to_string(), issuer: issuer.url().to_owned() };
+            Some((labels, read(issuer)?))
         };
-        self.snapshot().keys().filter_map(of_issuer).collect()
+        self.snapshot().issuers().filter_map(of_issuer).collect()
     }
 
-    /// The newest snapshot.
+    /// Returns the last good reading.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
     }
 
-    /// Reads the file again and replaces the snapshot, whole or not at all. Issuers that did not
-    /// change keep their keys.
-    ///
-    /// # Errors
-    /// [`StoreError`]; the old snapshot stays.
-    pub fn reload(&self) -> Result<(), StoreError> {
+    /// Returns a mark of the current reading for [`is_current`](Self::is_current).
+    pub fn reading(&self) -> u64 {
+        self.replacements.load(Ordering::SeqCst)
+    }
+
+    /// Whether the service's clusters and the associations have been those of one reading since that mark.
+    pub fn is_current(&self, reading: u64) -> bool {
+        reading.is_multiple_of(2) && self.reading() == reading
+    }
+
+    /// Reads the file.
+    fn read(&self) -> Result<Snapshot, StoreError> {
         let file = AssociationFile::read(&self.path)?;
         let file = match &self.extra_cluster {
             Some(cluster) => file.with_cluster(cluster.clone()),
             None => file,
         };
         let associations = file.table().map_err(|error| error.at(&self.path))?;
-        let before = self.current.load();
-        let clusters = file
-            .clusters
-            .iter()
-            .map(|entry| Ok((entry.name.clone(), self.issuers(entry, before.clusters.get(&entry.name))?)))
-            .collect::<Result<_, StoreError>>()?;
-        let snapshot = Snapshot { associations, clusters };
-        tracing::info!(
-            file = %self.path.display(),
-            clusters = snapshot.clusters.len(),
-            associations = snapshot.associations.iter().count(),
-            "associations in use"
-        );
-        self.current.store(Arc::new(snapshot));
-        Ok(())
+        let cluster = |entry: &ClusterEntry| {
+            let cluster = entry.cluster().map_err(|error| error.at(&self.path))?;
+            Ok((cluster, self.issuers(entry)?))
+        };
+        let clusters = file.clusters.iter().map(cluster).collect::<Result<_, StoreError>>()?;
+        Ok(Snapshot { associations, clusters })
     }
 
-    /// The issuers of a cluster. Those that did not change keep their keys.
-    fn issuers(
-        &self,
-        entry: &ClusterEntry,
-        before: Option<&ClusterIssuers>,
-    ) -> Result<ClusterIssuers, StoreError> {
+    /// Returns the issuers of a cluster. Unchanged issuers keep their keys.
+    fn issuers(&self, entry: &ClusterEntry) -> Result<Vec<(IssuerConfig, Issuer)>, StoreError> {
         let configs = issuer::configs(entry, &self.outbound).map_err(|reason| StoreError::Cluster {
             path: self.path.clone(),
             cluster: entry.name.clone(),
             reason,
         })?;
-        let of = |config: IssuerConfig| {
-            let kept = before.and_then(|before| before.issuers.iter().find(|issuer| issuer.config == config));
-            match kept {
-                Some(issuer) => Ok(issuer.clone()),
-                None => Issuer::follow(config, &self.tasks).map(Arc::new),
-            }
+        let current = self.current.load();
+        let issuer = |config: IssuerConfig| match current.issuer(&entry.name, &config) {
+            Some(issuer) => Ok((config, issuer)),
+            None => KeyFetcher::new(config.clone()).map(|fetcher| (config, fetcher.into_issuer())),
         };
-        let issuers = configs.into_iter().map(of).collect::<Result<Vec<_>, _>>();
-        let issuers = issuers.map_err(|reason| StoreError::Issuer { cluster: entry.name.clone(), reason })?;
-        let accepted = AcceptedIssuers::new(issuers.iter().map(|issuer| issuer.keys.clone()).collect());
-        Ok(ClusterIssuers { issuers, accepted })
+        let issuers = configs.into_iter().map(issuer).collect::<Result<_, _>>();
+        issuers.map_err(|reason| StoreError::Issuer { cluster: entry.name.clone(), reason })
     }
 
-    /// Follows the file until the shutdown. A broken file keeps the old associations, says why, and is read
-    /// again every half a minute: what it names may be there by then.
-    /// `replaced` is shown each new snapshot.
+    /// Reads the file again, and replaces the clusters of the service and the associations.
+    fn reload(&self, service: &CredentialService) -> Result<Arc<Snapshot>, StoreError> {
+        let snapshot = Arc::new(self.read()?);
+        let _replacing = Replacing::begin(&self.replacements);
+        service.set_clusters(snapshot.clusters())?;
+        self.replace(snapshot.clone());
+        Ok(snapshot)
+    }
+
+    fn replace(&self, snapshot: Arc<Snapshot>) {
+        self.current.store(snapshot.clone());
+        tracing::info!(
+            file = %self.path.display(),
+            clusters = snapshot.clusters.len(),
+            associations = snapshot.associations.iter().count(),
+            "associations loaded"
+        );
+    }
+
+    /// Follows the file until the shutdown, and gives each new reading to the service and to `replaced`. While the file
+    /// is broken, the old associations stay in use, and the file is read again every 30 s.
     ///
-    /// A file of 100,000 associations takes a second or two to read: that is done on a thread of its own,
-    /// and requests go on meanwhile with what was there before.
+    /// A file of 100,000 associations takes a second or two to read. That is done on a thread for blocking work, and
+    /// requests use the old associations meanwhile.
     pub async fn follow(
         self: Arc<Self>,
+        service: CredentialService,
         shutdown: Shutdown,
         replaced: impl Fn(&Snapshot) + Send + Sync + 'static,
     ) {
         let (watched, replaced) = (self.watched.clone(), Arc::new(replaced));
         let replace = || {
-            tracing::info!(file = %self.path.display(), "the associations are read again");
-            let (store, replaced) = (self.clone(), replaced.clone());
-            let replacing = tokio::task::spawn_blocking(move || match store.reload() {
-                Ok(()) => {
-                    replaced(&store.snapshot());
-                    true
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the associations were not replaced; the old ones stay in use");
-                    false
-                }
-            });
+            let (store, service, replaced) = (self.clone(), service.clone(), replaced.clone());
             async move {
-                replacing.await.unwrap_or_else(|error| {
-                    tracing::error!(%error, "the associations were not replaced; the old ones stay in use");
-                    false
-                })
+                tracing::info!(file = %store.path.display(), "association file changed");
+                let reloading = tokio::task::spawn_blocking({
+                    let service = service.clone();
+                    move || {
+                        store.reload(&service).map(|snapshot| replaced(&snapshot)).map_err(|e| e.to_string())
+                    }
+                });
+                match reloading.await.unwrap_or_else(|panic| Err(panic.to_string())) {
+                    Ok(()) => service.recheck_associations().await,
+                    Err(error) => {
+                        tracing::error!(error, "associations not replaced; the old ones stay in use");
+                        return false;
+                    }
+                }
+                true
             }
         };
         watched.follow(shutdown, replace).await;
     }
 }
 
-impl Issuer {
-    fn follow(config: IssuerConfig, tasks: &Tasks) -> Result<Self, OutboundError> {
-        let keys = IssuerKeys::new(config.clone())?;
-        let (following, shutdown) = Shutdown::manual();
-        tasks.spawn("issuer keys", shutdown.clone(), keys.clone().follow(shutdown));
-        Ok(Self { config, keys, _following: following })
+impl AssociationLookup for AssociationStore {
+    fn association<'a>(&'a self, cluster: &'a Cluster, pod: &'a WorkloadIdentity) -> LookupFuture<'a> {
+        let current = self.current.load();
+        let found = current.associations.lookup(&cluster.name, &pod.namespace, &pod.service_account);
+        let found = found.ok().map(|(_, association)| association.clone());
+        Box::pin(std::future::ready(Ok(found)))
     }
 }

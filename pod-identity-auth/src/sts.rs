@@ -1,16 +1,10 @@
-//! STS: assumes the roles of a session plan with the service's own principal.
+//! Calls to STS: assumes the roles of a session plan with the service's own principal.
 
-mod principal;
 mod error;
 
-pub use error::StsError;
-pub use principal::CallerIdentity;
-pub(crate) use principal::STS_CONDITION;
-
-use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwapOption;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_sdk_sts::Client;
@@ -19,57 +13,53 @@ use aws_sdk_sts::config::retry::RetryConfig;
 use aws_sdk_sts::operation::assume_role::AssumeRoleOutput;
 use aws_sdk_sts::types::Tag;
 use pod_identity_core::arn::AssumedRoleArn;
-use pod_identity_core::association::Association;
-use pod_identity_core::cache::Expires;
-use pod_identity_core::credentials::{MissingMember, SessionCredentials};
+use pod_identity_core::association::{Association, AssociationTable};
+use pod_identity_core::backoff::{Backoff, random_fraction};
+use pod_identity_core::credentials::{AssumedRole, MissingMember, SessionCredentials};
 use pod_identity_core::error::ErrorCode;
-use pod_identity_core::session::{RoleSession, SessionPlan};
+use pod_identity_core::service::CredentialError;
+use pod_identity_core::session::{RoleSession, SessionPlan, SessionTag};
 use pod_identity_runtime::admin::Readiness;
+use pod_identity_runtime::cause::chain;
 use pod_identity_runtime::clock;
 use pod_identity_runtime::outbound::{Outbound, OutboundError};
+use pod_identity_runtime::shutdown::Shutdown;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-/// What STS gave for a pod.
-#[derive(Debug, Clone)]
-pub struct RoleSessionCredentials {
-    /// The credentials.
-    pub credentials: SessionCredentials,
-    /// The ARN that the session acts under.
-    pub assumed_role_arn: AssumedRoleArn,
-    /// `<role id>:<session>`.
-    pub assumed_role_id: String,
-}
+/// The readiness condition that STS has answered.
+pub(crate) const STS_CONDITION: &str = "sts";
 
-impl Expires for RoleSessionCredentials {
-    fn expires_at(&self) -> SystemTime {
-        self.credentials.expires_at
-    }
-}
+/// Maximum time of a call with its repetitions: less than the 10 s for which our agent waits.
+pub(crate) const CALL_DEADLINE: Duration = Duration::from_secs(9);
 
-/// STS, and who the service is there.
+/// Pauses between attempts to get the caller identity.
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
+
+/// Calls STS with the service's own principal.
 #[derive(Debug)]
-pub struct Sts {
+pub struct StsClient {
     client: Client,
-    caller: ArcSwapOption<CallerIdentity>,
+    /// Whether the service's principal is itself a role session, once STS has named it. Then its sessions are chained.
+    chained: OnceLock<bool>,
     readiness: Readiness,
     seconds: Histogram,
-    calls: Family<Call, Counter>,
+    calls: Family<CallLabels, Counter>,
 }
 
 /// Labels of a call: its error code, or `ok`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Call {
+struct CallLabels {
     code: &'static str,
 }
 
-/// A client with the credentials, region and endpoint of the environment.
+/// Makes a client with the credentials, region and endpoint of the environment.
 ///
 /// # Errors
-/// Where the CA file cannot be read, or no region is configured.
+/// [`StsSetupError`] if the CA file cannot be read, or no region is configured.
 pub async fn client_from_environment(outbound: &Outbound) -> Result<Client, StsSetupError> {
     let endpoint = std::env::var("AWS_ENDPOINT_URL_STS").ok();
     let http_client = outbound.toward(endpoint.as_deref()).sdk_client()?;
@@ -80,16 +70,16 @@ pub async fn client_from_environment(outbound: &Outbound) -> Result<Client, StsS
     Ok(client(&config))
 }
 
-/// The longest pause before the first repetition; it doubles. The SDK's own second would be as long as
-/// some pods wait in all.
+/// Maximum pause before the first repetition; it doubles. The SDK's default of a second is as long as some SDKs of
+/// pods wait in all.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 
-/// A client that gives up before the agent that waits for it does (10 s).
+/// Makes a client whose calls end after 9 s: before our agent stops waiting.
 pub fn client(config: &SdkConfig) -> Client {
     let timeouts = aws_sdk_sts::config::timeout::TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(2))
         .operation_attempt_timeout(Duration::from_secs(4))
-        .operation_timeout(Duration::from_secs(9))
+        .operation_timeout(CALL_DEADLINE)
         .build();
     let retries = config.retry_config().cloned().unwrap_or_else(RetryConfig::standard);
     let config = aws_sdk_sts::config::Builder::from(config)
@@ -98,19 +88,19 @@ pub fn client(config: &SdkConfig) -> Client {
     Client::from_conf(config.build())
 }
 
-/// Why there is no STS client.
+/// Why an STS client cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum StsSetupError {
-    /// Connections cannot be made.
+    /// The CA file or the proxy settings cannot be used.
     #[error(transparent)]
     Outbound(#[from] OutboundError),
-    /// STS is asked in a region.
+    /// Calls to STS need a region.
     #[error("no AWS region is configured: set AWS_REGION to the region whose STS is to be asked")]
     NoRegion,
 }
 
-impl Sts {
-    /// Calls STS through this client. Registers `pod_identity_sts_seconds` and `pod_identity_sts_calls_total`.
+impl StsClient {
+    /// Makes a client for calls through `client`. Registers `pod_identity_sts_seconds` and `pod_identity_sts_calls_total`.
     pub fn new(client: Client, readiness: Readiness, registry: &mut Registry) -> Self {
         let seconds = Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]);
         registry.register(
@@ -120,54 +110,82 @@ impl Sts {
         );
         let calls = Family::default();
         registry.register("pod_identity_sts_calls", "AssumeRole calls, by error code or ok", calls.clone());
-        Self { client, caller: ArcSwapOption::empty(), readiness, seconds, calls }
-    }
-
-    /// Who the service is, once STS has said so.
-    pub fn caller(&self) -> Option<Arc<CallerIdentity>> {
-        self.caller.load_full()
+        Self { client, chained: OnceLock::new(), readiness, seconds, calls }
     }
 
     /// Makes the session of a plan: one call, or two with a target role.
     ///
     /// # Errors
-    /// [`StsError`] for the call that failed.
-    pub async fn assume(&self, plan: &SessionPlan) -> Result<RoleSessionCredentials, StsError> {
-        let explained = |error: StsError| error.with_size(plan.packed_size());
-        let first = self.assume_role(&plan.role, None).await;
-        self.observe(&first);
-        let first = first.map_err(explained)?;
+    /// [`CredentialError`] of the call that failed.
+    pub async fn assume(&self, plan: &SessionPlan) -> Result<SessionCredentials, CredentialError> {
+        let first = self.assume_role(plan, &plan.role, None).await;
+        self.update_readiness(&first);
         match &plan.target {
-            None => Ok(first),
-            Some(target) => {
-                let answer = self.assume_role(target, Some(first.credentials)).await;
-                answer.map_err(|error| explained(error.of_target_call()))
-            }
+            None => first,
+            Some(target) => self.assume_role(plan, target, Some(first?)).await.map_err(error::of_target),
         }
     }
 
     /// Updates the condition `sts`. Only a call with the service's own credentials counts: the AWS account of a
     /// target role may throttle for other reasons.
-    fn observe(&self, answer: &Result<RoleSessionCredentials, StsError>) {
-        match answer {
+    fn update_readiness(&self, issued: &Result<SessionCredentials, CredentialError>) {
+        match issued {
             Err(error) => match error.code() {
                 ErrorCode::UpstreamUnavailable | ErrorCode::OwnCredentials | ErrorCode::Throttled => {
-                    self.readiness.unmet(STS_CONDITION, error.to_string());
+                    self.readiness.unmet(STS_CONDITION, error.message());
                 }
-                ErrorCode::Internal => {}
+                ErrorCode::Internal | ErrorCode::SubjectMismatch => {}
                 _ => self.readiness.met(STS_CONDITION),
             },
             Ok(_) => self.readiness.met(STS_CONDITION),
         }
     }
 
+    /// Calls `GetCallerIdentity` until STS answers, and warns of sessions that will be shorter than configured.
+    pub async fn identify(&self, associations: &AssociationTable, mut shutdown: Shutdown) {
+        for failures in 1.. {
+            match self.client.get_caller_identity().send().await {
+                Ok(response) => {
+                    let arn = response.arn.unwrap_or_default();
+                    let role_session = *self.chained.get_or_init(|| arn.contains(":assumed-role/"));
+                    tracing::info!(arn, role_session, "principal of the service identified");
+                    self.warn_of_long_sessions(associations);
+                    return self.readiness.met(STS_CONDITION);
+                }
+                Err(error) => self.readiness.unmet(STS_CONDITION, chain(&error)),
+            }
+            tokio::select! {
+                () = shutdown.asked() => return,
+                () = tokio::time::sleep(PAUSES.around(failures, random_fraction())) => {}
+            }
+        }
+    }
+
+    /// Warns of each association whose sessions will be shorter than configured.
+    pub fn warn_of_long_sessions(&self, associations: &AssociationTable) {
+        if self.chained.get() != Some(&true) {
+            return;
+        }
+        for (cluster, association) in associations.iter() {
+            if association.duration.is_some_and(|duration| duration > Association::DEFAULT_DURATION) {
+                tracing::warn!(
+                    cluster = %cluster.name,
+                    association = %association.id,
+                    "durationSeconds is cut to 3600: this service's principal is itself a role session, and \
+                     chained sessions last an hour at most"
+                );
+            }
+        }
+    }
+
     async fn assume_role(
         &self,
+        plan: &SessionPlan,
         session: &RoleSession,
         with: Option<SessionCredentials>,
-    ) -> Result<RoleSessionCredentials, StsError> {
-        let tag = |tag: &pod_identity_core::session::SessionTag| {
-            Tag::builder().key(tag.key).value(&tag.value).build().map_err(StsError::unbuildable)
+    ) -> Result<SessionCredentials, CredentialError> {
+        let tag = |tag: &SessionTag| {
+            Tag::builder().key(tag.key).value(&tag.value).build().map_err(error::unbuildable)
         };
         let tags = session.tags.iter().map(tag).collect::<Result<Vec<_>, _>>()?;
         let keys: Vec<String> = session.tags.iter().map(|tag| tag.key.to_owned()).collect();
@@ -182,10 +200,10 @@ impl Sts {
             .set_policy(session.policy.clone())
             .set_external_id(session.external_id.clone());
         let started = clock::monotonic();
-        let answer = match with {
+        let response = match with {
             None => request.send().await,
             Some(credentials) => {
-                // One call, one set of credentials: nothing to keep in an identity cache.
+                // These credentials are for one call: an identity cache would keep them for nothing.
                 let config = aws_sdk_sts::config::Builder::new()
                     .credentials_provider(sdk_credentials(&credentials))
                     .identity_cache(IdentityCache::no_cache());
@@ -193,17 +211,18 @@ impl Sts {
             }
         };
         self.seconds.observe(started.elapsed().as_secs_f64());
-        let answer =
-            answer.map_err(|error| StsError::assume_role(&session.role, &error)).and_then(role_session);
-        let code = answer.as_ref().map_or_else(|error| error.code().as_str(), |_| "ok");
-        self.calls.get_or_create(&Call { code }).inc();
-        answer
+        let issued = response
+            .map_err(|error| error::of_call(plan, session, &error))
+            .and_then(|response| credentials(response, session));
+        let code = issued.as_ref().map_or_else(|error| error.code().as_str(), |_| "ok");
+        self.calls.get_or_create(&CallLabels { code }).inc();
+        issued
     }
 
-    /// What to ask for: no more than an hour, unless it is known that the caller is no role session
-    /// itself (STS, *Role chaining*: at most one hour).
+    /// Returns the duration to request, in seconds: an hour at most, until STS has named a principal that is no role
+    /// session (IAM user guide, *Role chaining*).
     fn duration(&self, session: &RoleSession) -> i32 {
-        let chained = self.caller.load().as_ref().is_none_or(|caller| caller.is_role_session());
+        let chained = *self.chained.get().unwrap_or(&true);
         let longest = if chained { Association::DEFAULT_DURATION } else { Duration::MAX };
         i32::try_from(session.duration.min(longest).as_secs()).unwrap_or(i32::MAX)
     }
@@ -211,26 +230,33 @@ impl Sts {
 
 fn sdk_credentials(credentials: &SessionCredentials) -> Credentials {
     Credentials::new(
-        &credentials.access_key_id,
-        credentials.secret_access_key.as_str(),
-        Some(credentials.session_token.as_str().to_owned()),
-        Some(credentials.expires_at),
+        credentials.access_key_id(),
+        credentials.secret_access_key(),
+        Some(credentials.session_token().to_owned()),
+        Some(credentials.expires_at()),
         "pod-identity-auth",
     )
 }
 
-fn role_session(answer: AssumeRoleOutput) -> Result<RoleSessionCredentials, StsError> {
-    let credentials = answer.credentials.ok_or(StsError::Incomplete("Credentials"))?;
-    let user = answer.assumed_role_user.ok_or(StsError::Incomplete("AssumedRoleUser"))?;
-    let assumed_role_arn: AssumedRoleArn =
-        user.arn.parse().map_err(|_| StsError::Incomplete("AssumedRoleUser.Arn"))?;
+/// Reads a response. STS must have issued the requested session.
+fn credentials(
+    response: AssumeRoleOutput,
+    session: &RoleSession,
+) -> Result<SessionCredentials, CredentialError> {
+    let credentials = response.credentials.ok_or_else(|| error::incomplete("Credentials"))?;
+    let user = response.assumed_role_user.ok_or_else(|| error::incomplete("AssumedRoleUser"))?;
+    let arn: AssumedRoleArn = user.arn.parse().map_err(|_| error::incomplete("AssumedRoleUser.Arn"))?;
+    let requested = session.role.session(session.name.as_str());
+    if arn.as_str() != requested {
+        let message = format!("STS issued the session {arn}, but {requested} was requested");
+        return Err(CredentialError::new(ErrorCode::SubjectMismatch, message));
+    }
     let credentials = SessionCredentials::of_answer(
         credentials.access_key_id,
         credentials.secret_access_key,
         credentials.session_token,
         SystemTime::try_from(credentials.expiration).ok(),
-        Some(&assumed_role_arn),
     )
-    .map_err(|MissingMember(name)| StsError::Incomplete(name))?;
-    Ok(RoleSessionCredentials { credentials, assumed_role_arn, assumed_role_id: user.assumed_role_id })
+    .map_err(|MissingMember(name)| error::incomplete(name))?;
+    Ok(credentials.with_assumed_role(AssumedRole { arn, id: user.assumed_role_id }))
 }

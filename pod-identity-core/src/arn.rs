@@ -23,6 +23,11 @@ impl ParseArnError {
 }
 
 /// A twelve-digit AWS account id.
+///
+/// ```
+/// let value: pod_identity_core::arn::AccountId = "111122223333".parse()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AccountId(String);
@@ -50,6 +55,11 @@ impl FromStr for AccountId {
 }
 
 /// An AWS partition: `aws`, `aws-cn`, `aws-us-gov`, the isolated ones.
+///
+/// ```
+/// let value: pod_identity_core::arn::Partition = "aws-cn".parse()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Partition(String);
 
@@ -91,7 +101,13 @@ impl FromStr for Partition {
 
 /// The ARN of an IAM role: `arn:aws:iam::123456789012:role/path/name`.
 ///
-/// The path is part of the ARN but of no session's ARN; [`RoleArn::name`] leaves it out.
+/// The path is part of the ARN but not of a session's ARN; [`RoleArn::name`] leaves it out.
+///
+/// ```
+/// let role: pod_identity_core::arn::RoleArn = "arn:aws:iam::111122223333:role/team/cart".parse()?;
+/// assert_eq!((role.name(), role.account().as_str()), ("cart", "111122223333"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RoleArn {
@@ -156,6 +172,13 @@ impl FromStr for RoleArn {
 }
 
 /// The ARN that a role's session acts under: `arn:aws:sts::123456789012:assumed-role/name/session`.
+///
+/// ```
+/// let arn = "arn:aws:sts::111122223333:assumed-role/cart/demo";
+/// let session: pod_identity_core::arn::AssumedRoleArn = arn.parse()?;
+/// assert_eq!(session.session_name(), "demo");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AssumedRoleArn {
@@ -224,6 +247,7 @@ macro_rules! text_conversions {
             }
         }
 
+        #[doc(hidden)] // serde's
         impl TryFrom<String> for $name {
             type Error = ParseArnError;
 
@@ -232,6 +256,7 @@ macro_rules! text_conversions {
             }
         }
 
+        #[doc(hidden)] // serde's
         impl From<$name> for String {
             fn from(value: $name) -> Self {
                 value.$field

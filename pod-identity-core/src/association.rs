@@ -1,4 +1,4 @@
-//! An association gives the pods of one service account a role.
+//! Associations: the role of the pods of a service account.
 
 mod table;
 
@@ -10,19 +10,24 @@ use std::time::Duration;
 
 use crate::arn::RoleArn;
 use crate::cluster::Cluster;
-use crate::identity::{Namespace, ServiceAccount};
+use crate::identity::{Namespace, ServiceAccount, WorkloadIdentity};
 
-/// An association's id: `a-` and lower-case letters and digits (17 of them, where EKS makes it).
+/// The id of an association: `a-` and lower-case letters and digits. Ids of EKS have 17 of them.
+///
+/// ```
+/// let id: pod_identity_core::association::AssociationId = "a-0123456789abcdefg".parse()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AssociationId(String);
 
-/// A text that is no association id.
+/// A text that is not an association id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an association id: \"a-\" and 1 to 61 lower-case letters or digits")]
 pub struct InvalidAssociationId(String);
 
 impl AssociationId {
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -47,55 +52,64 @@ impl fmt::Display for AssociationId {
 }
 
 /// A role for the pods of one service account, with the members of EKS's `PodIdentityAssociation`.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use pod_identity_core::association::Association;
+///
+/// let (id, role) = ("a-1".parse()?, "arn:aws:iam::111122223333:role/cart".parse()?);
+/// let mut cart = Association::new(id, "shop".parse()?, "cart".parse()?, role);
+/// cart.duration = Some(Duration::from_secs(1800));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Association {
-    /// Its id.
+    /// Id.
     pub id: AssociationId,
-    /// The pods' namespace.
+    /// Namespace of the pods.
     pub namespace: Namespace,
-    /// The pods' service account.
+    /// Service account of the pods.
     pub service_account: ServiceAccount,
-    /// The role they get.
+    /// Role of the pods.
     pub role: RoleArn,
-    /// A second role, assumed with the first one; then the pods get this one.
+    /// A second role, assumed with the credentials of the first one. The pods get this one.
     pub target_role: Option<RoleArn>,
     /// Whether the six session tags are left out.
     pub disable_session_tags: bool,
-    /// An inline session policy, as JSON. It needs `disable_session_tags`; with a target role it
-    /// restricts only that role's session.
+    /// Inline session policy, as JSON. It needs `disable_session_tags`. With a target role it restricts only the
+    /// session of that role.
     pub policy: Option<String>,
-    /// How long a session lasts. `None` asks for [`Association::DEFAULT_DURATION`].
+    /// Duration of a session; default [`Association::DEFAULT_DURATION`].
     pub duration: Option<Duration>,
 }
 
-/// Why an association cannot be.
+/// A rule that an association breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidAssociation {
-    /// The external id of a target role is made of region and account.
+#[error(transparent)]
+pub struct InvalidAssociation(Broken);
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Broken {
     #[error("targetRoleArn needs the cluster's region and accountId: its external id is made of them")]
     TargetWithoutLocation,
-    /// EKS's rule for `policy`.
     #[error("policy needs disableSessionTags: true")]
     PolicyWithTags,
-    /// A session policy that STS would refuse.
     #[error("policy is not a JSON object of at most {} characters: {reason}", Association::MAX_POLICY)]
-    Policy {
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A duration that STS would refuse.
+    Policy { reason: String },
     #[error("durationSeconds must be 900 to 43200, with targetRoleArn at most 3600 (role chaining)")]
     Duration,
 }
 
 impl Association {
-    /// STS's default for `DurationSeconds`, and the most for a chained role: one hour.
+    /// Default duration of a session, and maximum for a chained role: one hour (STS, `DurationSeconds`).
     pub const DEFAULT_DURATION: Duration = Duration::from_secs(3600);
 
-    /// The longest inline session policy, in characters (STS AssumeRole, `Policy`).
+    /// Maximum length of an inline session policy, in characters (STS AssumeRole, `Policy`).
+    #[doc(hidden)]
     pub const MAX_POLICY: usize = 2048;
 
-    /// The plainest association: one role, with session tags.
+    /// Makes an association with one role and session tags.
     pub fn new(
         id: AssociationId,
         namespace: Namespace,
@@ -114,24 +128,31 @@ impl Association {
         }
     }
 
-    /// Checks what EKS checks when an association is made, and what STS would refuse at each use.
+    /// Makes the plainest association for the service account of a pod, for a store that has roles and no
+    /// association ids.
+    pub fn for_pod(pod: &WorkloadIdentity, role: RoleArn) -> Self {
+        let id = AssociationId("a-0".to_owned());
+        Self::new(id, pod.namespace.clone(), pod.service_account.clone(), role)
+    }
+
+    /// Checks the rules of EKS for associations, and those of STS that each use would break.
     ///
     /// # Errors
-    /// [`InvalidAssociation`] for the first rule that is broken.
+    /// [`InvalidAssociation`] for the first broken rule.
     pub fn check(&self, cluster: &Cluster) -> Result<(), InvalidAssociation> {
         if self.target_role.is_some() && cluster.external_id(&self.namespace, &self.service_account).is_none()
         {
-            return Err(InvalidAssociation::TargetWithoutLocation);
+            return Err(InvalidAssociation(Broken::TargetWithoutLocation));
         }
         let longest = if self.target_role.is_some() { 3600 } else { 43_200 };
         if self.duration.is_some_and(|duration| !(900..=longest).contains(&duration.as_secs())) {
-            return Err(InvalidAssociation::Duration);
+            return Err(InvalidAssociation(Broken::Duration));
         }
         let Some(policy) = &self.policy else { return Ok(()) };
         if !self.disable_session_tags {
-            return Err(InvalidAssociation::PolicyWithTags);
+            return Err(InvalidAssociation(Broken::PolicyWithTags));
         }
-        check_policy(policy).map_err(|reason| InvalidAssociation::Policy { reason })
+        check_policy(policy).map_err(|reason| InvalidAssociation(Broken::Policy { reason }))
     }
 }
 
@@ -184,7 +205,7 @@ mod tests {
         assert_eq!(with_target.check(&cluster()), Ok(()));
         assert_eq!(
             with_target.check(&Cluster::new("demo".parse().unwrap())),
-            Err(InvalidAssociation::TargetWithoutLocation)
+            Err(InvalidAssociation(Broken::TargetWithoutLocation))
         );
     }
 
@@ -193,13 +214,13 @@ mod tests {
         let policy = |text: &str, disable_session_tags| {
             Association { policy: Some(text.to_owned()), disable_session_tags, ..cart() }.check(&cluster())
         };
-        assert_eq!(policy("{}", false), Err(InvalidAssociation::PolicyWithTags));
+        assert_eq!(policy("{}", false), Err(InvalidAssociation(Broken::PolicyWithTags)));
         assert_eq!(policy("{}", true), Ok(()));
         assert_eq!(policy(&format!("{{{}}}", " ".repeat(2046)), true), Ok(()), "2,048 characters");
         for text in
             ["", "[]", "{", r#"{"a":1,"a":2}"#, "{\"a\":\"\u{2014}\"}", &format!("{{{}}}", " ".repeat(2047))]
         {
-            assert!(matches!(policy(text, true), Err(InvalidAssociation::Policy { .. })), "{text}");
+            assert!(matches!(policy(text, true), Err(InvalidAssociation(Broken::Policy { .. }))), "{text}");
         }
     }
 

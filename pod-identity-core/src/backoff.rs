@@ -1,4 +1,4 @@
-//! How long to pause before asking again.
+//! Pauses between attempts.
 //!
 //! ```
 //! use std::time::Duration;
@@ -14,11 +14,10 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// Pauses that double with each failure in a row, up to a longest one, and are spread by chance: those
-/// who failed together must not ask again together (AWS Architecture Blog, *Exponential Backoff And
-/// Jitter*).
+/// Pauses that double with each failure in a row up to a maximum, with jitter: clients that failed together must not try
+/// again together (AWS Architecture Blog, *Exponential Backoff And Jitter*).
 ///
-/// Chance is an argument, like the time: a number from 0 to 1, such as [`random_fraction`] gives.
+/// Randomness is an argument, like the time: a number from 0 to 1, as of [`random_fraction`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
@@ -26,45 +25,42 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Pauses of `first`, twice that, and so on up to `longest`, before chance has its part.
+    /// Makes pauses of `first`, twice that, and so on up to `longest`, before jitter.
     pub const fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest }
     }
 
-    /// The longest pause, before chance has its part.
+    /// Returns the longest pause, before jitter.
     pub(crate) const fn longest(&self) -> Duration {
         self.longest
     }
 
-    /// Anything from no pause to the whole one: spreads most, and is for whoever asks again a few
-    /// times within a deadline.
+    /// Returns a pause between zero and the whole one, for a few attempts within a deadline.
     pub fn full_jitter(&self, failures: u32, chance: f64) -> Duration {
         self.whole(failures).mul_f64(chance.clamp(0.0, 1.0))
     }
 
-    /// The whole pause, a quarter less or a quarter more: for what must not be asked again at once.
+    /// Returns the whole pause, up to a quarter less or more, for calls that must not be repeated at once.
     pub fn around(&self, failures: u32, chance: f64) -> Duration {
         self.whole(failures).mul_f64(0.75 + 0.5 * chance.clamp(0.0, 1.0))
     }
 
-    /// The pause after that many failures in a row; one that is asked for before any is the first.
+    /// Returns the pause after that many failures in a row. Without a failure it is the first pause.
     fn whole(&self, failures: u32) -> Duration {
         let doubled = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
         self.first.saturating_mul(doubled).min(self.longest)
     }
 }
 
-/// A number from 0 to 1 that differs from call to call: it spreads what would else happen at once,
-/// nothing secret hangs on it. The standard library's hash keys are the one source of randomness that
-/// needs no system call.
+/// Returns a random number from 0 to 1. It spreads events in time and is not for secrets: it comes from the standard
+/// library's hash keys, which need no system call.
 pub fn random_fraction() -> f64 {
     #[allow(clippy::cast_precision_loss)]
     let random = RandomState::new().hash_one(0_u8) as f64;
     random / u64::MAX as f64
 }
 
-/// The longest `Retry-After` that is followed: a service that asks for more gets one call after it,
-/// and may ask again.
+/// Maximum `Retry-After`. A service that wants a longer pause gets one call after this one.
 pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// A `Retry-After` header in seconds (RFC 9110, section 10.2.3), at most 30 s. The header's other form, a

@@ -1,37 +1,45 @@
-//! A cluster, as far as AWS knows it.
+//! Clusters, and their names in AWS.
 
 use crate::arn::{AccountId, Partition};
 use crate::identity::{ClusterName, Namespace, ServiceAccount};
 
-/// A cluster: its name and, where configured, the region and account that its ARN and the external
-/// ids of its target roles are made of.
+/// A cluster: its name, and optionally its region and AWS account. Its ARN and the external ids of target roles are
+/// made of them.
+///
+/// ```
+/// use pod_identity_core::cluster::Cluster;
+///
+/// let cluster = Cluster::new("demo".parse()?).in_region("eu-west-1", "111122223333".parse()?);
+/// assert_eq!(cluster.arn().unwrap(), "arn:aws:eks:eu-west-1:111122223333:cluster/demo");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Cluster {
-    /// The name that the agents ask under.
+    /// The name that agents send.
     pub name: ClusterName,
     location: Option<(String, AccountId)>,
 }
 
 impl Cluster {
-    /// A cluster without region and account: its sessions have no `eks-cluster-arn` tag, and none of
-    /// its associations may have a target role.
+    /// Makes a cluster without region and AWS account. Its sessions have no `eks-cluster-arn` tag, and its associations
+    /// have no target roles.
     pub fn new(name: ClusterName) -> Self {
         Self { name, location: None }
     }
 
-    /// The same cluster in a region of an account.
+    /// Sets the region and the AWS account.
     #[must_use]
     pub fn in_region(self, region: &str, account: AccountId) -> Self {
         Self { location: Some((region.to_owned(), account)), ..self }
     }
 
-    /// The cluster's ARN, in the form of EKS: `arn:aws:eks:<region>:<account>:cluster/<name>`.
+    /// Returns the ARN of the cluster in the form of EKS: `arn:aws:eks:<region>:<account>:cluster/<name>`.
     pub fn arn(&self) -> Option<String> {
         let (region, account) = self.location.as_ref()?;
         Some(format!("arn:{}:eks:{region}:{account}:cluster/{}", Partition::of_region(region), self.name))
     }
 
-    /// An association's ARN, in the form of EKS. Region and account stay empty where unknown.
+    /// Returns the ARN of an association in the form of EKS. Region and AWS account are empty if unknown.
     pub fn association_arn(&self, id: &str) -> String {
         let (region, account) = match &self.location {
             Some((region, account)) => (region.as_str(), account.as_str()),

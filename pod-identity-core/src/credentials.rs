@@ -7,35 +7,61 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::arn::{AccountId, AssumedRoleArn};
-use crate::cache::Expires;
+use crate::time::Expires;
 
-/// Temporary AWS credentials: they never print, and are overwritten when dropped.
+/// Credentials of a role session. They never print, and they are zeroed when dropped.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+///
+/// use pod_identity_core::credentials::SessionCredentials;
+///
+/// let expires_at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_334_400);
+/// let credentials = SessionCredentials::new("ASIAEXAMPLE", "secret", "token", expires_at);
+/// assert_eq!(credentials.access_key_id(), "ASIAEXAMPLE");
+/// assert!(!format!("{credentials:?}").contains("secret"));
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct SessionCredentials {
-    /// The access key id, which is no secret: logs and audits name it.
-    pub access_key_id: String,
-    /// The secret access key.
-    pub secret_access_key: Zeroizing<String>,
-    /// The session token.
-    pub session_token: Zeroizing<String>,
-    /// When they end.
-    pub expires_at: SystemTime,
-    /// The account of the session, where known.
-    pub account: Option<AccountId>,
+    access_key_id: String,
+    secret_access_key: Zeroizing<String>,
+    session_token: Zeroizing<String>,
+    expires_at: SystemTime,
+    account: Option<AccountId>,
+    assumed_role: Option<AssumedRole>,
 }
 
-/// A member of an answer that is not there, though AWS always gives it.
+/// The assumed role of a session, as STS names it (`AssumedRoleUser`).
+///
+/// ```
+/// use pod_identity_core::credentials::AssumedRole;
+///
+/// let role = AssumedRole {
+///     arn: "arn:aws:sts::111122223333:assumed-role/cart/demo".parse()?,
+///     id: "AROAEXAMPLE:demo".to_owned(),
+/// };
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssumedRole {
+    /// ARN that the session acts under.
+    pub arn: AssumedRoleArn,
+    /// `<role id>:<session name>`.
+    pub id: String,
+}
+
+/// A field that AWS always sends is missing in a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is missing")]
 pub struct MissingMember(pub &'static str);
 
-/// Credentials that the JSON for SDKs cannot hold: its times end with the year 9999 (RFC 3339).
+/// The expiry does not fit into the JSON for SDKs: its times end with the year 9999 (RFC 3339).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the credentials cannot be written as JSON: {0}")]
-pub struct UnwritableCredentials(String);
+pub(crate) struct UnwritableCredentials(String);
 
 impl SessionCredentials {
-    /// Credentials of a session whose account is not known.
+    /// Makes credentials of a session whose AWS account is unknown.
     pub fn new(
         access_key_id: impl Into<String>,
         secret_access_key: impl Into<String>,
@@ -48,46 +74,89 @@ impl SessionCredentials {
             session_token: Zeroizing::new(session_token.into()),
             expires_at,
             account: None,
+            assumed_role: None,
         }
     }
 
-    /// Credentials as an AWS SDK read them from an answer of STS or EKS Auth. The SDK fills what a server
-    /// left out with empty texts and the year 1970, so that a broken answer looks like a whole one.
+    /// Sets the AWS account of the session. SDKs get it with the credentials.
+    #[must_use]
+    pub fn with_account(self, account: AccountId) -> Self {
+        Self { account: Some(account), ..self }
+    }
+
+    /// Sets the assumed role, and the AWS account to that of its ARN.
+    #[must_use]
+    pub fn with_assumed_role(self, assumed_role: AssumedRole) -> Self {
+        let account = Some(assumed_role.arn.account().clone());
+        Self { account, assumed_role: Some(assumed_role), ..self }
+    }
+
+    /// Returns the access key id. It is not secret, so logs and audit lines name it.
+    pub fn access_key_id(&self) -> &str {
+        &self.access_key_id
+    }
+
+    /// Returns the secret access key.
+    pub fn secret_access_key(&self) -> &str {
+        &self.secret_access_key
+    }
+
+    /// Returns the session token.
+    pub fn session_token(&self) -> &str {
+        &self.session_token
+    }
+
+    /// Returns the expiry.
+    pub fn expires_at(&self) -> SystemTime {
+        self.expires_at
+    }
+
+    /// Returns the AWS account of the session, if it is known.
+    pub fn account(&self) -> Option<&AccountId> {
+        self.account.as_ref()
+    }
+
+    /// Returns the assumed role, if it is known.
+    pub fn assumed_role(&self) -> Option<&AssumedRole> {
+        self.assumed_role.as_ref()
+    }
+
+    /// Makes credentials from the fields of an SDK's response of STS or EKS Auth. The SDK fills a missing field
+    /// with an empty text or the year 1970, so an incomplete response looks complete.
     ///
     /// # Errors
-    /// [`MissingMember`]: one that AWS always gives. What has no session's ARN has no known account.
+    /// [`MissingMember`] for a field that AWS always sends.
     pub fn of_answer(
         access_key_id: String,
         secret_access_key: String,
         session_token: String,
         expires_at: Option<SystemTime>,
-        session: Option<&AssumedRoleArn>,
     ) -> Result<Self, MissingMember> {
-        let (secret_access_key, session_token) =
-            (Zeroizing::new(secret_access_key), Zeroizing::new(session_token));
         let expires_at = expires_at.unwrap_or(SystemTime::UNIX_EPOCH);
-        let members = [
-            ("accessKeyId", access_key_id.is_empty()),
-            ("secretAccessKey", secret_access_key.is_empty()),
-            ("sessionToken", session_token.is_empty()),
-            ("expiration", expires_at <= SystemTime::UNIX_EPOCH),
-        ];
-        if let Some((name, _)) = members.into_iter().find(|(_, missing)| *missing) {
-            return Err(MissingMember(name));
-        }
-        let account = session.map(|session| session.account().clone());
-        Ok(Self { access_key_id, secret_access_key, session_token, expires_at, account })
+        let credentials = Self::new(access_key_id, secret_access_key, session_token, expires_at);
+        credentials.check().map(|()| credentials)
     }
 
-    /// The answer to an SDK's container credentials provider.
+    /// Checks that no field is empty.
+    pub(crate) fn check(&self) -> Result<(), MissingMember> {
+        let members = [
+            ("accessKeyId", self.access_key_id.is_empty()),
+            ("secretAccessKey", self.secret_access_key.is_empty()),
+            ("sessionToken", self.session_token.is_empty()),
+            ("expiration", self.expires_at <= SystemTime::UNIX_EPOCH),
+        ];
+        match members.into_iter().find(|(_, missing)| *missing) {
+            Some((name, _)) => Err(MissingMember(name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the JSON that an SDK's container credentials provider reads.
     ///
-    /// All five members, `Expiration` in RFC 3339 ending in `Z`: the JavaScript and Rust SDKs refuse
-    /// an offset, and Python's needs the member (AWS SDKs and Tools reference, *Container credential
-    /// provider*).
-    ///
-    /// # Errors
-    /// [`UnwritableCredentials`] where `expires_at` lies outside the years that can be written.
-    pub fn to_container_json(&self) -> Result<Zeroizing<Vec<u8>>, UnwritableCredentials> {
+    /// It has all five members. `Expiration` is in RFC 3339 and ends in `Z`, because the SDKs for JavaScript and
+    /// Rust refuse an offset (AWS SDKs and Tools reference, *Container credential provider*).
+    #[cfg_attr(not(feature = "service"), allow(dead_code))]
+    pub(crate) fn to_container_json(&self) -> Result<Zeroizing<Vec<u8>>, UnwritableCredentials> {
         let expires_at = jiff::Timestamp::try_from(self.expires_at).map_err(UnwritableCredentials::of)?;
         let body = ContainerCredentials {
             access_key_id: &self.access_key_id,
@@ -143,13 +212,9 @@ mod tests {
     use super::*;
 
     fn credentials() -> SessionCredentials {
-        SessionCredentials {
-            access_key_id: "ASIAEXAMPLE".to_owned(),
-            secret_access_key: Zeroizing::new("top-secret".to_owned()),
-            session_token: Zeroizing::new("secret-token".to_owned()),
-            expires_at: UNIX_EPOCH + Duration::from_millis(1_795_327_200_900),
-            account: Some("011122223333".parse().unwrap()),
-        }
+        let expires_at = UNIX_EPOCH + Duration::from_millis(1_795_327_200_900);
+        SessionCredentials::new("ASIAEXAMPLE", "top-secret", "secret-token", expires_at)
+            .with_account("011122223333".parse().unwrap())
     }
 
     #[test]
@@ -170,14 +235,15 @@ mod tests {
 
     #[test]
     fn an_answer_that_lacks_a_member_is_no_credentials() {
-        let session = "arn:aws:sts::111122223333:assumed-role/app/session".parse().unwrap();
         let answer = |key: &str, secret: &str, token: &str, seconds| {
             let expires_at = Some(UNIX_EPOCH + Duration::from_secs(seconds));
             let text = str::to_owned;
-            SessionCredentials::of_answer(text(key), text(secret), text(token), expires_at, Some(&session))
+            SessionCredentials::of_answer(text(key), text(secret), text(token), expires_at)
         };
+        let arn = "arn:aws:sts::111122223333:assumed-role/app/session".parse().unwrap();
         let whole = answer("a", "b", "c", 1).unwrap();
-        assert_eq!(whole.account.unwrap().as_str(), "111122223333");
+        let whole = whole.with_assumed_role(AssumedRole { arn, id: "AROA:session".to_owned() });
+        assert_eq!(whole.account().unwrap().as_str(), "111122223333");
         assert_eq!(answer("", "b", "c", 1).unwrap_err(), MissingMember("accessKeyId"));
         assert_eq!(answer("a", "", "c", 1).unwrap_err(), MissingMember("secretAccessKey"));
         assert_eq!(answer("a", "b", "", 1).unwrap_err(), MissingMember("sessionToken"));

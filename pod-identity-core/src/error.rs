@@ -1,61 +1,105 @@
 //! Every error code of the project, declared once.
 //!
-//! A code is stable: it stands in the body that a pod's SDK shows, labels a metric and is a heading
-//! of `docs/errors.md`. Each answers three questions: whose fault it is, whether asking again can
-//! help, and how to mend it.
+//! A code is stable. It is in the response body that a pod's SDK shows, in a metric label, and a heading of
+//! `docs/errors.md`. Each code says who must act, whether a retry can help, and how to fix the cause.
+//!
+//! ```
+//! use pod_identity_core::error::{Blame, ErrorCode};
+//!
+//! let code: ErrorCode = "association_not_found".parse()?;
+//! assert_eq!((code.blame(), code.is_retryable()), (Blame::Operator, false));
+//! println!("{} {}", code.cause(), code.fix());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The header in which the auth service gives its code to our agent; AWS's ignores it.
+/// The header in which the auth service sends its code to our agent. AWS's agent ignores it.
+#[doc(hidden)]
 pub const CODE_HEADER: &str = "x-pod-identity-error";
 
-/// Who has to act for the error to go away.
+/// The party that must act to fix an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Blame {
     /// The pod, its spec or its client.
     Pod,
-    /// Whoever runs the cluster's pod-identity services, or the roles and associations.
+    /// The operator of the cluster's pod-identity services, or of the roles and associations.
     Operator,
     /// The agent or the auth service itself.
     Service,
-    /// AWS, or the way to it.
+    /// AWS, or the network path to it.
     Aws,
+}
+
+/// The meaning of an upstream error for the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[doc(hidden)]
+pub enum Effect {
+    /// The token is not good. Other tokens of the identity may be, so its credentials stay.
+    RefusesToken,
+    /// The identity has no role, or no longer one. Its credentials are dropped.
+    RefusesIdentity,
+    /// The same from an upstream whose answer may be outdated, because EKS is eventually consistent. The
+    /// refusal counts when it is repeated after 30 s.
+    DoubtsIdentity,
+    /// The call failed: the upstream is down, throttles, or does not accept the caller. Credentials stay, and
+    /// the upstream is called again after at most a second.
+    CannotAsk,
+    /// The upstream issued credentials that cannot be used, and the next call will bring the same ones.
+    /// Credentials stay, and the pauses between calls grow to 30 s.
+    CannotUse,
+}
+
+impl Effect {
+    /// Whether credentials of an earlier answer stay in use.
+    pub(crate) fn keeps_credentials(self) -> bool {
+        matches!(self, Self::CannotAsk | Self::CannotUse)
+    }
+}
+
+/// An error of an upstream, as the cache sees it.
+#[doc(hidden)]
+pub trait UpstreamError: Send + Sync + 'static {
+    /// Its meaning for the cache.
+    fn effect(&self) -> Effect;
 }
 
 macro_rules! error_codes {
     ($($variant:ident $text:literal $blame:ident $retryable:literal $cause:literal $fix:literal)*) => {
         /// A stable error code.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
         pub enum ErrorCode {
             $(#[doc = $cause] $variant,)*
         }
 
         impl ErrorCode {
-            /// Every code there is, in the order of `docs/errors.md`.
+            /// Every code, in the order of `docs/errors.md`.
             pub const ALL: &[ErrorCode] = &[$(ErrorCode::$variant),*];
 
-            /// The code as it stands in bodies, labels and headings.
+            /// Returns the code as text, for bodies, labels and headings.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text),* }
             }
 
-            /// Who has to act.
+            /// Returns the party that must act.
             pub fn blame(self) -> Blame {
                 match self { $(Self::$variant => Blame::$blame),* }
             }
 
-            /// Whether the same request may succeed later without anybody acting.
+            /// Whether the same request may succeed later without any action.
             pub fn is_retryable(self) -> bool {
                 match self { $(Self::$variant => $retryable),* }
             }
 
-            /// What went wrong, in general.
+            /// Returns the general cause.
             pub fn cause(self) -> &'static str {
                 match self { $(Self::$variant => $cause),* }
             }
 
-            /// How to mend it.
+            /// Returns the fix.
             pub fn fix(self) -> &'static str {
                 match self { $(Self::$variant => $fix),* }
             }
@@ -145,7 +189,7 @@ error_codes! {
         "EKS Auth denies access."
         "Allow the node's role eks-auth:AssumeRoleForPodIdentity, and let the associated role's trust policy name pods.eks.amazonaws.com."
     SubjectMismatch "subject_mismatch" Service false
-        "The answer was issued for another service account than the token's."
+        "The upstream answered for another service account or role than the requested one."
         "This must not happen: the credentials were thrown away. Report it."
     ClockAhead "clock_ahead" Operator true
         "The credentials had already expired when they arrived, by the clock of the host that received them."
@@ -170,12 +214,12 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// A text that is no [`ErrorCode`].
+/// A text that is not an [`ErrorCode`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an error code of pod-identity")]
 pub struct UnknownErrorCode;
 
-/// A text from outside, fit to stand in a message: quoted, escaped, at most 80 characters.
+/// Text from outside in a form for messages: quoted, escaped, at most 80 characters.
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Quoted<'_> {
@@ -188,8 +232,9 @@ impl fmt::Display for Quoted<'_> {
 }
 
 impl ErrorCode {
-    /// What an exception of EKS Auth means (EKS Auth API reference, *AssumeRoleForPodIdentity*, Errors; AWS's *Common Errors*);
-    /// none for one that nobody knows.
+    /// Returns the code of an exception of EKS Auth (EKS Auth API reference, *AssumeRoleForPodIdentity*, Errors; AWS's
+    /// *Common Errors*), or `None` for an unknown exception.
+    #[doc(hidden)]
     pub fn of_eks_auth(exception: &str) -> Option<Self> {
         Some(match exception {
             "ResourceNotFoundException" => Self::AssociationNotFound,

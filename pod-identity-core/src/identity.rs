@@ -1,6 +1,6 @@
-//! Who asks: cluster, namespace, service account, pod and node, each a type of its own.
+//! Names of clusters, namespaces, service accounts, pods and nodes, each of its own type.
 //!
-//! A value of these types has been checked once, when it was made; nothing checks it again.
+//! A name is checked when it is parsed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,12 +18,12 @@ pub struct InvalidName {
     rule: &'static str,
 }
 
-/// RFC 1123 label: what Kubernetes asks of a namespace's name.
+/// RFC 1123 label, as Kubernetes wants it for namespaces.
 fn is_label(text: &str) -> bool {
     (1..=63).contains(&text.len()) && is_label_text(text)
 }
 
-/// RFC 1123 subdomain: what Kubernetes asks of the names of pods, service accounts and nodes.
+/// RFC 1123 subdomain, as Kubernetes wants it for pods, service accounts and nodes.
 fn is_subdomain(text: &str) -> bool {
     (1..=253).contains(&text.len()) && text.split('.').all(is_label_text)
 }
@@ -54,12 +54,18 @@ fn is_uid(text: &str) -> bool {
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident, $kind:literal, $check:ident, $rule:literal;)*) => {$(
         $(#[$doc])*
+        ///
+        /// ```
+        #[doc = concat!("let name: pod_identity_core::identity::", stringify!($name), " = \"demo\".parse()?;")]
+        /// assert_eq!(name.as_str(), "demo");
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 
         impl $name {
-            /// The name as text.
+            /// Returns the name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -73,6 +79,7 @@ macro_rules! names {
             }
         }
 
+        #[doc(hidden)] // serde's
         impl TryFrom<String> for $name {
             type Error = InvalidName;
 
@@ -81,6 +88,7 @@ macro_rules! names {
             }
         }
 
+        #[doc(hidden)] // serde's
         impl From<$name> for String {
             fn from(name: $name) -> Self {
                 name.0
@@ -120,38 +128,38 @@ names! {
 /// The pod that a token is bound to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pod {
-    /// Its name, which a later pod may carry too.
+    /// Name. A later pod may have the same name.
     pub name: PodName,
-    /// Its UID, which no other pod will ever carry.
+    /// UID. No other pod has it, ever.
     pub uid: Uid,
 }
 
 /// The node that a token's pod runs on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Node {
-    /// Its name.
+    /// Name.
     pub name: NodeName,
-    /// Its UID; API servers before Kubernetes 1.32 may leave it out.
+    /// UID. API servers before Kubernetes 1.32 may leave it out.
     pub uid: Option<Uid>,
 }
 
-/// Whom a verified token speaks for: one pod of one service account.
+/// The pod that a token belongs to, with its service account.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WorkloadIdentity {
-    /// The token's issuer: two clusters may hold the same names, never the same issuer and keys.
+    /// Issuer of the token. Two clusters may have the same names, but not the same issuer and keys.
     pub issuer: String,
-    /// The pod's namespace.
+    /// Namespace of the pod.
     pub namespace: Namespace,
-    /// The pod's service account.
+    /// Service account of the pod.
     pub service_account: ServiceAccount,
-    /// The service account's UID: an account made anew under an old name is another one.
+    /// UID of the service account. A service account that is created again under an old name is another one.
     pub service_account_uid: Uid,
-    /// The pod itself.
+    /// Name and UID of the pod.
     pub pod: Pod,
 }
 
 impl WorkloadIdentity {
-    /// The `sub` claim of this identity's tokens: `system:serviceaccount:<namespace>:<name>`.
+    /// Returns the `sub` claim of the pod's tokens: `system:serviceaccount:<namespace>:<name>`.
     pub fn subject(&self) -> String {
         subject(&self.namespace, &self.service_account)
     }
@@ -169,7 +177,7 @@ impl fmt::Display for WorkloadIdentity {
     }
 }
 
-/// The `sub` claim of a service account's tokens (kubernetes `pkg/serviceaccount/util.go`).
+/// Returns the `sub` claim of the tokens of a service account (kubernetes `pkg/serviceaccount/util.go`).
 pub fn subject(namespace: &Namespace, service_account: &ServiceAccount) -> String {
     format!("system:serviceaccount:{namespace}:{service_account}")
 }

@@ -1,12 +1,15 @@
-//! What is asked of STS for a pod: the role, the session's name, its tags, its policy.
+//! The `AssumeRole` calls for a pod: role, session name, tags and policy.
 
 mod name;
 mod packed;
 mod tags;
 
 pub use name::SessionName;
+#[doc(hidden)] // estimates for messages
 pub use packed::PackedSize;
-pub use tags::{SessionTag, session_tags};
+pub use tags::SessionTag;
+#[doc(hidden)] // the tags of a plan
+pub use tags::session_tags;
 
 use std::time::Duration;
 
@@ -22,7 +25,7 @@ pub struct RoleSession {
     pub role: RoleArn,
     /// The session's name.
     pub name: SessionName,
-    /// How long it is to last.
+    /// Duration of the session.
     pub duration: Duration,
     /// Its tags, every one of them transitive (EKS user guide, *Grant Pods access based on tags*).
     pub tags: Vec<SessionTag>,
@@ -33,16 +36,38 @@ pub struct RoleSession {
 }
 
 /// The calls that make a pod's session: one, or two with a target role.
+///
+/// ```
+/// use pod_identity_core::association::Association;
+/// use pod_identity_core::cluster::Cluster;
+/// use pod_identity_core::identity::{Pod, WorkloadIdentity};
+/// use pod_identity_core::session::{SessionName, SessionPlan};
+///
+/// let cluster = Cluster::new("demo".parse()?);
+/// let role = "arn:aws:iam::111122223333:role/cart".parse()?;
+/// let association = Association::new("a-1".parse()?, "shop".parse()?, "cart".parse()?, role);
+/// let identity = WorkloadIdentity {
+///     issuer: "https://oidc.example.com/demo".to_owned(),
+///     namespace: "shop".parse()?,
+///     service_account: "cart".parse()?,
+///     service_account_uid: "7c9e2f8e".parse()?,
+///     pod: Pod { name: "cart-0".parse()?, uid: "0a51c5f6".parse()? },
+/// };
+/// let name = SessionName::for_pod(&cluster.name, &identity.pod, identity.pod.uid.as_str());
+/// let plan = SessionPlan::new(&cluster, &association, &identity, name);
+/// assert!(plan.role.tags.iter().any(|tag| tag.key == "kubernetes-pod-name" && tag.value == "cart-0"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionPlan {
-    /// Asked with the service's own credentials.
+    /// The call with the service's own credentials.
     pub role: RoleSession,
-    /// Asked with the credentials of `role`'s session; then the pod gets this one's.
+    /// The call with the credentials of `role`'s session. The pod gets the credentials of this session.
     pub target: Option<RoleSession>,
 }
 
 impl SessionPlan {
-    /// What an association means for a pod.
+    /// Makes the calls for a pod with an association.
     ///
     /// The target's session passes no tags: those of the first are transitive, and passing an
     /// inherited key again is an error (IAM user guide, *Passing session tags in AWS STS*).
@@ -73,6 +98,7 @@ impl SessionPlan {
 
     /// How large the pod's session is, by estimate. With a target role that is the second session, which
     /// inherits the tags of the first and has the policy; the first one is no larger.
+    #[doc(hidden)]
     pub fn packed_size(&self) -> PackedSize {
         let last = self.target.as_ref().unwrap_or(&self.role);
         let tags = self.role.tags.iter().map(|tag| (tag.key, tag.value.as_str()));

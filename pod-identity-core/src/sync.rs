@@ -1,5 +1,5 @@
-//! What threads share: the standard library's and arc-swap's, or, for the tests that try every order of the
-//! cache's steps (`--cfg loom`), loom's.
+//! Primitives for threads: those of the standard library and arc-swap, or those of loom (`--cfg loom`) for the tests that try
+//! every order of the cache's steps.
 
 #[cfg(loom)]
 pub(crate) use self::modelled::*;
@@ -8,43 +8,39 @@ pub(crate) use self::real::*;
 
 use std::sync::PoisonError;
 
-/// Takes a lock, also after a panic of somebody who held it: the end of one request must not be that of all.
+/// Takes a lock, also after a panic under it: the end of one request must not end all.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(not(loom))]
 mod real {
-    pub(crate) use std::hash::RandomState;
-    pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize};
+    pub(crate) use std::sync::atomic::AtomicU64;
+    #[cfg(feature = "service")]
+    pub(crate) use std::sync::atomic::AtomicUsize;
     pub(crate) use std::sync::{Mutex, MutexGuard};
 
-    pub(crate) use arc_swap::{ArcSwap, ArcSwapOption};
+    pub(crate) use arc_swap::ArcSwapOption;
 }
 
-/// loom knows its own primitives only. arc-swap's stand-in is a lock around the pointer, so that each
-/// load and each store is a step of its own; what arc-swap does within a step is its authors' to prove.
+/// loom knows its own primitives only. A lock around the pointer replaces arc-swap, so that each load and each store is
+/// one step. Steps inside arc-swap are not tested.
 #[cfg(loom)]
 mod modelled {
-    pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize};
+    pub(crate) use loom::sync::atomic::AtomicU64;
+    #[cfg(feature = "service")]
+    pub(crate) use loom::sync::atomic::AtomicUsize;
     pub(crate) use loom::sync::{Mutex, MutexGuard};
 
     use std::hash::{BuildHasherDefault, DefaultHasher};
     use std::sync::Arc;
 
-    /// loom repeats steps: a key has to be in the same part of a map each time.
+    /// loom repeats steps: a map must have the same order each time.
     pub(crate) type RandomState = BuildHasherDefault<DefaultHasher>;
-    pub(crate) type ArcSwap<T> = Swap<Arc<T>>;
     pub(crate) type ArcSwapOption<T> = Swap<Option<Arc<T>>>;
 
     #[derive(Debug)]
     pub(crate) struct Swap<T>(Mutex<T>);
-
-    impl<T> Swap<Arc<T>> {
-        pub(crate) fn from_pointee(value: T) -> Self {
-            Self(Mutex::new(Arc::new(value)))
-        }
-    }
 
     impl<T> Swap<Option<Arc<T>>> {
         pub(crate) fn empty() -> Self {

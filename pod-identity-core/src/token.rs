@@ -1,24 +1,36 @@
 //! The pod's token: a JSON Web Token (RFC 7519) that Kubernetes signed for one pod.
 //!
-//! [`BearerToken`] holds one without ever printing it. With the feature `verify`, [`verify`] turns
-//! it into a [`VerifiedToken`], which is the only way to get one: what holds a `VerifiedToken` knows
-//! that signature, issuer, audience and times were checked.
+//! [`BearerToken`] holds the text and never prints it. With the feature `verify`, [`PodToken`] is the parsed
+//! token, and [`verify`] turns it into a [`VerifiedToken`]. There is no other way to get one, so a
+//! `VerifiedToken` proves that signature, issuer, audience and times were checked.
 
 #[cfg(feature = "verify")]
+mod error;
+#[cfg(feature = "verify")]
+mod parts;
+#[cfg(feature = "verify")]
 mod claims;
+#[cfg(feature = "verify")]
+mod pod_token;
 #[cfg(feature = "verify")]
 mod keys;
 #[cfg(feature = "verify")]
 mod verify;
 
 #[cfg(feature = "verify")]
-pub use claims::{
-    Claims, KubernetesClaims, NodeReference, ObjectReference, claimed_identity, claimed_issuer,
-};
+#[doc(hidden)] // for tokens of other kinds
+pub use claims::{Claims, KubernetesClaims, NodeReference, ObjectReference};
+#[cfg(feature = "verify")]
+pub use error::TokenError;
 #[cfg(feature = "verify")]
 pub use keys::{KeySet, KeySetError};
 #[cfg(feature = "verify")]
-pub use verify::{Expected, LEEWAY, TokenError, VerifiedToken, authentic_claims, verify};
+pub use pod_token::PodToken;
+#[cfg(feature = "verify")]
+pub use verify::{Expected, VerifiedToken, verify};
+#[cfg(feature = "verify")]
+#[doc(hidden)] // for tokens of other kinds
+pub use verify::{LEEWAY, authentic_claims};
 
 use std::fmt;
 
@@ -29,27 +41,34 @@ use crate::error::ErrorCode;
 /// The audience of tokens for EKS Pod Identity (EKS user guide, *How EKS Pod Identity works*).
 pub const POD_IDENTITY_AUDIENCE: &str = "pods.eks.amazonaws.com";
 
-/// The audience of an agent's own token for `pod-identity-auth`: manifests project it, the service asks
-/// for it. Our own name; AWS's EKS Auth takes no such tokens.
+/// The audience of an agent's own token for `pod-identity-auth`. Manifests project it. AWS's EKS Auth takes no such
+/// tokens.
+#[doc(hidden)]
 pub const AGENT_AUDIENCE: &str = "pod-identity-auth";
 
-/// A service account token as the pod sent it: secret, unverified, overwritten when dropped.
+/// A service account token as the pod sent it: secret, unverified, zeroed when dropped.
+///
+/// ```
+/// use pod_identity_core::token::BearerToken;
+///
+/// let token = BearerToken::parse("aGVhZGVy.cGF5bG9hZA.c2lnbmF0dXJl")?;
+/// assert_eq!(format!("{token:?}"), "BearerToken(<redacted>)");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct BearerToken(Zeroizing<String>);
 
-/// Why a text cannot be a service account token.
+/// The reason why a text cannot be a service account token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidBearerToken {
-    /// There is no text.
+#[error(transparent)]
+pub struct InvalidBearerToken(Unfit);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Unfit {
     #[error("the token is empty")]
     Empty,
-    /// It has more than [`BearerToken::MAX_LENGTH`] bytes.
     #[error("the token has {length} bytes; at most {} are read", BearerToken::MAX_LENGTH)]
-    TooLong {
-        /// How long it is, in bytes.
-        length: usize,
-    },
-    /// It is not three parts of base64url, joined by dots.
+    TooLong { length: usize },
     #[error(
         "the token is not three parts of base64url joined by dots (is there a line feed or a space in it?)"
     )]
@@ -57,38 +76,38 @@ pub enum InvalidBearerToken {
 }
 
 impl InvalidBearerToken {
-    /// The stable code of this refusal.
+    /// Returns the stable code of the error.
+    #[doc(hidden)]
     pub fn code(&self) -> ErrorCode {
         ErrorCode::TokenMalformed
     }
 }
 
 impl BearerToken {
-    /// The longest token that is read, in bytes: 12 KiB. Kubernetes tokens have about 1.2 KiB; those
-    /// of external signers with many claims stay below 8 KiB.
+    /// Maximum length of a token, in bytes: 12 KiB. Kubernetes tokens have about 1.2 KiB. Those of external signers with
+    /// many claims stay below 8 KiB.
     pub const MAX_LENGTH: usize = 12 * 1024;
 
-    /// Takes a token in the compact form, by EKS Auth's pattern for it: three parts of
-    /// `[A-Za-z0-9-_=]`, joined by dots.
+    /// Parses a token in the compact form, by the pattern of EKS Auth: three parts of `[A-Za-z0-9-_=]`, joined by dots.
     ///
     /// # Errors
-    /// [`InvalidBearerToken`] where the text cannot be a token; nothing of it is in the error.
+    /// [`InvalidBearerToken`] if the text cannot be a token. The error has nothing of the text.
     pub fn parse(text: &str) -> Result<Self, InvalidBearerToken> {
         if text.is_empty() {
-            return Err(InvalidBearerToken::Empty);
+            return Err(InvalidBearerToken(Unfit::Empty));
         }
         if text.len() > Self::MAX_LENGTH {
-            return Err(InvalidBearerToken::TooLong { length: text.len() });
+            return Err(InvalidBearerToken(Unfit::TooLong { length: text.len() }));
         }
         let mut parts = text.split('.');
         let compact = parts.by_ref().take(3).filter(|part| is_part(part)).count() == 3;
         if !compact || parts.next().is_some() {
-            return Err(InvalidBearerToken::NotCompact);
+            return Err(InvalidBearerToken(Unfit::NotCompact));
         }
         Ok(Self(Zeroizing::new(text.to_owned())))
     }
 
-    /// The token itself, for the one place that sends or verifies it.
+    /// Returns the token itself, for the one place that sends or verifies it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -108,7 +127,8 @@ impl fmt::Debug for BearerToken {
     }
 }
 
-/// The SHA-256 of a token: the only form in which one is ever a key of a map.
+/// The SHA-256 of a token: the only form in which a token is a key of a map.
+#[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenDigest([u8; 32]);
 
@@ -142,13 +162,16 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_token_is_refused() {
-        assert_eq!(BearerToken::parse(""), Err(InvalidBearerToken::Empty));
+        assert_eq!(BearerToken::parse(""), Err(InvalidBearerToken(Unfit::Empty)));
         let longest = format!("a.b.{}", "c".repeat(BearerToken::MAX_LENGTH - 4));
         assert!(BearerToken::parse(&longest).is_ok());
         let long = format!("{longest}c");
-        assert_eq!(BearerToken::parse(&long), Err(InvalidBearerToken::TooLong { length: 12 * 1024 + 1 }));
+        assert_eq!(
+            BearerToken::parse(&long),
+            Err(InvalidBearerToken(Unfit::TooLong { length: 12 * 1024 + 1 }))
+        );
         for text in ["a", "a.b", "a.b.c.d", "a..c", "a.b.c\n", "a b.c.d", "a.b.ç", "Bearer a.b.c"] {
-            assert_eq!(BearerToken::parse(text), Err(InvalidBearerToken::NotCompact), "{text:?}");
+            assert_eq!(BearerToken::parse(text), Err(InvalidBearerToken(Unfit::NotCompact)), "{text:?}");
         }
     }
 }

@@ -1,9 +1,8 @@
-//! Whether a role may be assumed: trust policies, permissions, and the reason for the answer.
+//! Evaluation of trust policies: whether a role may be assumed, and the reason.
 //!
-//! Sources: IAM user guide, *JSON policy grammar*, *Condition operators*, *Policy evaluation logic*,
-//! *Pass session tags in AWS STS* and *Monitor and control actions taken with assumed roles*. What is
-//! not known here (an operator, a condition key, a policy variable) fails when the policy is read, by
-//! its name: a condition that is silently skipped would let in whom the policy keeps out.
+//! Sources: IAM user guide, *JSON policy grammar*, *Condition operators*, *Policy evaluation logic*, *Pass session tags in
+//! AWS STS* and *Monitor and control actions taken with assumed roles*. A policy with an unknown operator, condition key or
+//! policy variable is refused with its name, because a skipped condition would allow callers that the policy keeps out.
 //!
 //! ```
 //! use pod_identity_core::trust::{Action, Caller, Context, Permissions, Policy, Request, decide};
@@ -27,6 +26,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod action;
 mod condition;
 mod context;
 mod decision;
@@ -38,15 +38,17 @@ mod pattern;
 mod policy;
 mod principal;
 mod read;
+mod statement;
 #[cfg(test)]
 mod tests;
 
+pub use action::{Action, Effect};
 pub use context::Context;
 pub use decision::{Decision, Denial, Miss, Reason, StatementName, Verdict};
 pub use document::PolicyDocument;
 pub use error::PolicyError;
 pub use evaluate::{Permissions, Request, decide};
-pub use policy::{
-    Action, Effect, IDENTITY_POLICY_LENGTH, Policy, TRUST_POLICY_LENGTH, TRUST_POLICY_LENGTH_MAX,
-};
+pub use policy::Policy;
+#[doc(hidden)] // quotas, for a service that enforces them
+pub use policy::{IDENTITY_POLICY_LENGTH, TRUST_POLICY_LENGTH, TRUST_POLICY_LENGTH_MAX};
 pub use principal::{Caller, UserArn};

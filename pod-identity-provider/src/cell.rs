@@ -1,77 +1,83 @@
-//! Credentials that are renewed ahead of their end, fetched once for all who wait, and read without a lock.
+//! The credential cell: credentials that are renewed ahead of their expiry, fetched once for all waiting requests, and
+//! read without a lock.
 
+mod cached;
 mod fetch;
-mod gate;
-mod held;
-mod keeper;
-mod origin;
 mod reader;
 mod task;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
-use aws_credential_types::provider::error::CredentialsError;
+use aws_smithy_runtime_api::client::identity::Identity;
 use pod_identity_core::cache::{Serving, SlotBegin, SlotLead, Waited, Waiter};
-use pod_identity_core::now::Now;
+use pod_identity_core::time::Now;
 use tokio::runtime::Handle;
 
 use crate::clock::Clock;
-use crate::error::{self, Error};
+use crate::error::Error;
 use crate::timer::Timer;
 
-use fetch::{FetchError, Flight, Upstream};
-pub(crate) use gate::Gate;
-use gate::LOOK;
-use held::Held;
-pub(crate) use held::Need;
-pub(crate) use origin::Origin;
-pub(crate) use reader::Reader;
+use cached::{CachedCredentials, Need};
+use fetch::{Flight, Upstream};
+use reader::{FetchError, MARGIN, Reader};
 use task::Task;
+use throttle::{INTERVAL, Throttle};
 
-/// Credentials are served until they end: AWS refuses them no earlier.
-const MARGIN: Duration = Duration::ZERO;
-/// How often a request begins whose fetch was dropped, because the runtime that it ran on ended.
+/// How often a request begins again after its fetch was dropped with its runtime.
 const ATTEMPTS: usize = 3;
-/// Who fetches credentials ahead of their end.
+/// The longest sleep of the task that renews: timers stand still while a machine sleeps, so it reads the clock at least
+/// this often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// The way in which credentials are renewed ahead of their expiry.
+///
+/// ```
+/// use pod_identity_provider::{PodIdentityCredentialsProvider, Refresh};
+///
+/// let provider = PodIdentityCredentialsProvider::builder().refresh(Refresh::OnRequest).build();
+/// # drop(provider);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Refresh {
-    /// A task, whether or not anybody asks: no request waits for credentials but the first. It runs on the caller's
-    /// tokio runtime, where the first fetch ran, and ends with the provider. Where that runtime ends first, or nobody
-    /// drives it, the next request that finds the credentials due has them renewed on its own.
+    /// A background task renews them, with or without requests. Only the first request waits. The task runs on the tokio
+    /// runtime of the first fetch and ends with the provider. If that runtime ends earlier, or nobody drives it, the next
+    /// request that finds the credentials due renews them on its own runtime.
     #[default]
     Background,
-    /// The requests: the first that finds the credentials due starts their fetch, and none waits for it while there
-    /// are some that hold. For programs that are frozen between requests, or short. Without a tokio runtime that
-    /// first request waits for its own fetch.
+    /// The first request that finds the credentials due starts their renewal. Requests do not wait while there are valid
+    /// credentials. For programs that are short, or are frozen between requests. Without a tokio runtime that first request
+    /// waits for its own fetch.
     OnRequest,
 }
 
-/// The credentials of one provider. It lives for as long as the provider, and its tasks end with it.
+/// The credentials of one provider. It lives as long as the provider and its identity caches, and its tasks end with it.
 #[derive(Debug)]
-pub(crate) struct Cell {
+pub(crate) struct CredentialCell {
     reader: Arc<Reader>,
     upstream: Arc<Upstream>,
     timer: Timer,
     refresh: Refresh,
-    /// How long a fetch may go on.
+    /// The longest run of a fetch.
     limit: Duration,
-    /// The requests that see to a renewal.
-    gate: Gate,
+    /// Limits the requests that look after a renewal.
+    throttle: Throttle,
     flight: Flight,
     /// The last fetch that a request began.
     fetching: Task,
-    keeper: Task,
+    /// The task that renews.
+    renewing: Task,
 }
 
-impl Cell {
-    /// A cell that is filled from `provider`, and renewed when `ahead` is left, or half of a life that is shorter
-    /// than twice that. The provider's calls end by themselves within `deadline`.
+impl CredentialCell {
+    /// A cell that is filled from `provider`. Its credentials are due when `ahead` of their life is left, or half of a life
+    /// shorter than twice that. The provider's calls end by themselves within `deadline`.
     pub(crate) fn new(
         provider: impl ProvideCredentials + 'static,
         clock: Clock,
@@ -86,63 +92,68 @@ impl Cell {
             reader,
             timer,
             refresh,
-            limit: deadline.saturating_add(LOOK),
-            gate: Gate::default(),
+            limit: deadline.saturating_add(INTERVAL),
+            throttle: Throttle::default(),
             flight: Flight::default(),
             fetching: Task::default(),
-            keeper: Task::default(),
+            renewing: Task::default(),
         })
     }
 
-    /// The credentials, fetched where there are none.
-    pub(crate) async fn credentials(self: &Arc<Self>) -> Result<Credentials, CredentialsError> {
+    /// Returns the credentials, and fetches them if there are none.
+    pub(crate) async fn credentials(self: &Arc<Self>) -> Result<Credentials, Error> {
         for _ in 0..ATTEMPTS {
             let now = self.reader.now();
             let (margin, patience) = match self.reader.credentials(now) {
                 None => (MARGIN, self.limit),
                 Some((credentials, Need::Nothing)) => return Ok(credentials),
                 Some((credentials, Need::Renewal)) => {
-                    if !self.gate.lets_through(now) {
+                    if !self.throttle.allows(now) {
                         return Ok(credentials);
                     }
-                    self.see_to_renewal(now).await;
-                    // Looked at again: that may have taken until after their end.
-                    match self.credentials_at_hand() {
+                    self.start_renewal(now).await;
+                    // Read again: they may have expired meanwhile.
+                    match self.valid_credentials() {
                         Some(credentials) => return Ok(credentials),
                         None => continue,
                     }
                 }
-                // What is left is for the request itself, too.
+                // Half of the rest is for the wait, the other half for the request itself.
                 Some((_, Need::Fetch { left })) => (left, left / 2),
             };
             match self.fetched(now, margin, patience).await {
                 Some(Ok(credentials)) => return Ok(credentials),
-                Some(Err(error)) => return self.credentials_at_hand().ok_or(error),
+                Some(Err(error)) => return self.valid_credentials().ok_or(error),
                 None if margin > MARGIN => break,
                 None => {}
             }
         }
-        self.credentials_at_hand().ok_or_else(|| Error::GivenUp.into())
+        self.valid_credentials().ok_or_else(Error::dropped)
     }
 
-    /// The credentials, where there are some that hold.
-    pub(crate) fn credentials_at_hand(&self) -> Option<Credentials> {
+    /// Returns the credentials, if there are valid ones.
+    pub(crate) fn valid_credentials(&self) -> Option<Credentials> {
         self.reader.credentials(self.reader.now()).map(|(credentials, _)| credentials)
     }
 
-    /// What a fetch brings, this request's or another's; none where it came to nothing, or takes longer than
-    /// `patience`.
+    /// Returns the identity of credentials that are valid and not due for renewal.
+    pub(crate) fn fresh_identity(&self) -> Option<Identity> {
+        self.reader.fresh_identity()
+    }
+
+    /// Returns the result of a fetch that this request or another one began. `None` if the fetch was dropped, or takes
+    /// longer than `patience`.
     async fn fetched(
         self: &Arc<Self>,
         now: Now,
         margin: Duration,
         patience: Duration,
-    ) -> Option<Result<Credentials, CredentialsError>> {
+    ) -> Option<Result<Credentials, Error>> {
         let waiter = match self.reader.slot().begin(None, now, Serving::until_end(margin)) {
             SlotBegin::Hit(entry) | SlotBegin::Stale(entry) => {
                 return Some(Ok(entry.value().credentials().clone()));
             }
-            SlotBegin::Refused(failure) => return Some(Err(error::shared(&failure.0))),
+            SlotBegin::Refused(failure) => return Some(Err(failure.0.clone())),
             SlotBegin::Wait(_) if self.flight.abandon_overdue(self.limit, now) => return None,
             SlotBegin::Wait(waiter) => waiter,
             SlotBegin::Lead(lead, waiter) => {
@@ -152,69 +163,87 @@ impl Cell {
         };
         match self.wait(waiter, patience).await? {
             Waited::Value(entry) | Waited::Stale(entry) => Some(Ok(entry.value().credentials().clone())),
-            Waited::Refused(failure) => Some(Err(error::shared(&failure.0))),
+            Waited::Refused(failure) => Some(Err(failure.0.clone())),
             Waited::Again => None,
         }
     }
 
-    /// Waits for a fetch, and ends one that should have ended long ago.
+    /// Waits for a fetch, and abandons one that is overdue.
     async fn wait(
         &self,
-        waiter: Waiter<Held, FetchError>,
+        waiter: Waiter<CachedCredentials, FetchError>,
         patience: Duration,
-    ) -> Option<Waited<Held, FetchError>> {
+    ) -> Option<Waited<CachedCredentials, FetchError>> {
         let waited = self.timer.within(patience, waiter.wait()).await;
         if waited.is_err() {
-            // A moment less than it was waited for: the fetch may have begun a moment after.
-            self.flight.abandon_overdue(self.limit.saturating_sub(LOOK), self.reader.now());
+            // A little less than the wait: the fetch may have begun a moment after it.
+            self.flight.abandon_overdue(self.limit.saturating_sub(INTERVAL), self.reader.now());
         }
         waited.ok()
     }
 
-    /// Fetches in a task, because a caller that is dropped must not cancel what others wait for; where there is no
-    /// runtime for one, the caller fetches.
-    async fn fetch_for_all(self: &Arc<Self>, lead: SlotLead<Held, FetchError>) {
+    /// Fetches in a task, because a dropped request must not cancel the fetch of others. Without a runtime for a task the
+    /// request itself fetches.
+    async fn fetch_for_all(self: &Arc<Self>, lead: SlotLead<CachedCredentials, FetchError>) {
         let fetch = self.fetch(lead);
         let Ok(runtime) = Handle::try_current() else { return fetch.await };
         let cell = Arc::downgrade(self);
         self.fetching.start(&runtime, async move {
             fetch.await;
             if let (Some(cell), Ok(runtime)) = (cell.upgrade(), Handle::try_current()) {
-                cell.keep(&runtime);
+                cell.keep_renewed(&runtime);
             }
         });
     }
 
-    /// Has the credentials renewed, unless somebody fetches already.
-    async fn see_to_renewal(self: &Arc<Self>, now: Now) {
+    /// Starts a renewal, unless one runs.
+    async fn start_renewal(self: &Arc<Self>, now: Now) {
         let stuck = self.flight.abandon_overdue(self.limit, now);
         if let Ok(runtime) = Handle::try_current() {
-            self.keep(&runtime);
+            self.keep_renewed(&runtime);
         }
         match self.lead_if_due(now) {
-            // A task got nowhere: nobody drives this runtime but for its requests, so this one is to fetch.
+            // The task was stuck: this runtime is driven for its requests only, so this request fetches.
             Some(lead) if stuck => self.fetch(lead).await,
             Some(lead) => self.fetch_for_all(lead).await,
             None => {}
         }
     }
 
-    fn fetch(self: &Arc<Self>, lead: SlotLead<Held, FetchError>) -> impl Future<Output = ()> + Send + use<> {
-        // Without the cell: a fetch must not keep it alive.
+    fn fetch(
+        self: &Arc<Self>,
+        lead: SlotLead<CachedCredentials, FetchError>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        // Without the cell, which a fetch must not keep alive.
         fetch::fetch(self.upstream.clone(), self.flight.begin(lead, self.reader.now()))
     }
 
-    /// The right to renew, if it is time: none where somebody fetches, or where a fetch failed a moment ago.
-    fn lead_if_due(&self, now: Now) -> Option<SlotLead<Held, FetchError>> {
+    /// Returns the permit to renew, if the credentials are due. `None` while a fetch runs, or just after one failed.
+    fn lead_if_due(&self, now: Now) -> Option<SlotLead<CachedCredentials, FetchError>> {
         let lead = self.reader.slot().begin_ahead(now, MARGIN)?;
-        // Looked at again: a renewal may have ended just before this one could begin.
+        // Read again: another renewal may have ended just before.
         self.reader.due_in(now).is_zero().then_some(lead)
     }
 
-    /// Starts the task that renews, where there is something to renew, unless it runs.
-    fn keep(self: &Arc<Self>, runtime: &Handle) {
-        if self.refresh == Refresh::Background && self.credentials_at_hand().is_some() {
-            self.keeper.start_unless_running(runtime, || keeper::keep(Arc::downgrade(self)));
+    /// Starts the task that renews, unless it runs or there is nothing to renew.
+    fn keep_renewed(self: &Arc<Self>, runtime: &Handle) {
+        if self.refresh == Refresh::Background && self.valid_credentials().is_some() {
+            self.renewing.start_unless_running(runtime, || renew(Arc::downgrade(self)));
+        }
+    }
+}
+
+/// Renews until the cell is dropped. The task holds no reference while it sleeps, and the end of the cell aborts it.
+async fn renew(cell: Weak<CredentialCell>) {
+    loop {
+        let waits = cell.upgrade().map(|cell| (cell.timer.clone(), cell.reader.due_in(cell.reader.now())));
+        let Some((timer, due_in)) = waits else { return };
+        // At least a second: a source may return credentials that are about to expire.
+        timer.sleep(due_in.clamp(INTERVAL, LONGEST_SLEEP)).await;
+        // The machine may have slept, or its clock been set, so the clock decides and not the timer.
+        let renewal = cell.upgrade().and_then(|cell| Some(cell.fetch(cell.lead_if_due(cell.reader.now())?)));
+        if let Some(renewal) = renewal {
+            renewal.await;
         }
     }
 }

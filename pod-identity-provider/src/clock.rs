@@ -1,12 +1,12 @@
-//! The provider's clock, for the path that every request of a client takes.
+//! The provider's clock.
 
 use std::time::{Duration, SystemTime};
 
 use aws_smithy_async::time::{SharedTimeSource, TimeSource};
-use pod_identity_core::now::Now;
+use pod_identity_core::time::Now;
 
-/// Both clocks: the system's, or a wall clock that was given, beside which tokio's stands as the monotonic
-/// one, so that a test with paused time moves both.
+/// The system's clocks, or a wall clock that the program gave. Beside a given one tokio's clock is the monotonic one, so
+/// that a test with paused time moves both.
 #[derive(Debug, Clone)]
 pub(crate) enum Clock {
     System,
@@ -18,10 +18,19 @@ impl Clock {
         Self::Given { wall, start: tokio::time::Instant::now() }
     }
 
+    /// Reads both clocks.
     pub(crate) fn now(&self) -> Now {
         match self {
             Self::System => system(),
             Self::Given { wall, start } => Now { wall: wall.now(), monotonic: start.elapsed() },
+        }
+    }
+
+    /// Reads the wall clock, in whole seconds since 1970.
+    pub(crate) fn second(&self) -> u64 {
+        match self {
+            Self::System => system_second(),
+            Self::Given { wall, .. } => second_of(wall.now()),
         }
     }
 }
@@ -32,15 +41,20 @@ impl TimeSource for Clock {
     }
 }
 
-/// The clocks as the kernel last ticked them, at most 10 ms ago (`clock_getres(2)`: `CLOCK_REALTIME_COARSE`).
-/// Reading the processor's counter, as the standard library does, takes several times as long, and AWS's
-/// expiries are whole seconds.
+/// Returns the whole seconds from 1970 to a time.
+pub(crate) fn second_of(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Reads the clocks of the kernel's last tick, at most 10 ms ago (`clock_getres(2)`, `CLOCK_REALTIME_COARSE`). The
+/// standard library reads the processor's counter, which takes several times as long, and AWS's expiries are whole
+/// seconds.
 #[cfg(target_os = "linux")]
 fn system() -> Now {
     use rustix::time::{ClockId, Timespec, clock_gettime};
     let since_start = |clock| {
         let Timespec { tv_sec, tv_nsec } = clock_gettime(clock);
-        // Neither clock is before its zero, and nanoseconds are fewer than a second's.
+        // Neither clock is negative, and there are fewer nanoseconds than a second has.
         Duration::new(u64::try_from(tv_sec).unwrap_or(0), u32::try_from(tv_nsec).unwrap_or(0))
     };
     Now {
@@ -49,13 +63,24 @@ fn system() -> Now {
     }
 }
 
+#[cfg(target_os = "linux")]
+fn system_second() -> u64 {
+    use rustix::time::{ClockId, clock_gettime};
+    u64::try_from(clock_gettime(ClockId::RealtimeCoarse).tv_sec).unwrap_or(0)
+}
+
 #[cfg(not(target_os = "linux"))]
-#[allow(clippy::disallowed_methods)] // the one clock of this crate
+#[allow(clippy::disallowed_methods)] // the only clock of this crate
 fn system() -> Now {
     use std::sync::OnceLock;
     use std::time::Instant;
     static START: OnceLock<Instant> = OnceLock::new();
     Now { wall: SystemTime::now(), monotonic: START.get_or_init(Instant::now).elapsed() }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn system_second() -> u64 {
+    second_of(system().wall)
 }
 
 #[cfg(test)]
@@ -64,10 +89,12 @@ mod tests {
 
     #[test]
     #[allow(clippy::disallowed_methods)]
-    fn the_systems_clock_is_that_of_the_standard_library() {
+    fn the_system_clock_agrees_with_the_standard_library() {
         let before = SystemTime::now() - Duration::from_millis(10);
         let now = Clock::System.now();
         assert!(before <= now.wall && now.wall <= SystemTime::now(), "{before:?} {now:?}");
         assert!(now.monotonic <= Clock::System.now().monotonic);
+        let second = Clock::System.second();
+        assert!((second_of(before)..=second_of(SystemTime::now())).contains(&second), "{second}");
     }
 }

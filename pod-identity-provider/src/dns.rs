@@ -1,4 +1,4 @@
-//! How names are resolved by default.
+//! The default name resolver.
 
 use aws_smithy_runtime::client::dns::TokioDnsResolver;
 use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
@@ -13,7 +13,7 @@ pub(crate) struct SystemResolver;
 impl ResolveDns for SystemResolver {
     fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
         if Handle::try_current().is_err() {
-            return DnsFuture::ready(Err(ResolveDnsError::new(Error::NoRuntime)));
+            return DnsFuture::ready(Err(ResolveDnsError::new(Error::no_runtime())));
         }
         DnsFuture::new(async move { TokioDnsResolver::new().resolve_dns(name).await })
     }

@@ -1,14 +1,13 @@
-//! What the environment says of where credentials are.
+//! The environment variables that the provider reads.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// The environment variables that are read: those of AWS's SDKs (AWS SDKs and Tools reference, *Container
-/// credential provider*, *Assume role credential provider*, *Service-specific endpoints*), the host's name, and those
-/// of a proxy (`curl(1)`, *ENVIRONMENT*).
-const READ: [&str; 23] = [
+/// The variables of AWS's SDKs (AWS SDKs and Tools reference, *Container credential provider*, *Assume role credential
+/// provider*, *Service-specific endpoints*), the host's name, and the variables of a proxy (`curl(1)`, *ENVIRONMENT*).
+const READ: [&str; 25] = [
     RELATIVE_URI,
     FULL_URI,
     TOKEN_FILE,
@@ -32,6 +31,8 @@ const READ: [&str; 23] = [
     ALL_PROXY_SMALL,
     NO_PROXY,
     NO_PROXY_SMALL,
+    ACCESS_KEY_ID,
+    PROFILE,
 ];
 
 pub(crate) const RELATIVE_URI: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
@@ -48,7 +49,7 @@ pub(crate) const ENDPOINT_URL_STS: &str = "AWS_ENDPOINT_URL_STS";
 pub(crate) const IGNORE_CONFIGURED_ENDPOINT_URLS: &str = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS";
 pub(crate) const USE_FIPS_ENDPOINT: &str = "AWS_USE_FIPS_ENDPOINT";
 pub(crate) const USE_DUALSTACK_ENDPOINT: &str = "AWS_USE_DUALSTACK_ENDPOINT";
-/// The pod's name: kubelet sets it as the host's name.
+/// The pod's name, which kubelet sets as the host's name.
 pub(crate) const CONTAINER_HOST_NAME: &str = "HOSTNAME";
 pub(crate) const HTTPS_PROXY: &str = "HTTPS_PROXY";
 pub(crate) const HTTPS_PROXY_SMALL: &str = "https_proxy";
@@ -58,33 +59,47 @@ pub(crate) const ALL_PROXY: &str = "ALL_PROXY";
 pub(crate) const ALL_PROXY_SMALL: &str = "all_proxy";
 pub(crate) const NO_PROXY: &str = "NO_PROXY";
 pub(crate) const NO_PROXY_SMALL: &str = "no_proxy";
+/// Static keys. The secret beside it is not read.
+pub(crate) const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
+pub(crate) const PROFILE: &str = "AWS_PROFILE";
 
-/// The environment variables that the provider reads: the process's own, or others in their place.
+/// The environment variables that the provider reads: the process's own, or given ones.
 ///
-/// An empty variable is one that is not set: that is how a pod's spec takes one away. Values never print, since
-/// one of them may be a token, or a proxy's password.
+/// An empty variable counts as not set, because a pod's spec unsets a variable that way. Values never print: one may be a
+/// token, another a proxy's password.
+///
+/// ```
+/// use pod_identity_provider::{Environment, Method, PodIdentityCredentialsProvider};
+///
+/// let environment = Environment::of_process()
+///     .with("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials")
+///     .with("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/var/run/secrets/eks-pod-identity-token");
+/// let provider = PodIdentityCredentialsProvider::builder().environment(environment).build();
+/// assert_eq!(provider.method(), Some(Method::PodIdentity));
+/// ```
 ///
 /// | for | variables |
 /// |---|---|
 /// | EKS Pod Identity | `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` before `AWS_CONTAINER_CREDENTIALS_FULL_URI`; `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE` before `AWS_CONTAINER_AUTHORIZATION_TOKEN` |
 /// | IRSA | `AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE`; `AWS_ROLE_SESSION_NAME`, else `HOSTNAME`, which is the pod's name |
 /// | STS | `AWS_REGION` before `AWS_DEFAULT_REGION`; `AWS_ENDPOINT_URL_STS` before `AWS_ENDPOINT_URL`, unless `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS` is `true`; `AWS_USE_FIPS_ENDPOINT`, `AWS_USE_DUALSTACK_ENDPOINT` |
-/// | a proxy before STS | `HTTPS_PROXY`, or for a URL of one's own over http `HTTP_PROXY`, each before `ALL_PROXY`; `NO_PROXY`; each in capitals before small letters |
+/// | a proxy to STS | `HTTPS_PROXY`, or `HTTP_PROXY` for a custom URL over http, each before `ALL_PROXY`; `NO_PROXY`; each in capitals before small letters |
+/// | a warning only | `AWS_ACCESS_KEY_ID`, `AWS_PROFILE` |
 ///
-/// They mean what they mean to AWS's SDKs (AWS SDKs and Tools reference, *Container credential provider*, *Assume role
-/// credential provider*, *AWS Region*, *Service-specific endpoints*, *Dual-stack and FIPS endpoints*).
+/// The variables mean what they mean to AWS's SDKs (AWS SDKs and Tools reference, *Container credential provider*,
+/// *Assume role credential provider*, *AWS Region*, *Service-specific endpoints*, *Dual-stack and FIPS endpoints*).
 #[derive(Clone, Default)]
 pub struct Environment(HashMap<String, Zeroizing<String>>);
 
 impl Environment {
-    /// That of this process, as it is now.
+    /// Reads the variables of this process.
     pub fn of_process() -> Self {
         let value = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         READ.into_iter().filter_map(|name| Some((name, value(name)?))).collect()
     }
 
-    /// The same with one variable set, or with an empty value taken away: for a role, a region or a session's name that
-    /// the program knows better.
+    /// Sets one variable, or unsets it with an empty value. For a role, region or session name that the program itself
+    /// decides.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         let (name, value) = (name.into(), Zeroizing::new(value.into()));
@@ -126,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_never_print_and_empty_ones_are_not_there() {
+    fn values_never_print_and_empty_variables_are_not_set() {
         let environment = Environment::from_iter([(TOKEN, "secret"), (FULL_URI, "")]);
         assert_eq!(format!("{environment:?}"), r#"Environment(["AWS_CONTAINER_AUTHORIZATION_TOKEN"])"#);
         assert_eq!(environment.get(TOKEN), Some("secret"));

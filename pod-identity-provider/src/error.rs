@@ -1,255 +1,279 @@
-//! Why there are no credentials.
+//! The reasons why there are no credentials.
 
 mod endpoint;
+mod failure;
 mod hints;
+mod kinds;
 #[cfg(feature = "irsa")]
 mod sts;
+#[cfg(test)]
+mod tests;
+mod text;
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
 
 pub use endpoint::EndpointError;
-pub(crate) use endpoint::Failure;
+pub(crate) use failure::{Failure, Refusal};
+use kinds::SourceFailure;
+pub use kinds::{
+    ExpiredCredentials, InvalidConfiguration, NotConfigured, RuntimeError, SourceError, TokenUnreadable,
+};
 #[cfg(feature = "irsa")]
 pub use sts::StsError;
 #[cfg(feature = "irsa")]
 pub(crate) use sts::StsFailure;
+#[cfg(feature = "irsa")]
+pub(crate) use text::chain;
+pub(crate) use text::one_line;
 
-/// Why there are no credentials: what is wrong, and what to do about it.
+/// The reason why there are no credentials, with its cause and its fix.
 ///
-/// The SDK's [`CredentialsError`] says only of what kind an error is; this is its source, and
-/// [`Error::of`] finds it there.
-#[derive(Debug, Clone)]
+/// `{}` and `{:?}` print the same line: the cause, then what to do. So the line is also in what
+/// `fn main() -> Result<(), Box<dyn Error>>` prints, and in the `{:?}` of an SDK's error. [`Error::of`] finds the
+/// error inside one of an SDK.
+///
+/// ```
+/// use pod_identity_provider::{Environment, Error, PodIdentityCredentialsProvider};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let environment = Environment::from_iter([
+///     ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials"),
+///     ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/no/such/file"),
+/// ]);
+/// let provider = PodIdentityCredentialsProvider::builder().environment(environment).build();
+/// let error = provider.credentials().await.unwrap_err();
+/// assert!(matches!(error, Error::InvalidConfiguration(_)));
+/// assert!(error.to_string().starts_with("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE names \"/no/such/file\""));
+/// assert_eq!(format!("{error:?}"), error.to_string());
+/// # }
+/// ```
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum Error {
-    /// Nothing in the environment says where credentials are.
-    NotConfigured {
-        /// The environment variables that are missing, for each method.
-        missing: String,
-    },
-    /// The builder was given no method that the environment could be set up for.
-    NoMethod,
-    /// The way that the environment is set up for needs a feature of this crate that the program was built without.
-    FeatureMissing(&'static str),
-    /// A variable of the pod's spec, or the file that it names, cannot be used. No secret is in it.
-    Unusable {
-        /// The variable.
-        variable: &'static str,
-        /// What is wrong with it.
-        reason: String,
-        /// What to do about it.
-        hint: &'static str,
-    },
-    /// The file with the token could not be read, for a reason that may pass.
-    Unreadable {
-        /// The variable that names it.
-        variable: &'static str,
-        /// What the system said.
-        reason: String,
-    },
-    /// The endpoint that the environment names could not be asked, or gave no credentials.
+    /// The environment names no source of credentials.
+    NotConfigured(NotConfigured),
+    /// A variable of the pod's spec, the file that it names, or the program's own set-up is wrong.
+    InvalidConfiguration(InvalidConfiguration),
+    /// The token file could not be read, for a reason that may pass.
+    TokenUnreadable(TokenUnreadable),
+    /// The endpoint that the environment names could not be called, or returned no credentials.
     Endpoint(EndpointError),
-    /// STS could not be asked, or gave no session. Of the feature `irsa`.
+    /// STS could not be called, or returned no session. Only with the feature `irsa`.
     #[cfg(feature = "irsa")]
     Sts(StsError),
-    /// A provider that was given for want of others took too long.
-    TimedOut(Duration),
-    /// The credentials had ended when they came, or were about to while others last longer.
-    Ended {
-        /// Their end.
-        expired_at: SystemTime,
-        /// The time here.
-        now: SystemTime,
-    },
-    /// The request was made outside a tokio runtime, which tokio's timers, the SDK's own HTTP client and the system's
-    /// resolver need.
-    NoRuntime,
-    /// The provider that was asked has panicked.
-    Panicked,
-    /// The fetches that the request waited for were dropped: the runtime that they ran on has ended, or nobody drove it.
-    GivenUp,
+    /// The provider that was given to
+    /// [`or_else`](crate::PodIdentityCredentialsProviderBuilder::or_else) failed or took too long, or a source of
+    /// credentials panicked.
+    Source(SourceError),
+    /// The credentials had expired on arrival, or were about to while the cached ones last longer.
+    Expired(ExpiredCredentials),
+    /// The request needs a tokio runtime and there is none, or the runtime of the fetch has ended.
+    Runtime(RuntimeError),
 }
 
 impl Error {
-    /// The error of this crate behind one of the SDK, however deep.
+    /// Finds the error of this crate in an error of an SDK, at any depth.
+    ///
+    /// ```
+    /// # fn explain(error: impl std::error::Error + 'static) -> String {
+    /// // `error` is what a client's `send()` returned.
+    /// match pod_identity_provider::Error::of(&error) {
+    ///     Some(credentials) => credentials.to_string(),
+    ///     None => aws_smithy_types::error::display::DisplayErrorContext(error).to_string(),
+    /// }
+    /// # }
+    /// ```
     pub fn of<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            if let Some(found) = error.downcast_ref() {
-                return Some(found);
-            }
-            next = error.source();
-        }
-        None
+        std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
     }
 
-    /// The code that the endpoint or STS gave with its refusal: one of this project's (`docs/errors.md`), or of AWS's.
+    /// Returns the code of the refusal: one of this project's (`docs/errors.md`), or one of AWS's. `None` unless an
+    /// endpoint or STS refused with a code.
     pub fn code(&self) -> Option<&str> {
         match self {
             Self::Endpoint(error) => error.code(),
             #[cfg(feature = "irsa")]
             Self::Sts(error) => error.code(),
+            Self::Source(error) => own(error)?.code(),
             _ => None,
         }
     }
 
-    /// What to do about it, where that is known.
+    /// Returns what to do, where that is known.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::NotConfigured { .. } => Some(
-                "Was it created before its association or its service account's annotation, or while no webhook ran? \
-                 Create it anew. The node's role is not used",
-            ),
-            Self::NoMethod => Some("Name `Method::PodIdentity`, `Method::WebIdentity` or both"),
-            Self::FeatureMissing(_) => Some("Build the program with it"),
-            Self::Unusable { hint, .. } => Some(hint),
-            Self::Unreadable { .. } => {
-                Some("Has this process too many files open, or this node a disk that fails?")
-            }
+            Self::NotConfigured(error) => Some(error.hint()),
+            Self::InvalidConfiguration(error) => Some(error.hint()),
+            Self::TokenUnreadable(error) => Some(error.hint()),
             Self::Endpoint(error) => error.hint(),
             #[cfg(feature = "irsa")]
             Self::Sts(error) => error.hint(),
-            Self::Ended { .. } => Some("Compare this machine's clock with AWS's"),
-            Self::NoRuntime => Some(
-                "Ask from within a tokio runtime, or give the builder what needs none: http_client, sleep_impl and, for a URI \
-                 with a name in it, dns",
-            ),
-            Self::Panicked => Some("This program's standard error says where"),
-            Self::GivenUp => Some("Ask again, on a runtime that runs for as long as the provider is asked"),
-            Self::TimedOut(_) => None,
+            Self::Source(error) => match own(error) {
+                Some(own) => own.hint(),
+                None => error.hint(),
+            },
+            Self::Expired(error) => Some(error.hint()),
+            Self::Runtime(error) => Some(error.hint()),
         }
     }
 
-    /// How long nobody is to ask again, where the endpoint says (`Retry-After`, RFC 9110, section 10.2.3): 30 s at most.
-    /// The provider keeps to it.
+    /// Returns the pause before the next call, where the endpoint asks for one (`Retry-After`, RFC 9110, section
+    /// 10.2.3). It is at most 30 s. The provider keeps to it.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Endpoint(error) => error.retry_after(),
+            Self::Source(error) => own(error)?.retry_after(),
             _ => None,
         }
     }
 
-    /// Whether asking again may help without anybody acting.
+    /// Returns whether the same request may succeed later without anybody acting.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Endpoint(error) => error.is_retryable(),
             #[cfg(feature = "irsa")]
             Self::Sts(error) => error.is_retryable(),
-            Self::Unreadable { .. } | Self::TimedOut(_) | Self::GivenUp => true,
-            _ => false,
+            Self::TokenUnreadable(_) => true,
+            Self::Source(error) => match own(error) {
+                Some(own) => own.is_retryable(),
+                None => error.is_retryable(),
+            },
+            Self::Runtime(error) => error.is_retryable(),
+            Self::NotConfigured(_) | Self::InvalidConfiguration(_) | Self::Expired(_) => false,
+        }
+    }
+
+    pub(crate) fn not_configured(missing: String) -> Self {
+        Self::NotConfigured(NotConfigured { missing })
+    }
+
+    /// A variable that cannot be used. `reason` continues a sentence that begins with the variable's name.
+    pub(crate) fn unusable(variable: &'static str, reason: &str, hint: &'static str) -> Self {
+        let cause = format!("{variable} {reason}");
+        Self::InvalidConfiguration(InvalidConfiguration { variable: Some(variable), cause, hint })
+    }
+
+    pub(crate) fn no_method() -> Self {
+        Self::InvalidConfiguration(InvalidConfiguration {
+            variable: None,
+            cause: "the provider's builder was given an empty list of `methods`".to_owned(),
+            hint: "Name `Method::PodIdentity`, `Method::WebIdentity` or both",
+        })
+    }
+
+    #[cfg(not(all(feature = "https", feature = "irsa")))]
+    pub(crate) fn feature_missing(feature: &str) -> Self {
+        Self::InvalidConfiguration(InvalidConfiguration {
+            variable: None,
+            cause: format!(
+                "this needs the feature `{feature}` of pod-identity-provider, and the program is built without it"
+            ),
+            hint: "Add the feature to the dependency in Cargo.toml",
+        })
+    }
+
+    /// A call of a provider that took longer than `limit`.
+    pub(crate) fn timed_out(limit: Duration) -> Self {
+        Self::Source(SourceError { failure: SourceFailure::TimedOut(limit) })
+    }
+
+    pub(crate) fn panicked() -> Self {
+        Self::Source(SourceError { failure: SourceFailure::Panicked })
+    }
+
+    pub(crate) fn no_runtime() -> Self {
+        Self::Runtime(RuntimeError { dropped: false })
+    }
+
+    /// A fetch that ended with its runtime.
+    pub(crate) fn dropped() -> Self {
+        Self::Runtime(RuntimeError { dropped: true })
+    }
+
+    /// The error of a source of credentials. An error of this crate stays what it is; one of another provider keeps
+    /// its kind.
+    pub(crate) fn of_source(error: CredentialsError) -> Self {
+        let own = error.source().and_then(|source| source.downcast_ref::<Self>());
+        let same_kind = |own: &&Self| kind(&CredentialsError::from((*own).clone())) == kind(&error);
+        match own.filter(same_kind) {
+            Some(own) => own.clone(),
+            None => Self::Source(SourceError { failure: SourceFailure::Failed(Arc::new(error)) }),
         }
     }
 
     fn cause(&self) -> String {
         match self {
-            Self::NotConfigured { missing } => {
-                format!("this pod was not told where its credentials are: {missing} not set")
-            }
-            Self::NoMethod => "the list of `methods` that the provider's builder was given has none".to_owned(),
-            Self::FeatureMissing(name) => {
-                format!("this needs the feature `{name}` of pod-identity-provider, which is not built in")
-            }
-            Self::Unusable { variable, reason, .. } | Self::Unreadable { variable, reason } => {
-                format!("{variable} {reason}")
-            }
+            Self::NotConfigured(error) => error.cause(),
+            Self::InvalidConfiguration(error) => error.cause.clone(),
+            Self::TokenUnreadable(error) => error.cause(),
             Self::Endpoint(error) => error.cause(),
             #[cfg(feature = "irsa")]
             Self::Sts(error) => error.cause(),
-            Self::TimedOut(limit) => format!("no credentials within {} s", limit.as_secs_f64()),
-            Self::Ended { expired_at, now } => match expired_at.duration_since(*now) {
-                Ok(left) => format!("the credentials that came end in {} s", left.as_secs()),
-                Err(since) => {
-                    format!("the credentials that came had ended {} s before", since.duration().as_secs())
-                }
+            Self::Source(error) => match own(error) {
+                Some(own) => own.cause(),
+                None => error.cause(),
             },
-            Self::NoRuntime => "there is no tokio runtime here".to_owned(),
-            Self::Panicked => "the provider of the credentials panicked".to_owned(),
-            Self::GivenUp => {
-                "the fetch of the credentials was given up: the runtime that it ran on has ended, or nobody drove it"
-                    .to_owned()
-            }
+            Self::Expired(error) => error.cause(),
+            Self::Runtime(error) => error.cause(),
         }
     }
 }
 
-/// The cause, then the hint. The messages of this project's agent hold theirs already.
+/// The error of this crate that a provider given to `or_else` returned, as another of this crate's providers does.
+fn own(error: &SourceError) -> Option<&Error> {
+    Error::of(error.credentials_error()?)
+}
+
+fn kind(error: &CredentialsError) -> std::mem::Discriminant<CredentialsError> {
+    std::mem::discriminant(error)
+}
+
+/// The cause, then the hint. A message of this project's agent holds its hint already.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cause = self.cause();
         match self.hint() {
-            Some(hint) if !cause.contains(hint) => write!(f, "{}. {hint}", cause.trim_end_matches('.')),
+            Some(hint) if !cause.contains(hint) => {
+                write!(f, "{}. {hint}", cause.trim_end_matches('.'))
+            }
             _ => f.write_str(&cause),
         }
     }
 }
 
+/// The same line as `Display`: programs that print an SDK's error with `{:?}` print this.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl StdError for Error {}
 
+/// The kind decides whether a chain of the SDK goes on: it does so after `CredentialsNotLoaded` only.
 impl From<Error> for CredentialsError {
     fn from(error: Error) -> Self {
-        match error {
-            Error::NotConfigured { .. } => Self::not_loaded(error),
-            Error::NoMethod | Error::FeatureMissing(_) | Error::Unusable { .. } => {
-                Self::invalid_configuration(error)
-            }
+        match &error {
+            Error::NotConfigured(_) => Self::not_loaded(error),
+            Error::InvalidConfiguration(_) => Self::invalid_configuration(error),
             #[cfg(feature = "irsa")]
-            Error::Sts(ref sts) if sts.is_of_configuration() => Self::invalid_configuration(error),
+            Error::Sts(sts) if sts.is_of_configuration() => Self::invalid_configuration(error),
+            Error::Source(source) => match source.credentials_error() {
+                Some(CredentialsError::CredentialsNotLoaded(_)) => Self::not_loaded(error),
+                Some(CredentialsError::InvalidConfiguration(_)) => Self::invalid_configuration(error),
+                Some(CredentialsError::ProviderTimedOut(limit)) => {
+                    Self::provider_timed_out(limit.timeout_duration())
+                }
+                Some(CredentialsError::Unhandled(_)) => Self::unhandled(error),
+                _ => Self::provider_error(error),
+            },
             _ => Self::provider_error(error),
         }
-    }
-}
-
-/// Somebody else's text, fit for a log and an error: in one line, and not too long.
-pub(crate) fn one_line(text: &str) -> String {
-    /// As much as is kept.
-    const LONGEST: usize = 1024;
-    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if line.len() > LONGEST {
-        line.truncate(line.floor_char_boundary(LONGEST));
-        line += "...";
-    }
-    line.trim().to_owned()
-}
-
-/// What an error says: this crate's own, or else the errors that led to it, one after the other.
-pub(crate) fn said(error: &CredentialsError) -> String {
-    Error::of(error).map_or_else(|| Failure::chain(error), Error::to_string)
-}
-
-/// One error for each of many who waited for it: of the same kind, with the same source.
-pub(crate) fn shared(error: &Arc<CredentialsError>) -> CredentialsError {
-    let known = error.source().and_then(|source| source.downcast_ref::<Error>());
-    let copy: Box<dyn StdError + Send + Sync> = match known {
-        Some(known) => Box::new(known.clone()),
-        None => Box::new(Shared(error.clone())),
-    };
-    match **error {
-        CredentialsError::CredentialsNotLoaded(_) => CredentialsError::not_loaded(copy),
-        CredentialsError::InvalidConfiguration(_) => CredentialsError::invalid_configuration(copy),
-        CredentialsError::Unhandled(_) => CredentialsError::unhandled(copy),
-        CredentialsError::ProviderTimedOut(ref timed_out) => {
-            CredentialsError::provider_timed_out(timed_out.timeout_duration())
-        }
-        _ => CredentialsError::provider_error(copy),
-    }
-}
-
-/// Stands for the source of another provider's error, which others were given too.
-#[derive(Debug)]
-struct Shared(Arc<CredentialsError>);
-
-impl fmt::Display for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the provider failed")
-    }
-}
-
-impl StdError for Shared {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source()
     }
 }

@@ -1,5 +1,6 @@
-//! AWS credentials for a Rust program in a Kubernetes pod: those of EKS Pod Identity, or of IAM roles for service accounts
-//! (IRSA). They are fetched once for all who wait, renewed ahead of their end, and read without a lock.
+//! AWS credentials for Rust programs in Kubernetes pods, by EKS Pod Identity or by IAM roles for service accounts (IRSA).
+//! The provider fetches them once for all concurrent requests, renews them ahead of their expiry and reads them without a
+//! lock.
 //!
 //! # With an AWS SDK
 //!
@@ -8,9 +9,12 @@
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let provider = pod_identity_provider::default();
+//!     // A fault of the set-up ends the program here, with its cause and its fix.
+//!     provider.credentials().await?;
 //!     let config = aws_config::defaults(BehaviorVersion::latest())
-//!         .credentials_provider(pod_identity_provider::default())
-//!         .identity_cache(pod_identity_provider::identity_cache())
+//!         .credentials_provider(provider.clone())
+//!         .identity_cache(provider.identity_cache())
 //!         .load()
 //!         .await;
 //!     let caller = aws_sdk_sts::Client::new(&config).get_caller_identity().send().await?;
@@ -19,11 +23,24 @@
 //! }
 //! ```
 //!
-//! Without [`identity_cache()`] a client asks the SDK's own cache, which takes locks at each request and looks for new
-//! credentials only seconds before the old ones end. A provider is made once and cloned: clones, and the
-//! clients that are given them, share the credentials and each fetch.
+//! A client asks its identity cache at each request. The cache of
+//! [`identity_cache`](PodIdentityCredentialsProvider::identity_cache) serves the provider's credentials without a lock.
+//! Without that line a client uses the SDK's own cache, which takes locks and looks for new credentials seconds before the
+//! old ones expire. Make one provider and clone it: clones share the credentials and each fetch.
 //!
-//! # Without one
+//! # On your own machine
+//!
+//! `pod-identity-local`, in the source tree, runs issuer, STS, auth service and agent in one process, and starts a program
+//! with the variables of a pod. It needs no AWS account and no cluster:
+//!
+//! ```sh
+//! cargo run --manifest-path ../pod-identity/Cargo.toml -p pod-identity-local -- run -- cargo run
+//! ```
+//!
+//! The program above prints the ARN of the sample's role. Only calls of STS are answered there. `run -f FILE` takes other
+//! roles, trust policies and associations (`docs/local.md` in the source tree).
+//!
+//! # Without an SDK
 //!
 //! ```
 //! use pod_identity_provider::{Environment, Error, PodIdentityCredentialsProvider};
@@ -34,94 +51,109 @@
 //! let provider = PodIdentityCredentialsProvider::builder().environment(nothing_set).build();
 //! match provider.credentials().await {
 //!     Ok(credentials) => println!("{} until {:?}", credentials.access_key_id(), credentials.expiry()),
-//!     // Says what is wrong in this cluster, and what to do about it.
-//!     Err(error) => println!("{}", Error::of(&error).unwrap()),
+//!     // The cause in this cluster, and what to do.
+//!     Err(error) => println!("{error}"),
 //! }
-//! # let error = provider.credentials().await.unwrap_err();
-//! # assert!(matches!(Error::of(&error), Some(Error::NotConfigured { .. })));
+//! # assert!(matches!(provider.credentials().await.unwrap_err(), Error::NotConfigured(_)));
 //! # }
 //! ```
 //!
-//! Ask anew for each use, and keep nothing: where credentials are held,
-//! [`credentials`](PodIdentityCredentialsProvider::credentials) is an atomic load and a copy of them. The source tree has more
-//! in `examples/examples`: `s3.rs`, `object_store.rs` for a library without an SDK, `custom_chain.rs` for a chain of one's own.
+//! Call [`credentials`](PodIdentityCredentialsProvider::credentials) for each use, and store nothing: while credentials are
+//! cached, it is an atomic load and a copy. `examples/examples` in the source tree has complete programs: `s3.rs`,
+//! `object_store.rs` for a library without an SDK, `custom_chain.rs` for a custom chain.
 //!
-//! # Which credentials
+//! # Methods
 //!
-//! [`default()`](default()) takes the first of these ways that the environment is set up for; others, and another order, can
-//! be had with [`methods`](PodIdentityCredentialsProviderBuilder::methods):
+//! [`default()`](default()) takes the first method that the environment is set up for. A webhook sets the variables.
 //!
-//! - EKS Pod Identity, by `AWS_CONTAINER_CREDENTIALS_FULL_URI` or `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI`, with
-//!   `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE` or `AWS_CONTAINER_AUTHORIZATION_TOKEN`;
-//! - IRSA, by `AWS_ROLE_ARN` and `AWS_WEB_IDENTITY_TOKEN_FILE`, with `AWS_REGION` or `AWS_DEFAULT_REGION`.
+//! | method | variables |
+//! |---|---|
+//! | EKS Pod Identity | `AWS_CONTAINER_CREDENTIALS_FULL_URI` or `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI`, with `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE` or `AWS_CONTAINER_AUTHORIZATION_TOKEN` |
+//! | IRSA | `AWS_ROLE_ARN` and `AWS_WEB_IDENTITY_TOKEN_FILE`, with `AWS_REGION` or `AWS_DEFAULT_REGION` |
 //!
-//! A webhook puts these variables into the pod.
+//! [`Environment`] lists all variables. [`methods`](PodIdentityCredentialsProviderBuilder::methods) sets other methods or
+//! another order, and [`method`](PodIdentityCredentialsProvider::method) returns the method in use, which the log names
+//! too.
 //!
-//! **Nothing falls through to the node's role.** A pod that was told nothing gets an error with the variables that are
-//! missing; the instance metadata service (IMDS) is not asked, and neither is the next way where one is set up and does
-//! not work: it might give another role. Who wants more says so with
-//! [`or_else`](PodIdentityCredentialsProviderBuilder::or_else). The log says at the start which way it is, and so does
-//! [`method`](PodIdentityCredentialsProvider::method).
+//! **IRSA only.** Enable the feature `irsa` of this crate. Then `default()` works in a pod with IRSA's variables, without
+//! an agent. Name the method, and a pod that has Pod Identity's variables too uses IRSA all the same:
 //!
-//! # When things fail
+//! ```
+//! use pod_identity_provider::{Method, PodIdentityCredentialsProvider};
 //!
-//! - Credentials that hold are served until their end, whatever becomes of the agent or STS meanwhile.
-//! - A fetch asks again, with pauses, after a failure on the way and the answers 408, 429 and 5xx of the agent: within 10 s
-//!   in all, of which an attempt has 5 ([`deadline`](PodIdentityCredentialsProviderBuilder::deadline),
-//!   [`attempt_timeout`](PodIdentityCredentialsProviderBuilder::attempt_timeout)). Other answers are final: the pod has no
-//!   association, its token is no good, the role's trust policy says no. What STS is asked, the SDK repeats by its own rules.
-//! - Where there are no credentials, an error is what everybody gets for about a second.
-//! - [`Error::of`] finds this crate's [`Error`] behind one of the SDK's, however deep: the agent's or STS's code and message,
-//!   and what to do. Tokens and keys are in none, and in no log.
-//! - A provider that was told nothing answers `CredentialsNotLoaded`, at which an SDK's chain goes on to the next. What is set
-//!   up and does not work is another error. The errors of a provider that was given with `or_else` are its own.
+//! let provider = PodIdentityCredentialsProvider::builder().methods([Method::WebIdentity]).build();
+//! # drop(provider);
+//! ```
 //!
-//! # How they are renewed
+//! **No fallback to the node's role.** A pod without these variables gets an error that names them. The provider does not
+//! call the instance metadata service (IMDS). It does not go on to the next method where one is set up and fails either,
+//! because that might be another role. A program that wants a fallback names it with
+//! [`or_else`](PodIdentityCredentialsProviderBuilder::or_else).
 //!
-//! A task on the runtime of the first request fetches new credentials when 15 minutes are left, or half of a life that is
-//! shorter than 30; up to a fifth of that later, by chance, so that pods that started together do not ask together. The
-//! task ends with the provider. [`Refresh::OnRequest`] does without it, for programs that are frozen between requests. The
-//! token is read from its file for each fetch, since kubelet replaces it.
+//! **Static keys and profiles are ignored.** The SDK's default chain uses `AWS_ACCESS_KEY_ID` and the profile of
+//! `AWS_PROFILE` before a pod's credentials. This provider reads neither, and logs a warning at its start if one is set.
+//! The SDK's chain also uses IRSA before Pod Identity, and this provider Pod Identity before IRSA.
 //!
-//! A request waits where there are no credentials, and in the last ten seconds of a life (the last tenth, where a life is
-//! shorter than 100 s): then it waits for new ones, for half of what is left at most, unless a fetch has just failed. A
-//! program meets that only where renewals came to nothing, or while it was frozen.
+//! # Errors
 //!
-//! Credentials that name no end are fetched anew every 15 minutes, and hold until that succeeds.
+//! - An [`Error`] prints its cause and its fix, with `{}` and with `{:?}`. Tokens and keys are in no error and no log line.
+//! - Cached credentials are served until they expire, even if the agent or STS is down.
+//! - A fetch retries after faults of the connection and after 408, 429 and 5xx of the agent, with pauses. It ends within
+//!   10 s ([`deadline`](PodIdentityCredentialsProviderBuilder::deadline)), and each attempt within 5 s
+//!   ([`attempt_timeout`](PodIdentityCredentialsProviderBuilder::attempt_timeout)). Other responses are final: there is no
+//!   association, the token is invalid, the role's trust policy denies. Calls of STS are retried by the SDK's rules.
+//! - Where there are no credentials, all requests get the same error for about a second.
+//! - `{}` of an SDK's error prints neither cause nor fix ("dispatch failure"). `{:?}` prints both, and
+//!   [`Error::of`] finds the [`Error`] inside.
+//! - The error of a provider without configuration is `CredentialsNotLoaded`, after which an SDK's chain goes on to its
+//!   next provider. After any other error the chain stops.
 //!
-//! A tokio runtime has to have its timers and sockets (`enable_all`): tokio itself panics where they are missing. Outside
-//! any, a request needs an HTTP client and a sleep that need none
+//! # Renewal
+//!
+//! A background task fetches new credentials when 15 minutes are left, or half of a life shorter than 30 minutes. It
+//! starts later by a random part of up to a fifth of that time, so that pods that started together do not fetch together.
+//! The task runs on the runtime of the first request, and ends with the provider and its identity caches.
+//! [`Refresh::OnRequest`] works without a task, for programs that are frozen between requests. Each fetch reads the token
+//! file, since kubelet replaces it.
+//!
+//! A request waits if there are no credentials. In the last ten seconds of a life (the last tenth of a life shorter than
+//! 100 s) it waits for new ones, for at most half of what is left, unless a fetch has just failed. That happens only where
+//! renewals failed, or while the program was frozen.
+//!
+//! Credentials without an expiry are fetched again every 15 minutes, and stay valid until that succeeds.
+//!
+//! A tokio runtime must have timers and sockets (`enable_all`), or tokio panics. Outside a runtime a request needs an HTTP
+//! client and a sleep implementation that need none
 //! ([`http_client`](PodIdentityCredentialsProviderBuilder::http_client),
-//! [`sleep_impl`](PodIdentityCredentialsProviderBuilder::sleep_impl)), or is an [`Error::NoRuntime`].
+//! [`sleep_impl`](PodIdentityCredentialsProviderBuilder::sleep_impl)), or it fails with [`Error::Runtime`].
 //!
 //! # Features
 //!
-//! | feature | brings |
+//! | feature | adds |
 //! |---|---|
-//! | none, the default | EKS Pod Identity, whose agent is asked by plain HTTP on the node |
+//! | none (default) | EKS Pod Identity, whose agent is called by plain HTTP on the node |
 //! | `https` | credentials URIs with `https`: rustls with aws-lc, as in the SDK's default client |
 //! | `irsa` | IRSA: `aws-sdk-sts`, and `https` |
 //!
 //! # Types of other crates
 //!
-//! What an SDK's client is given is the SDK's: `aws-credential-types` (credentials, their errors, the trait of providers),
-//! `aws-smithy-runtime-api` (identity cache, HTTP client, resolver of names) and `aws-smithy-async` (timers, time). No other
-//! crate's types are in the API.
+//! The public API uses types of the SDK only: `aws-credential-types` (credentials, their errors, the provider trait),
+//! `aws-smithy-runtime-api` (identity cache, HTTP client, name resolver) and `aws-smithy-async` (timers, time).
 
-mod environment; // what the pod was told
-mod method; // which way of getting credentials that is
-mod source; // where that way leads
-mod token_file; // what is shown there
-mod container; // to the agent on the node,
+mod environment; // the variables
+mod method; // the method that they set up
+mod source; // the source of each method
+mod token_file; // the token of a request
+mod container; // the agent on the node
 #[cfg(feature = "irsa")]
-mod web_identity; // or to STS
-mod transport; // how either is asked,
-mod timer; // for how long
-mod dns; // and found
-mod cell; // what came of it: renewed ahead, read without a lock
-mod provider; // all of that, as a program or an SDK asks for it
-mod identity_cache; // and as an SDK's client does, at each request
-mod error; // why there are no credentials
+mod web_identity; // STS
+mod transport; // the parts and limits of requests
+mod timer; // their timers
+mod dns; // their name resolver
+mod cell; // the cached credentials and their renewal
+mod provider; // the provider and its builder
+mod identity_cache; // the identity cache of an SDK's clients
+mod error; // the reasons why there are no credentials
 mod clock; // the time
 #[cfg(test)]
 mod scripted; // a source for tests
@@ -135,17 +167,23 @@ pub use cell::Refresh;
 pub use environment::Environment;
 #[cfg(feature = "irsa")]
 pub use error::StsError;
-pub use error::{EndpointError, Error};
-pub use identity_cache::identity_cache;
+pub use error::{
+    EndpointError, Error, ExpiredCredentials, InvalidConfiguration, NotConfigured, RuntimeError, SourceError,
+    TokenUnreadable,
+};
 pub use method::Method;
 pub use provider::{PodIdentityCredentialsProvider, PodIdentityCredentialsProviderBuilder};
 
-/// The provider for a pod, whichever way it was given credentials: by EKS Pod Identity, else by IRSA (with the feature
-/// `irsa`).
+/// Returns the provider for a pod: EKS Pod Identity, else IRSA (with the feature `irsa`).
 ///
-/// It is asked for what the environment of this process is set up for, and never falls through to the node's role:
-/// where nothing is set up, each request is refused with the variables that are missing. The log says at the start which
-/// way it is, and so does [`method`](PodIdentityCredentialsProvider::method).
+/// It reads the environment of this process. Where nothing is set up, each request fails with the missing variables. It
+/// never falls back to the node's role. The log and [`method`](PodIdentityCredentialsProvider::method) name the method in
+/// use.
+///
+/// ```
+/// let provider = pod_identity_provider::default();
+/// println!("{:?}", provider.method());
+/// ```
 pub fn default() -> PodIdentityCredentialsProvider {
     PodIdentityCredentialsProvider::builder().build()
 }

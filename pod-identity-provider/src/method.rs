@@ -1,70 +1,46 @@
-//! Which way of getting credentials the environment is set up for.
+//! The method by which the environment gives a pod its credentials.
 
 use std::fmt;
-
-use aws_credential_types::provider::SharedCredentialsProvider;
 
 use crate::environment::{self as env, Environment};
 use crate::error::Error;
 
-/// A way for a pod to get credentials.
+/// A method by which a pod gets credentials.
+///
+/// ```
+/// use pod_identity_provider::{Method, PodIdentityCredentialsProvider};
+///
+/// // IRSA only: EKS Pod Identity's variables are ignored.
+/// let provider = PodIdentityCredentialsProvider::builder().methods([Method::WebIdentity]).build();
+/// # drop(provider);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Method {
-    /// EKS Pod Identity: an agent on the node exchanges the pod's token (*EKS user guide*, *EKS Pod Identity*). Any
-    /// other service that speaks the protocol of a container's credentials goes by this name too.
+    /// EKS Pod Identity: an agent on the node exchanges the pod's token (*EKS user guide*, *EKS Pod Identity*). Other
+    /// services that speak the container credentials protocol, such as Amazon ECS, count as this method too.
     PodIdentity,
-    /// IAM roles for service accounts: STS exchanges the pod's token itself (`AssumeRoleWithWebIdentity`). It needs the
+    /// IAM roles for service accounts (IRSA): STS exchanges the pod's token (`AssumeRoleWithWebIdentity`). It needs the
     /// feature `irsa`.
     WebIdentity,
-    /// What was given with [`or_else`](crate::PodIdentityCredentialsProviderBuilder::or_else), by the name that it was
-    /// given. It is last of all: among the [`methods`](crate::PodIdentityCredentialsProviderBuilder::methods) it stands for
-    /// nothing.
-    Other(&'static str),
 }
 
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PodIdentity => f.write_str("EKS Pod Identity"),
-            Self::WebIdentity => f.write_str("web identity (IRSA)"),
-            Self::Other(name) => f.write_str(name),
-        }
+        f.write_str(match self {
+            Self::PodIdentity => "EKS Pod Identity",
+            Self::WebIdentity => "web identity (IRSA)",
+        })
     }
 }
 
-/// A provider for whatever the environment leaves.
-pub(crate) type Fallback = (&'static str, SharedCredentialsProvider);
-
-/// A method, with what it asks where the environment does not say that.
-#[derive(Debug)]
-pub(crate) enum Chosen {
-    PodIdentity,
-    WebIdentity,
-    Other(Fallback),
-}
-
-impl Chosen {
-    pub(crate) fn method(&self) -> Method {
-        match self {
-            Self::PodIdentity => Method::PodIdentity,
-            Self::WebIdentity => Method::WebIdentity,
-            Self::Other((name, _)) => Method::Other(name),
-        }
-    }
-}
-
-/// The first of these methods that the environment is set up for. One that is set up but does not work is never
-/// passed over: another might give another role.
+/// Returns the first of these methods that the environment is set up for. A method that is set up and does not work is
+/// not skipped: the next one might give another role.
 ///
 /// # Errors
-/// [`Error::NotConfigured`]: for none, with the variables that each lacks. [`Error::NoMethod`] where the list has none that
-/// the environment could be set up for.
-pub(crate) fn choose(
-    methods: &[Method],
-    environment: &Environment,
-    fallback: Option<Fallback>,
-) -> Result<Chosen, Error> {
+/// [`Error::NotConfigured`] if the environment is set up for none of them, with the variables that each lacks.
+/// [`Error::InvalidConfiguration`] if the list is empty.
+pub(crate) fn choose(methods: &[Method], environment: &Environment) -> Result<Method, Error> {
     let missing = |names: &[&'static str]| -> Vec<_> {
         names.iter().copied().filter(|name| !environment.has(name)).collect()
     };
@@ -73,28 +49,23 @@ pub(crate) fn choose(
         let lacks = match method {
             Method::PodIdentity => {
                 let uris = missing(&[env::FULL_URI, env::RELATIVE_URI]);
-                // Either of them will do.
+                // One of the two is enough.
                 if uris.len() < 2 {
-                    return Ok(Chosen::PodIdentity);
+                    return Ok(*method);
                 }
                 uris.join(" or ")
             }
             Method::WebIdentity => {
                 let both = missing(&[env::ROLE_ARN, env::WEB_IDENTITY_TOKEN_FILE]);
                 if both.is_empty() {
-                    return Ok(Chosen::WebIdentity);
+                    return Ok(*method);
                 }
                 both.join(" and ")
             }
-            Method::Other(_) => continue,
         };
-        lacking.push(format!("for {method}, {lacks}"));
+        lacking.push(format!("{lacks} for {method}"));
     }
-    match fallback {
-        Some(fallback) => Ok(Chosen::Other(fallback)),
-        None if lacking.is_empty() => Err(Error::NoMethod),
-        None => Err(Error::NotConfigured { missing: lacking.join("; ") }),
-    }
+    if lacking.is_empty() { Err(Error::no_method()) } else { Err(Error::not_configured(lacking.join("; "))) }
 }
 
 #[cfg(test)]
@@ -103,12 +74,8 @@ mod tests {
 
     const BOTH: [Method; 2] = [Method::PodIdentity, Method::WebIdentity];
 
-    fn environment(names: &[&str]) -> Environment {
-        names.iter().map(|name| (*name, "value")).collect()
-    }
-
     fn chosen(methods: &[Method], names: &[&str]) -> Result<Method, Error> {
-        choose(methods, &environment(names), None).map(|chosen| chosen.method())
+        choose(methods, &names.iter().map(|name| (*name, "value")).collect())
     }
 
     #[test]
@@ -122,21 +89,15 @@ mod tests {
     }
 
     #[test]
-    fn a_list_without_a_method_that_can_be_set_up_is_said_to_be_that() {
-        for methods in [&[][..], &[Method::Other("another")]] {
-            let error = chosen(methods, &[env::FULL_URI]).unwrap_err();
-            assert!(matches!(error, Error::NoMethod), "{error:?}");
-            assert!(error.to_string().contains("`methods`"), "{error}");
-        }
-        let with_another = [Method::Other("another"), Method::PodIdentity];
-        assert_eq!(chosen(&with_another, &[env::FULL_URI]).unwrap(), Method::PodIdentity);
-        let error = chosen(&with_another, &[]).unwrap_err().to_string();
-        assert!(error.contains(env::FULL_URI) && !error.contains("another"), "{error}");
+    fn an_empty_list_of_methods_is_named_in_the_error() {
+        let error = chosen(&[], &[env::FULL_URI]).unwrap_err();
+        assert!(matches!(error, Error::InvalidConfiguration(_)), "{error}");
+        assert!(error.to_string().contains("empty list of `methods`"), "{error}");
     }
 
     #[test]
-    fn where_nothing_is_set_up_the_error_names_what_each_method_lacks() {
-        let error = choose(&BOTH, &environment(&[env::ROLE_ARN]), None).unwrap_err().to_string();
+    fn where_nothing_is_set_up_the_error_names_the_variables_that_each_method_lacks() {
+        let error = chosen(&BOTH, &[env::ROLE_ARN]).unwrap_err().to_string();
         for name in [env::FULL_URI, env::RELATIVE_URI, env::WEB_IDENTITY_TOKEN_FILE] {
             assert!(error.contains(name), "{name} in: {error}");
         }

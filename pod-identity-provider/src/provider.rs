@@ -1,50 +1,89 @@
-//! The provider, and how it is made.
+//! The provider and its builder.
 
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep};
 use aws_smithy_async::time::{SharedTimeSource, TimeSource};
 use aws_smithy_runtime_api::client::dns::{ResolveDns, SharedDnsResolver};
 use aws_smithy_runtime_api::client::http::{HttpClient, SharedHttpClient};
+use aws_smithy_runtime_api::client::identity::SharedIdentityCache;
 use aws_smithy_runtime_api::shared::IntoShared as _;
 
-use crate::cell::{Cell, Refresh};
+use crate::cell::{CredentialCell, Refresh};
 use crate::clock::Clock;
 use crate::dns::SystemResolver;
-use crate::environment::Environment;
-use crate::method::{self, Fallback, Method};
+use crate::environment::{self as env, Environment};
+use crate::error::Error;
+use crate::identity_cache::ProviderIdentityCache;
+use crate::method::{self, Method};
 use crate::source;
 use crate::timer::Timer;
 use crate::transport::Transport;
 
-/// How long before their end credentials are renewed: what botocore calls its advisory refresh (900 s). This project's
-/// agent renews at half of a life, so it has some that hold longer, where sessions last for 45 minutes or more.
+/// The time before expiry at which credentials are due for renewal: botocore's advisory refresh (900 s). This project's
+/// agent renews at half of a life, so it has longer ones by then, where sessions last 45 minutes or more.
 const AHEAD: Duration = Duration::from_secs(15 * 60);
-/// How long a fetch may take in all, its repetitions included.
+/// The time limit of a fetch with its retries.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// How long one attempt of it may take. The agent holds a request for up to 4.5 s while it asks EKS Auth.
+/// The time limit of one attempt. The agent holds a request for up to 4.5 s while it calls EKS Auth.
 const ATTEMPT: Duration = Duration::from_secs(5);
 
-/// Credentials of the pod that this program runs in.
+/// A provider of the credentials of the pod that this program runs in.
 ///
-/// Clones are one provider: they share the credentials and each fetch. See the [front page](crate) for how it is used.
-#[derive(Debug, Clone)]
+/// Clones are the same provider: they share the credentials and each fetch. The [front page](crate) shows its use.
+///
+/// ```
+/// use pod_identity_provider::PodIdentityCredentialsProvider;
+///
+/// let provider = PodIdentityCredentialsProvider::builder()
+///     .deadline(std::time::Duration::from_secs(3))
+///     .build();
+/// let config = aws_config::SdkConfig::builder()
+///     .identity_cache(provider.identity_cache())
+///     .credentials_provider(aws_credential_types::provider::SharedCredentialsProvider::new(provider))
+///     .build();
+/// # drop(config);
+/// ```
+#[derive(Clone)]
 pub struct PodIdentityCredentialsProvider {
-    cell: Arc<Cell>,
-    method: Option<Method>,
+    cell: Arc<CredentialCell>,
+    chosen: Chosen,
+    /// Different for each provider of a process, so that no two print the same text.
+    number: u64,
 }
 
-/// Makes a [`PodIdentityCredentialsProvider`].
+/// The source of a provider's credentials.
+#[derive(Debug, Clone, Copy)]
+enum Chosen {
+    Method(Method),
+    Fallback(&'static str),
+    Nothing,
+}
+
+/// A builder of a [`PodIdentityCredentialsProvider`].
+///
+/// ```
+/// use std::time::Duration;
+/// use pod_identity_provider::{Method, PodIdentityCredentialsProvider};
+///
+/// let provider = PodIdentityCredentialsProvider::builder()
+///     .methods([Method::PodIdentity])
+///     .attempt_timeout(Duration::from_secs(1))
+///     .deadline(Duration::from_secs(3))
+///     .build();
+/// # drop(provider);
+/// ```
 #[derive(Debug)]
 #[must_use]
 pub struct PodIdentityCredentialsProviderBuilder {
     environment: Option<Environment>,
     methods: Vec<Method>,
-    fallback: Option<Fallback>,
+    fallback: Option<(&'static str, SharedCredentialsProvider)>,
     http_client: Option<SharedHttpClient>,
     dns: SharedDnsResolver,
     timer: Timer,
@@ -56,8 +95,8 @@ pub struct PodIdentityCredentialsProviderBuilder {
 }
 
 impl PodIdentityCredentialsProvider {
-    /// A builder, which without further calls makes what [`default`](crate::default) is: EKS Pod Identity, else IRSA, by
-    /// the environment of this process.
+    /// Returns a builder with the settings of [`default`](crate::default): EKS Pod Identity, else IRSA, by the environment
+    /// of this process.
     pub fn builder() -> PodIdentityCredentialsProviderBuilder {
         PodIdentityCredentialsProviderBuilder {
             environment: None,
@@ -74,20 +113,62 @@ impl PodIdentityCredentialsProvider {
         }
     }
 
-    /// The credentials: those that are held, or else those that a fetch brings, which all who ask meanwhile wait for.
+    /// Returns the credentials: the cached ones, or those of a fetch that all concurrent requests share.
     ///
-    /// This is for programs without an SDK; an SDK's client asks by itself.
+    /// A program without an SDK calls this for each use. A program with an SDK calls it once at its start, so that a fault
+    /// of its set-up ends it with a cause and a fix; its clients then find the credentials cached.
     ///
     /// # Errors
-    /// [`CredentialsError`], with an [`Error`](crate::Error) as its source that names the cause and what to do.
-    pub async fn credentials(&self) -> Result<Credentials, CredentialsError> {
+    /// [`Error`], within the builder's [`deadline`](PodIdentityCredentialsProviderBuilder::deadline). It prints the cause
+    /// and the fix.
+    pub async fn credentials(&self) -> Result<Credentials, Error> {
         self.cell.credentials().await
     }
 
-    /// How the credentials are got; none where the environment is set up for none of the methods, and each request is
-    /// refused.
+    /// Returns an identity cache for clients whose credentials provider is this provider.
+    ///
+    /// A client asks its identity cache at each request. This cache serves the provider's credentials without a lock, and
+    /// the provider renews them ahead of their expiry. The SDK's own cache takes locks, and looks for new credentials
+    /// seconds before the old ones expire.
+    ///
+    /// Every other resolver goes to the SDK's own cache: a chain that contains this provider, a wrapper around it, and a
+    /// provider that one operation is given. So does a second configuration with the same cache, and a provider inside a
+    /// `SharedCredentialsProvider` of the program. Give each configuration a clone of the provider and a cache of its own.
+    ///
+    /// The cache recognises the provider by its `Debug` text, since the SDK shows nothing else of it. A wrapper must not
+    /// print the text of the provider inside it as its own.
+    pub fn identity_cache(&self) -> SharedIdentityCache {
+        SharedIdentityCache::new(self.new_identity_cache())
+    }
+
+    pub(crate) fn new_identity_cache(&self) -> ProviderIdentityCache {
+        ProviderIdentityCache::new(self.cell.clone(), self.clone())
+    }
+
+    /// Returns the method by which the credentials are fetched. `None` where the environment is set up for none, so that
+    /// the provider of [`or_else`](PodIdentityCredentialsProviderBuilder::or_else) is called, or each request fails.
     pub fn method(&self) -> Option<Method> {
-        self.method
+        match self.chosen {
+            Chosen::Method(method) => Some(method),
+            Chosen::Fallback(_) | Chosen::Nothing => None,
+        }
+    }
+
+    /// Returns the name of the provider given to [`or_else`](PodIdentityCredentialsProviderBuilder::or_else), if that is
+    /// the source of the credentials.
+    pub fn fallback(&self) -> Option<&'static str> {
+        match self.chosen {
+            Chosen::Fallback(name) => Some(name),
+            Chosen::Method(_) | Chosen::Nothing => None,
+        }
+    }
+}
+
+/// Prints no credentials, and a number that tells the providers of a process apart.
+impl fmt::Debug for PodIdentityCredentialsProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut provider = f.debug_struct("PodIdentityCredentialsProvider");
+        provider.field("number", &self.number).field("source", &self.chosen).finish()
     }
 }
 
@@ -96,134 +177,148 @@ impl ProvideCredentials for PodIdentityCredentialsProvider {
     where
         Self: 'a,
     {
-        future::ProvideCredentials::new(self.credentials())
+        future::ProvideCredentials::new(async { Ok(self.credentials().await?) })
     }
 
     fn fallback_on_interrupt(&self) -> Option<Credentials> {
-        self.cell.credentials_at_hand()
+        self.cell.valid_credentials()
     }
 }
 
 impl PodIdentityCredentialsProviderBuilder {
-    /// Reads these variables and not the process's own.
+    /// Sets the variables to read instead of the process's own.
     pub fn environment(mut self, environment: Environment) -> Self {
         self.environment = Some(environment);
         self
     }
 
-    /// Tries these methods and no others, in that order: the first one wins that the environment is set up for. By
-    /// default EKS Pod Identity is before IRSA: a pod that has both is on its way from the older to the newer. A list of
-    /// none is the first request's [`NoMethod`](crate::Error::NoMethod), unless there is a provider to
-    /// [`or_else`](Self::or_else) ask.
+    /// Sets the methods in their order. The first one wins that the environment is set up for. By default EKS Pod Identity
+    /// is before IRSA: a pod with both is on its way from the older to the newer.
+    ///
+    /// An empty list is an [`InvalidConfiguration`](Error::InvalidConfiguration) of the first request, unless there is a
+    /// provider of [`or_else`](Self::or_else).
     pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
         self.methods = methods.into_iter().collect();
         self
     }
 
-    /// Asks `provider` where the environment is set up for none of the methods, as on a developer's machine. One that
-    /// gives the node's role, such as `aws_config::imds::credentials::ImdsCredentialsProvider`, gives it to a pod that
-    /// was not injected too: without this call that never happens.
+    /// Sets a provider to call where the environment is set up for none of the methods, as on a developer's machine.
+    /// `name` is its name in the log. Its credentials are renewed ahead and shared like others.
     ///
-    /// Its credentials are renewed ahead and shared like the others. `name` is what the log calls it.
+    /// A provider of the node's role, such as `aws_config::imds::credentials::ImdsCredentialsProvider`, gives that role
+    /// also to a pod that the webhook missed. Without this call that never happens.
     pub fn or_else(mut self, name: &'static str, provider: impl ProvideCredentials + 'static) -> Self {
         self.fallback = Some((name, SharedCredentialsProvider::new(provider)));
         self
     }
 
-    /// Sends requests by this client, as an SDK's configuration takes it. By default it is the SDK's own, without a
-    /// proxy: the agent is on this node. STS is asked by way of the proxy that the
-    /// [`environment`](Self::environment) says (`HTTPS_PROXY`, `HTTP_PROXY` for a URL of one's own over http, `ALL_PROXY`,
-    /// `NO_PROXY`, in capitals or small letters).
+    /// Sets the HTTP client, as in an SDK's configuration. The default is the SDK's own client. It calls the agent without
+    /// a proxy, since the agent is on this node, and STS through the proxy of the [`environment`](Self::environment)
+    /// (`HTTPS_PROXY`, `HTTP_PROXY` for a custom URL over http, `ALL_PROXY`, `NO_PROXY`, in capitals or small letters).
     pub fn http_client(mut self, client: impl HttpClient + 'static) -> Self {
         self.http_client = Some(client.into_shared());
         self
     }
 
-    /// Resolves the name in the credentials URI by this, and not by the system's resolver. Over http each fetch
-    /// resolves anew, and asks only if all addresses are among those that may be asked. A client of
-    /// [`http_client`](Self::http_client) resolves for https by itself, and the one that asks STS does so always.
+    /// Sets the resolver of the name in the credentials URI. The default is the system's. Over http each fetch resolves the
+    /// name and is refused unless all its addresses are allowed. A client of [`http_client`](Self::http_client) resolves
+    /// names for https itself, and the client of STS always does.
     pub fn dns(mut self, resolver: impl ResolveDns + 'static) -> Self {
         self.dns = resolver.into_shared();
         self
     }
 
-    /// Who fetches the credentials ahead of their end.
+    /// Sets the way in which credentials are renewed. The default is a background task.
     pub fn refresh(mut self, refresh: Refresh) -> Self {
         self.refresh = refresh;
         self
     }
 
-    /// Renews credentials when so much of their life is left, and those with a life of less than twice that at its
-    /// half; up to a fifth of it later, by chance. 15 minutes by default.
+    /// Sets the remaining life at which credentials are renewed: 15 minutes by default. A life shorter than twice that is
+    /// renewed at its half. The renewal starts later by a random part of up to a fifth of that time.
     pub fn refresh_ahead(mut self, ahead: Duration) -> Self {
         self.ahead = ahead;
         self
     }
 
-    /// How long a fetch may take in all, with its repetitions: 10 s by default.
+    /// Sets the time limit of a fetch with its retries: 10 s by default.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// How long one attempt of a fetch may take: 5 s by default.
+    /// Sets the time limit of one attempt of a fetch: 5 s by default.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt = timeout;
         self
     }
 
-    /// Sleeps by this, and not by tokio's timers, which panic in a runtime without them (`enable_time`). It has to work
-    /// wherever requests are made: outside a tokio runtime too, if they are.
+    /// Sets the sleep implementation. The default is tokio's timers, which panic in a runtime without them
+    /// (`enable_time`). The given one must work wherever requests are made, also outside a runtime.
     pub fn sleep_impl(mut self, sleep: impl AsyncSleep + 'static) -> Self {
         self.timer = Timer::given(SharedAsyncSleep::new(sleep));
         self
     }
 
-    /// Reads the time from this source, and not from the system's clock.
+    /// Sets the source of the time. The default is the system's clock.
     pub fn time_source(mut self, time: impl TimeSource + 'static) -> Self {
         self.clock = Clock::given(SharedTimeSource::new(time));
         self
     }
 
-    /// The provider. Nothing is fetched yet, and nothing refused: what is missing or wrong is the first request's error,
-    /// so that a chain of providers can go on to the next.
+    /// Returns the provider. It fetches nothing yet. A wrong or missing variable is the error of the first request, so that
+    /// a chain of providers can go on to the next.
     pub fn build(self) -> PodIdentityCredentialsProvider {
-        let Self {
-            environment,
-            methods,
-            fallback,
-            http_client,
-            dns,
-            timer,
-            clock,
-            refresh,
-            ahead,
-            deadline,
-            ..
-        } = self;
-        let environment = environment.unwrap_or_else(Environment::of_process);
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let environment = self.environment.unwrap_or_else(Environment::of_process);
         let transport = Transport {
-            http_client,
-            dns,
-            timer: timer.clone(),
-            clock: clock.clone(),
+            http_client: self.http_client,
+            dns: self.dns,
+            timer: self.timer.clone(),
+            clock: self.clock.clone(),
             attempt: self.attempt,
-            deadline,
+            deadline: self.deadline,
         };
-        let (method, source) = match method::choose(&methods, &environment, fallback) {
-            Ok(chosen) => {
-                let method = chosen.method();
-                tracing::info!(%method, "credentials of this pod");
-                (Some(method), source::of(chosen, &environment, transport))
+        let (chosen, source) = match (method::choose(&self.methods, &environment), self.fallback) {
+            (Ok(method), _) => {
+                tracing::info!(%method, "source of credentials chosen");
+                warn_of_ignored(&environment);
+                (Chosen::Method(method), source::of_method(method, &environment, transport))
             }
-            Err(error) => {
-                tracing::warn!(%error, "no credentials for this pod");
-                (None, source::unavailable(error))
+            (Err(_), Some((name, provider))) => {
+                tracing::info!(provider = name, "source of credentials chosen");
+                (Chosen::Fallback(name), source::of_provider(provider, transport))
+            }
+            (Err(error), None) => {
+                tracing::warn!(%error, "no source of credentials");
+                warn_of_ignored(&environment);
+                (Chosen::Nothing, source::unavailable(error))
             }
         };
         PodIdentityCredentialsProvider {
-            cell: Cell::new(source, clock, timer, refresh, ahead, deadline),
-            method,
+            cell: CredentialCell::new(
+                source,
+                self.clock,
+                self.timer,
+                self.refresh,
+                self.ahead,
+                self.deadline,
+            ),
+            chosen,
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+}
+
+/// Warns of variables with which the SDK's default chain would use other credentials (aws-config,
+/// `default_provider::credentials`: static keys and profiles are before web identity and container credentials).
+fn warn_of_ignored(environment: &Environment) {
+    for ignored in [env::ACCESS_KEY_ID, env::PROFILE] {
+        if environment.has(ignored) {
+            tracing::warn!(
+                ignored,
+                "variable ignored: the AWS SDK's default chain would use its credentials"
+            );
         }
     }
 }

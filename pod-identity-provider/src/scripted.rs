@@ -1,4 +1,4 @@
-//! For tests: a source that does as the test says, in virtual time.
+//! A source for tests that follows a script, in virtual time.
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-/// A wall clock that goes as tokio's does, and can be set.
+/// A wall clock that runs with tokio's clock and can be set.
 #[derive(Debug, Clone)]
 pub(crate) struct Wall {
     start: Instant,
@@ -34,21 +34,21 @@ impl TimeSource for Wall {
     }
 }
 
-/// What a source does when it is asked.
+/// The source's reaction to a call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Answer {
-    /// Credentials that end after that time.
+    /// Credentials with that life.
     Lasting(Duration),
-    /// Credentials that end then.
+    /// Credentials with that expiry.
     Until(SystemTime),
     WithoutEnd,
     Failure(fn() -> CredentialsError),
     Panic,
-    /// None, ever.
+    /// No answer, ever.
     Silence,
 }
 
-/// A source, and what was asked of it.
+/// A source that records its calls.
 #[derive(Debug, Clone)]
 pub(crate) struct Source(Arc<Inner>);
 
@@ -56,15 +56,15 @@ pub(crate) struct Source(Arc<Inner>);
 struct Inner {
     wall: Wall,
     answer: Mutex<Answer>,
-    /// How long an answer takes.
+    /// The time of an answer.
     takes: Mutex<Duration>,
-    /// When it was asked.
+    /// The times of the calls.
     asked: Mutex<Vec<Instant>>,
-    /// How many questions have no answer yet.
+    /// The number of calls without an answer yet.
     open: AtomicUsize,
 }
 
-/// Counts a question as answered, or as dropped.
+/// Counts a call as answered or dropped.
 struct Open<'a>(&'a AtomicUsize);
 
 impl Drop for Open<'_> {
@@ -73,8 +73,8 @@ impl Drop for Open<'_> {
     }
 }
 
-pub(crate) fn away() -> CredentialsError {
-    CredentialsError::provider_error("the agent is away")
+pub(crate) fn down() -> CredentialsError {
+    CredentialsError::provider_error("the agent is down")
 }
 
 impl Source {
@@ -120,7 +120,7 @@ impl Source {
             Answer::Until(end) => Some(end),
             Answer::WithoutEnd => None,
             Answer::Failure(error) => return Err(error()),
-            Answer::Panic => panic!("as the test wants it"),
+            Answer::Panic => panic!("of the script"),
             Answer::Silence => std::future::pending().await,
         };
         Ok(Credentials::new(
@@ -142,7 +142,7 @@ impl ProvideCredentials for Source {
     }
 }
 
-/// A source whose credentials last that long, and a clock for both.
+/// Returns a source of credentials with that life, and its clock.
 pub(crate) fn source(life: Duration) -> (Source, Wall) {
     let wall = Wall { start: Instant::now(), set_by_seconds: Arc::default() };
     let inner = Inner {
@@ -155,7 +155,7 @@ pub(crate) fn source(life: Duration) -> (Source, Wall) {
     (Source(Arc::new(inner)), wall)
 }
 
-/// Lets the tasks go on that are ready to, and those that were aborted end.
+/// Lets ready tasks run and aborted tasks end.
 pub(crate) async fn settle() {
     for _ in 0..10 {
         tokio::task::yield_now().await;

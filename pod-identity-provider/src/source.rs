@@ -1,39 +1,44 @@
-//! Where fresh credentials come from, for each method.
+//! The source of fresh credentials for each method.
 
-use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 
 use crate::container::ContainerCredentials;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::method::Chosen;
+use crate::method::Method;
 use crate::transport::Transport;
 #[cfg(feature = "irsa")]
 use crate::web_identity::WebIdentityCredentials;
 
-/// The source of a method that the environment is set up for. Each of its calls ends within the transport's deadline.
-pub(crate) fn of(
-    chosen: Chosen,
+/// Returns the source of a method that the environment is set up for. Each of its calls ends within the transport's
+/// deadline.
+pub(crate) fn of_method(
+    method: Method,
     environment: &Environment,
     transport: Transport,
 ) -> SharedCredentialsProvider {
-    match chosen {
-        Chosen::Other((_, provider)) => {
-            SharedCredentialsProvider::new(WithinDeadline { provider, transport })
-        }
+    match method {
         #[cfg(feature = "irsa")]
-        Chosen::WebIdentity => {
+        Method::WebIdentity => {
             SharedCredentialsProvider::new(WebIdentityCredentials::new(environment, transport))
         }
         #[cfg(not(feature = "irsa"))]
-        Chosen::WebIdentity => unavailable(Error::FeatureMissing("irsa")),
-        Chosen::PodIdentity => {
+        Method::WebIdentity => unavailable(Error::feature_missing("irsa")),
+        Method::PodIdentity => {
             SharedCredentialsProvider::new(ContainerCredentials::new(environment, transport))
         }
     }
 }
 
-/// A source that only says why there is none.
+/// Returns the source of a provider that was given to the builder.
+pub(crate) fn of_provider(
+    provider: SharedCredentialsProvider,
+    transport: Transport,
+) -> SharedCredentialsProvider {
+    SharedCredentialsProvider::new(WithinDeadline { provider, transport })
+}
+
+/// Returns a source that always fails.
 pub(crate) fn unavailable(error: Error) -> SharedCredentialsProvider {
     SharedCredentialsProvider::new(Unavailable(error))
 }
@@ -50,8 +55,7 @@ impl ProvideCredentials for Unavailable {
     }
 }
 
-/// Somebody else's provider: it may never answer. It may need no runtime either, and where there are no timers it is asked
-/// without a deadline.
+/// A provider of the program's own, which may hang. It may also need no runtime, so without timers it has no deadline.
 #[derive(Debug)]
 struct WithinDeadline {
     provider: SharedCredentialsProvider,
@@ -66,7 +70,7 @@ impl ProvideCredentials for WithinDeadline {
         let Transport { timer, deadline, .. } = &self.transport;
         future::ProvideCredentials::new(async move {
             let call = timer.within(*deadline, self.provider.provide_credentials());
-            call.await.unwrap_or_else(|_| Err(CredentialsError::from(Error::TimedOut(*deadline))))
+            call.await.unwrap_or_else(|_| Err(Error::timed_out(*deadline).into()))
         })
     }
 }

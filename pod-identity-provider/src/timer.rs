@@ -1,4 +1,4 @@
-//! Sleeping, where there is something to sleep by.
+//! Timers, where there are any.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use aws_smithy_async::future::timeout::{TimedOutError, Timeout};
 use aws_smithy_async::rt::sleep::{AsyncSleep as _, SharedAsyncSleep, Sleep, TokioSleep};
 use tokio::runtime::Handle;
 
-/// A sleep, and whether it needs a tokio runtime.
+/// A sleep implementation that may need a tokio runtime.
 #[derive(Debug, Clone)]
 pub(crate) struct Timer {
     sleep: SharedAsyncSleep,
@@ -19,22 +19,22 @@ impl Timer {
         Self { sleep: SharedAsyncSleep::new(TokioSleep::new()), needs_tokio: true }
     }
 
-    /// A sleep that was given: it is taken to work wherever requests are made.
+    /// A sleep implementation that the program gave. It must work wherever requests are made.
     pub(crate) fn given(sleep: SharedAsyncSleep) -> Self {
         Self { sleep, needs_tokio: false }
     }
 
-    /// Whether it can be used here: outside a runtime tokio's timers panic.
+    /// Whether the timer works here: outside a runtime tokio's timers panic.
     pub(crate) fn is_usable(&self) -> bool {
         !self.needs_tokio || Handle::try_current().is_ok()
     }
 
-    /// Sleeps, where it [can be used](Self::is_usable).
+    /// Sleeps. The timer must be [usable](Self::is_usable).
     pub(crate) fn sleep(&self, time: Duration) -> Sleep {
         self.sleep.sleep(time)
     }
 
-    /// Runs `call` for that long at most; without an end where it [cannot be used](Self::is_usable).
+    /// Runs `call` for at most `limit`, or without a limit where the timer is not [usable](Self::is_usable).
     pub(crate) async fn within<T>(
         &self,
         limit: Duration,
@@ -46,7 +46,7 @@ impl Timer {
         Timeout::new(call, self.sleep(limit)).await
     }
 
-    /// For those who sleep by themselves, where it [can be used](Self::is_usable).
+    /// The sleep implementation, for the SDK.
     pub(crate) fn shared(&self) -> SharedAsyncSleep {
         self.sleep.clone()
     }

@@ -1,59 +1,65 @@
-//! The file with the pod's token.
+//! The file of the pod's token.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
 
 use zeroize::Zeroizing;
 
-use crate::error::Error;
+use crate::error::{Error, TokenUnreadable};
 
-/// What to do about a file that is not there.
-const NOT_THERE: &str = "Was the pod created before the webhook, its association or its service account's annotation, \
-                         or is the path wrong? See that the pod has the volume with the token, or create it anew";
-/// What to do about a file that another user may read. Kubelet gives it to the user that the pod's containers run as, or
-/// to the group `fsGroup` (Kubernetes, *Configure Service Accounts for Pods*; KEP-1205, *File Permission*).
-const NOT_ALLOWED: &str = "Only the user that the pod's spec says may read the token's file: set fsGroup in the pod's \
-                           securityContext, or the user of this process as its runAsUser";
+/// What to do about a missing file.
+const NOT_THERE: &str = "Check that the pod has the volume of the token and that the path is right. Create the pod again if \
+                         it was created before the webhook, its association or its service account's annotation";
+/// What to do about a file of another user. Kubelet makes the file readable to the user of the pod's containers, or to
+/// the group `fsGroup` (Kubernetes, *Configure Service Accounts for Pods*; KEP-1205, *File Permission*).
+const NOT_ALLOWED: &str = "Set fsGroup in the pod's securityContext, or set runAsUser to the user of this process: no other \
+                           user may read the token file";
 /// What to do about a file that holds no token.
-const NOT_A_TOKEN: &str = "Let the variable name the file of the projected service account token, and nothing else \
+const NOT_A_TOKEN: &str = "Let the variable name the file of the projected service account token, and let only kubelet \
                            write to it";
 
-/// Reads the token from the file that `variable` names, without the white space around it: files that people write
-/// end with a line feed, and no token holds any.
+/// Reads the token from the file that `variable` names. White space around the token is removed, since files that people
+/// write end with a line feed.
 ///
-/// It blocks. Kubelet keeps tokens in memory (a `tmpfs`), so that it takes less than handing it to another thread.
+/// It blocks. Kubelet keeps tokens in memory (a `tmpfs`), so the read is faster than a switch to another thread.
 ///
 /// # Errors
-/// [`Error::Unusable`] where there is no file that may be read, or no token in it; [`Error::Unreadable`] where the
-/// system says anything else. Nothing of the content is in the error.
+/// [`Error::InvalidConfiguration`] if the file is missing, is not readable by this user, or holds no token.
+/// [`Error::TokenUnreadable`] for other errors of the system. No error holds the content.
 pub(crate) fn read(variable: &'static str, path: &str, longest: usize) -> Result<Zeroizing<String>, Error> {
     let failed = |error| failed(variable, path, &error);
-    // Opening a pipe that nobody writes to would wait for ever.
+    // Opening a pipe without a writer would block for ever.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(unusable(variable, format!("names {path:?}, which is no regular file"), NOT_A_TOKEN));
+        return Err(Error::unusable(
+            variable,
+            &format!("names {path:?}, which is no regular file"),
+            NOT_A_TOKEN,
+        ));
     }
-    // Room for all that is read: a buffer that grows leaves copies behind.
+    // Capacity for everything: a buffer that grows leaves copies of the token in memory.
     let mut content = Zeroizing::new(Vec::with_capacity(longest + 64));
     let most = u64::try_from(longest).unwrap_or(u64::MAX).saturating_add(1);
     File::open(path).and_then(|file| file.take(most).read_to_end(&mut content)).map_err(failed)?;
     check(variable, &content, longest)
 }
 
-/// What the system says of a file that it does not give. What the pod's spec has wrong is final; the rest (too many files
-/// are open, a disk that is away) may pass.
+/// Classifies an error of the system. What the pod's spec has wrong is final. Other errors, such as too many open files,
+/// may pass.
 fn failed(variable: &'static str, path: &str, error: &io::Error) -> Error {
     let reason = format!("names {path:?}, which cannot be read: {error}");
     match error.kind() {
-        ErrorKind::NotFound => unusable(variable, format!("names {path:?}, which is not there"), NOT_THERE),
-        ErrorKind::PermissionDenied => unusable(variable, reason, NOT_ALLOWED),
-        _ => Error::Unreadable { variable, reason },
+        ErrorKind::NotFound => {
+            Error::unusable(variable, &format!("names {path:?}, which does not exist"), NOT_THERE)
+        }
+        ErrorKind::PermissionDenied => Error::unusable(variable, &reason, NOT_ALLOWED),
+        _ => Error::TokenUnreadable(TokenUnreadable { variable, reason }),
     }
 }
 
-/// A token, whatever it was read from: what an HTTP header can hold.
+/// Checks that the content is a token that an HTTP header can hold.
 ///
 /// # Errors
-/// [`Error::Unusable`] where it is none.
+/// [`Error::InvalidConfiguration`] if it is not.
 pub(crate) fn check(
     variable: &'static str,
     content: &[u8],
@@ -69,10 +75,10 @@ pub(crate) fn check(
         _ => "gives a token with a line feed or another character in it that no HTTP header can hold"
             .to_owned(),
     };
-    Err(unusable(variable, wrong, NOT_A_TOKEN))
+    Err(Error::unusable(variable, &wrong, NOT_A_TOKEN))
 }
 
-/// A text of somebody else's without the token, and without such parts of it as could be told from a word.
+/// Removes the token from another program's text, with all parts of it that have at least 16 characters.
 pub(crate) fn redact(token: &str, text: &str) -> String {
     const SHORTEST_PART: usize = 16;
     const REDACTED: &str = "<redacted>";
@@ -91,16 +97,12 @@ pub(crate) fn redact(token: &str, text: &str) -> String {
     redacted + rest
 }
 
-fn unusable(variable: &'static str, reason: String, hint: &'static str) -> Error {
-    Error::Unusable { variable, reason, hint }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_taken_out_of_a_text_and_so_are_its_parts() {
+    fn a_token_and_its_parts_are_removed_from_a_text() {
         const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW0ifQ.c2lnbmF0dXJlLW9mLXRoaXM";
         let text = format!("token {TOKEN} of system; header eyJhbGciOiJSUzI1NiJ9, cut eyJhbGciOiJSUzI1N...");
         let expected = "token <redacted> of system; header <redacted>, cut <redacted>...";
@@ -110,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_what_a_header_can_hold_and_white_space_around_it_is_not_part_of_it() {
+    fn a_token_is_printable_ascii_and_white_space_around_it_is_removed() {
         let read = |text: &[u8]| check("TOKEN", text, 10).map(|token| token.to_string());
         for text in ["a.b.c", "a.b.c\n", "a.b.c\r\n", " a.b.c \n\n"] {
             assert_eq!(read(text.as_bytes()).unwrap(), "a.b.c", "{text:?}");
@@ -130,13 +132,13 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_pods_spec_has_wrong_is_final() {
+    fn a_missing_file_and_a_refused_read_are_final() {
         let missing = failed("TOKEN", "/token", &ErrorKind::NotFound.into());
         let denied = failed("TOKEN", "/token", &ErrorKind::PermissionDenied.into());
         for (error, says, hint) in
-            [(missing, "which is not there", "volume"), (denied, "permission denied", "fsGroup")]
+            [(missing, "which does not exist", "volume"), (denied, "permission denied", "fsGroup")]
         {
-            assert!(matches!(error, Error::Unusable { .. }) && !error.is_retryable(), "{error:?}");
+            assert!(matches!(error, Error::InvalidConfiguration(_)) && !error.is_retryable(), "{error:?}");
             let text = error.to_string();
             assert!(text.contains(says) && text.contains(hint), "{text}");
         }
@@ -144,16 +146,16 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_file_that_the_system_cannot_read_now_may_be_read_later() {
-        // A process's memory has nothing at address 0: EIO.
+    fn other_errors_of_the_system_are_retryable() {
+        // Reading a process's memory at address 0 is EIO.
         let error = read("TOKEN", "/proc/self/mem", 10).unwrap_err();
-        assert!(matches!(error, Error::Unreadable { .. }) && error.is_retryable(), "{error:?}");
+        assert!(matches!(error, Error::TokenUnreadable(_)) && error.is_retryable(), "{error:?}");
         assert!(error.to_string().contains("os error 5"), "{error}");
     }
 
     #[test]
     #[cfg(unix)]
-    fn a_pipe_that_nobody_writes_to_is_refused_at_once() {
+    fn a_pipe_without_a_writer_is_refused_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("token").display().to_string();
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());

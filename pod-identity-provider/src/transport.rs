@@ -1,4 +1,4 @@
-//! How requests are sent, and how long they may take.
+//! The parts that a source sends requests with, and its time limits.
 
 use std::time::Duration;
 
@@ -10,28 +10,27 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::timer::Timer;
 
-/// What a source asks with.
+/// HTTP client, resolver, timer, clock and time limits.
 #[derive(Debug, Clone)]
 pub(crate) struct Transport {
-    /// None: the SDK's own client.
+    /// `None` for the SDK's own client.
     pub(crate) http_client: Option<SharedHttpClient>,
     pub(crate) dns: SharedDnsResolver,
     pub(crate) timer: Timer,
     pub(crate) clock: Clock,
-    /// How long one attempt may take.
+    /// The time limit of one attempt.
     pub(crate) attempt: Duration,
-    /// How long all attempts of a fetch may take.
+    /// The time limit of all attempts of one fetch.
     pub(crate) deadline: Duration,
 }
 
 impl Transport {
-    /// Whether requests can be sent from here: timers may need a runtime, and the SDK's own client takes sockets and
-    /// tasks from the caller's. Both would panic without one.
+    /// Checks that requests can be sent from here: tokio's timers and the SDK's own client panic outside a runtime.
     ///
     /// # Errors
-    /// [`Error::NoRuntime`], where they cannot.
+    /// [`Error::Runtime`] where they would.
     pub(crate) fn check_runtime(&self) -> Result<(), Error> {
         let has_client = self.http_client.is_some() || Handle::try_current().is_ok();
-        if has_client && self.timer.is_usable() { Ok(()) } else { Err(Error::NoRuntime) }
+        if has_client && self.timer.is_usable() { Ok(()) } else { Err(Error::no_runtime()) }
     }
 }

@@ -1,4 +1,4 @@
-//! Web identity: STS exchanges the token of the pod itself.
+//! Web identity (IRSA): STS exchanges the pod's token.
 
 mod attempts;
 mod endpoint;
@@ -17,22 +17,22 @@ use pod_identity_core::arn::AssumedRoleArn;
 use pod_identity_core::credentials::{MissingMember, SessionCredentials};
 
 use crate::environment::{self as env, Environment};
-use crate::error::{Error, Failure, StsError, StsFailure, one_line};
+use crate::error::{Error, StsError, StsFailure, chain, one_line};
 use crate::token_file;
 use crate::transport::Transport;
 
 use attempts::Attempts;
 
-/// What logs and errors of the SDK call these credentials.
+/// The provider name in these credentials.
 const NAME: &str = "WebIdentity";
-/// How long a session's name may be (STS API reference, *AssumeRoleWithWebIdentity*: 2 to 64 of `[\w+=,.@-]`).
+/// The length of a session name (STS API reference, *AssumeRoleWithWebIdentity*: 2 to 64 of `[\w+=,.@-]`).
 const SESSION_NAME: std::ops::RangeInclusive<usize> = 2..=64;
 /// The longest token that STS takes (STS API reference, *AssumeRoleWithWebIdentity*, `WebIdentityToken`).
 const LONGEST_TOKEN: usize = 20_000;
-/// The session's name where nothing names the pod.
+/// The session name where nothing names the pod.
 const NAMELESS: &str = "pod-identity-provider";
 
-/// Asks STS.
+/// Calls STS.
 #[derive(Debug)]
 pub(crate) struct WebIdentityCredentials {
     sts: Result<Client, Error>,
@@ -43,7 +43,7 @@ pub(crate) struct WebIdentityCredentials {
 }
 
 impl WebIdentityCredentials {
-    /// What the environment lacks is the first request's error.
+    /// An environment that cannot be used is the error of the first request.
     pub(crate) fn new(environment: &Environment, transport: Transport) -> Self {
         let variable = |name| environment.get(name).unwrap_or_default().to_owned();
         Self {
@@ -58,7 +58,7 @@ impl WebIdentityCredentials {
     async fn fetch(&self) -> Result<Credentials, Error> {
         let sts = self.sts.as_ref().map_err(Clone::clone)?;
         self.transport.check_runtime()?;
-        // Kubelet replaces the token before it ends.
+        // For each fetch, since kubelet replaces the token before it expires.
         let token = token_file::read(env::WEB_IDENTITY_TOKEN_FILE, &self.token_file, LONGEST_TOKEN)?;
         let call = sts
             .assume_role_with_web_identity()
@@ -81,7 +81,7 @@ impl ProvideCredentials for WebIdentityCredentials {
     }
 }
 
-/// The same name for each session of a pod, so that CloudTrail tells pods apart and not fetches.
+/// Returns the same name for all sessions of a pod, so that CloudTrail tells pods apart and not fetches.
 fn session_name(environment: &Environment) -> String {
     if let Some(name) = environment.get(env::ROLE_SESSION_NAME) {
         return name.to_owned();
@@ -93,7 +93,7 @@ fn session_name(environment: &Environment) -> String {
     if SESSION_NAME.contains(&name.len()) { name } else { NAMELESS.to_owned() }
 }
 
-/// What the SDK says of a call that failed.
+/// Classifies a failed call.
 fn failure<R: std::fmt::Debug + 'static>(
     error: &SdkError<AssumeRoleWithWebIdentityError, R>,
     attempts: &Attempts,
@@ -101,14 +101,14 @@ fn failure<R: std::fmt::Debug + 'static>(
 ) -> StsFailure {
     let printable = |text: &str| one_line(&token_file::redact(token, text));
     let refusal = match error {
-        // One that the deadline has cut short says less than the answer before it.
+        // An attempt that the deadline cut short says less than the refusal before it.
         SdkError::ServiceError(_) | SdkError::TimeoutError(_) => attempts.refusal(),
         _ => None,
     };
     if let Some(refusal) = refusal {
         return StsFailure::Refused { code: printable(&refusal.code), message: printable(&refusal.message) };
     }
-    let reason = printable(&Failure::chain(error));
+    let reason = printable(&chain(error));
     match error {
         SdkError::TimeoutError(_) => StsFailure::Unanswered { reason },
         _ if attempts.any_sent() => StsFailure::Unanswered { reason },
@@ -119,30 +119,33 @@ fn failure<R: std::fmt::Debug + 'static>(
 fn credentials(answer: AssumeRoleWithWebIdentityOutput) -> Result<Credentials, StsFailure> {
     session(answer)
         .map_err(|missing| StsFailure::Malformed { reason: missing.to_string() })
-        .map(sdk_credentials)
+        .map(|session| sdk_credentials(&session))
 }
 
 fn session(answer: AssumeRoleWithWebIdentityOutput) -> Result<SessionCredentials, MissingMember> {
-    let session = answer.assumed_role_user.and_then(|user| user.arn.parse::<AssumedRoleArn>().ok());
+    let role = answer.assumed_role_user.and_then(|user| user.arn.parse::<AssumedRoleArn>().ok());
     let keys = answer.credentials.ok_or(MissingMember("credentials"))?;
-    SessionCredentials::of_answer(
+    let session = SessionCredentials::of_answer(
         keys.access_key_id,
         keys.secret_access_key,
         keys.session_token,
         keys.expiration.try_into().ok(),
-        session.as_ref(),
-    )
+    )?;
+    Ok(match role {
+        Some(role) => session.with_account(role.account().clone()),
+        None => session,
+    })
 }
 
-/// As the SDK knows them, with the features that it tells AWS of in its requests' user agent.
-fn sdk_credentials(session: SessionCredentials) -> Credentials {
+/// Converts a session, with the features that the SDK reports to AWS in its user agent.
+fn sdk_credentials(session: &SessionCredentials) -> Credentials {
     let mut credentials = Credentials::builder()
-        .access_key_id(&session.access_key_id)
-        .secret_access_key(session.secret_access_key.as_str())
-        .session_token(session.session_token.as_str())
-        .expiry(session.expires_at)
+        .access_key_id(session.access_key_id())
+        .secret_access_key(session.secret_access_key())
+        .session_token(session.session_token())
+        .expiry(session.expires_at())
         .provider_name(NAME);
-    credentials.set_account_id(session.account.map(|account| account.as_str().into()));
+    credentials.set_account_id(session.account().map(|account| account.as_str().into()));
     let mut credentials = credentials.build();
     let features = credentials.get_property_mut_or_default::<Vec<AwsCredentialFeature>>();
     features.push(AwsCredentialFeature::CredentialsEnvVarsStsWebIdToken);
@@ -159,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_named_as_told_or_after_its_pod() {
+    fn a_session_is_named_by_its_variable_or_after_its_pod() {
         let pod = (env::CONTAINER_HOST_NAME, "shop-5d8f7c-x2x4z");
         assert_eq!(named(&[(env::ROLE_SESSION_NAME, "told"), pod]), "told");
         assert_eq!(named(&[pod]), "shop-5d8f7c-x2x4z");
@@ -167,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_name_that_sts_would_refuse_is_made_one_that_it_takes() {
+    fn a_host_name_that_sts_would_refuse_is_made_valid() {
         let host = |name: &str| named(&[(env::CONTAINER_HOST_NAME, name)]);
         assert_eq!(host("a"), NAMELESS);
         assert_eq!(host("my host/ä"), "my-host--");

@@ -359,7 +359,11 @@ impl AssociationFile {
 }
 
 impl ClusterEntry {
-    fn cluster(&self) -> Result<Cluster, FileError> {
+    /// Returns the cluster.
+    ///
+    /// # Errors
+    /// [`FileError`] if the entry has a region but no AWS account, or the reverse.
+    pub fn cluster(&self) -> Result<Cluster, FileError> {
         let cluster = Cluster::new(self.name.clone());
         match (&self.region, &self.account_id) {
             (Some(region), Some(account)) => Ok(cluster.in_region(region, account.clone())),

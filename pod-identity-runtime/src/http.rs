@@ -45,6 +45,10 @@ pub async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, BodyError>
 /// # Errors
 /// [`BodyError`] where it is too large, too slow or broken off.
 pub async fn read_body_within(body: Incoming, limit: usize, patience: Duration) -> Result<Bytes, BodyError> {
+    // An announced length is refused at once, not when so much has arrived.
+    if hyper::body::Body::size_hint(&body).lower() > limit as u64 {
+        return Err(BodyError::TooLarge { limit });
+    }
     let read = tokio::time::timeout(patience, Limited::new(body, limit).collect()).await;
     match read.map_err(|_| BodyError::TooSlow { patience })? {
         Ok(body) => Ok(body.to_bytes()),

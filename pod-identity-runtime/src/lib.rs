@@ -3,7 +3,7 @@
 //! Incoming: [`listener`] accepts plain or [`tls`] connections and drains them; [`http`] reads
 //! bodies and writes JSON; [`admin`] serves health, readiness and metrics. Outgoing: [`outbound`]
 //! is the HTTP client of the AWS SDK and of [`issuer_keys`]. The process: [`shutdown`], [`logs`],
-//! [`files`] that are read again when they change, and [`clock`], the only place that asks the time. And
+//! [`files`] that are read again when they change, and [`clock`]. And
 //! errors in one line ([`cause`]), and the [`association_file`], which more than one of them reads.
 
 pub mod admin;

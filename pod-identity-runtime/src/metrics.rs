@@ -5,9 +5,11 @@ use std::fmt;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, EncodeMetric};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, EncodeMetric, MetricEncoder,
+};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -65,6 +67,18 @@ pub fn register_gauge<N: EncodeGaugeValue + 'static>(
     help: &'static str,
     read: impl Fn() -> Option<N> + Send + Sync + 'static,
 ) {
+    let read = move || read().map(ConstGauge::new);
+    registry.register_collector(Box::new(Reading { name, help, read }));
+}
+
+/// Registers a counter that is read at each scrape.
+pub fn register_counter(
+    registry: &mut Registry,
+    name: &'static str,
+    help: &'static str,
+    read: impl Fn() -> u64 + Send + Sync + 'static,
+) {
+    let read = move || Some(ConstCounter::new(read()));
     registry.register_collector(Box::new(Reading { name, help, read }));
 }
 
@@ -76,19 +90,33 @@ pub fn register_gauges<L: EncodeLabelSet + 'static, N: EncodeGaugeValue + 'stati
     help: &'static str,
     read: impl Fn() -> Vec<(L, N)> + Send + Sync + 'static,
 ) {
-    registry.register_collector(Box::new(Readings { name, help, read }));
+    let encode = |value: N, encoder: MetricEncoder<'_>| ConstGauge::new(value).encode(encoder);
+    registry.register_collector(Box::new(Readings { name, help, kind: MetricType::Gauge, read, encode }));
 }
 
-struct Readings<F> {
+/// Registers a counter that is read at each scrape: its series are those that `read` returns.
+pub fn register_counters<L: EncodeLabelSet + 'static>(
+    registry: &mut Registry,
     name: &'static str,
     help: &'static str,
-    read: F,
+    read: impl Fn() -> Vec<(L, u64)> + Send + Sync + 'static,
+) {
+    let encode = |value: u64, encoder: MetricEncoder<'_>| ConstCounter::new(value).encode(encoder);
+    registry.register_collector(Box::new(Readings { name, help, kind: MetricType::Counter, read, encode }));
 }
 
-impl<L, N, F> Collector for Readings<F>
+struct Readings<F, N> {
+    name: &'static str,
+    help: &'static str,
+    kind: MetricType,
+    read: F,
+    encode: fn(N, MetricEncoder<'_>) -> fmt::Result,
+}
+
+impl<L, N, F> Collector for Readings<F, N>
 where
     L: EncodeLabelSet + 'static,
-    N: EncodeGaugeValue + 'static,
+    N: 'static,
     F: Fn() -> Vec<(L, N)> + Send + Sync + 'static,
 {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
@@ -96,15 +124,15 @@ where
         if series.is_empty() {
             return Ok(());
         }
-        let mut family = encoder.encode_descriptor(self.name, self.help, None, MetricType::Gauge)?;
+        let mut family = encoder.encode_descriptor(self.name, self.help, None, self.kind)?;
         for (labels, value) in series {
-            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+            (self.encode)(value, family.encode_family(&labels)?)?;
         }
         Ok(())
     }
 }
 
-impl<F> fmt::Debug for Readings<F> {
+impl<F, N> fmt::Debug for Readings<F, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Readings").field("name", &self.name).finish_non_exhaustive()
     }
@@ -116,10 +144,10 @@ struct Reading<F> {
     read: F,
 }
 
-impl<N: EncodeGaugeValue, F: Fn() -> Option<N> + Send + Sync + 'static> Collector for Reading<F> {
+impl<M: EncodeMetric, F: Fn() -> Option<M> + Send + Sync + 'static> Collector for Reading<F> {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let Some(gauge) = (self.read)().map(ConstGauge::new) else { return Ok(()) };
-        gauge.encode(encoder.encode_descriptor(self.name, self.help, None, gauge.metric_type())?)
+        let Some(metric) = (self.read)() else { return Ok(()) };
+        metric.encode(encoder.encode_descriptor(self.name, self.help, None, metric.metric_type())?)
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
-use pod_identity_core::now::Now;
+use pod_identity_core::time::Now;
 use uuid::Uuid;
 
 pub use elect::{Election, Leadership};

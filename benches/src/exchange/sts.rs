@@ -1,4 +1,4 @@
-//! An STS without a socket, that answers at once: `AssumeRole` and `GetCallerIdentity`, nothing else.
+//! An STS without a socket that answers at once: `AssumeRole` and `GetCallerIdentity`, nothing else.
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
@@ -43,7 +43,7 @@ impl HttpConnector for Sts {
         let body = request.body().bytes().unwrap_or_default();
         let is = |start: &str| signed && body.starts_with(start.as_bytes());
         let (status, answer) = if is("Action=AssumeRole&") {
-            (200, assumed())
+            (200, assumed(body))
         } else if is("Action=GetCallerIdentity&") {
             (200, caller())
         } else {
@@ -58,20 +58,22 @@ impl HttpConnector for Sts {
     }
 }
 
-/// The answer's form is of the STS API reference, *AssumeRole*.
-fn assumed() -> String {
+/// A response in the form of the STS API reference, *AssumeRole*, with the session's name of the request.
+fn assumed(request: &[u8]) -> String {
     let (secret, token) = ("s".repeat(40), "t".repeat(1000));
+    let fields = String::from_utf8_lossy(request);
+    let name = fields.split('&').find_map(|field| field.strip_prefix("RoleSessionName=")).unwrap_or_default();
     format!(
         r#"<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult>
-<AssumedRoleUser><Arn>arn:aws:sts::111122223333:assumed-role/app/eks-bench-app</Arn>
-<AssumedRoleId>AROAEXAMPLEEXAMPLE123:eks-bench-app</AssumedRoleId></AssumedRoleUser>
+<AssumedRoleUser><Arn>arn:aws:sts::111122223333:assumed-role/app/{name}</Arn>
+<AssumedRoleId>AROAEXAMPLEEXAMPLE123:{name}</AssumedRoleId></AssumedRoleUser>
 <Credentials><AccessKeyId>ASIAEXAMPLEEXAMPLE12</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>
 <SessionToken>{token}</SessionToken><Expiration>2100-01-01T00:00:00Z</Expiration></Credentials>
 </AssumeRoleResult><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></AssumeRoleResponse>"#
     )
 }
 
-/// The answer's form is of the STS API reference, *GetCallerIdentity*.
+/// A response in the form of the STS API reference, *GetCallerIdentity*.
 fn caller() -> String {
     r#"<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>
 <Arn>arn:aws:iam::111122223333:user/bench</Arn><UserId>AIDAEXAMPLE</UserId><Account>111122223333</Account>

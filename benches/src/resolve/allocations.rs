@@ -43,5 +43,5 @@ pub(super) fn calls(whose: &str, account: &str, times: u32) -> Result<(), Error>
         "ours" => Resolver::ours(account)?,
         _ => Resolver::sdk(account)?,
     };
-    resolver.runtime.block_on(resolver.resolve_often(times))
+    resolver.runtime.block_on(resolver.resolve_often(&resolver.resolver, times))
 }

@@ -1,9 +1,7 @@
 //! The same through a whole client: GetCallerIdentity at a bare hyper server on loopback.
 
-use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_sts::Client;
 use aws_sdk_sts::config::{BehaviorVersion, Builder, Region};
-use pod_identity_provider::identity_cache;
 use pod_identity_runtime::clock;
 
 use super::Error;
@@ -27,8 +25,9 @@ pub(super) fn run() -> Outcome {
             .region(Region::new("eu-west-1"))
             .endpoint_url(format!("http://{}", server.addresses[0]))
     };
-    let ours = SharedCredentialsProvider::new(super::ours(true));
-    let ours = config().credentials_provider(ours).identity_cache(identity_cache()).build();
+    let provider = super::ours(true);
+    let cache = provider.identity_cache();
+    let ours = config().credentials_provider(provider).identity_cache(cache).build();
     let sdk = config().credentials_provider(super::credentials(true)).build();
     let (ours, sdk) = (Client::from_conf(ours), Client::from_conf(sdk));
 

@@ -79,7 +79,7 @@ impl Rotating {
             tokens
                 .iter()
                 .zip(identities)
-                .all(|(token, identity)| begin(&self.cache, token, now(), Some(identity)).is_some())
+                .all(|(token, identity)| begin(&self.cache, token, now(), identity).is_some())
         });
         if !all_hit {
             return Err("a rotated token did not find its identity's credentials".into());

@@ -1,125 +1,140 @@
-//! The auth service's part: sessions under the keys that it keeps them under.
+//! The auth service's part: cached sessions of pods whose tokens it verified.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use benches::identities::{identity, now};
-use pod_identity_auth::sessions::{DEFAULT_CACHE, SessionKey};
-use pod_identity_auth::sts::{RoleSessionCredentials, StsError};
-use pod_identity_core::association::Association;
-use pod_identity_core::cache::{SessionCache, SessionCacheConfig, SlotBegin};
+use pod_identity_auth::config::default_service;
+use pod_identity_core::association::{Association, AssociationTable};
 use pod_identity_core::cluster::Cluster;
-use pod_identity_core::credentials::SessionCredentials;
+use pod_identity_core::credentials::{AssumedRole, SessionCredentials};
+use pod_identity_core::service::{
+    AuthorizedPod, CredentialRequest, CredentialService, CredentialSource, IssueFuture, Issuer, Origin,
+};
+use pod_identity_core::token::KeySet;
+use pod_identity_local::issuer::KeyAlgorithm;
+use pod_identity_runtime::clock;
+use tokio::runtime::Runtime;
 
-use super::{FEW, MANY, ROUNDS, each_has, later, resident};
+use super::{FEW, MANY, ROUNDS, each_has, resident};
 use crate::Outcome;
-use crate::measure::{Pairs, cpu_of, each, nanoseconds};
+use crate::measure::{Pairs, cpu_of, each};
+use crate::pods::{ISSUER, pod, token};
 
 const LIFETIME: Duration = Duration::from_secs(3600);
-/// The length of an AWS session token, about.
+/// The usual length of an AWS session token.
 const SESSION_TOKEN_LENGTH: usize = 1000;
 
-type Cache = SessionCache<Arc<SessionKey>, Arc<RoleSessionCredentials>, StsError>;
 type Error = Box<dyn std::error::Error>;
 
 pub(super) fn run() -> Outcome {
-    let (many, few) = (Kept::new(MANY)?, Kept::new(FEW)?);
+    let (many, few) = (Cached::new(MANY)?, Cached::new(FEW)?);
     let before = resident()?;
     many.fill()?;
     let filled = resident()?;
     few.fill()?;
 
     let mut turns = (0..MANY / FEW).cycle();
-    let turn_of_many = || many.ask(turns.next().unwrap_or_default() * FEW);
-    let pairs = Pairs::in_turn(ROUNDS, turn_of_many, || few.ask(0))?;
-    pairs.print("a request for a session that is kept", "among 100,000", "among 2,000", "µs");
-
-    let sweep = nanoseconds(1, |_| many.cache.sweep(now()));
-    println!("  a sweep of 100,000: {:.2} ms", sweep / 1e6);
+    let turn_of_many = || many.request(turns.next().unwrap_or_default() * FEW);
+    let pairs = Pairs::in_turn(ROUNDS, turn_of_many, || few.request(0))?;
+    pairs.print("a request for a cached session", "among 100,000", "among 2,000", "µs");
     println!(
-        "  memory of a session: {} bytes, its association, which the table has too, left out; in it: the session \
-         token {SESSION_TOKEN_LENGTH}",
+        "  memory of a session: {} bytes, its association and its pod's token left out; in it: the session token \
+         {SESSION_TOKEN_LENGTH}",
         each_has(filled.saturating_sub(before)),
     );
-    many.cache.sweep(later(LIFETIME));
-    if !many.cache.is_empty() {
-        return Err("a sweep after the end left something".into());
-    }
     Ok(())
 }
 
-/// A cache, and the associations of those that it has sessions for: each account has its own.
-struct Kept {
-    cache: Cache,
-    cluster: Arc<Cluster>,
-    associations: Vec<Arc<Association>>,
+/// A service with the settings of the auth service, and its authorized pods. Each has a service account of its own.
+struct Cached {
+    runtime: Runtime,
+    service: CredentialService,
+    pods: Vec<AuthorizedPod>,
 }
 
-impl Kept {
+impl Cached {
     fn new(count: u32) -> Result<Self, Error> {
-        let config = SessionCacheConfig { capacity: MANY as usize, ..DEFAULT_CACHE };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let issuer =
+            pod_identity_local::issuer::Issuer::new(ISSUER, "http://127.0.0.1:1", KeyAlgorithm::Es256)?;
+        let keys = KeySet::from_jwks(issuer.jwks().as_ref())?;
+        let cluster = Cluster::new("bench".parse()?).in_region("eu-west-1", "111122223333".parse()?);
         let association = |number| -> Result<_, Error> {
-            let identity = identity(number)?;
-            let (namespace, account) = (identity.namespace.clone(), identity.service_account.clone());
-            let role = format!("arn:aws:iam::111122223333:role/{account}").parse()?;
-            Ok(Arc::new(Association::new(format!("a-{number}").parse()?, namespace, account, role)))
+            let pod = pod(number as usize)?;
+            let role = format!("arn:aws:iam::111122223333:role/{}", pod.service_account).parse()?;
+            Ok(Association::new(format!("a-{number}").parse()?, pod.namespace, pod.service_account, role))
         };
-        Ok(Self {
-            cache: Cache::new(config),
-            cluster: Arc::new(Cluster::new("bench".parse()?).in_region("eu-west-1", "111122223333".parse()?)),
-            associations: (0..count).map(association).collect::<Result<_, _>>()?,
-        })
-    }
-
-    /// What a request of that number's pod asks for: a key of its own each time, as in the service.
-    fn key(&self, number: u32) -> Result<Arc<SessionKey>, Error> {
-        Ok(Arc::new(SessionKey {
-            identity: Arc::unwrap_or_clone(identity(number)?),
-            cluster: self.cluster.clone(),
-            association: self.associations[number as usize].clone(),
-        }))
+        let associations = (0..count).map(association).collect::<Result<_, _>>()?;
+        let table = AssociationTable::build([(cluster.clone(), associations)])?;
+        let mut config = default_service();
+        config.capacity = MANY as usize;
+        let service = {
+            let _entered = runtime.enter();
+            CredentialService::builder(Sts)
+                .cluster(cluster.clone(), Issuer::fixed(ISSUER, keys))
+                .associations(table)
+                .config(config)
+                .build()?
+        };
+        let authorized = |number| -> Result<_, Error> {
+            let token = token(&issuer, &pod(number as usize)?)?;
+            let authorized = async { service.authorize(service.verify(&cluster.name, &token).await?).await };
+            Ok(runtime.block_on(authorized)?)
+        };
+        let pods = (0..count).map(authorized).collect::<Result<_, _>>()?;
+        Ok(Self { runtime, service, pods })
     }
 
     /// Fetches all sessions.
     fn fill(&self) -> Outcome {
-        let count = u32::try_from(self.associations.len())?;
-        let (filled, took) = cpu_of(|| (0..count).try_for_each(|number| self.fetch(number)));
-        filled?;
+        let count = u32::try_from(self.pods.len())?;
+        let (all_fetched, took) = cpu_of(|| self.issue(&self.pods, Origin::Fetched));
+        if !all_fetched {
+            return Err("a session was there before it was fetched".into());
+        }
         println!("  first requests of {count}: {:.3} µs each", each(took, count) / 1e3);
         Ok(())
     }
 
-    fn fetch(&self, number: u32) -> Outcome {
-        let SlotBegin::Lead(lead, _) = self.cache.begin(&self.key(number)?, now()) else {
-            return Err("there was a session".into());
-        };
-        lead.complete(now(), Ok(Arc::new(session()?)));
-        Ok(())
-    }
-
-    /// Requests for some sessions, from one on: microseconds of each look-up, its key made before.
-    fn ask(&self, from: u32) -> Result<f64, Error> {
-        let keys = (from..from + FEW).map(|number| self.key(number)).collect::<Result<Vec<_>, _>>()?;
-        let (all_hit, took) =
-            cpu_of(|| keys.iter().all(|key| matches!(self.cache.begin(key, now()), SlotBegin::Hit(_))));
-        if !all_hit {
-            return Err("a session that is kept was not found".into());
+    /// Requests some sessions, from one on. Returns the microseconds of a request.
+    fn request(&self, from: u32) -> Result<f64, Error> {
+        let pods = &self.pods[from as usize..(from + FEW) as usize];
+        let (all_cached, took) = cpu_of(|| self.issue(pods, Origin::Cached));
+        if !all_cached {
+            return Err("a cached session was not found".into());
         }
         Ok(each(took, FEW) / 1e3)
     }
+
+    /// Issues the credentials of these pods, and returns whether all are of that origin.
+    fn issue(&self, pods: &[AuthorizedPod], origin: Origin) -> bool {
+        self.runtime.block_on(async {
+            for pod in pods {
+                if !self.service.issue(pod).await.is_ok_and(|issued| issued.origin() == origin) {
+                    return false;
+                }
+            }
+            true
+        })
+    }
 }
 
-/// What STS gives.
-fn session() -> Result<RoleSessionCredentials, Error> {
-    Ok(RoleSessionCredentials {
-        credentials: SessionCredentials {
-            access_key_id: "ASIAEXAMPLEEXAMPLE12".to_owned(),
-            secret_access_key: "s".repeat(40).into(),
-            session_token: "t".repeat(SESSION_TOKEN_LENGTH).into(),
-            expires_at: now().wall + LIFETIME,
-            account: None,
-        },
-        assumed_role_arn: "arn:aws:sts::111122223333:assumed-role/app/eks-bench-checkout-service".parse()?,
-        assumed_role_id: "AROAEXAMPLEEXAMPLE123:eks-bench-checkout-service".to_owned(),
-    })
+/// An STS that answers at once.
+struct Sts;
+
+impl CredentialSource for Sts {
+    fn issue<'a>(&'a self, request: &'a CredentialRequest) -> IssueFuture<'a> {
+        Box::pin(async move {
+            let expires_at: SystemTime = clock::now() + LIFETIME;
+            let (secret, token) = ("s".repeat(40), "t".repeat(SESSION_TOKEN_LENGTH));
+            let session = SessionCredentials::new("ASIAEXAMPLEEXAMPLE12", secret, token, expires_at);
+            let role =
+                request.association().map(|association| association.role.session("eks-bench-checkout"));
+            let arn = role.and_then(|role| role.parse().ok());
+            let id = "AROAEXAMPLEEXAMPLE123:eks-bench-checkout".to_owned();
+            Ok(match arn {
+                Some(arn) => session.with_assumed_role(AssumedRole { arn, id }),
+                None => session,
+            })
+        })
+    }
 }

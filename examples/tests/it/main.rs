@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bucket; // S3, as far as a list of objects
+mod embed;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -51,11 +52,17 @@ fn workload() -> Workload {
     Workload::new(namespace.parse().unwrap(), account.parse().unwrap(), pod.parse().unwrap()).unwrap()
 }
 
-/// Runs an example with these variables and no others. `cargo test` has built it beside this test.
-async fn run(example: &str, args: &'static [&str], variables: Variables) -> Output {
+/// Returns the program of an example, which `cargo test` has built beside this test.
+fn program(example: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let program: PathBuf = test.ancestors().nth(2).unwrap().join("examples").join(example);
+    let program = test.ancestors().nth(2).unwrap().join("examples").join(example);
     assert!(program.exists(), "{program:?} is not built: run all of `cargo test -p examples`");
+    program
+}
+
+/// Runs an example with these variables and no others.
+async fn run(example: &str, args: &'static [&str], variables: Variables) -> Output {
+    let program = program(example);
     let run = move || Command::new(program).args(args).env_clear().envs(variables).output().unwrap();
     tokio::task::spawn_blocking(run).await.unwrap()
 }
@@ -84,13 +91,20 @@ async fn the_sdks_client_lists_a_bucket_in_pages_signed_by_the_pods_session() {
 }
 
 #[tokio::test]
-async fn an_sdks_client_without_credentials_says_in_the_crates_words_what_is_missing() {
+async fn an_sdks_client_without_credentials_prints_the_missing_variables() {
     let nothing = vec![("AWS_REGION", "eu-west-1".to_owned()), ("HOME", "/nonexistent".to_owned())];
     let output = run("s3", &["reports"], nothing).await;
     let stderr = text(&output.stderr);
     assert!(!output.status.success());
-    assert!(stderr.starts_with("Error: \"this pod was not told where its credentials are: "), "{stderr}");
-    assert!(stderr.contains("AWS_CONTAINER_CREDENTIALS_FULL_URI"), "{stderr}");
+    assert!(
+        stderr.starts_with(
+            "Error: no source of AWS credentials is configured for this pod. Missing variables: "
+        ),
+        "{stderr}"
+    );
+    for part in ["AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_ROLE_ARN", "pod-identity-local run -- PROGRAM"] {
+        assert!(stderr.contains(part), "{stderr}");
+    }
 }
 
 #[tokio::test]
@@ -99,7 +113,7 @@ async fn object_store_lists_a_bucket_in_pages_signed_by_the_pods_session() {
 }
 
 #[tokio::test]
-async fn a_chain_of_ones_own_says_which_way_it_is() {
+async fn a_custom_chain_prints_its_method() {
     let (laptop, mut variables) = pod().await;
     variables.push(("HTTP_PROXY", "http://proxy.invalid".to_owned())); // the agent is on this node
     let output = run("custom_chain", &[], variables).await;
@@ -116,7 +130,7 @@ async fn a_chain_of_ones_own_says_which_way_it_is() {
 }
 
 #[tokio::test]
-async fn sts_is_asked_by_way_of_the_environments_proxy() {
+async fn sts_is_called_through_the_environments_proxy() {
     let (laptop, _) = pod().await;
     let mut request = workload().token_request(clock::now(), HOUR);
     request.audiences = vec!["sts.amazonaws.com".to_owned()];

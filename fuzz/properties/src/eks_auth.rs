@@ -1,14 +1,15 @@
 //! Answers of EKS Auth, as the agent reads them.
 
-use std::time::SystemTime;
-
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use pod_identity_agent::config::{AgentAuth, Destination};
 use pod_identity_agent::exchange::EksAuth;
-use pod_identity_core::source::CredentialSource as _;
-use pod_identity_core::token::BearerToken;
+use pod_identity_agent::metrics::CallCounter;
+use pod_identity_core::cluster::Cluster;
+use pod_identity_core::service::{CredentialRequest, CredentialSource as _};
+use pod_identity_core::token::PodToken;
+use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::outbound::Outbound;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -21,7 +22,7 @@ pub(crate) struct Upstream {
     pub(crate) runtime: Runtime,
     pub(crate) server: Server,
     client: EksAuth,
-    token: BearerToken,
+    request: CredentialRequest,
 }
 
 thread_local! {
@@ -32,7 +33,10 @@ impl Upstream {
     fn new(answer: Answer) -> Self {
         let (runtime, server) = (runtime(), Server::new(answer));
         let client = runtime.block_on(client(&server));
-        Self { runtime, server, client, token: BearerToken::parse(&pod_token()).unwrap() }
+        let (token, cluster) =
+            (PodToken::parse(&pod_token()).unwrap(), Cluster::new("demo".parse().unwrap()));
+        let request = CredentialRequest::new(token, cluster, None).unwrap();
+        Self { runtime, server, client, request }
     }
 }
 
@@ -51,7 +55,7 @@ pub(crate) async fn client(server: &Server) -> EksAuth {
         outbound: Outbound::default(),
         sdk_config: Some(sdk_config),
     };
-    EksAuth::new("demo".parse().unwrap(), destination).await.unwrap()
+    EksAuth::new(destination, CallCounter::default(), Readiness::default()).await.unwrap()
 }
 
 /// The token of the pod `cart-1` of the service account `shop/cart`.
@@ -88,36 +92,23 @@ pub fn eks_auth(input: &[u8]) {
     let Some(answer) = Answer::parse(input) else { return };
     UPSTREAM.with(|upstream| {
         upstream.server.answer_with(answer.clone());
-        let issued = upstream.runtime.block_on(upstream.client.exchange(&upstream.token));
+        let issued = upstream.runtime.block_on(upstream.client.issue(&upstream.request));
         let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
         let member = |name: &str| {
             let body = body.as_ref()?;
             body["credentials"][name].as_str().map(str::to_owned)
         };
         match issued {
-            Ok(issued) => {
-                assert_eq!((issued.namespace.as_str(), issued.service_account.as_str()), ("shop", "cart"));
-                let credentials = issued.credentials;
-                assert!(!credentials.access_key_id.is_empty());
-                assert!(!credentials.secret_access_key.is_empty());
-                assert!(!credentials.session_token.is_empty());
+            Ok(credentials) => {
+                assert!(!credentials.access_key_id().is_empty());
+                assert!(!credentials.secret_access_key().is_empty());
+                assert!(!credentials.session_token().is_empty());
                 if let Some(body) = &body {
                     assert_eq!(body["subject"]["namespace"], "shop");
                     assert_eq!(body["subject"]["serviceAccount"], "cart");
-                    assert_eq!(member("accessKeyId").as_ref(), Some(&credentials.access_key_id));
-                    assert_eq!(member("secretAccessKey").as_ref(), Some(&*credentials.secret_access_key));
-                    assert_eq!(member("sessionToken").as_ref(), Some(&*credentials.session_token));
-                }
-                // Times that RFC 3339 cannot write are the one thing that the agent's JSON cannot hold.
-                if let Ok(json) = credentials.to_container_json() {
-                    let json: Value = serde_json::from_slice(&json).expect("the agent's answer is JSON");
-                    assert_eq!(json["AccessKeyId"], credentials.access_key_id.as_str());
-                    assert_eq!(json["SecretAccessKey"], credentials.secret_access_key.as_str());
-                    assert_eq!(json["Token"], credentials.session_token.as_str());
-                } else {
-                    assert!(
-                        credentials.expires_at > far() || credentials.expires_at < SystemTime::UNIX_EPOCH
-                    );
+                    assert_eq!(member("accessKeyId").as_deref(), Some(credentials.access_key_id()));
+                    assert_eq!(member("secretAccessKey").as_deref(), Some(credentials.secret_access_key()));
+                    assert_eq!(member("sessionToken").as_deref(), Some(credentials.session_token()));
                 }
             }
             Err(error) if answer.status == 200 => {
@@ -129,9 +120,4 @@ pub fn eks_auth(input: &[u8]) {
             Err(_) => {}
         }
     });
-}
-
-/// The end of the year 9999.
-fn far() -> SystemTime {
-    SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(253_402_300_799)
 }

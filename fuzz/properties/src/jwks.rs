@@ -1,6 +1,6 @@
 //! Key sets of issuers.
 
-use pod_identity_core::token::{BearerToken, Expected, KeySet, POD_IDENTITY_AUDIENCE, verify};
+use pod_identity_core::token::{Expected, KeySet, POD_IDENTITY_AUDIENCE, PodToken, verify};
 use pod_identity_local::issuer::forgery;
 use serde_json::{Value, json};
 
@@ -44,7 +44,7 @@ pub fn jwks(input: &[u8]) {
 }
 
 fn verifies(token: &str, keys: &KeySet) -> bool {
-    let Ok(token) = BearerToken::parse(token) else { return false };
+    let Ok(token) = PodToken::parse(token) else { return false };
     let expected =
         Expected { issuer: ISSUER.issuer().to_owned(), audience: POD_IDENTITY_AUDIENCE.to_owned() };
     verify(&token, keys, &expected, now()).is_ok()

@@ -6,13 +6,10 @@ use std::sync::Arc;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use pod_identity_agent::broker::{Broker, LocalAddresses};
-use pod_identity_agent::config::{Budgets, TokenKeys};
-use pod_identity_agent::judge::Judge;
+use pod_identity_agent::peer::LocalAddresses;
 use pod_identity_agent::server::Server;
-use pod_identity_core::cache::CacheConfig;
-use pod_identity_runtime::admin::Readiness;
-use pod_identity_runtime::clock::Clock;
+use pod_identity_core::cluster::Cluster;
+use pod_identity_core::service::{Clock, CredentialService, TokenVerification};
 use pod_identity_runtime::listener::{Handler as _, Peer};
 use pod_identity_runtime::logs::LogLimiter;
 use pod_identity_runtime::metrics::HttpMetrics;
@@ -44,19 +41,25 @@ impl Agent {
         let addresses: Vec<IpAddr> = ADDRESSES.iter().map(|address| address.parse().unwrap()).collect();
         let eks_auth = runtime.block_on(client(&input::Server::new(good_answer())));
         let (_, clock) = Clock::by_hand(now());
-        let broker = Arc::new(Broker::new(
-            CacheConfig::default(),
-            Budgets::default(),
-            LocalAddresses::probe(addresses.clone()),
-            eks_auth,
-            Judge::new(TokenKeys::None, clock.clone()).unwrap(),
-            Readiness::default(),
-            clock,
-        ));
+        let service = {
+            let _runtime = runtime.enter();
+            CredentialService::builder(eks_auth)
+                .cluster(Cluster::new("demo".parse().unwrap()), TokenVerification::upstream())
+                .clock(clock)
+                .build()
+                .unwrap()
+        };
+        let local = LocalAddresses::probe(addresses.clone());
         let metrics = HttpMetrics::register(&mut Registry::default());
         Self {
             runtime,
-            server: Arc::new(Server { broker, addresses, metrics, log_limiter: LogLimiter::default() }),
+            server: Arc::new(Server {
+                service,
+                local,
+                addresses,
+                metrics,
+                log_limiter: LogLimiter::default(),
+            }),
             token: pod_token(),
         }
     }

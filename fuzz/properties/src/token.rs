@@ -1,8 +1,6 @@
 //! Pod tokens: the text, the claims, the signature.
 
-use pod_identity_core::token::{
-    BearerToken, Expected, KeySet, LEEWAY, POD_IDENTITY_AUDIENCE, claimed_identity, verify,
-};
+use pod_identity_core::token::{Expected, KeySet, LEEWAY, POD_IDENTITY_AUDIENCE, PodToken, verify};
 use serde_json::Value;
 
 use crate::{ISSUER, input, now};
@@ -15,9 +13,8 @@ const BASE64URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvw
 /// these. A token that verifies has the identity of its claims, and with one character changed it does not verify.
 pub fn token(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
-    if let Ok(token) = BearerToken::parse(text) {
-        assert_eq!(token.expose(), text);
-        let _ = claimed_identity(&token);
+    if let Ok(token) = PodToken::parse(text) {
+        assert_eq!(token.bearer().expose(), text);
         assert!(verified(&token).is_none(), "the key of this process has not signed {text}");
     }
     let Some((head, claims)) = input::head_and_body(input) else { return };
@@ -25,7 +22,7 @@ pub fn token(input: &[u8]) {
     let Ok(claims) = std::str::from_utf8(claims) else { return };
     let header = header.replace(KEY_ID, ISSUER.signing_key().kid());
     let Ok(signed) = ISSUER.sign(&header, claims) else { return };
-    let Ok(token) = BearerToken::parse(&signed) else { return };
+    let Ok(token) = PodToken::parse(&signed) else { return };
     let Some(found) = verified(&token) else { return };
 
     // Read by another parser: it must be one object with one meaning, and the identity must be what it says.
@@ -43,8 +40,8 @@ pub fn token(input: &[u8]) {
     let audiences = audience.as_array().map_or(std::slice::from_ref(audience), Vec::as_slice);
     assert!(audiences.iter().any(|audience| *audience == POD_IDENTITY_AUDIENCE));
     assert!(found.expires_at + LEEWAY > now(), "it has expired");
-    let (claimed, expires_at) = claimed_identity(&token).expect("what verifies can be read");
-    assert_eq!((&claimed, expires_at), (identity, found.expires_at));
+    let (claimed, expires_at) = token.unverified_identity().expect("what verifies can be read");
+    assert_eq!((claimed, expires_at), (identity, found.expires_at));
 
     let mut numbers = change.split(' ').map_while(|number| number.parse::<usize>().ok());
     let (place, with) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
@@ -53,13 +50,13 @@ pub fn token(input: &[u8]) {
     changed[place] = BASE64URL[with % BASE64URL.len()];
     let changed = String::from_utf8(changed).expect("it is ASCII");
     if changed != signed
-        && let Ok(token) = BearerToken::parse(&changed)
+        && let Ok(token) = PodToken::parse(&changed)
     {
         assert!(verified(&token).is_none(), "{changed} verifies as {signed} does");
     }
 }
 
-fn verified(token: &BearerToken) -> Option<pod_identity_core::token::VerifiedToken> {
+fn verified(token: &PodToken) -> Option<pod_identity_core::token::VerifiedToken> {
     let keys = KeySet::from_jwks(&ISSUER.jwks()).expect("the issuer's keys can be read");
     let expected =
         Expected { issuer: ISSUER.issuer().to_owned(), audience: POD_IDENTITY_AUDIENCE.to_owned() };

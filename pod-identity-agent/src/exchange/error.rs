@@ -1,4 +1,4 @@
-//! What a refusal by EKS Auth means.
+//! Errors of EKS Auth calls.
 
 use std::time::Duration;
 
@@ -6,94 +6,53 @@ use super::bearer::NoAgentToken;
 use aws_sdk_eksauth::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_eksauth::operation::assume_role_for_pod_identity::AssumeRoleForPodIdentityError;
 use pod_identity_core::backoff::retry_after;
-use pod_identity_core::cache::{Effect, Refusal, UnusableAnswer};
 use pod_identity_core::error::{CODE_HEADER, ErrorCode};
-use pod_identity_core::token::TokenError;
+use pod_identity_core::service::CredentialError;
 use pod_identity_runtime::cause::chain;
 use pod_identity_runtime::outbound::missing_credentials;
 
-/// Why a token was not exchanged.
+/// Why EKS Auth issued no credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
     /// EKS Auth refused.
     #[error("{message}")]
     Refused {
-        /// What that means here.
+        /// Our code for it.
         code: ErrorCode,
-        /// Its name for it.
-        exception: String,
-        /// Its message.
+        /// Message with fix and code.
         message: String,
-        /// Whether it is pod-identity-auth that says so.
+        /// Whether `pod-identity-auth` answered.
         by_own_service: bool,
-        /// The status of its answer.
+        /// HTTP status.
         status: u16,
-        /// Its `Retry-After`, bounded.
+        /// `Retry-After`, 30 s at most.
         retry_after: Option<Duration>,
     },
-    /// EKS Auth does not have the key yet of a token that was judged good before.
-    #[error("{message}")]
-    KeyNotThereYet {
-        /// Its message.
-        message: String,
-    },
-    /// EKS Auth could not be asked, or did not answer.
+    /// EKS Auth did not respond.
     #[error("EKS Auth could not be asked: {0}")]
     Unavailable(String),
-    /// The agent has nothing to prove itself with.
+    /// The agent has no credentials of its own.
     #[error("the agent cannot prove itself to EKS Auth: {0}")]
     NoCredentials(String),
-    /// Too many tokens of this peer wait to be judged.
-    #[error("too many tokens of this address wait for EKS Auth's judgement")]
-    Crowded,
-    /// EKS Auth has asked for fewer calls, and this one would come too late.
-    #[error("EKS Auth asks for fewer calls than this node makes")]
-    Throttled {
-        /// How long it is until there may be a turn.
-        retry_after: Duration,
-    },
-    /// EKS Auth's answer lacks a member that it always has.
+    /// The response lacks a field that EKS Auth always sends.
     #[error("the answer of EKS Auth lacks {0}")]
     Incomplete(&'static str),
-    /// The token cannot be one that EKS Auth accepts.
-    #[error(transparent)]
-    Token(#[from] TokenError),
-    /// EKS Auth's answer cannot be used: it is for another identity, or its credentials have already expired.
-    #[error(transparent)]
-    Unusable(#[from] UnusableAnswer),
+    /// The response is for another service account.
+    #[error("the token is that of {wanted}, and EKS Auth issued credentials for service account {issued}")]
+    OtherSubject {
+        /// Pod of the token.
+        wanted: String,
+        /// Service account of the response.
+        issued: String,
+    },
 }
 
 impl ExchangeError {
-    /// The stable code of this refusal.
-    pub fn code(&self) -> ErrorCode {
-        match self {
-            Self::Refused { code, .. } => *code,
-            Self::KeyNotThereYet { .. } => ErrorCode::TokenKeyUnknown,
-            Self::Unavailable(_) => ErrorCode::UpstreamUnavailable,
-            Self::NoCredentials(_) => ErrorCode::OwnCredentials,
-            Self::Crowded | Self::Throttled { .. } => ErrorCode::Throttled,
-            Self::Incomplete(_) => ErrorCode::Internal,
-            Self::Token(error) => error.code(),
-            Self::Unusable(UnusableAnswer::OtherIdentity { .. }) => ErrorCode::SubjectMismatch,
-            Self::Unusable(UnusableAnswer::Expired { .. }) => ErrorCode::ClockAhead,
-        }
-    }
-
-    /// When to ask again, where that is known.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Refused { retry_after, .. } => *retry_after,
-            Self::Throttled { retry_after } => Some(*retry_after),
-            _ => None,
-        }
-    }
-
     /// Whether EKS Auth wants fewer calls from this node.
     ///
-    /// AWS says so by a status, by a name or by `Retry-After`. Our own service has a code for it: its
-    /// other refusals are about one token or one role, or say that STS is away, and one pod's must not
-    /// slow the others down.
-    pub(crate) fn asks_for_fewer_calls(&self) -> bool {
+    /// AWS says so by a status, by a name or by `Retry-After`. Our own service has a code for it. Its other
+    /// refusals are about one token, one role or STS, and one pod's error must not slow other pods down.
+    fn slows_down(&self) -> bool {
         match self {
             Self::Refused { code: ErrorCode::Throttled, .. } => true,
             Self::Refused { by_own_service: false, status, retry_after, .. } => {
@@ -103,44 +62,39 @@ impl ExchangeError {
         }
     }
 
-    /// Whether the same call may succeed in a moment, and nobody behind EKS Auth has tried that already.
-    pub(crate) fn is_worth_another_attempt(&self) -> bool {
+    /// Whether the same call may succeed in a moment. `pod-identity-auth` has repeated its own calls already:
+    /// three attempts here and three there would be nine calls for one request.
+    fn is_attempted_again(&self) -> bool {
         match self {
             Self::Unavailable(_) => true,
             Self::Refused { by_own_service: false, status, .. } => {
-                self.asks_for_fewer_calls() || matches!(status, 500 | 502 | 504)
+                self.slows_down() || matches!(status, 500 | 502 | 504)
             }
             _ => false,
         }
     }
 }
 
-impl Refusal for ExchangeError {
-    fn effect(&self) -> Effect {
-        if let Self::KeyNotThereYet { .. } = self {
-            return Effect::CannotAsk; // it says nothing against the token
-        }
-        match self.code() {
-            // Our own service reads its associations at each request; EKS's answer may be an old one.
-            ErrorCode::AssociationNotFound => match self {
-                Self::Refused { by_own_service: true, .. } => Effect::RefusesIdentity,
-                _ => Effect::DoubtsIdentity,
-            },
-            ErrorCode::TokenMalformed
-            | ErrorCode::TokenAlgorithmRefused
-            | ErrorCode::TokenSignatureInvalid
-            | ErrorCode::TokenIssuerWrong
-            | ErrorCode::TokenAudienceWrong
-            | ErrorCode::TokenExpired
-            | ErrorCode::TokenNotYetValid
-            | ErrorCode::TokenNotPodBound
-            // Worth a retry, but not at once, and not at others' cost.
-            | ErrorCode::TokenKeyUnknown
-            | ErrorCode::TokenRefused => Effect::RefusesToken,
-            ErrorCode::ClockAhead => Effect::CannotUse,
-            // Everything else says something of us, or of the way: what is valid is served on.
-            _ => Effect::CannotAsk,
-        }
+impl From<ExchangeError> for CredentialError {
+    fn from(error: ExchangeError) -> Self {
+        let (slow_down, attempt_again) = (error.slows_down(), error.is_attempted_again());
+        let converted = match error {
+            ExchangeError::Refused { code, message, by_own_service, retry_after, .. } => {
+                let error = Self::new(code, message).with_complete_message().with_retry_after(retry_after);
+                match code {
+                    // Our own service reads its associations at each request; EKS's answer may be an old one.
+                    ErrorCode::AssociationNotFound if !by_own_service => error.eventually_consistent(),
+                    // Valid credentials stay in use, as AWS leaves them valid.
+                    ErrorCode::RoleTrustRefused | ErrorCode::SessionRefused => error.keeps_credentials(),
+                    _ => error,
+                }
+            }
+            ExchangeError::Unavailable(_) => Self::unavailable(error.to_string()),
+            ExchangeError::NoCredentials(_) => Self::new(ErrorCode::OwnCredentials, error.to_string()),
+            ExchangeError::Incomplete(_) => Self::new(ErrorCode::Internal, error.to_string()),
+            ExchangeError::OtherSubject { .. } => Self::new(ErrorCode::SubjectMismatch, error.to_string()),
+        };
+        converted.slow_down(slow_down).attempt_again(attempt_again)
     }
 }
 
@@ -156,7 +110,7 @@ impl From<SdkError<AssumeRoleForPodIdentityError>> for ExchangeError {
             return missing_credentials(&error)
                 .map_or_else(|| Self::Unavailable(chain(&error)), Self::NoCredentials);
         };
-        let exception = refusal.code().unwrap_or("an unnamed error").to_owned();
+        let exception = refusal.code().unwrap_or("an unnamed error");
         let message = refusal.message().unwrap_or("(no message)");
         let response = error.raw_response();
         let header = |name| response.and_then(|response| response.headers().get(name));
@@ -164,19 +118,19 @@ impl From<SdkError<AssumeRoleForPodIdentityError>> for ExchangeError {
         let retry_after = header("retry-after").and_then(retry_after);
         let own: Option<ErrorCode> = header(CODE_HEADER).and_then(|code| code.parse().ok());
         let (code, message) = match own {
-            // Our own service: its message has cause, fix and code already.
+            // The message of our own service has cause, fix and code already.
             Some(code) => (code, message.to_owned()),
             None => {
-                // A proxy on the way may have another name for it, or none.
-                let code = if status == 429 { ErrorCode::Throttled } else { code(&exception) };
+                // A proxy on the way may use another name, or none.
+                let code = if status == 429 { ErrorCode::Throttled } else { code(exception) };
                 (code, format!("EKS Auth: {exception}: {message}. {} [{code}]", code.fix()))
             }
         };
-        Self::Refused { code, exception, message, by_own_service: own.is_some(), status, retry_after }
+        Self::Refused { code, message, by_own_service: own.is_some(), status, retry_after }
     }
 }
 
-/// What EKS Auth's exception means: of one that nobody knows, that EKS Auth is to be asked again.
+/// Returns our code for an exception. An unknown exception may pass by itself.
 fn code(exception: &str) -> ErrorCode {
     ErrorCode::of_eks_auth(exception).unwrap_or(ErrorCode::UpstreamUnavailable)
 }
@@ -186,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_exception_that_nobody_knows_may_pass_by_itself() {
+    fn unknown_exception_may_pass() {
         assert_eq!(code("AccessDeniedException"), ErrorCode::AccessDenied);
         assert!(code("SomethingNew").is_retryable());
     }

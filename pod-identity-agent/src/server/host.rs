@@ -6,12 +6,11 @@ use http::Request;
 use http::header::HOST;
 use http::uri::Authority;
 use pod_identity_core::error::ErrorCode;
-
-use super::respond::Refusal;
+use pod_identity_core::service::CredentialError;
 
 /// Lets pass a request whose every mention of a host is one of ours: the one `Host` header, and the
 /// request target where that is an absolute URI.
-pub(super) fn check<B>(request: &Request<B>, ours: &[IpAddr]) -> Result<(), Refusal> {
+pub(super) fn check<B>(request: &Request<B>, ours: &[IpAddr]) -> Result<(), CredentialError> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let header = match (hosts.next(), hosts.next()) {
         (Some(host), None) => host.to_str().ok(),
@@ -25,7 +24,7 @@ pub(super) fn check<B>(request: &Request<B>, ours: &[IpAddr]) -> Result<(), Refu
         return Ok(());
     }
     let list = ours.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
-    Err(Refusal::new(ErrorCode::HostRefused, format!("the Host header must name {list}")))
+    Err(CredentialError::new(ErrorCode::HostRefused, format!("the Host header must name {list}")))
 }
 
 /// Whether this is an IPv6 address of ours without brackets, with or without a port. RFC 3986 §3.2.2 requires

@@ -169,6 +169,11 @@ pub(crate) async fn serving(eks_auth: SocketAddr) -> SocketAddr {
     address
 }
 
+/// Minimum time between two fetches of an issuer's keys.
+pub(crate) fn refetch_interval() -> std::time::Duration {
+    pod_identity_core::service::ServiceConfig::default().key_refetch
+}
+
 pub(crate) async fn laptop() -> Laptop {
     Laptop::start(World::from_yaml(SAMPLE).unwrap(), Setup::default()).await.unwrap()
 }

@@ -11,12 +11,13 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use pod_identity_agent::app::App;
 use pod_identity_agent::config::TokenKeys;
-use pod_identity_core::token::{BearerToken, Expected, KeySet, POD_IDENTITY_AUDIENCE, verify};
+use pod_identity_core::service::{Clock, Hand};
+use pod_identity_core::token::{Expected, KeySet, POD_IDENTITY_AUDIENCE, PodToken, verify};
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm, forgery};
 use pod_identity_local::laptop::Workload;
-use pod_identity_runtime::clock::{self, Clock, Hand};
+use pod_identity_runtime::clock;
 use pod_identity_runtime::http::{answer, read_body};
-use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation, REFETCH_INTERVAL};
+use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
 use pod_identity_runtime::listener::{Handler, Listener, Peer};
 use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::shutdown::Shutdown;
@@ -94,7 +95,7 @@ impl EksAuth {
             return (503, "ServiceUnavailableException", "{}".to_owned());
         }
         let body: Value = serde_json::from_slice(body).unwrap();
-        let token = BearerToken::parse(body["token"].as_str().unwrap()).unwrap();
+        let token = PodToken::parse(body["token"].as_str().unwrap()).unwrap();
         let verified = self.issuers.iter().find_map(|issuer| {
             let keys = KeySet::from_jwks(&issuer.issuer.jwks()).unwrap();
             let expected =
@@ -103,7 +104,7 @@ impl EksAuth {
         });
         match verified {
             Some(token) => {
-                let (namespace, account) = (token.identity.namespace, token.identity.service_account);
+                let (namespace, account) = (&token.identity.namespace, &token.identity.service_account);
                 let granted = granted(namespace.as_str(), account.as_str());
                 let mut granted: Value = serde_json::from_str(&granted).unwrap();
                 let end = self.clock.now().wall.duration_since(SystemTime::UNIX_EPOCH).unwrap() + SESSION;
@@ -296,7 +297,7 @@ async fn a_new_key_is_learned_from_the_first_accepted_token_that_it_signed() {
     assert_eq!(stand.ask(&issuer.token(&pod, &stand.clock)).await, Ok(()));
     stand.learns().await;
     issuer.issuer.rotate(KeyAlgorithm::Es256).unwrap();
-    stand.advance(REFETCH_INTERVAL);
+    stand.advance(crate::agent::refetch_interval());
     assert_eq!(issuer.asked(), 2, "nobody has shown a token of the new key");
     assert_eq!(stand.ask(&issuer.token(&pod, &stand.clock)).await, Ok(()));
     eventually("the keys are fetched again", || async { (issuer.asked() == 4).then_some(()) }).await;

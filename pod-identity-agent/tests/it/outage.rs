@@ -7,21 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use pod_identity_agent::broker::{Broker, LocalAddresses};
-use pod_identity_agent::config::{Budgets, TokenKeys};
-use pod_identity_agent::exchange::ExchangeError;
-use pod_identity_agent::judge::Judge;
-use pod_identity_core::cache::CacheConfig;
+use pod_identity_core::cluster::Cluster;
 use pod_identity_core::credentials::SessionCredentials;
-use pod_identity_core::source::{CredentialSource, SubjectCredentials};
-use pod_identity_core::token::{BearerToken, Expected, KeySet, POD_IDENTITY_AUDIENCE, verify};
+use pod_identity_core::service::{
+    self, Clock, CredentialError, CredentialRequest, CredentialService, CredentialSource, Hand, IssueFuture,
+    Peer, TokenVerification,
+};
+use pod_identity_core::token::{Expected, KeySet, POD_IDENTITY_AUDIENCE, verify};
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
 use pod_identity_local::laptop::Workload;
-use pod_identity_runtime::admin::Readiness;
-use pod_identity_runtime::clock::{Clock, Hand};
-use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
-use pod_identity_runtime::outbound::Outbound;
-use pod_identity_runtime::shutdown::Shutdown;
 use tokio::task::JoinSet;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -52,26 +46,17 @@ struct State {
 }
 
 impl CredentialSource for EksAuth {
-    type Error = ExchangeError;
-
-    async fn exchange(&self, token: &BearerToken) -> Result<SubjectCredentials, ExchangeError> {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        if self.0.away.load(Ordering::SeqCst) {
-            return Err(ExchangeError::Unavailable("away".to_owned()));
-        }
-        let now = self.0.clock.now().wall;
-        let identity = verify(token, &self.0.keys, &self.0.expected, now)?.identity;
-        let (pod, expires_at) = (identity.pod.name.to_string(), now + SESSION);
-        self.0.given.lock().unwrap().insert(pod.clone(), expires_at);
-        let credentials = SessionCredentials {
-            access_key_id: format!("ASIA-{pod}"),
-            secret_access_key: "secret".to_owned().into(),
-            session_token: "session".to_owned().into(),
-            expires_at,
-            account: None,
-        };
-        let (namespace, service_account) = (identity.namespace, identity.service_account);
-        Ok(SubjectCredentials { namespace, service_account, credentials })
+    fn issue<'a>(&'a self, request: &'a CredentialRequest) -> IssueFuture<'a> {
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if self.0.away.load(Ordering::SeqCst) {
+                return Err(CredentialError::unavailable("away"));
+            }
+            let now = self.0.clock.now().wall;
+            let pod = verify(request.token(), &self.0.keys, &self.0.expected, now)?.identity.pod.name.clone();
+            self.0.given.lock().unwrap().insert(pod.to_string(), now + SESSION);
+            Ok(SessionCredentials::new(format!("ASIA-{pod}"), "secret", "session", now + SESSION))
+        })
     }
 }
 
@@ -79,7 +64,7 @@ impl CredentialSource for EksAuth {
 struct Pod {
     workload: Workload,
     address: IpAddr,
-    token: BearerToken,
+    token: String,
     rotates_at: SystemTime,
     /// Whether the token has led to credentials before.
     accepted: bool,
@@ -101,7 +86,7 @@ struct Toll {
 struct Node {
     issuer: Issuer,
     eks_auth: EksAuth,
-    broker: Arc<Broker<EksAuth>>,
+    service: CredentialService,
     clock: Clock,
     hand: Hand,
     pods: Vec<Pod>,
@@ -116,13 +101,8 @@ impl Node {
         let (hand, clock) = Clock::by_hand(SystemTime::UNIX_EPOCH + 500_000 * HOUR);
         let keys_file = directory.join("jwks.json");
         std::fs::write(&keys_file, issuer.jwks()).unwrap();
-        let keys = TokenKeys::Configured(vec![IssuerConfig {
-            issuer: issuer.issuer().to_owned(),
-            keys: KeyLocation::File(keys_file.clone()),
-            bearer_token_file: None,
-            outbound: Outbound::default(),
-        }]);
-        let judge = Judge::new(if with_keys { keys } else { TokenKeys::None }, clock.clone()).unwrap();
+        let keys = service::Issuer::file(issuer.issuer(), &keys_file);
+        let verification = if with_keys { keys.into() } else { TokenVerification::upstream() };
         let audience = POD_IDENTITY_AUDIENCE.to_owned();
         let eks_auth = EksAuth(Arc::new(State {
             keys: KeySet::from_jwks(&issuer.jwks()).unwrap(),
@@ -131,20 +111,12 @@ impl Node {
             away: AtomicBool::new(false),
             given: Mutex::default(),
         }));
-        let (budgets, ready) = (Budgets::default(), Readiness::default());
-        let (cache, judging) = (CacheConfig::default(), judge.clone());
-        let broker = Arc::new(Broker::new(
-            cache,
-            budgets,
-            LocalAddresses::probe(vec![]),
-            eks_auth.clone(),
-            judging,
-            ready.clone(),
-            clock.clone(),
-        ));
-        tokio::spawn(judge.follow(ready, Shutdown::never()));
-        tokio::spawn(broker.clone().renew(Shutdown::never()));
-        let mut node = Self { issuer, eks_auth, broker, clock, hand, pods: vec![], step: 0, keys_file };
+        let service = CredentialService::builder(eks_auth.clone())
+            .cluster(Cluster::new("demo".parse().unwrap()), verification)
+            .clock(clock.clone())
+            .build()
+            .unwrap();
+        let mut node = Self { issuer, eks_auth, service, clock, hand, pods: vec![], step: 0, keys_file };
         for number in 0..pods {
             let age = ROTATED_AFTER * u32::try_from(number).unwrap() / u32::try_from(pods).unwrap();
             let name = format!("app-{number}").parse().unwrap();
@@ -156,10 +128,10 @@ impl Node {
         node
     }
 
-    fn mint(&self, pod: &Workload, number: usize, at: SystemTime) -> (BearerToken, SystemTime) {
+    fn mint(&self, pod: &Workload, number: usize, at: SystemTime) -> (String, SystemTime) {
         let token = self.issuer.mint(&pod.token_request(at, TOKEN)).unwrap();
         let jitter = Duration::from_secs(number as u64 * 7 % JITTER);
-        (BearerToken::parse(&token).unwrap(), at + ROTATED_AFTER - jitter)
+        (token, at + ROTATED_AFTER - jitter)
     }
 
     /// Lets time pass: kubelet replaces tokens, pods ask. In the first step all of them do.
@@ -187,11 +159,15 @@ impl Node {
     async fn ask(&mut self, numbers: Vec<usize>, toll: &mut Toll) {
         let mut asking = JoinSet::new();
         for number in numbers {
-            let (broker, pod) = (self.broker.clone(), &self.pods[number]);
+            let (service, pod) = (self.service.clone(), &self.pods[number]);
             let (token, address) = (pod.token.clone(), pod.address);
             asking.spawn(async move {
-                let answer = broker.credentials(&token, address).await;
-                (number, answer.map(|entry| String::from_utf8(entry.value().json().to_vec()).unwrap()))
+                let served = service.credentials(&token, Peer::Remote(address)).await;
+                (
+                    number,
+                    served
+                        .map(|credentials| String::from_utf8(credentials.container_json().to_vec()).unwrap()),
+                )
             });
         }
         let now = self.clock.now().wall;

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use pod_identity_agent::app::App;
 use pod_identity_agent::config::{AgentAuth, Config, TokenKeys};
+use pod_identity_core::service::Clock;
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
-use pod_identity_runtime::clock::{self, Clock};
-use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation, REFETCH_INTERVAL};
+use pod_identity_runtime::clock;
+use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
 use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::shutdown::Shutdown;
 use testing::eventually::eventually;
@@ -133,6 +134,6 @@ async fn configured_keys_must_have_been_had_once() {
     })
     .await;
     std::fs::remove_file(&file).unwrap();
-    hand.advance(REFETCH_INTERVAL);
+    hand.advance(crate::agent::refetch_interval());
     assert_eq!(ready(admin).await.0, 200, "old keys stay in use");
 }

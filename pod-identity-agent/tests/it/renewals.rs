@@ -1,47 +1,36 @@
-//! How fast credentials are renewed, in virtual time.
+//! The rate of renewals, in virtual time.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use pod_identity_agent::broker::{Broker, LocalAddresses};
-use pod_identity_agent::config::{Budgets, TokenKeys};
-use pod_identity_agent::exchange::ExchangeError;
-use pod_identity_agent::judge::Judge;
-use pod_identity_core::cache::CacheConfig;
+use pod_identity_core::cluster::Cluster;
 use pod_identity_core::credentials::SessionCredentials;
-use pod_identity_core::source::{CredentialSource, SubjectCredentials};
-use pod_identity_core::token::{BearerToken, claimed_identity};
+use pod_identity_core::service::{
+    Clock, CredentialRequest, CredentialService, CredentialSource, IssueFuture, Peer, ServiceConfig,
+    TokenVerification,
+};
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
 use pod_identity_local::laptop::Workload;
-use pod_identity_runtime::admin::Readiness;
-use pod_identity_runtime::clock::Clock;
-use pod_identity_runtime::shutdown::Shutdown;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
 const PODS: u8 = 40;
 
-/// Gives the pod `brief` a minute and all others an hour.
+/// Issues sessions of a minute for the pod `brief` and of an hour for all others.
 struct Source {
     clock: Clock,
     long_sessions: Arc<AtomicUsize>,
 }
 
 impl CredentialSource for Source {
-    type Error = ExchangeError;
-
-    async fn exchange(&self, token: &BearerToken) -> Result<SubjectCredentials, ExchangeError> {
-        let (identity, _) = claimed_identity(token)?;
-        let brief = identity.pod.name.as_str() == "brief";
+    fn issue<'a>(&'a self, request: &'a CredentialRequest) -> IssueFuture<'a> {
+        let brief = request.identity().pod.name.as_str() == "brief";
         let life = if brief { HOUR / 60 } else { HOUR };
         self.long_sessions.fetch_add(usize::from(!brief), Ordering::SeqCst);
-        Ok(SubjectCredentials {
-            namespace: identity.namespace,
-            service_account: identity.service_account,
-            credentials: SessionCredentials::new("ASIA", "secret", "token", self.clock.now().wall + life),
-        })
+        let credentials = SessionCredentials::new("ASIA", "secret", "token", self.clock.now().wall + life);
+        Box::pin(async move { Ok(credentials) })
     }
 }
 
@@ -51,19 +40,14 @@ async fn one_short_session_does_not_set_the_pace_of_renewals_for_good() {
     let long_sessions = Arc::new(AtomicUsize::new(0));
     let source = Source { clock: clock.clone(), long_sessions: long_sessions.clone() };
     // Enough for 40 sessions of an hour, which needs 0.044 a second; one of a minute among them needs 2.7.
-    let budgets = Budgets { renewals_per_second: 0.05, ..Budgets::default() };
-    let judge = Judge::new(TokenKeys::None, clock.clone()).unwrap();
-    let (cache, ready) = (CacheConfig::default(), Readiness::default());
-    let broker = Arc::new(Broker::new(
-        cache,
-        budgets,
-        LocalAddresses::probe(vec![]),
-        source,
-        judge,
-        ready,
-        clock.clone(),
-    ));
-    tokio::spawn(broker.clone().renew(Shutdown::never()));
+    let mut config = ServiceConfig::default();
+    config.limits.renewals_per_second = 0.05;
+    let service = CredentialService::builder(source)
+        .cluster(Cluster::new("demo".parse().unwrap()), TokenVerification::upstream())
+        .config(config)
+        .clock(clock.clone())
+        .build()
+        .unwrap();
 
     let issuer = Issuer::new("https://a.test", "http://127.0.0.1:1", KeyAlgorithm::Es256).unwrap();
     let names = (0..PODS).map(|number| format!("app-{number}")).chain(["brief".to_owned()]);
@@ -71,7 +55,7 @@ async fn one_short_session_does_not_set_the_pace_of_renewals_for_good() {
         let pod = Workload::new("default".parse().unwrap(), "app".parse().unwrap(), name.parse().unwrap());
         let token = issuer.mint(&pod.unwrap().token_request(clock.now().wall, 24 * HOUR)).unwrap();
         let address = IpAddr::from([10, 0, 0, number]);
-        broker.credentials(&BearerToken::parse(&token).unwrap(), address).await.unwrap();
+        service.credentials(&token, Peer::Remote(address)).await.unwrap();
     }
     let renewed = || long_sessions.load(Ordering::SeqCst) - usize::from(PODS);
 

@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use pod_identity_agent::app::App;
 use pod_identity_agent::config::Config;
-use pod_identity_runtime::clock::{self, Clock};
+use pod_identity_core::service::Clock;
+use pod_identity_runtime::clock;
 use pod_identity_runtime::shutdown::Shutdown;
 use serde_json::json;
 use testing::wire::{Answer, ask};

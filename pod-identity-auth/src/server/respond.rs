@@ -1,35 +1,33 @@
-//! The wire format of EKS Auth's answers (its API model, rest-json).
+//! The wire format of EKS Auth's responses (its API model, rest-json).
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
-use pod_identity_core::association::{Association, LookupError};
-use pod_identity_core::cluster::Cluster;
 use pod_identity_core::error::{CODE_HEADER, ErrorCode};
-use pod_identity_core::token::{InvalidBearerToken, POD_IDENTITY_AUDIENCE, TokenError};
+use pod_identity_core::service::{AuthorizedPod, CredentialError, Credentials};
+use pod_identity_core::token::POD_IDENTITY_AUDIENCE;
 use pod_identity_runtime::http::{BodyError, json, json_bytes, retry_after};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::sigv4::SigV4Error;
-use crate::sts::{RoleSessionCredentials, StsError};
 
-/// Why a request gets no credentials.
+/// An error response: why a request gets no credentials.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct ErrorResponse {
     pub(super) code: ErrorCode,
     pub(super) message: String,
     exception: Exception,
-    /// When STS wants to be asked again, if it says so.
+    /// The pause that STS asked for.
     retry_after: Option<Duration>,
 }
 
 /// An error of the API model (or of AWS's common errors), with its HTTP status.
 type Exception = (&'static str, StatusCode);
 
-impl Refusal {
+impl ErrorResponse {
     pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), exception: exception(code), retry_after: None }
     }
@@ -67,32 +65,18 @@ fn exception(code: ErrorCode) -> Exception {
         | ErrorCode::OwnCredentials
         | ErrorCode::AuditUnwritten
         | ErrorCode::ClockAhead => ("ServiceUnavailableException", StatusCode::SERVICE_UNAVAILABLE),
-        ErrorCode::AuthorizationMissing
-        | ErrorCode::HostRefused
-        | ErrorCode::SubjectMismatch
-        | ErrorCode::Internal => ("InternalServerException", StatusCode::INTERNAL_SERVER_ERROR),
+        // Faults of the service, and codes of the agent that do not occur here.
+        _ => ("InternalServerException", StatusCode::INTERNAL_SERVER_ERROR),
     }
 }
 
-macro_rules! refusals {
-    ($($error:ty),*) => {$(
-        impl From<$error> for Refusal {
-            fn from(error: $error) -> Self {
-                Self::new(error.code(), error.to_string())
-            }
-        }
-    )*};
-}
-
-refusals!(TokenError, InvalidBearerToken, LookupError);
-
-impl From<&StsError> for Refusal {
-    fn from(error: &StsError) -> Self {
-        Self { retry_after: error.retry_after(), ..Self::new(error.code(), error.to_string()) }
+impl From<CredentialError> for ErrorResponse {
+    fn from(error: CredentialError) -> Self {
+        Self { retry_after: error.retry_after(), ..Self::new(error.code(), error.message()) }
     }
 }
 
-impl From<BodyError> for Refusal {
+impl From<BodyError> for ErrorResponse {
     fn from(error: BodyError) -> Self {
         let code = match error {
             BodyError::TooLarge { .. } => ErrorCode::RequestTooLarge,
@@ -102,8 +86,8 @@ impl From<BodyError> for Refusal {
     }
 }
 
-/// AWS names the ways in which a signature fails (EKS API reference, *Common Errors*).
-impl From<SigV4Error> for Refusal {
+/// AWS names each way in which a signature fails (EKS API reference, *Common Errors*).
+impl From<SigV4Error> for ErrorResponse {
     fn from(error: SigV4Error) -> Self {
         let name = match error {
             SigV4Error::Missing | SigV4Error::Presigned => "MissingAuthenticationTokenException",
@@ -120,116 +104,103 @@ impl From<SigV4Error> for Refusal {
     }
 }
 
-/// A successful answer.
+/// The body of a successful response.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Answer {
-    subject: Subject,
+struct AssumeRoleResponse<'a> {
+    subject: ResponseSubject<'a>,
     audience: &'static str,
-    pod_identity_association: PodIdentityAssociation,
-    assumed_role_user: AssumedRoleUser,
-    credentials: Credentials,
+    pod_identity_association: AssociationReference<'a>,
+    assumed_role_user: AssumedRoleUser<'a>,
+    credentials: ResponseCredentials<'a>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Subject {
-    namespace: String,
-    service_account: String,
+struct ResponseSubject<'a> {
+    namespace: &'a str,
+    service_account: &'a str,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct PodIdentityAssociation {
+struct AssociationReference<'a> {
     association_arn: String,
-    association_id: String,
+    association_id: &'a str,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct AssumedRoleUser {
-    arn: String,
-    assume_role_id: String,
+struct AssumedRoleUser<'a> {
+    arn: &'a str,
+    assume_role_id: &'a str,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Credentials {
-    session_token: Zeroizing<String>,
-    secret_access_key: Zeroizing<String>,
-    access_key_id: String,
-    /// Seconds since 1970, as a number: Rust's SDK reads nothing else.
+struct ResponseCredentials<'a> {
+    session_token: &'a str,
+    secret_access_key: &'a str,
+    access_key_id: &'a str,
+    /// Seconds since 1970, as a number: the SDK for Rust reads nothing else.
     expiration: u64,
 }
 
-impl Answer {
-    pub(super) fn new(
-        cluster: &Cluster,
-        association: &Association,
-        session: &RoleSessionCredentials,
-    ) -> Result<Self, Refusal> {
-        let credentials = &session.credentials;
-        let expiration = credentials
-            .expires_at
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_err(|_| Refusal::new(ErrorCode::Internal, "STS gave an expiration before 1970"))?;
-        Ok(Self {
-            subject: Subject {
-                namespace: association.namespace.to_string(),
-                service_account: association.service_account.to_string(),
-            },
-            audience: POD_IDENTITY_AUDIENCE,
-            pod_identity_association: PodIdentityAssociation {
-                association_arn: cluster.association_arn(association.id.as_str()),
-                association_id: association.id.to_string(),
-            },
-            assumed_role_user: AssumedRoleUser {
-                arn: session.assumed_role_arn.to_string(),
-                assume_role_id: session.assumed_role_id.clone(),
-            },
-            credentials: Credentials {
-                session_token: credentials.session_token.clone(),
-                secret_access_key: credentials.secret_access_key.clone(),
-                access_key_id: credentials.access_key_id.clone(),
-                expiration: expiration.as_secs(),
-            },
-        })
-    }
-}
-
-/// The answer, in a buffer that is overwritten once it has been sent.
-pub(super) fn success(answer: &Answer, request_id: &str) -> Response<Full<Bytes>> {
-    let credentials = &answer.credentials;
+/// Makes the response with a pod's credentials. Its buffer is zeroed once it was sent.
+pub(super) fn success(
+    pod: &AuthorizedPod,
+    credentials: &Credentials,
+    request_id: &str,
+) -> Result<Response<Full<Bytes>>, ErrorResponse> {
+    let (association, session) = (pod.association(), credentials.session());
+    let internal = |reason: String| ErrorResponse::new(ErrorCode::Internal, reason);
+    let expires_at = session.expires_at().duration_since(UNIX_EPOCH);
+    let expires_at = expires_at.map_err(|_| internal("STS gave an expiration before 1970".to_owned()))?;
+    let role =
+        session.assumed_role().ok_or_else(|| internal("the session has no assumed role".to_owned()))?;
+    let body = AssumeRoleResponse {
+        subject: ResponseSubject {
+            namespace: association.namespace.as_str(),
+            service_account: association.service_account.as_str(),
+        },
+        audience: POD_IDENTITY_AUDIENCE,
+        pod_identity_association: AssociationReference {
+            association_arn: pod.cluster().association_arn(association.id.as_str()),
+            association_id: association.id.as_str(),
+        },
+        assumed_role_user: AssumedRoleUser { arn: role.arn.as_str(), assume_role_id: &role.id },
+        credentials: ResponseCredentials {
+            session_token: session.session_token(),
+            secret_access_key: session.secret_access_key(),
+            access_key_id: session.access_key_id(),
+            expiration: expires_at.as_secs(),
+        },
+    };
     // Room for all of it: a buffer that grows leaves copies of the secrets behind.
-    let room = 2048 + credentials.session_token.len() + credentials.secret_access_key.len();
-    let mut body = Zeroizing::new(Vec::with_capacity(room));
-    match serde_json::to_writer(&mut *body, answer) {
-        Ok(()) => with_request_id(json_bytes(StatusCode::OK, Bytes::from_owner(body)), request_id),
-        Err(error) => {
-            let reason = format!("the answer cannot be written as JSON: {error}");
-            refusal(&Refusal::new(ErrorCode::Internal, reason), request_id)
-        }
-    }
+    let room = 2048 + session.session_token().len() + session.secret_access_key().len();
+    let mut json = Zeroizing::new(Vec::with_capacity(room));
+    serde_json::to_writer(&mut *json, &body)
+        .map_err(|error| internal(format!("the response cannot be written as JSON: {error}")))?;
+    Ok(with_request_id(json_bytes(StatusCode::OK, Bytes::from_owner(json)), request_id))
 }
 
-/// An error as botocore and the other SDKs read it: by header or by `__type`. Cause, fix and code
-/// all stand in the message, because that is what AWS's agent hands on to the pod.
-pub(super) fn refusal(refusal: &Refusal, request_id: &str) -> Response<Full<Bytes>> {
+/// Makes an error response for botocore and the other SDKs: they read the header or `__type`. The message has cause,
+/// fix and code, because AWS's agent passes only the message on to the pod.
+pub(super) fn error(error: &ErrorResponse, request_id: &str) -> Response<Full<Bytes>> {
     #[derive(Serialize)]
     struct Body<'a> {
         #[serde(rename = "__type")]
         kind: &'a str,
         message: String,
     }
-    let (kind, status) = refusal.exception;
-    let message =
-        format!("{}. {} [{}]", refusal.message.trim_end_matches('.'), refusal.code.fix(), refusal.code);
-    let mut response = with_request_id(json(status, &Body { kind, message }), request_id);
+    let ErrorResponse { code, message, exception: (kind, status), .. } = error;
+    let message = format!("{}. {} [{code}]", message.trim_end_matches('.'), code.fix());
+    let mut response = with_request_id(json(*status, &Body { kind, message }), request_id);
     let headers = response.headers_mut();
     headers.insert("x-amzn-errortype", HeaderValue::from_static(kind));
-    headers.insert(CODE_HEADER, HeaderValue::from_static(refusal.code.as_str()));
-    if refusal.code.is_retryable() {
-        headers.insert(http::header::RETRY_AFTER, retry_after(refusal.retry_after));
+    headers.insert(CODE_HEADER, HeaderValue::from_static(code.as_str()));
+    if code.is_retryable() {
+        headers.insert(http::header::RETRY_AFTER, retry_after(error.retry_after));
     }
     response
 }
@@ -246,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_of_error_codes_has_these_exceptions() {
+    fn errors_page_has_these_exceptions() {
         let page = include_str!("../../../docs/errors.md");
         for code in ErrorCode::ALL {
             let heading = format!("\n## {code}\n");
@@ -254,10 +225,10 @@ mod tests {
                 page.split_once(&heading).map(|(_, rest)| rest.split("\n## ").next().unwrap_or(rest));
             let (name, status) = exception(*code);
             let line = format!("\n- Auth service: `{name}`, HTTP {}\n", status.as_u16());
-            let said = |section: &str| {
+            let documented = |section: &str| {
                 section.contains(&line) || section.contains("\n- Auth service: does not occur\n")
             };
-            assert!(section.is_some_and(said), "docs/errors.md, {code}: {line}");
+            assert!(section.is_some_and(documented), "docs/errors.md, {code}: {line}");
         }
     }
 }

@@ -1,8 +1,6 @@
-//! How many sessions were given, from where, and how many there are.
+//! Metrics of issued sessions.
 
-use std::sync::Arc;
-
-use pod_identity_core::cache::Origin;
+use pod_identity_core::service::{CredentialService, Origin};
 use pod_identity_runtime::metrics::register_gauge;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -10,59 +8,53 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::Cache;
-
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Source {
+struct SourceLabels {
     source: &'static str,
 }
 
-#[derive(Debug)]
-pub(super) struct SessionMetrics {
-    given: Family<Source, Counter>,
+/// Counts issued sessions and waiting requests. Clones are the same metrics.
+#[derive(Debug, Clone)]
+pub struct SessionMetrics {
+    issued: Family<SourceLabels, Counter>,
     waiting: Gauge,
 }
 
-/// A request that waits. It counts until it is dropped: one that hangs up waits no more.
+/// A waiting request. It is counted until it is dropped.
 #[derive(Debug)]
-pub(super) struct Waiting(Gauge);
+pub(crate) struct WaitingRequest(Gauge);
 
-impl Drop for Waiting {
+impl Drop for WaitingRequest {
     fn drop(&mut self) {
         self.0.dec();
     }
 }
 
 impl SessionMetrics {
-    /// Registers `pod_identity_sessions_total` and, where there is a cache,
-    /// `pod_identity_sessions_waiting` and `pod_identity_session_cache_entries`.
-    pub(super) fn register(registry: &mut Registry, cache: Option<Arc<Cache>>) -> Self {
-        let given = Family::default();
-        registry.register(
-            "pod_identity_sessions",
-            "Sessions given to pods, by where they came from",
-            given.clone(),
-        );
+    /// Registers `pod_identity_sessions_total` and, for a service with a cache, `pod_identity_sessions_waiting` and
+    /// `pod_identity_session_cache_entries`.
+    pub(crate) fn register(registry: &mut Registry, cached: Option<CredentialService>) -> Self {
+        let issued = Family::default();
+        registry.register("pod_identity_sessions", "Sessions given to pods, by source", issued.clone());
         let waiting = Gauge::default();
-        if let Some(cache) = cache {
-            registry.register(
-                "pod_identity_sessions_waiting",
-                "Requests that wait for a session",
-                waiting.clone(),
-            );
+        if let Some(service) = cached {
+            let help = "Requests that wait for a session";
+            registry.register("pod_identity_sessions_waiting", help, waiting.clone());
             let name = "pod_identity_session_cache_entries";
-            register_gauge(registry, name, "Sessions that are kept", move || Some(cache.len()));
+            register_gauge(registry, name, "Pods with an entry in the session cache", move || {
+                Some(service.statistics().cached)
+            });
         }
-        Self { given, waiting }
+        Self { issued, waiting }
     }
 
-    pub(super) fn count(&self, origin: Origin) {
-        self.given.get_or_create(&Source { source: origin.as_str() }).inc();
+    pub(crate) fn count(&self, origin: Origin) {
+        self.issued.get_or_create(&SourceLabels { source: origin.as_str() }).inc();
     }
 
-    /// Counts one more that waits.
-    pub(super) fn waiting(&self) -> Waiting {
+    /// Counts one more waiting request.
+    pub(crate) fn waiting(&self) -> WaitingRequest {
         self.waiting.inc();
-        Waiting(self.waiting.clone())
+        WaitingRequest(self.waiting.clone())
     }
 }

@@ -1,17 +1,16 @@
-//! Associations whose sessions STS will likely find too large, told when they are read.
+//! Warnings about associations whose sessions STS will likely refuse as too large.
 
 use pod_identity_core::association::{Association, AssociationTable};
 use pod_identity_core::identity::{Pod, WorkloadIdentity};
 use pod_identity_core::session::{SessionName, SessionPlan};
 
-/// How many associations are named; of the others only the number.
+/// Maximum number of associations that are named in warnings. The others are counted.
 const NAMED: usize = 10;
 
-/// What a ReplicaSet and a Deployment add to a pod's name: `-` and 10, `-` and 5 characters.
+/// The suffix that a Deployment and a ReplicaSet add to a pod's name: `-` and 10, `-` and 5 characters.
 const GENERATED: &str = "-5d59d67564-7nqhx";
 
-/// Warns of each association whose tags and policy will likely not fit. Nothing is refused for an
-/// estimate.
+/// Warns of each association whose tags and policy will likely not fit. This is an estimate, so nothing is refused.
 pub(crate) fn warn_of_large_sessions(table: &AssociationTable) {
     let mut large: usize = 0;
     for (cluster, association) in table.iter() {
@@ -37,13 +36,12 @@ pub(crate) fn warn_of_large_sessions(table: &AssociationTable) {
     }
 }
 
-/// A pod of an association as a Deployment of the service account's name would have it: pods are not known
-/// before they come.
+/// Returns a pod as a Deployment with the service account's name would make it: real pods are not known yet.
 fn typical_pod(association: &Association) -> Option<WorkloadIdentity> {
     // Generated names are cut to 63 characters (kubernetes `names.SimpleNameGenerator`).
     let account = association.service_account.as_str();
     let base = &account[..account.len().min(63 - GENERATED.len())];
-    // A cut may leave a name that ends with a label's end, where no `-` may follow.
+    // A cut name may end with `.` or `-`, and no `-` may follow them.
     let name = format!("{}{GENERATED}", base.trim_end_matches(['.', '-']));
     let uid = "00000000-0000-0000-0000-000000000000";
     Some(WorkloadIdentity {
@@ -60,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_service_account_has_a_typical_pod_wherever_its_name_is_cut() {
+    fn makes_a_typical_pod_for_every_service_account_name() {
         for separator in [".", "-", "--"] {
             for before in 1..60 {
                 let account = format!("{}{separator}{}", "a".repeat(before), "b".repeat(60));

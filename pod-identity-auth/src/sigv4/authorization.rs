@@ -3,13 +3,14 @@
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use super::{SigV4Error, malformed, single};
+use super::error::{SigV4Error, malformed};
+use super::header::single;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 /// What the header says: whose key, for what scope, over which headers, and the signature.
 #[derive(Debug)]
-pub(super) struct Authorization<'a> {
+pub(super) struct SignedAuthorization<'a> {
     pub(super) access_key_id: &'a str,
     pub(super) date: &'a str,
     pub(super) region: &'a str,
@@ -19,7 +20,7 @@ pub(super) struct Authorization<'a> {
     pub(super) signature: [u8; 32],
 }
 
-impl<'a> Authorization<'a> {
+impl<'a> SignedAuthorization<'a> {
     /// Reads the one header of a request: `AWS4-HMAC-SHA256` and, with commas between them,
     /// `Credential=<key>/<day>/<region>/<service>/aws4_request`, `SignedHeaders=<a;b>`, `Signature=<hex>`.
     ///

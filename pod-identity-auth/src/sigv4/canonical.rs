@@ -4,7 +4,8 @@ use http::header::HOST;
 use http::request::Parts;
 use percent_encoding::percent_decode;
 
-use super::{HEX_DIGITS, SigV4Error, malformed, single};
+use super::error::{SigV4Error, malformed};
+use super::header::single;
 
 /// Writes the canonical request of `parts` with these signed headers and this payload hash.
 pub(super) fn request(parts: &Parts, signed_headers: &[&str], payload: &str) -> Result<Vec<u8>, SigV4Error> {
@@ -144,4 +145,15 @@ fn push_trimmed(out: &mut Vec<u8>, value: &[u8]) {
         }
         out.extend_from_slice(word);
     }
+}
+
+const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// Writes bytes in lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .flat_map(|b| [b >> 4, b & 15])
+        .map(|digit| char::from(HEX_DIGITS[usize::from(digit)]))
+        .collect()
 }

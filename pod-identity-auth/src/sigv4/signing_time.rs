@@ -2,14 +2,17 @@
 
 use std::time::SystemTime;
 
-use http::HeaderMap;
 use http::header::DATE;
+use http::{HeaderMap, HeaderName};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::fmt::rfc2822;
 use jiff::tz::TimeZone;
 
-use super::{SigV4Error, X_AMZ_DATE, malformed, single};
+use super::error::{SigV4Error, malformed};
+use super::header::single;
+
+const X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 
 /// A request's own date, which its signature covers.
 #[derive(Debug)]

@@ -2,6 +2,7 @@ mod against_aws;
 mod real_clients;
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use aws_sigv4::http_request::{
     PayloadChecksumKind, SignableBody, SignableRequest, SigningSettings, sign as sign_with_aws,

@@ -22,7 +22,10 @@ async fn issues_with_a_full_standard_error_follows_its_associations_and_ends_in_
     let mut auth = Auth::start(&[], "", File::create("/dev/full").unwrap().into(), None).await;
     auth.wait_until_ready().await;
     assert_eq!(auth.ask().await.status, 200);
-    assert!(auth.metric("pod_identity_log_lines_dropped_total", "audit").await >= 1.0);
+    eventually("the dropped audit line is counted", || async {
+        (auth.metric("pod_identity_log_lines_dropped_total", "audit").await >= 1.0).then_some(())
+    })
+    .await;
     auth.remove_associations();
     eventually("the removed association is refused", || async {
         (auth.ask().await.status == 404).then_some(())

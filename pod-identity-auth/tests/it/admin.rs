@@ -123,6 +123,10 @@ async fn what_a_failing_sts_says_is_told_with_the_right_exception() {
     const EMPTY: &str = "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIA</AccessKeyId>\
         </Credentials><AssumedRoleUser><Arn>a</Arn><AssumedRoleId>b</AssumedRoleId></AssumedRoleUser>\
         </AssumeRoleResult></AssumeRoleResponse>";
+    const OTHER_ROLE: &str = "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIA</AccessKeyId>\
+        <SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>2100-01-01T00:00:00Z</Expiration>\
+        </Credentials><AssumedRoleUser><Arn>arn:aws:sts::111122223333:assumed-role/other/eks-demo</Arn>\
+        <AssumedRoleId>b</AssumedRoleId></AssumedRoleUser></AssumeRoleResult></AssumeRoleResponse>";
     // The third column: how often STS is asked. Nobody behind or before it asks again (see the agent).
     for (status, body, asked, expected, exception, told) in [
         (400, THROTTLED, 3, "throttled", "ThrottlingException", 429),
@@ -131,6 +135,7 @@ async fn what_a_failing_sts_says_is_told_with_the_right_exception() {
         (500, "", 3, "upstream_unavailable", "ServiceUnavailableException", 503),
         (200, "<html>", 1, "upstream_unavailable", "ServiceUnavailableException", 503),
         (200, EMPTY, 1, "internal", "InternalServerException", 500),
+        (200, OTHER_ROLE, 1, "subject_mismatch", "InternalServerException", 500),
     ] {
         let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
         let sts_url = Some(format!("http://{}", listener.address().unwrap()));
@@ -140,8 +145,15 @@ async fn what_a_failing_sts_says_is_told_with_the_right_exception() {
         let answer = stand.ask(&stand.token(&pod("cart"))).await;
         assert_eq!((code(&answer).as_str(), answer.status), (expected, told), "{body}: {}", answer.text());
         assert_eq!(answer.header("x-amzn-errortype"), Some(exception), "{body}");
-        let retry_after = if body == EMPTY { "2" } else { "9" };
-        assert_eq!(answer.header("retry-after"), Some(retry_after), "{body}: {answer:?}");
+        let retry_after = match body {
+            EMPTY => Some("2"),
+            OTHER_ROLE => None,
+            _ => Some("9"),
+        };
+        assert_eq!(answer.header("retry-after"), retry_after, "{body}: {answer:?}");
+        let roles = ["assumed-role/other/eks-demo", "assumed-role/app/eks-demo-cart-1-"];
+        let names_both = roles.iter().all(|role| answer.text().contains(role));
+        assert_eq!(names_both, body == OTHER_ROLE, "{}", answer.text());
         assert_eq!(sts.asked.load(Ordering::SeqCst), asked, "{status} {body}");
     }
 }

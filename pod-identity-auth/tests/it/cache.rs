@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pod_identity_auth::sessions::DEFAULT_CACHE;
-use pod_identity_core::cache::{Serving, SessionCacheConfig};
+use pod_identity_auth::config::default_service;
 use pod_identity_local::issuer::forgery;
 use pod_identity_local::laptop::Workload;
 use pod_identity_runtime::clock;
@@ -13,18 +12,31 @@ use pod_identity_runtime::shutdown::Ender;
 use serde_json::{Value, json};
 use testing::eventually::eventually;
 use testing::logs::lines_with;
-use testing::wire::{Answer, Connection};
+use testing::wire::{Answer, Connection, ask};
+use tokio::task::JoinSet;
 
-use crate::stand::{Plan, Stand, code, pod, request, stand, write};
+use crate::stand::{Plan, Stand, code, pod, request, stand, with_capacity, write};
 use crate::upstream::{AWAY, DENIED, THROTTLED, TOO_LARGE, Upstream};
 
+const LINE: &str = "POST /clusters/demo/assume-role-for-pod-identity";
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A stand before an STS whose sessions last so long, with a cache that serves so.
-async fn stand_with(expire_after: Duration, serving: Serving) -> (Stand, Arc<Upstream>, Ender) {
+/// A stand before an STS whose sessions last so long, with the default settings of the cache.
+async fn stand_before(expire_after: Duration) -> (Stand, Arc<Upstream>, Ender) {
+    let service = default_service();
+    stand_with(expire_after, service.margin, service.fresh_percent).await
+}
+
+/// The same with another margin and another share of fresh life.
+async fn stand_with(
+    expire_after: Duration,
+    margin: Duration,
+    fresh_percent: u8,
+) -> (Stand, Arc<Upstream>, Ender) {
     let (upstream, url, ender) = Upstream::start(expire_after).await;
-    let session_cache = SessionCacheConfig { serving, ..DEFAULT_CACHE };
-    let stand = stand(Plan { sts_url: Some(url), session_cache, ..Plan::default() }).await;
+    let mut service = default_service();
+    (service.margin, service.fresh_percent) = (margin, fresh_percent);
+    let stand = stand(Plan { sts_url: Some(url), service, ..Plan::default() }).await;
     (stand, upstream, ender)
 }
 
@@ -76,25 +88,23 @@ async fn until_wait(stand: &Stand, count: usize) {
 
 #[tokio::test]
 async fn a_herd_is_one_call_and_a_caller_that_hangs_up_cancels_nothing() {
-    let (stand, upstream, _ender) = stand_with(HOUR, DEFAULT_CACHE.serving).await;
+    let (stand, upstream, _ender) = stand_before(HOUR).await;
     let cart = pod("cart");
     let token = stand.token(&cart);
     upstream.open(false);
     let mut first = Connection::open(stand.address).await.unwrap();
     let body = json!({ "token": token }).to_string();
-    let head = format!(
-        "POST /clusters/demo/assume-role-for-pod-identity HTTP/1.1\r\nHost: auth\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
+    let head = format!("{LINE} HTTP/1.1\r\nHost: auth\r\nContent-Length: {}\r\n\r\n", body.len());
     first.send(format!("{head}{body}").as_bytes()).await.unwrap();
     eventually("STS is asked", || async { (upstream.calls() == 1).then_some(()) }).await;
     drop(first);
     let herd = async {
-        let mut answers = Vec::new();
+        let mut asking = JoinSet::new();
         for _ in 0..63 {
-            answers.push(stand.ask(&token));
+            let (address, body) = (stand.address, body.clone());
+            asking.spawn(async move { ask(address, LINE, &[], body.as_bytes()).await.unwrap() });
         }
-        futures_all(answers).await
+        asking.join_all().await
     };
     let open = async {
         // The first is among them: its answer is made, whoever is there to read it.
@@ -122,30 +132,9 @@ async fn a_herd_is_one_call_and_a_caller_that_hangs_up_cancels_nothing() {
     assert_eq!(entries(&stand).await, "1");
 }
 
-/// Awaits all of them at once.
-async fn futures_all<F: Future<Output = Answer>>(asking: Vec<F>) -> Vec<Answer> {
-    let mut asking: Vec<_> = asking.into_iter().map(Box::pin).collect();
-    let mut answers = Vec::new();
-    std::future::poll_fn(move |context| {
-        asking.retain_mut(|one| match one.as_mut().poll(context) {
-            std::task::Poll::Ready(answer) => {
-                answers.push(answer);
-                false
-            }
-            std::task::Poll::Pending => true,
-        });
-        if asking.is_empty() {
-            std::task::Poll::Ready(std::mem::take(&mut answers))
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await
-}
-
 #[tokio::test]
 async fn two_pods_of_one_account_do_not_share_and_their_tags_differ() {
-    let (stand, upstream, _ender) = stand_with(HOUR, DEFAULT_CACHE.serving).await;
+    let (stand, upstream, _ender) = stand_before(HOUR).await;
     let (one, two) = (pod("cart"), pod("cart"));
     let keys = [key(&stand.ask(&stand.token(&one)).await), key(&stand.ask(&stand.token(&two)).await)];
     assert_ne!(keys[0], keys[1]);
@@ -161,7 +150,7 @@ async fn two_pods_of_one_account_do_not_share_and_their_tags_differ() {
 
 #[tokio::test]
 async fn a_changed_association_is_answered_from_the_new_role_and_a_removed_one_not_at_all() {
-    let (stand, upstream, _ender) = stand_with(HOUR, DEFAULT_CACHE.serving).await;
+    let (stand, upstream, _ender) = stand_before(HOUR).await;
     let token = stand.token(&pod("cart"));
     let old = key(&stand.ask(&token).await);
     let web = "arn:aws:iam::111122223333:role/web";
@@ -196,7 +185,7 @@ async fn a_changed_association_is_answered_from_the_new_role_and_a_removed_one_n
 
 #[tokio::test]
 async fn a_cluster_in_another_region_has_sessions_of_its_own() {
-    let (stand, upstream, _ender) = stand_with(HOUR, DEFAULT_CACHE.serving).await;
+    let (stand, upstream, _ender) = stand_before(HOUR).await;
     let token = stand.token(&pod("cart"));
     let old = key(&stand.ask(&token).await);
     write(&stand.file(), &file(&stand, |file| file["clusters"][0]["region"] = "eu-west-2".into()));
@@ -212,7 +201,7 @@ async fn a_cluster_in_another_region_has_sessions_of_its_own() {
 
 #[tokio::test]
 async fn what_is_not_a_good_token_never_reaches_a_session_that_is_there() {
-    let (stand, upstream, _ender) = stand_with(HOUR, DEFAULT_CACHE.serving).await;
+    let (stand, upstream, _ender) = stand_before(HOUR).await;
     let cart = pod("cart");
     let token = stand.token(&cart);
     key(&stand.ask(&token).await);
@@ -239,8 +228,7 @@ async fn what_is_not_a_good_token_never_reaches_a_session_that_is_there() {
 
 #[tokio::test]
 async fn while_sts_is_away_a_session_is_served_to_its_end_and_then_the_error() {
-    let serving = Serving { margin: Duration::from_secs(1), fresh_percent: 0 };
-    let (stand, upstream, _ender) = stand_with(Duration::from_secs(7), serving).await;
+    let (stand, upstream, _ender) = stand_with(Duration::from_secs(7), Duration::from_secs(1), 0).await;
     let token = stand.token(&pod("cart"));
     let first = key(&stand.ask(&token).await);
     upstream.says(Some(THROTTLED));
@@ -265,8 +253,7 @@ async fn while_sts_is_away_a_session_is_served_to_its_end_and_then_the_error() {
 
 #[tokio::test]
 async fn while_sts_hangs_a_session_that_still_holds_is_served_and_the_call_goes_on() {
-    let serving = Serving { margin: Duration::ZERO, fresh_percent: 0 };
-    let (stand, upstream, _ender) = stand_with(HOUR, serving).await;
+    let (stand, upstream, _ender) = stand_with(HOUR, Duration::ZERO, 0).await;
     let token = stand.token(&pod("cart"));
     let first = key(&stand.ask(&token).await);
     upstream.open(false);
@@ -285,8 +272,7 @@ async fn while_sts_hangs_a_session_that_still_holds_is_served_and_the_call_goes_
 
 #[tokio::test]
 async fn a_refusal_after_a_stale_session_was_served_is_not_papered_over() {
-    let serving = Serving { margin: Duration::ZERO, fresh_percent: 0 };
-    let (stand, upstream, _ender) = stand_with(HOUR, serving).await;
+    let (stand, upstream, _ender) = stand_with(HOUR, Duration::ZERO, 0).await;
     let token = stand.token(&pod("cart"));
     key(&stand.ask(&token).await);
     upstream.open(false);
@@ -302,8 +288,7 @@ async fn a_refusal_after_a_stale_session_was_served_is_not_papered_over() {
 
 #[tokio::test]
 async fn a_role_that_says_no_is_not_papered_over() {
-    let serving = Serving { margin: Duration::ZERO, fresh_percent: 0 };
-    let (stand, upstream, _ender) = stand_with(HOUR, serving).await;
+    let (stand, upstream, _ender) = stand_with(HOUR, Duration::ZERO, 0).await;
     let token = stand.token(&pod("cart"));
     let first = key(&stand.ask(&token).await);
     upstream.says(Some(DENIED));
@@ -321,8 +306,7 @@ async fn a_role_that_says_no_is_not_papered_over() {
 
 #[tokio::test]
 async fn a_renewal_gets_a_newer_session_while_the_old_one_still_holds() {
-    let serving = Serving { margin: Duration::ZERO, ..DEFAULT_CACHE.serving };
-    let (stand, upstream, _ender) = stand_with(Duration::from_secs(10), serving).await;
+    let (stand, upstream, _ender) = stand_with(Duration::from_secs(10), Duration::ZERO, 20).await;
     let token = stand.token(&pod("cart"));
     let first = key(&stand.ask(&token).await);
     let second = eventually("there is a newer one", || async {
@@ -337,7 +321,7 @@ async fn a_renewal_gets_a_newer_session_while_the_old_one_still_holds() {
 
 #[tokio::test]
 async fn throttling_of_a_target_role_is_no_reason_for_a_node_to_slow_down() {
-    let (stand, upstream, _ender) = stand_with(HOUR, DEFAULT_CACHE.serving).await;
+    let (stand, upstream, _ender) = stand_before(HOUR).await;
     let token = stand.token(&pod("far"));
     upstream.says_of("far", THROTTLED);
     let answer = stand.ask(&token).await;
@@ -354,8 +338,7 @@ async fn throttling_of_a_target_role_is_no_reason_for_a_node_to_slow_down() {
 #[tokio::test]
 async fn without_a_cache_every_request_is_a_call() {
     let (upstream, url, _ender) = Upstream::start(HOUR).await;
-    let session_cache = SessionCacheConfig { capacity: 0, ..DEFAULT_CACHE };
-    let stand = stand(Plan { sts_url: Some(url), session_cache, ..Plan::default() }).await;
+    let stand = stand(Plan { sts_url: Some(url), service: with_capacity(0), ..Plan::default() }).await;
     let cart: Workload = pod("cart");
     let answers = [stand.ask(&stand.token(&cart)).await, stand.ask(&stand.token(&cart)).await];
     assert_ne!(key(&answers[0]), key(&answers[1]));
@@ -366,7 +349,7 @@ async fn without_a_cache_every_request_is_a_call() {
 
 #[tokio::test]
 async fn a_session_that_is_too_large_is_foretold_and_its_refusal_names_the_sizes() {
-    let (stand, upstream, _ender) = stand_with(HOUR, DEFAULT_CACHE.serving).await;
+    let (stand, upstream, _ender) = stand_before(HOUR).await;
     upstream.says(Some(TOO_LARGE));
     let answer = stand.ask(&stand.token(&pod("cart"))).await;
     assert_eq!(code(&answer), "session_refused");
@@ -390,10 +373,10 @@ async fn a_session_that_is_too_large_is_foretold_and_its_refusal_names_the_sizes
 #[tokio::test]
 async fn sessions_that_have_expired_when_they_arrive_are_refused_and_few_calls() {
     // As where this host's clock is ahead of STS's by an hour.
-    for capacity in [DEFAULT_CACHE.capacity, 0] {
+    for capacity in [default_service().capacity, 0] {
         let (upstream, url, _ender) = Upstream::start(Duration::ZERO).await;
-        let session_cache = SessionCacheConfig { capacity, ..DEFAULT_CACHE };
-        let stand = stand(Plan { sts_url: Some(url), session_cache, ..Plan::default() }).await;
+        let service = with_capacity(capacity);
+        let stand = stand(Plan { sts_url: Some(url), service, ..Plan::default() }).await;
         let token = stand.token(&pod("cart"));
         for _ in 0..50 {
             let answer = stand.ask(&token).await;

@@ -1,7 +1,9 @@
 //! Many clusters, which may be hard to tell apart.
 
+use pod_identity_runtime::clock;
+use pod_identity_runtime::http::BODY_TIMEOUT;
 use serde_json::json;
-use testing::wire::ask;
+use testing::wire::{Connection, ask};
 
 use testing::eventually::eventually;
 
@@ -108,4 +110,17 @@ async fn rejects_a_request_body_that_is_an_array() {
     let body = json!([token]).to_string();
     let answer = ask(stand.address, line, &[], body.as_bytes()).await.unwrap();
     assert_eq!((code(&answer).as_str(), answer.status), ("request_malformed", 400));
+}
+
+#[tokio::test]
+async fn rejects_a_body_of_absurd_length_at_once() {
+    let stand = stand(Plan::default()).await;
+    let started = clock::monotonic();
+    let mut connection = Connection::open(stand.address).await.unwrap();
+    let line = "POST /clusters/demo/assume-role-for-pod-identity HTTP/1.1";
+    let head = format!("{line}\r\nHost: auth\r\nContent-Length: 1000000000000\r\n\r\n");
+    connection.send(head.as_bytes()).await.unwrap();
+    let answer = connection.answer().await.unwrap();
+    assert_eq!((code(&answer).as_str(), answer.status), ("request_too_large", 400));
+    assert!(started.elapsed() < BODY_TIMEOUT, "the response did not wait for the body");
 }

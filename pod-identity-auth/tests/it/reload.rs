@@ -1,13 +1,24 @@
 //! The file of associations, changed while the service runs.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use pod_identity_runtime::clock;
+use pod_identity_runtime::http::answer;
+use pod_identity_runtime::listener::{Handler, Listener, Peer};
+use pod_identity_runtime::shutdown::Shutdown;
 use serde_json::Value;
 use testing::eventually::eventually;
 use testing::logs::lines_with;
+use tokio::sync::watch;
 
 use crate::stand::{Plan, Stand, code, laptop, pod, stand, stand_beside, write};
 
@@ -132,16 +143,66 @@ async fn requests_are_answered_while_a_hundred_thousand_associations_are_read() 
     });
     let said = |text: &str| lines_with(&[text, &stand.file().display().to_string()]);
     write(&stand.file(), &grown);
-    eventually("they are read", || async { said("are read again").pop() }).await;
+    eventually("they are read", || async { said("association file changed").pop() }).await;
     for _ in 0..10 {
         assert_eq!(code(&stand.ask(&cart).await), "ok");
     }
     assert_eq!(code(&stand.ask(&last).await), "association_not_found");
-    assert_eq!(said("associations in use").len(), 1, "the reading has ended: nothing was seen of it");
+    assert_eq!(said("associations loaded").len(), 1, "the reading has ended: nothing was seen of it");
     let deadline = clock::monotonic() + Duration::from_secs(300);
     while code(&stand.ask(&last).await) != "ok" {
         assert!(clock::monotonic() < deadline, "never read");
         tokio::task::yield_now().await;
     }
     assert_eq!(code(&stand.ask(&cart).await), "ok");
+}
+
+/// Serves a key set once the test opens it.
+struct HeldKeys {
+    jwks: Vec<u8>,
+    open: watch::Sender<bool>,
+    fetches: AtomicUsize,
+}
+
+impl Handler for HeldKeys {
+    async fn handle(&self, _: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
+        self.fetches.fetch_add(1, Ordering::SeqCst);
+        self.open.subscribe().wait_for(|open| *open).await.unwrap();
+        answer(StatusCode::OK, "application/json", self.jwks.clone().into())
+    }
+}
+
+#[tokio::test]
+async fn keys_of_the_old_file_give_no_role_of_the_new_file() {
+    let (directory, laptop) = (tempfile::tempdir().unwrap(), laptop().await);
+    let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
+    let url = format!("http://{}/keys", listener.address().unwrap());
+    let (jwks, open) = (laptop.issuer().jwks(), watch::Sender::new(false));
+    let keys = Arc::new(HeldKeys { jwks, open, fetches: AtomicUsize::new(0) });
+    tokio::spawn(listener.serve(keys.clone(), Shutdown::never()));
+    let twin = laptop.issuer_of(&"twin".parse().unwrap()).unwrap().jwks_uri();
+    let with_keys_at = |url: &str| {
+        let mut file = serde_json::to_value(laptop.associations()).unwrap();
+        let clusters = file["clusters"].as_array_mut().unwrap();
+        clusters.iter_mut().find(|one| one["name"] == "demo").unwrap()["jwksUrl"] = url.into();
+        file
+    };
+    let path = directory.path().join("associations.yaml");
+    write(&path, &with_keys_at(&url).to_string());
+    let mut new = with_keys_at(&twin);
+    new["associations"][0]["roleArn"] = "arn:aws:iam::111122223333:role/web".into();
+    let stand = stand_beside(laptop, Plan { associations: Some(path.clone()), ..Plan::default() }).await;
+    let token = stand.token(&pod("cart"));
+    let replace = async {
+        eventually("the keys are fetched", || async {
+            (keys.fetches.load(Ordering::SeqCst) > 0).then_some(())
+        })
+        .await;
+        write(&path, &new.to_string());
+        let loaded = || lines_with(&["associations loaded", &path.display().to_string()]).len();
+        eventually("the new file is in use", || async { (loaded() == 2).then_some(()) }).await;
+        keys.open.send_replace(true);
+    };
+    let (answer, ()) = tokio::join!(stand.ask(&token), replace);
+    assert_eq!(code(&answer), "token_key_unknown", "{}", answer.text());
 }

@@ -1,13 +1,11 @@
 //! What is asked of STS, and what the pod's session is in the end.
 
 use pod_identity_auth::config::SessionNaming;
-use pod_identity_auth::sessions::DEFAULT_CACHE;
-use pod_identity_core::cache::SessionCacheConfig;
 use pod_identity_runtime::clock;
 use serde_json::json;
 use testing::wire::{Answer, ask};
 
-use crate::stand::{Plan, TAGGED, USER, code, pod, stand};
+use crate::stand::{Plan, TAGGED, USER, code, pod, stand, with_capacity};
 
 #[tokio::test]
 async fn a_target_role_gets_the_external_id_of_exactly_this_service_account() {
@@ -58,8 +56,7 @@ async fn an_ordinary_session_has_the_six_tags_and_one_without_tags_has_a_policy(
 #[tokio::test]
 async fn a_stable_name_stays_through_renewals_and_a_random_one_does_not() {
     for (naming, same) in [(SessionNaming::Stable, true), (SessionNaming::Random, false)] {
-        let session_cache = SessionCacheConfig { capacity: 0, ..DEFAULT_CACHE };
-        let stand = stand(Plan { naming, session_cache, ..Plan::default() }).await;
+        let stand = stand(Plan { naming, service: with_capacity(0), ..Plan::default() }).await;
         let pod = pod("cart");
         let one = stand.session(&stand.ask(&stand.token(&pod)).await).session_name;
         let two = stand.session(&stand.ask(&stand.token(&pod)).await).session_name;

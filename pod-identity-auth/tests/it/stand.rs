@@ -8,9 +8,8 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use pod_identity_auth::app::App;
-use pod_identity_auth::config::{AgentAuthConfig, Config, SessionNaming};
-use pod_identity_auth::sessions::DEFAULT_CACHE;
-use pod_identity_core::cache::SessionCacheConfig;
+use pod_identity_auth::config::{AgentAuthConfig, Config, SessionNaming, default_service};
+use pod_identity_core::service::ServiceConfig;
 use pod_identity_local::issuer::TokenRequest;
 use pod_identity_local::laptop::{AuthPrincipal, Laptop, Setup, Workload, write_private};
 use pod_identity_local::world::World;
@@ -34,7 +33,7 @@ pub(crate) struct Plan {
     pub(crate) naming: SessionNaming,
     pub(crate) tls: Option<CertificateFiles>,
     pub(crate) sts_url: Option<String>,
-    pub(crate) session_cache: SessionCacheConfig,
+    pub(crate) service: ServiceConfig,
     /// Where the associations are, and whether they are written there.
     pub(crate) associations: Option<PathBuf>,
 }
@@ -47,7 +46,7 @@ impl Default for Plan {
             naming: SessionNaming::Random,
             tls: None,
             sts_url: None,
-            session_cache: DEFAULT_CACHE,
+            service: default_service(),
             associations: None,
         }
     }
@@ -84,6 +83,13 @@ impl aws_sdk_sts::config::AsyncSleep for Sleep {
     }
 }
 
+/// The default settings with another capacity.
+pub(crate) fn with_capacity(capacity: usize) -> ServiceConfig {
+    let mut service = default_service();
+    service.capacity = capacity;
+    service
+}
+
 pub(crate) async fn laptop() -> Laptop {
     let setup = Setup { principal: AuthPrincipal::IamRole, ..Setup::default() };
     Laptop::start(World::from_yaml(WORLD).unwrap(), setup).await.unwrap()
@@ -105,7 +111,7 @@ pub(crate) async fn stand_beside(laptop: Laptop, plan: Plan) -> Stand {
         agent_auth: plan.agent_auth,
         tls: plan.tls,
         session_naming: plan.naming,
-        session_cache: plan.session_cache,
+        service: plan.service,
         ..Config::new(LOOPBACK, associations)
     };
     let sts_url = plan.sts_url.unwrap_or_else(|| laptop.sts_url());

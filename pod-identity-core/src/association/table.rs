@@ -8,7 +8,19 @@ use crate::cluster::Cluster;
 use crate::error::ErrorCode;
 use crate::identity::{ClusterName, Namespace, ServiceAccount};
 
-/// Clusters and their associations.
+/// Clusters and their associations, in memory and immutable.
+///
+/// ```
+/// use pod_identity_core::association::{Association, AssociationTable};
+/// use pod_identity_core::cluster::Cluster;
+///
+/// let (id, role) = ("a-1".parse()?, "arn:aws:iam::111122223333:role/cart".parse()?);
+/// let cart = Association::new(id, "shop".parse()?, "cart".parse()?, role);
+/// let table = AssociationTable::build([(Cluster::new("demo".parse()?), vec![cart])])?;
+/// let (_, found) = table.lookup(&"demo".parse()?, &"shop".parse()?, &"cart".parse()?)?;
+/// assert_eq!(found.role.name(), "cart");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct AssociationTable {
     clusters: HashMap<ClusterName, ClusterAssociations>,
@@ -20,79 +32,59 @@ struct ClusterAssociations {
     associations: HashMap<Namespace, HashMap<ServiceAccount, Arc<Association>>>,
 }
 
-/// Why a table cannot be built.
+/// The reason why a table cannot be built: the first cluster or association that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TableError {
-    /// Two clusters have one name.
+#[error(transparent)]
+pub struct TableError(Problem);
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Problem {
     #[error("the cluster {0} is declared twice")]
     DuplicateCluster(ClusterName),
-    /// Two associations are for one service account: EKS allows one.
+    // EKS allows one.
     #[error("cluster {cluster}: the service account {namespace}/{service_account} has two associations")]
-    DuplicateAssociation {
-        /// The cluster.
-        cluster: ClusterName,
-        /// The namespace.
-        namespace: Namespace,
-        /// The service account.
-        service_account: ServiceAccount,
-    },
-    /// Two associations of a cluster have one id.
+    DuplicateAssociation { cluster: ClusterName, namespace: Namespace, service_account: ServiceAccount },
     #[error("cluster {cluster}: the association id {id} is given twice")]
-    DuplicateId {
-        /// The cluster.
-        cluster: ClusterName,
-        /// The id.
-        id: String,
-    },
-    /// An association breaks a rule.
+    DuplicateId { cluster: ClusterName, id: String },
     #[error("cluster {cluster}: the association of {namespace}/{service_account}: {reason}")]
     Invalid {
-        /// The cluster.
         cluster: ClusterName,
-        /// The namespace.
         namespace: Namespace,
-        /// The service account.
         service_account: ServiceAccount,
-        /// The rule.
         reason: InvalidAssociation,
     },
 }
 
-/// Why a look-up finds nothing.
+/// The reason why a lookup finds nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LookupError {
-    /// No cluster of that name.
+#[error(transparent)]
+pub struct LookupError(Missing);
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Missing {
     #[error("no cluster named {0} is configured")]
-    ClusterUnknown(ClusterName),
-    /// The cluster has no association for that account.
+    Cluster(ClusterName),
     #[error(
         "cluster {cluster} has no association for service account {service_account} in namespace {namespace}"
     )]
-    NotFound {
-        /// The cluster.
-        cluster: ClusterName,
-        /// The namespace.
-        namespace: Namespace,
-        /// The service account.
-        service_account: ServiceAccount,
-    },
+    Association { cluster: ClusterName, namespace: Namespace, service_account: ServiceAccount },
 }
 
 impl LookupError {
-    /// The stable code of this refusal.
+    /// Returns the stable code of the error.
     pub fn code(&self) -> ErrorCode {
-        match self {
-            Self::ClusterUnknown(_) => ErrorCode::ClusterUnknown,
-            Self::NotFound { .. } => ErrorCode::AssociationNotFound,
+        match self.0 {
+            Missing::Cluster(_) => ErrorCode::ClusterUnknown,
+            Missing::Association { .. } => ErrorCode::AssociationNotFound,
         }
     }
 }
 
 impl AssociationTable {
-    /// Builds a table, or refuses all of it: half a table would take roles away from pods.
+    /// Builds a table. One wrong entry refuses the whole table, because half a table would take roles away from pods.
     ///
     /// # Errors
-    /// [`TableError`] for the first cluster or association that cannot be taken.
+    /// [`TableError`] for the first wrong entry.
     pub fn build(
         clusters: impl IntoIterator<Item = (Cluster, Vec<Association>)>,
     ) -> Result<Self, TableError> {
@@ -101,28 +93,31 @@ impl AssociationTable {
             let name = cluster.name.clone();
             let entry = ClusterAssociations::build(cluster, associations)?;
             if table.clusters.insert(name.clone(), entry).is_some() {
-                return Err(TableError::DuplicateCluster(name));
+                return Err(TableError(Problem::DuplicateCluster(name)));
             }
         }
         Ok(table)
     }
 
-    /// The one association of a service account: exact names, no patterns.
+    /// Returns the association of a service account. Names are exact, without patterns.
     ///
     /// # Errors
-    /// [`LookupError`] where the cluster or the association does not exist.
+    /// [`LookupError`] if the cluster or the association does not exist.
     pub fn lookup(
         &self,
         cluster: &ClusterName,
         namespace: &Namespace,
         service_account: &ServiceAccount,
     ) -> Result<(&Arc<Cluster>, &Arc<Association>), LookupError> {
-        let entry = self.clusters.get(cluster).ok_or_else(|| LookupError::ClusterUnknown(cluster.clone()))?;
+        let entry =
+            self.clusters.get(cluster).ok_or_else(|| LookupError(Missing::Cluster(cluster.clone())))?;
         let found = entry.associations.get(namespace).and_then(|accounts| accounts.get(service_account));
-        found.map(|association| (&entry.cluster, association)).ok_or_else(|| LookupError::NotFound {
-            cluster: cluster.clone(),
-            namespace: namespace.clone(),
-            service_account: service_account.clone(),
+        found.map(|association| (&entry.cluster, association)).ok_or_else(|| {
+            LookupError(Missing::Association {
+                cluster: cluster.clone(),
+                namespace: namespace.clone(),
+                service_account: service_account.clone(),
+            })
         })
     }
 
@@ -148,16 +143,25 @@ impl ClusterAssociations {
             let (namespace, service_account) =
                 (association.namespace.clone(), association.service_account.clone());
             if let Err(reason) = association.check(&cluster) {
-                return Err(TableError::Invalid { cluster: name(), namespace, service_account, reason });
+                return Err(TableError(Problem::Invalid {
+                    cluster: name(),
+                    namespace,
+                    service_account,
+                    reason,
+                }));
             }
             let id = association.id.clone();
-            // The account before the id: a derived id, which is the same then, tells nobody anything.
+            // The service account before the id: a derived id is the same then, and says less.
             let accounts = index.entry(namespace.clone()).or_default();
             if accounts.insert(service_account.clone(), Arc::new(association)).is_some() {
-                return Err(TableError::DuplicateAssociation { cluster: name(), namespace, service_account });
+                return Err(TableError(Problem::DuplicateAssociation {
+                    cluster: name(),
+                    namespace,
+                    service_account,
+                }));
             }
             if !ids.insert(id.clone()) {
-                return Err(TableError::DuplicateId { cluster: name(), id: id.to_string() });
+                return Err(TableError(Problem::DuplicateId { cluster: name(), id: id.to_string() }));
             }
         }
         Ok(Self { cluster: Arc::new(cluster), associations: index })
@@ -209,11 +213,17 @@ mod tests {
         let build = |clusters| AssociationTable::build(clusters).map(drop);
         assert!(matches!(
             build(vec![(cluster("one"), vec![]), (cluster("one"), vec![])]),
-            Err(TableError::DuplicateCluster(_))
+            Err(TableError(Problem::DuplicateCluster(_)))
         ));
         let twice = vec![association("a-1", "shop", "cart"), association("a-2", "shop", "cart")];
-        assert!(matches!(build(vec![(cluster("one"), twice)]), Err(TableError::DuplicateAssociation { .. })));
+        assert!(matches!(
+            build(vec![(cluster("one"), twice)]),
+            Err(TableError(Problem::DuplicateAssociation { .. }))
+        ));
         let one_id = vec![association("a-1", "shop", "cart"), association("a-1", "shop", "pay")];
-        assert!(matches!(build(vec![(cluster("one"), one_id)]), Err(TableError::DuplicateId { .. })));
+        assert!(matches!(
+            build(vec![(cluster("one"), one_id)]),
+            Err(TableError(Problem::DuplicateId { .. }))
+        ));
     }
 }

@@ -1,31 +1,17 @@
-//! What is cached for an identity.
+//! One cache entry.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::backoff::random_fraction;
-use crate::now::{Expiry, Now};
-
-/// What ends at a time that its issuer set.
-pub trait Expires: Send + Sync + 'static {
-    /// That time.
-    fn expires_at(&self) -> SystemTime;
-}
-
-impl<T: Expires> Expires for Arc<T> {
-    fn expires_at(&self) -> SystemTime {
-        (**self).expires_at()
-    }
-}
+use crate::time::{Expires, Expiry, Now};
 
 /// Which entries are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Serving {
-    /// How long before its end an entry is no longer served: it leaves whoever gets it the time for a
-    /// request.
+    /// Time before the expiry at which an entry is no longer served. It leaves the pod time for a request.
     pub margin: Duration,
-    /// How much of its life, in percent, an entry is fresh: served without asking the upstream. A stale
-    /// one is served when the upstream cannot be asked (`stale-if-error` of RFC 5861).
+    /// Percentage of its life for which an entry is fresh, that is, served without a call to the upstream. A
+    /// stale entry is served when the upstream is down (`stale-if-error` of RFC 5861).
     pub fresh_percent: u8,
 }
 
@@ -36,20 +22,21 @@ impl Serving {
     }
 }
 
-/// A value with its end and the time of its renewal: immutable, replaced as a whole.
+/// A value with its expiry and the time of its renewal. It is immutable and replaced as a whole.
 #[derive(Debug)]
 pub struct Entry<V> {
     value: V,
     expiry: Expiry,
     lifetime: Duration,
     renew_at: Duration,
-    /// When its fetch began, by the monotonic clock.
+    /// Start of its fetch, by the monotonic clock.
     begun: Duration,
 }
 
 impl<V: Expires> Entry<V> {
-    /// An entry of a value whose fetch began at `begun` and ended now. It is due for renewal at 45 to 55 % of
-    /// its life: SDKs fetch again when 5 to 15 minutes are left, Java's when 60 are, and should then find more.
+    /// Makes an entry of a value whose fetch began at `begun` and ended now. It is due for renewal at 45 to 55 %
+    /// of its life. SDKs fetch again when 5 to 15 minutes are left, Java's when 60 are, and should then find a
+    /// newer entry.
     pub(super) fn new(value: V, begun: Duration, now: Now) -> Self {
         let expiry = Expiry::at(value.expires_at(), now);
         let lifetime = expiry.left(now);
@@ -64,12 +51,12 @@ impl<V> Entry<V> {
         &self.value
     }
 
-    /// Its end.
+    /// Its expiry.
     pub fn expiry(&self) -> Expiry {
         self.expiry
     }
 
-    /// Whether it is served without asking the upstream.
+    /// Whether it is served without a call to the upstream.
     pub(super) fn is_fresh(&self, now: Now, serving: Serving) -> bool {
         let stale_for = u128::from(100_u8.saturating_sub(serving.fresh_percent));
         let left = self.expiry.left(now);
@@ -77,12 +64,12 @@ impl<V> Entry<V> {
         left > serving.margin && left.as_nanos() * 100 >= self.lifetime.as_nanos() * stale_for
     }
 
-    /// How long it lasted when it was fetched.
+    /// Its life when it was fetched.
     pub(super) fn lifetime(&self) -> Duration {
         self.lifetime
     }
 
-    /// When its fetch began, by the monotonic clock.
+    /// Start of its fetch, by the monotonic clock.
     pub(super) fn begun(&self) -> Duration {
         self.begun
     }

@@ -6,13 +6,15 @@
 #![allow(clippy::unwrap_used)]
 
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::requests::begin;
 use super::*;
-use crate::now::Now;
-use crate::token::BearerToken;
+use crate::error::{Effect, UpstreamError};
+use crate::time::{Expires, Now};
+use crate::token::PodToken;
 
 /// Credentials of nobody, with an end.
 #[derive(Debug)]
@@ -27,7 +29,7 @@ impl Expires for Session {
 #[derive(Debug)]
 struct Refused(Effect);
 
-impl Refusal for Refused {
+impl UpstreamError for Refused {
     fn effect(&self) -> Effect {
         self.0
     }
@@ -72,11 +74,21 @@ fn sessions(capacity: usize) -> Arc<Sessions> {
 }
 
 fn credentials() -> Credentials {
-    CredentialCache::new(CacheConfig { capacity: 10, margin: MARGIN })
+    CredentialCache::new(CacheConfig {
+        capacity: 10,
+        serving: Serving::until_end(MARGIN),
+        remember_tokens: true,
+    })
 }
 
-fn token() -> BearerToken {
-    BearerToken::parse("a.pods.token").unwrap()
+/// Parsed once: loom repeats the steps of a test many times.
+fn tokens() -> &'static [PodToken; 2] {
+    static TOKENS: OnceLock<[PodToken; 2]> = OnceLock::new();
+    TOKENS.get_or_init(|| [1, 2].map(super::requests::token))
+}
+
+fn token() -> PodToken {
+    tokens()[0].clone()
 }
 
 fn issued(seconds: u64) -> Issued<Key, Session> {
@@ -134,7 +146,7 @@ fn an_unverified_token_has_one_leader_and_both_requests_get_its_credentials() {
     in_every_order(|| {
         let (cache, leaders) = (credentials(), Arc::new(AtomicUsize::new(0)));
         let request = |cache: Credentials, leaders: Arc<AtomicUsize>| {
-            let waiter = match cache.begin(&token(), now(1000), || Ok::<_, ()>(None)).unwrap() {
+            let waiter = match begin(&cache, &token(), now(1000), || Ok::<_, ()>(None)).unwrap() {
                 Begin::Hit(_) => return None,
                 Begin::Wait(waiter) => waiter,
                 Begin::Lead(lead, waiter) => {
@@ -142,7 +154,7 @@ fn an_unverified_token_has_one_leader_and_both_requests_get_its_credentials() {
                     lead.complete(now(1001), Ok(issued(5000)));
                     waiter
                 }
-                Begin::Refused(error) => panic!("{error:?}"),
+                other => panic!("{other:?}"),
             };
             Some(waiter)
         };
@@ -163,19 +175,19 @@ fn an_unverified_token_has_one_leader_and_both_requests_get_its_credentials() {
 fn a_waiter_that_is_told_to_begin_again_leads_and_does_not_join_the_flight_that_failed() {
     in_every_order(|| {
         let cache = credentials();
-        let begin = |cache: &Credentials, text: &str| {
-            let token = BearerToken::parse(text).unwrap();
-            cache.begin(&token, now(1000), || Ok::<_, ()>(Some((Key(1), now(100_000).wall)))).unwrap()
+        let [bad, good] = tokens();
+        let begin = |cache: &Credentials, token: &PodToken| {
+            begin(cache, token, now(1000), || Ok::<_, ()>(Some((Key(1), now(100_000).wall)))).unwrap()
         };
-        let Begin::Lead(lead, _) = begin(&cache, "a.bad.token") else { panic!("somebody leads already") };
-        let Begin::Wait(waiter) = begin(&cache, "a.good.token") else { panic!("a second leader") };
+        let Begin::Lead(lead, _) = begin(&cache, bad) else { panic!("somebody leads already") };
+        let Begin::Wait(waiter) = begin(&cache, good) else { panic!("a second leader") };
         let failing = loom::thread::spawn(move || {
             lead.complete(now(1001), Err(Refused(Effect::RefusesToken)));
         });
         loom::thread::yield_now();
         match told(waiter) {
             Some(Waited::Again) => {
-                let again = begin(&cache, "a.good.token");
+                let again = begin(&cache, good);
                 assert!(matches!(again, Begin::Lead(..)), "{again:?}");
             }
             None => {}
@@ -237,14 +249,14 @@ fn a_leader_that_goes_makes_room_for_one_other() {
 fn a_renewal_and_a_request_do_not_both_fetch() {
     in_every_order(|| {
         let cache = credentials();
-        let first = cache.begin(&token(), now(1000), || Ok::<_, ()>(Some((Key(1), now(100_000).wall))));
+        let first = begin(&cache, &token(), now(1000), || Ok::<_, ()>(Some((Key(1), now(100_000).wall))));
         let Ok(Begin::Lead(lead, _)) = first else { panic!("somebody leads already") };
         lead.complete(now(1000), Ok(issued(2000)));
         let renewing = loom::thread::spawn({
             let cache = cache.clone();
             move || cache.due(now(1984)).pop()
         });
-        let begun = cache.begin(&token(), now(1985), || Err(())).unwrap();
+        let begun = begin(&cache, &token(), now(1985), || Err(())).unwrap();
         let renewal = renewing.join().unwrap();
         match (&begun, &renewal) {
             (Begin::Wait(_), Some(_)) | (Begin::Lead(..), None) => {}
@@ -286,11 +298,11 @@ fn no_token_of_an_old_key_is_known_after_the_keys_changed() {
                 cache.forget_tokens();
             }
         });
-        if let Ok(Begin::Lead(lead, _)) = cache.begin(&token(), now(1000), || verify(&withdrawn)) {
+        if let Ok(Begin::Lead(lead, _)) = begin(&cache, &token(), now(1000), || verify(&withdrawn)) {
             lead.complete(now(1001), Ok(issued(5000)));
         }
         rotating.join().unwrap();
-        let after = cache.begin(&token(), now(1002), || verify(&withdrawn));
+        let after = begin(&cache, &token(), now(1002), || verify(&withdrawn));
         assert!(matches!(after, Err("withdrawn")), "{after:?}");
     });
 }

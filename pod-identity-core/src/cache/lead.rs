@@ -1,25 +1,27 @@
-//! The right and the duty to fetch for an identity, or for a token that is yet to be judged.
+//! The leader of a flight: it calls the upstream for an identity or for an unverified token.
 
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::state::State;
 use super::tokens::{KnownToken, Tokens};
-use super::{CredentialCache, Effect, Entry, Expires, Refusal, SlotLead};
+use super::{Entry, SlotLead};
 use crate::backoff::random_fraction;
-use crate::now::{Expiry, Now};
-use crate::token::{BearerToken, TokenDigest};
+use crate::error::{Effect, UpstreamError};
+use crate::time::{Expires, Expiry, Now};
+use crate::token::{PodToken, TokenDigest};
 
-/// How long a refusal of a token is remembered, at least; at most twice that.
+/// Minimum time for which a refusal of a token is remembered. The maximum is twice that.
 const REFUSAL_MEMORY: Duration = Duration::from_secs(1);
 
-/// What the upstream gave.
+/// Credentials that the upstream issued.
 #[derive(Debug, Clone)]
 pub struct Issued<K, V> {
-    /// Whose it is.
+    /// The identity.
     pub identity: K,
-    /// The end of the token that it was given for.
+    /// Expiry of the token.
     pub token_expires_at: SystemTime,
     /// The credentials.
     pub value: V,
@@ -59,44 +61,40 @@ impl fmt::Display for Rfc3339 {
     }
 }
 
-/// The right and the duty to fetch. Fetch in a task of its own, so that a client that hangs up cancels
-/// nothing, and with a deadline. Dropped without completing, it lets all who wait begin again.
+/// The leader of a flight. Its owner calls the upstream and completes it. If it is dropped, its waiters begin again.
 #[derive(Debug)]
 pub struct Lead<K: Hash + Eq + Clone, V, E> {
-    cache: CredentialCache<K, V, E>,
+    state: Arc<State<K, V, E>>,
     slot: SlotLead<V, E>,
-    token: BearerToken,
-    digest: TokenDigest,
-    /// Verified by keys, or accepted before; `None`: the upstream will say.
+    token: PodToken,
+    /// `None` for an unverified token.
     identity: Option<K>,
-    /// Of the known tokens, before this one was looked up.
+    /// The generation of known tokens before this one was looked up.
     generation: u64,
 }
 
-impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Lead<K, V, E> {
+impl<K: Hash + Eq + Clone, V: Expires, E: UpstreamError> Lead<K, V, E> {
     pub(super) fn new(
-        cache: CredentialCache<K, V, E>,
+        state: Arc<State<K, V, E>>,
         slot: SlotLead<V, E>,
-        token: BearerToken,
-        digest: TokenDigest,
+        token: PodToken,
         identity: Option<K>,
         generation: u64,
     ) -> Self {
-        Self { cache, slot, token, digest, identity, generation }
+        Self { state, slot, token, identity, generation }
     }
 
-    /// The token to fetch with.
-    pub fn token(&self) -> &BearerToken {
+    /// Returns the token to send to the upstream.
+    pub fn token(&self) -> &PodToken {
         &self.token
     }
 
-    /// The identity to fetch for, where it is known.
+    /// Returns the identity, or `None` for an unverified token.
     pub fn identity(&self) -> Option<&K> {
         self.identity.as_ref()
     }
 
-    /// Ends the flight with the upstream's answer. Returns the error that the waiters get, if there is
-    /// one.
+    /// Ends the flight with the answer of the upstream. Returns the error that the waiters get.
     ///
     /// An [`UnusableAnswer`] is an error. A pod never gets credentials of another pod, and credentials
     /// that have expired on arrival do not cause a call for each request.
@@ -106,23 +104,28 @@ impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Lead<K, V, E> {
         E: From<UnusableAnswer>,
     {
         let answer = answer.and_then(|issued| self.check(&issued, now).map(|()| issued).map_err(E::from));
-        let Self { cache, slot: lead, token, digest, identity, generation } = self;
-        let tokens = cache.tokens();
+        let Self { state, slot: lead, token, identity, generation } = self;
+        let (tokens, digest) = (&state.tokens, token.digest());
         let unverified = identity.is_none();
+        // A cache without room keeps nothing, so its tokens lead to nothing.
+        let keeps = state.config.capacity > 0;
         match answer {
             Ok(issued) => {
-                // Its own slot, which may have been taken out of the map: then nothing is kept. That of a
-                // token that has just been judged is the identity's.
-                let slot = if unverified { cache.slot(&issued.identity, now) } else { lead.slot().clone() };
+                // The leader's own slot, which may have left its map: then nothing is kept. An unverified token had a
+                // slot of its own, and its credentials belong into that of the identity.
+                let slot =
+                    if unverified && keeps { state.slot(&issued.identity, now) } else { lead.slot().clone() };
                 let expiry = Expiry::at(issued.token_expires_at, now);
-                slot.keep_newest(&token, digest, expiry);
-                // The entry, then the way to it, then those who wait.
+                if state.config.remember_tokens {
+                    slot.keep_newest(&token, expiry);
+                }
+                // First the entry, then the way to it, then the waiters.
                 let entry = slot.publish(Arc::new(Entry::new(issued.value, lead.begun(), now)));
                 let known = KnownToken { identity: issued.identity, expiry, slot };
-                // One that keys verified is known already, or was forgotten with its keys: then what an upstream
-                // says, which may have older keys, does not make it known again.
-                // Nor does an answer make a token known that another call's answer has just refused.
-                if unverified && tokens.refusal(&digest, now).is_none() {
+                // A token that keys verified is known already, or was forgotten with its keys. Then the upstream, which
+                // may have older keys, does not make it known again. Nor does an answer make a token known that the
+                // answer to another call has just refused.
+                if unverified && keeps && tokens.refusal(&digest, now).is_none() {
                     tokens.remember(digest, known, generation);
                 }
                 ending(tokens, unverified, &digest, false, now, || lead.land(entry));
@@ -132,7 +135,7 @@ impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Lead<K, V, E> {
                 let error = Arc::new(error);
                 let effect = error.effect();
                 let of_token = effect == Effect::RefusesToken;
-                // A failure that says nothing of the token is remembered in the slot.
+                // A failure that is not about the token is remembered in the slot.
                 if of_token || (unverified && !effect.keeps_credentials()) {
                     let memory = REFUSAL_MEMORY.mul_f64(1.0 + random_fraction());
                     tokens.refuse(digest, error.clone(), memory, now);
@@ -144,7 +147,7 @@ impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Lead<K, V, E> {
         }
     }
 
-    /// Whether the answer can be used.
+    /// Checks that the answer can be used.
     fn check(&self, issued: &Issued<K, V>, now: Now) -> Result<(), UnusableAnswer>
     where
         K: fmt::Display,
@@ -161,9 +164,8 @@ impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Lead<K, V, E> {
     }
 }
 
-/// Ends a flight. That of an unverified token ends under the lock under which `begin` looks for it:
-/// else one that had just not found the token among the known could find its flight gone too, and lead
-/// a second one.
+/// Ends a flight. The flight of an unverified token ends under the lock under which `begin` looks for it. Otherwise a
+/// request that had just not found the known token could miss its flight too, and lead a second one.
 fn ending<K, V, E>(
     tokens: &Tokens<K, V, E>,
     unverified: bool,
@@ -174,7 +176,7 @@ fn ending<K, V, E>(
 ) where
     K: Hash + Eq + Clone,
     V: Expires,
-    E: Refusal,
+    E: UpstreamError,
 {
     if !unverified {
         return end();

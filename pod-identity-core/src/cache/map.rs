@@ -1,194 +1,142 @@
-//! A map that is read without a lock, and written by copying one of its parts.
+//! A map that is read and written without a lock.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash};
+use std::hash::Hash;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use crate::sync::{ArcSwap, AtomicUsize, Mutex, RandomState, lock};
+/// A concurrent map of shared values: papaya's. Reads and writes take no lock, and a write costs the same among 2,000
+/// and among 100,000 pairs. Under loom a locked map stands in for it, so that each operation is one step; the steps
+/// inside papaya are its authors' to prove.
+pub(super) struct SharedMap<K, T>(Inner<K, T>);
 
-/// How many pairs a part has when the map is full. A write copies a part, so this is what a write costs;
-/// among 100,000 identities in 64 parts it would be some 1,600 pairs. Time of a write among 100,000 and
-/// among 2,000: `cargo run --release -p benches -- rotation`.
-const PAIRS_OF_A_SHARD: usize = 32;
-/// The fewest and the most parts: an empty one takes about a hundred bytes.
-const FEWEST_SHARDS: usize = 16;
-const MOST_SHARDS: usize = 8192;
+#[cfg(not(loom))]
+type Inner<K, T> = papaya::HashMap<K, Arc<T>>;
+#[cfg(loom)]
+type Inner<K, T> = crate::sync::Mutex<std::collections::HashMap<K, Arc<T>, crate::sync::RandomState>>;
 
-pub(super) struct ShardedMap<K, T> {
-    hasher: RandomState,
-    shards: Box<[Shard<K, T>]>,
-    len: AtomicUsize,
-}
-
-struct Shard<K, T> {
-    map: ArcSwap<HashMap<K, Arc<T>, RandomState>>,
-    writing: Mutex<()>,
-}
-
-impl<K: Hash + Eq + Clone, T> ShardedMap<K, T> {
-    /// An empty map in which writes are fast up to about so many pairs.
-    pub(super) fn for_about(pairs: usize) -> Self {
-        // A power of two: which part a key is in is a mask and not a division.
-        let shards = (pairs / PAIRS_OF_A_SHARD).clamp(FEWEST_SHARDS, MOST_SHARDS).next_power_of_two();
-        let hasher = RandomState::default();
-        let shard = || Shard {
-            map: ArcSwap::from_pointee(HashMap::with_hasher(hasher.clone())),
-            writing: Mutex::new(()),
-        };
-        let shards = std::iter::repeat_with(shard).take(shards).collect();
-        Self { hasher, shards, len: AtomicUsize::new(0) }
+#[cfg(not(loom))]
+impl<K: Hash + Eq + Clone, T> SharedMap<K, T> {
+    pub(super) fn new() -> Self {
+        Self(papaya::HashMap::new())
     }
 
-    pub(super) fn get(&self, key: &K) -> Option<Arc<T>> {
-        self.read(key, Arc::clone)
-    }
-
-    /// Looks at what is there, without counting a reference to it.
+    /// Reads a value without counting a reference to it.
     pub(super) fn read<R>(&self, key: &K, look: impl FnOnce(&Arc<T>) -> R) -> Option<R> {
-        self.shard(key).map.load().get(key).map(look)
+        self.0.pin().get(key).map(look)
     }
 
-    /// What is there; or `make`'s, if nothing is.
-    pub(super) fn get_or_insert_with(&self, key: &K, make: impl FnOnce() -> T) -> Arc<T> {
-        self.write(key, |map| {
-            if let Some(there) = map.get(key) {
-                return (None, there.clone());
-            }
-            let new = Arc::new(make());
-            let mut copy = map.clone();
-            copy.insert(key.clone(), new.clone());
-            (Some(copy), new)
-        })
+    /// Returns the value of a key, and inserts `value` if there is none.
+    pub(super) fn get_or_insert(&self, key: &K, value: Arc<T>) -> Arc<T> {
+        self.0.pin().get_or_insert(key.clone(), value).clone()
     }
 
     #[cfg(feature = "verify")]
     pub(super) fn insert(&self, key: &K, value: Arc<T>) {
-        self.write(key, |map| {
-            let mut copy = map.clone();
-            copy.insert(key.clone(), value);
-            (Some(copy), ())
-        });
+        self.0.pin().insert(key.clone(), value);
     }
 
-    /// Puts a value in another's place, if that is what is there.
+    /// Replaces a value, if it is `old`.
     #[cfg(feature = "verify")]
-    pub(super) fn replace(&self, key: &K, old: &Arc<T>, new: Arc<T>) {
-        self.write(key, |map| {
-            if !map.get(key).is_some_and(|there| Arc::ptr_eq(there, old)) {
-                return (None, ());
-            }
-            let mut copy = map.clone();
-            copy.insert(key.clone(), new);
-            (Some(copy), ())
+    pub(super) fn replace(&self, key: &K, old: &Arc<T>, new: &Arc<T>) {
+        use papaya::Operation;
+        let _ = self.0.pin().compute(key.clone(), |there| match there {
+            Some((_, there)) if Arc::ptr_eq(there, old) => Operation::Insert(new.clone()),
+            _ => Operation::Abort(()),
         });
     }
 
     pub(super) fn remove(&self, key: &K) -> Option<Arc<T>> {
-        self.remove_if(key, |_| true)
+        self.0.pin().remove(key).cloned()
     }
 
-    pub(super) fn remove_if(&self, key: &K, wanted: impl FnOnce(&Arc<T>) -> bool) -> Option<Arc<T>> {
-        self.write(key, |map| {
-            if !map.get(key).is_some_and(wanted) {
-                return (None, None);
-            }
-            let mut copy = map.clone();
-            let removed = copy.remove(key);
-            (Some(copy), removed)
-        })
+    pub(super) fn remove_if(&self, key: &K, wanted: impl Fn(&Arc<T>) -> bool) {
+        let _ = self.0.pin().remove_if(key, |_, value| wanted(value));
+    }
+
+    /// Removes the pairs that `keep` refuses. It may ask about a pair more than once.
+    pub(super) fn retain(&self, keep: impl Fn(&K, &T) -> bool) {
+        self.0.pin().retain(|key, value| keep(key, value));
+    }
+
+    /// Visits every pair, as of some moment for each.
+    #[cfg(feature = "verify")]
+    pub(super) fn for_each(&self, mut visit: impl FnMut(&K, &Arc<T>)) {
+        self.0.pin().iter().for_each(|(key, value)| visit(key, value));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+#[cfg(loom)]
+impl<K: Hash + Eq + Clone, T> SharedMap<K, T> {
+    pub(super) fn new() -> Self {
+        Self(crate::sync::Mutex::new(std::collections::HashMap::default()))
+    }
+
+    pub(super) fn read<R>(&self, key: &K, look: impl FnOnce(&Arc<T>) -> R) -> Option<R> {
+        let found = self.0.lock().unwrap().get(key).cloned();
+        found.as_ref().map(look)
+    }
+
+    pub(super) fn get_or_insert(&self, key: &K, value: Arc<T>) -> Arc<T> {
+        self.0.lock().unwrap().entry(key.clone()).or_insert(value).clone()
+    }
+
+    pub(super) fn insert(&self, key: &K, value: Arc<T>) {
+        self.0.lock().unwrap().insert(key.clone(), value);
+    }
+
+    pub(super) fn replace(&self, key: &K, old: &Arc<T>, new: &Arc<T>) {
+        if let Some(there) = self.0.lock().unwrap().get_mut(key).filter(|there| Arc::ptr_eq(there, old)) {
+            *there = new.clone();
+        }
+    }
+
+    pub(super) fn remove(&self, key: &K) -> Option<Arc<T>> {
+        self.0.lock().unwrap().remove(key)
+    }
+
+    pub(super) fn remove_if(&self, key: &K, wanted: impl Fn(&Arc<T>) -> bool) {
+        let mut map = self.0.lock().unwrap();
+        if map.get(key).is_some_and(wanted) {
+            map.remove(key);
+        }
+    }
+
+    /// It asks without the lock of the map, as papaya does: `keep` takes other locks.
+    pub(super) fn retain(&self, keep: impl Fn(&K, &T) -> bool) {
+        let pairs: Vec<_> =
+            self.0.lock().unwrap().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        for (key, value) in pairs.iter().filter(|(key, value)| !keep(key, value)) {
+            self.remove_if(key, |there| Arc::ptr_eq(there, value));
+        }
+    }
+
+    pub(super) fn for_each(&self, mut visit: impl FnMut(&K, &Arc<T>)) {
+        let pairs: Vec<_> =
+            self.0.lock().unwrap().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        pairs.iter().for_each(|(key, value)| visit(key, value));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
+
+impl<K: Hash + Eq + Clone, T> SharedMap<K, T> {
+    pub(super) fn get(&self, key: &K) -> Option<Arc<T>> {
+        self.read(key, Arc::clone)
     }
 
     #[cfg(feature = "verify")]
     pub(super) fn clear(&self) {
         self.retain(|_, _| false);
     }
-
-    pub(super) fn retain(&self, keep: impl Fn(&K, &T) -> bool) {
-        for shard in &self.shards {
-            shard.write(&self.len, |map| {
-                let goes: Vec<&K> =
-                    map.iter().filter(|(key, value)| !keep(key, value)).map(|(key, _)| key).collect();
-                if goes.is_empty() {
-                    return (None, ());
-                }
-                let mut copy = map.clone();
-                for key in goes {
-                    copy.remove(key);
-                }
-                (Some(copy), ())
-            });
-        }
-    }
-
-    /// Every pair, as of some moment for each part.
-    #[cfg(feature = "verify")]
-    pub(super) fn for_each(&self, mut visit: impl FnMut(&K, &Arc<T>)) {
-        for shard in &self.shards {
-            for (key, value) in shard.map.load().iter() {
-                visit(key, value);
-            }
-        }
-    }
-
-    /// Visits pairs of whole parts, from the part `first` on, until there were at least so many or all
-    /// there are. Returns the part to go on with.
-    pub(super) fn for_some(&self, first: usize, pairs: usize, mut visit: impl FnMut(&K, &Arc<T>)) -> usize {
-        let mut visited = 0;
-        for part in first..first + self.shards.len() {
-            if visited >= pairs {
-                return part % self.shards.len();
-            }
-            for (key, value) in self.shards[part % self.shards.len()].map.load().iter() {
-                visit(key, value);
-                visited += 1;
-            }
-        }
-        first
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.len.load(Ordering::Relaxed)
-    }
-
-    fn shard(&self, key: &K) -> &Shard<K, T> {
-        // By other bits than those by which a part's own map goes: with the same ones, all keys of a part
-        // would fall into a few of its places.
-        #[allow(clippy::cast_possible_truncation)]
-        let index = self.hasher.hash_one(key).rotate_left(32) as usize & (self.shards.len() - 1);
-        &self.shards[index]
-    }
-
-    fn write<R>(
-        &self,
-        key: &K,
-        change: impl FnOnce(&HashMap<K, Arc<T>, RandomState>) -> (Option<HashMap<K, Arc<T>, RandomState>>, R),
-    ) -> R {
-        self.shard(key).write(&self.len, change)
-    }
 }
 
-impl<K, T> std::fmt::Debug for ShardedMap<K, T> {
+impl<K, T> std::fmt::Debug for SharedMap<K, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ShardedMap").field("len", &self.len).finish_non_exhaustive()
-    }
-}
-
-impl<K, T> Shard<K, T> {
-    /// One writer at a time; readers go on with the old part until the new one is stored.
-    fn write<R>(
-        &self,
-        len: &AtomicUsize,
-        change: impl FnOnce(&HashMap<K, Arc<T>, RandomState>) -> (Option<HashMap<K, Arc<T>, RandomState>>, R),
-    ) -> R {
-        let _writing = lock(&self.writing);
-        let before = self.map.load_full();
-        let (changed, result) = change(&before);
-        if let Some(changed) = changed {
-            len.fetch_add(changed.len(), Ordering::Relaxed);
-            len.fetch_sub(before.len(), Ordering::Relaxed);
-            self.map.store(Arc::new(changed));
-        }
-        result
+        f.debug_struct("SharedMap").finish_non_exhaustive()
     }
 }

@@ -1,5 +1,6 @@
-//! One identity's credentials: an entry, when to renew it, and the flight that fetches it.
+//! The credentials of one identity: an entry and its flight.
 
+mod retire;
 #[cfg(feature = "verify")]
 mod tokens;
 
@@ -10,88 +11,92 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::flight::Landing;
-use super::{Effect, Entry, Expires, Refusal, Serving, Waiter};
+use super::{Entry, Serving, Waiter};
 use crate::backoff::{Backoff, random_fraction};
-use crate::now::{Expiry, Now};
+use crate::error::{Effect, UpstreamError};
 use crate::sync::{ArcSwapOption, AtomicU64, Mutex, MutexGuard, lock};
-use crate::token::{BearerToken, TokenDigest};
+#[cfg(feature = "verify")]
+use crate::time::Expiry;
+use crate::time::{Expires, Now};
+#[cfg(feature = "verify")]
+use crate::token::PodToken;
+use crate::token::TokenDigest;
 
-/// The pauses after refusals and failed renewals in a row.
+/// Pauses after refusals and failed renewals in a row.
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-/// How long the upstream must go on saying that an identity has no role, where one answer may be wrong.
+/// Time for which an eventually consistent upstream must repeat that an identity has no role.
 const DOUBT: Duration = Duration::from_secs(30);
-/// How long, at most, nobody asks again for an identity without credentials after the upstream could not
-/// be asked: SDKs come back after a second or two, and should find out whether it can be now.
+/// Maximum negative-cache time after a failed call. SDKs try again after a second or two, and that attempt should reach
+/// the upstream.
 const NOT_ASKED_AGAIN: Duration = Duration::from_secs(1);
 
-/// Credentials of one identity. A [`SessionCache`](super::SessionCache) is full of them, a provider
-/// has a single one.
+/// The credentials of one identity. A [`SessionCache`](super::SessionCache) has many slots, a provider has one.
 #[derive(Debug)]
 pub struct Slot<V, E> {
     /// Written under the lock of the state.
     entry: ArcSwapOption<Entry<V>>,
-    /// The last time it was asked for, in milliseconds of the monotonic clock.
+    /// Time of the last request, in milliseconds of the monotonic clock.
     asked: AtomicU64,
     /// Written under the lock of the state.
+    #[cfg(feature = "verify")]
     newest: ArcSwapOption<NewestToken>,
     state: Mutex<State<V, E>>,
 }
 
-/// The token of an identity that holds longest.
+/// The token of an identity that expires last.
+#[cfg(feature = "verify")]
 #[derive(Debug)]
-#[cfg_attr(not(feature = "verify"), allow(dead_code))] // only what knows tokens renews
 struct NewestToken {
-    token: BearerToken,
-    digest: TokenDigest,
+    token: PodToken,
     expiry: Expiry,
 }
 
 #[derive(Debug)]
 struct State<V, E> {
     flight: Option<watch::Receiver<Option<Landing<V, E>>>>,
-    /// What the upstream said of the identity, and until when it is not asked again.
+    /// The last error, and the time until which it is the answer.
     refusal: Option<(Arc<E>, Duration)>,
-    /// Failed fetches in a row, and until when none is tried while there are credentials.
+    /// Failed fetches in a row, and the time until which none is tried while there are credentials.
     failures: u32,
     pause: Duration,
-    /// Since when the upstream has been saying that the identity has no role.
+    /// Time since which the upstream has been answering that the identity has no role.
     doubted_since: Option<Duration>,
-    /// Taken out of its map: nothing is kept in it any more.
+    /// Whether the slot has left its map. It keeps nothing then.
     retired: bool,
-    /// The tokens that are known to lead here, with their ends.
+    /// The known tokens that lead here, with their expiry.
     #[cfg(feature = "verify")]
     tokens: Vec<(TokenDigest, Expiry)>,
 }
 
-/// What a request is to do.
+/// The next step of a request.
 #[derive(Debug)]
 pub enum SlotBegin<V, E> {
-    /// Serve these.
+    /// Serve these credentials.
     Hit(Arc<Entry<V>>),
-    /// Serve these: they are stale, but a moment ago the upstream could not be asked.
+    /// Serve these credentials. They are stale, but a call to the upstream failed a moment ago.
     Stale(Arc<Entry<V>>),
-    /// Serve this: it was said a moment ago.
+    /// Serve this error. The upstream gave it a moment ago.
     Refused(Arc<E>),
-    /// Wait with whoever is fetching.
+    /// Wait for the flight of another request.
     Wait(Waiter<V, E>),
-    /// Fetch, and complete; the waiter is for this request itself.
+    /// Call the upstream and complete the lead. The waiter is for this request itself.
     Lead(SlotLead<V, E>, Waiter<V, E>),
 }
 
-/// The right and the duty to fetch. Dropped without completing, it lets all who wait begin again.
+/// The leader of a flight. If it is dropped, its waiters begin again.
 #[derive(Debug)]
 pub struct SlotLead<V, E> {
     slot: Arc<Slot<V, E>>,
-    /// Whether the slot's flight is no longer this one.
+    /// Whether the flight has ended.
     ended: bool,
     begun: Duration,
-    /// What it was begun with.
+    /// The token of the leader.
     token: Option<TokenDigest>,
     margin: Duration,
     landing: watch::Sender<Option<Landing<V, E>>>,
 }
 
-impl<V: Expires, E: Refusal> Default for Slot<V, E> {
+impl<V: Expires, E: UpstreamError> Default for Slot<V, E> {
     fn default() -> Self {
         let state = State {
             flight: None,
@@ -106,26 +111,27 @@ impl<V: Expires, E: Refusal> Default for Slot<V, E> {
         Self {
             entry: ArcSwapOption::empty(),
             asked: AtomicU64::new(0),
+            #[cfg(feature = "verify")]
             newest: ArcSwapOption::empty(),
             state: Mutex::new(state),
         }
     }
 }
 
-impl<V: Expires, E: Refusal> Slot<V, E> {
+impl<V: Expires, E: UpstreamError> Slot<V, E> {
     pub(super) fn asked_at(now: Now) -> Self {
         let slot = Self::default();
         slot.touch(now);
         slot
     }
 
-    /// The entry, unless it has ended or ends within `margin`. One atomic load: no lock is taken.
+    /// Returns the entry, unless it expires within `margin`. It is one atomic load without a lock.
     pub fn read(&self, now: Now, margin: Duration) -> Option<Arc<Entry<V>>> {
         self.entry.load_full().filter(|entry| !entry.expiry().is_over(now, margin))
     }
 
-    /// What `look` sees in the entry, unless that has ended or ends within `margin`. No lock is taken and no
-    /// reference counted: threads that look at once do not write to the same cache line.
+    /// Calls `look` with the entry, unless it expires within `margin`. It takes no lock and counts no reference, so
+    /// concurrent threads do not write to the same cache line.
     pub fn peek<R>(&self, now: Now, margin: Duration, look: impl FnOnce(&Entry<V>) -> R) -> Option<R> {
         let entry = self.entry.load();
         entry.as_ref().filter(|entry| !entry.expiry().is_over(now, margin)).map(|entry| look(entry))
@@ -135,13 +141,13 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         self.entry.load_full().filter(|entry| entry.is_fresh(now, serving))
     }
 
-    /// What there is to serve without a lock; the slot counts as asked for.
+    /// Returns fresh credentials without a lock, and records the request.
     pub(super) fn hit(&self, now: Now, serving: Serving) -> Option<Arc<Entry<V>>> {
         self.touch(now);
         self.fresh(now, serving)
     }
 
-    /// What a request is to do; `token` is the one it came with, where the upstream will judge tokens.
+    /// Begins a request. `token` is the token of the request, for an upstream that verifies tokens.
     pub fn begin(
         self: &Arc<Self>,
         token: Option<TokenDigest>,
@@ -154,7 +160,7 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         self.begin_under(&mut self.lock(), token, now, serving)
     }
 
-    /// The same for a slot of a map: `None` where it was taken out.
+    /// Begins a request for a slot of a map. Returns `None` if the slot has left the map.
     pub(super) fn begin_in_map(
         self: &Arc<Self>,
         token: Option<TokenDigest>,
@@ -171,8 +177,8 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         Some(self.begin_under(&mut state, token, now, serving))
     }
 
-    /// The right to fetch ahead of need, whatever there is to serve: for whoever keeps a slot filled and
-    /// knows when it is time. `None` while somebody fetches, or where a fetch has failed a moment ago.
+    /// Begins a fetch ahead of need, for a caller that knows when it is time. Returns `None` during a flight and for a
+    /// while after a failed one.
     pub fn begin_ahead(self: &Arc<Self>, now: Now, margin: Duration) -> Option<SlotLead<V, E>> {
         self.begin_ahead_with(None, now, margin)
     }
@@ -230,9 +236,9 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         SlotLead { slot: self.clone(), ended: false, begun: now.monotonic, token, margin, landing }
     }
 
-    /// Takes an entry in, unless the one that is there was fetched by a flight that began later; gives
-    /// the one that is there then. What ends earlier counts too: an association may have become shorter.
-    /// A slot that was taken out of its map keeps nothing: those who know it must not be served from it.
+    /// Stores an entry, unless the stored one is of a flight that began later, and returns the stored one. An entry
+    /// that expires earlier replaces too, because the duration of a session may have become shorter. A slot that has
+    /// left its map stores nothing, so that no token that knew it is served from it.
     pub(super) fn publish(&self, entry: Arc<Entry<V>>) -> Arc<Entry<V>> {
         let mut state = self.lock();
         (state.failures, state.pause, state.refusal, state.doubted_since) = (0, Duration::ZERO, None, None);
@@ -262,8 +268,9 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         let mut state = self.lock();
         state.flight = None;
         let of_token = token.filter(|_| error.effect() == Effect::RefusesToken);
-        if of_token.is_some() && self.newest.load().as_ref().map(|kept| kept.digest) == of_token {
-            // Nothing is renewed with it again, unless it is all that the pod comes with.
+        #[cfg(feature = "verify")]
+        if of_token.is_some() && self.newest.load().as_ref().map(|kept| kept.token.digest()) == of_token {
+            // No renewal uses it again, unless the pod sends no other token.
             self.newest.store(None);
         }
         if let Some(newer) = self.read(now, margin).filter(|entry| entry.begun() > begun) {
@@ -285,7 +292,7 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         if effect == Effect::RefusesIdentity {
             self.entry.store(None);
         }
-        // Where there is nothing to serve, each request would be a call.
+        // Without credentials, each request would be a call.
         if effect != Effect::RefusesToken && self.read(now, margin).is_none() {
             let until = match error.effect() {
                 Effect::CannotAsk => state.pause.min(now.monotonic + NOT_ASKED_AGAIN),
@@ -301,7 +308,7 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
 
     fn touch(&self, now: Now) {
         let asked = u64::try_from(now.monotonic.as_millis()).unwrap_or(u64::MAX);
-        // Most requests of a busy identity find the time already there: no write, no shared cache line.
+        // Most requests of a busy identity find the time already stored, so they write to no shared cache line.
         if self.asked.load(Ordering::Relaxed) != asked {
             self.asked.store(asked, Ordering::Relaxed);
         }
@@ -311,62 +318,12 @@ impl<V: Expires, E: Refusal> Slot<V, E> {
         Duration::from_millis(self.asked.load(Ordering::Relaxed))
     }
 
-    #[cfg(feature = "verify")]
-    pub(super) fn is_retired(&self) -> bool {
-        self.lock().retired
-    }
-
-    pub(super) fn is_in_flight(&self) -> bool {
-        self.lock().flight.is_some()
-    }
-
-    /// Whether it is being fetched, or was refused a moment ago.
-    #[cfg(feature = "verify")]
-    pub(super) fn is_in_flight_or_refused(&self, now: Now) -> bool {
-        let state = self.lock();
-        state.flight.is_some() || state.refusal.as_ref().is_some_and(|(_, until)| now.monotonic < *until)
-    }
-
-    /// Empties a slot for ever: it is, or is about to be, no longer in its map. Known tokens may lead to
-    /// it for as long as they hold; they find nothing here. A flight goes on for those who wait.
-    pub(super) fn retire(&self) {
-        self.retire_under(&mut self.lock());
-    }
-
-    /// The same, unless it is being fetched; says whether it did.
-    pub(super) fn retire_unless_in_flight(&self) -> bool {
-        let mut state = self.lock();
-        let retires = state.flight.is_none();
-        if retires {
-            self.retire_under(&mut state);
-        }
-        retires
-    }
-
-    /// The same, if there is nothing in it worth keeping; says whether it did.
-    pub(super) fn retire_if_idle(&self, now: Now, margin: Duration) -> bool {
-        let mut state = self.lock();
-        let refused =
-            state.refusal.as_ref().is_some_and(|(_, until)| now.monotonic < *until + PAUSES.longest());
-        let retires = state.flight.is_none() && !refused && self.read(now, margin).is_none();
-        if retires {
-            self.retire_under(&mut state);
-        }
-        retires
-    }
-
-    fn retire_under(&self, state: &mut State<V, E>) {
-        state.retired = true;
-        self.entry.store(None);
-        self.newest.store(None);
-    }
-
     fn lock(&self) -> MutexGuard<'_, State<V, E>> {
         lock(&self.state)
     }
 }
 
-impl<V: Expires, E: Refusal> SlotLead<V, E> {
+impl<V: Expires, E: UpstreamError> SlotLead<V, E> {
     /// Ends the flight of a slot without a map. It publishes the entry, then ends the flight, then
     /// tells the waiters. So no request begins a second fetch in between, and none joins a flight that
     /// has ended.
@@ -380,19 +337,19 @@ impl<V: Expires, E: Refusal> SlotLead<V, E> {
         }
     }
 
-    /// When the fetch began, by the monotonic clock.
+    /// Returns the time when the fetch began, by the monotonic clock.
     #[cfg(feature = "verify")]
     pub(super) fn begun(&self) -> Duration {
         self.begun
     }
 
-    /// What is fetched for.
+    /// Returns the slot of the flight.
     #[cfg(feature = "verify")]
     pub(super) fn slot(&self) -> &Arc<Slot<V, E>> {
         &self.slot
     }
 
-    /// Gives those who wait an entry that has been published.
+    /// Gives the waiters an entry that has been published.
     pub(super) fn land(mut self, entry: Arc<Entry<V>>) {
         self.end();
         self.landing.send_replace(Some(Landing::Value(entry)));
@@ -418,8 +375,8 @@ impl<V, E> SlotLead<V, E> {
 
 impl<V, E> Drop for SlotLead<V, E> {
     fn drop(&mut self) {
-        // A leader that was dropped, panicked or was cancelled. The sender is dropped after this, which
-        // tells those who wait to begin again.
+        // The leader was dropped, panicked or was cancelled. The sender is dropped after this, which tells the waiters
+        // to begin again.
         self.end();
     }
 }

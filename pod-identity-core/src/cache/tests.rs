@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::requests::{begin, token};
 use super::*;
-use crate::now::Now;
-use crate::token::{BearerToken, TokenDigest};
+use crate::error::{Effect, UpstreamError};
+use crate::time::{Expires, Now};
+use crate::token::PodToken;
 
 mod alone;
 mod leaving;
 mod model;
+mod renewals;
 mod sessions;
 mod threads;
 mod tokens;
@@ -32,7 +35,7 @@ impl Expires for Credentials {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Refused(Effect);
 
-impl Refusal for Refused {
+impl UpstreamError for Refused {
     fn effect(&self) -> Effect {
         self.0
     }
@@ -52,15 +55,11 @@ type Cache = CredentialCache<u8, Credentials, Refused>;
 const MARGIN: Duration = Duration::from_secs(15);
 
 fn cache(capacity: usize) -> Cache {
-    CredentialCache::new(CacheConfig { capacity, margin: MARGIN })
+    CredentialCache::new(CacheConfig { capacity, serving: Serving::until_end(MARGIN), remember_tokens: true })
 }
 
 fn now(seconds: u64) -> Now {
     Now { wall: UNIX_EPOCH + Duration::from_secs(seconds), monotonic: Duration::from_secs(seconds) }
-}
-
-fn token(number: u32) -> BearerToken {
-    BearerToken::parse(&format!("h.{number}.s")).unwrap()
 }
 
 fn issued(identity: u8, now: Now, lifetime: u64) -> Issued<u8, Credentials> {
@@ -72,13 +71,13 @@ fn issued(identity: u8, now: Now, lifetime: u64) -> Issued<u8, Credentials> {
     }
 }
 
-fn by_acceptance(cache: &Cache, token: &BearerToken, now: Now) -> Begin<u8, Credentials, Refused> {
-    cache.begin(token, now, || Ok::<_, ()>(None)).unwrap()
+fn by_acceptance(cache: &Cache, token: &PodToken, now: Now) -> Begin<u8, Credentials, Refused> {
+    begin(cache, token, now, || Ok::<_, ()>(None)).unwrap()
 }
 
-fn by_keys(cache: &Cache, token: &BearerToken, identity: u8, now: Now) -> Begin<u8, Credentials, Refused> {
+fn by_keys(cache: &Cache, token: &PodToken, identity: u8, now: Now) -> Begin<u8, Credentials, Refused> {
     let expires_at = now.wall + Duration::from_secs(100_000);
-    cache.begin(token, now, || Ok::<_, ()>(Some((identity, expires_at)))).unwrap()
+    begin(cache, token, now, || Ok::<_, ()>(Some((identity, expires_at)))).unwrap()
 }
 
 fn lead(begin: Begin<u8, Credentials, Refused>) -> Lead<u8, Credentials, Refused> {
@@ -104,14 +103,14 @@ fn a_forged_token_reaches_no_entry_and_joins_no_flight() {
     let forged = lead(by_acceptance(&cache, &token(2), now));
     assert_eq!(forged.identity(), None);
     // By keys: what does not verify gets nowhere.
-    assert!(matches!(cache.begin(&token(3), now, || Err("forged")), Err("forged")));
+    assert!(matches!(begin(&cache, &token(3), now, || Err("forged")), Err("forged")));
 }
 
 #[tokio::test]
 async fn an_answer_for_another_identity_is_an_error_at_once_that_names_both() {
     #[derive(Debug)]
     struct Unusable(String);
-    impl Refusal for Unusable {
+    impl UpstreamError for Unusable {
         fn effect(&self) -> Effect {
             Effect::CannotAsk
         }
@@ -122,25 +121,16 @@ async fn an_answer_for_another_identity_is_an_error_at_once_that_names_both() {
         }
     }
     let cache: CredentialCache<u8, Credentials, Unusable> = CredentialCache::new(CacheConfig::default());
-    let (calls, token, now) = (AtomicUsize::new(0), token(1), now(1000));
-    let get = || {
-        let verify = || Ok::<_, ()>(Some((7, now.wall + Duration::from_secs(100_000))));
-        cache.get(
-            &token,
-            || now,
-            verify,
-            |lead| {
-                calls.fetch_add(1, Ordering::SeqCst);
-                let error = lead.complete(now, Ok(issued(8, now, 3600))).unwrap();
-                assert_eq!(error.0, "the token is that of 7, and the upstream issued credentials for 8");
-            },
-        )
-    };
+    let now = now(1000);
+    let request = || begin(&cache, &token(1), now, || Ok::<_, ()>(Some((7, now.wall + MARGIN)))).unwrap();
+    let Begin::Lead(lead, waiter) = request() else { panic!("no lead") };
+    let error = lead.complete(now, Ok(issued(8, now, 3600))).unwrap();
+    assert_eq!(error.0, "the token is that of 7, and the upstream issued credentials for 8");
+    assert!(matches!(waiter.wait().await, Waited::Refused(error) if error.0.contains("7")));
     for _ in 0..3 {
-        assert!(matches!(get().await, Err(Denied::Upstream(error)) if error.0.contains("7")));
+        assert!(matches!(request(), Begin::Refused(_)), "the error is remembered for a moment");
     }
-    assert_eq!(calls.load(Ordering::SeqCst), 1, "the error is remembered for a moment");
-    let other = cache.begin(&self::token(2), now, || Ok::<_, ()>(Some((8, now.wall + MARGIN))));
+    let other = begin(&cache, &token(2), now, || Ok::<_, ()>(Some((8, now.wall + MARGIN))));
     assert!(matches!(other, Ok(Begin::Lead(..))), "nothing is kept of the answer");
 }
 
@@ -171,16 +161,6 @@ fn expired_credentials_are_an_error_and_not_a_call_for_each_request() {
     }
 }
 
-#[test]
-fn a_renewal_that_brings_expired_credentials_leaves_those_that_hold() {
-    let (cache, at) = (cache(10), now(1000));
-    lead(by_keys(&cache, &token(1), 7, at)).complete(at, Ok(issued(7, at, 3600)));
-    let due = now(3000);
-    let [renewal] = cache.due(due).try_into().unwrap();
-    assert!(renewal.lead.complete(due, Ok(issued(7, due, 0))).is_some());
-    assert!(matches!(by_keys(&cache, &token(1), 7, due), Begin::Hit(_)));
-}
-
 #[tokio::test]
 async fn a_failure_does_not_touch_credentials_whose_fetch_began_later() {
     for effect in [Effect::RefusesIdentity, Effect::DoubtsIdentity, Effect::CannotAsk, Effect::RefusesToken] {
@@ -200,19 +180,6 @@ async fn a_failure_does_not_touch_credentials_whose_fetch_began_later() {
 }
 
 #[test]
-fn what_ends_first_is_renewed_first() {
-    let (cache, at) = (cache(100), now(0));
-    for number in 0..50_u8 {
-        let lifetime = 3600 + u64::from(number) * 37 % 50 * 30;
-        lead(by_keys(&cache, &token(number.into()), number, at))
-            .complete(at, Ok(issued(number, at, lifetime)));
-    }
-    let lifetimes: Vec<_> = cache.due(now(3500)).iter().map(|due| due.lifetime).collect();
-    assert_eq!(lifetimes.len(), 50);
-    assert!(lifetimes.is_sorted(), "{lifetimes:?}");
-}
-
-#[test]
 fn a_rotated_token_finds_the_entry_of_its_identity() {
     let (cache, now) = (cache(10), now(1000));
     lead(by_keys(&cache, &token(1), 7, now)).complete(now, Ok(issued(7, now, 3600)));
@@ -227,9 +194,9 @@ fn a_rotated_token_finds_the_entry_of_its_identity() {
 fn a_known_token_is_verified_again_after_the_keys_changed() {
     let (cache, now) = (cache(10), now(1000));
     lead(by_keys(&cache, &token(1), 7, now)).complete(now, Ok(issued(7, now, 3600)));
-    assert!(matches!(cache.begin(&token(1), now, || Err("not asked")), Ok(Begin::Hit(_))));
+    assert!(matches!(begin(&cache, &token(1), now, || Err("not asked")), Ok(Begin::Hit(_))));
     cache.forget_tokens();
-    assert!(matches!(cache.begin(&token(1), now, || Err("withdrawn key")), Err("withdrawn key")));
+    assert!(matches!(begin(&cache, &token(1), now, || Err("withdrawn key")), Err("withdrawn key")));
     assert!(matches!(by_keys(&cache, &token(1), 7, now), Begin::Hit(_)), "the credentials stay");
 }
 
@@ -239,14 +206,14 @@ fn what_began_under_old_keys_is_not_known_under_the_new_ones() {
     let begun = lead(by_keys(&cache, &token(1), 7, now));
     cache.forget_tokens();
     begun.complete(now, Ok(issued(7, now, 3600)));
-    assert!(matches!(cache.begin(&token(1), now, || Err("withdrawn key")), Err("withdrawn key")));
+    assert!(matches!(begin(&cache, &token(1), now, || Err("withdrawn key")), Err("withdrawn key")));
     // Nor does its end make a token unknown that was verified by the new ones.
     assert!(matches!(by_keys(&cache, &token(2), 8, now), Begin::Lead(..)));
     let begun = lead(by_keys(&cache, &token(2), 8, now));
     cache.forget_tokens();
     drop(waiter(by_keys(&cache, &token(2), 8, now)));
     begun.complete(now, Ok(issued(8, now, 3600)));
-    assert!(matches!(cache.begin(&token(2), now, || Err("not asked")), Ok(Begin::Hit(_))));
+    assert!(matches!(begin(&cache, &token(2), now, || Err("not asked")), Ok(Begin::Hit(_))));
 }
 
 #[test]
@@ -334,45 +301,6 @@ fn a_doubted_identity_keeps_its_credentials_for_thirty_seconds() {
 }
 
 #[test]
-fn what_cannot_be_renewed_is_served_until_its_margin() {
-    let (cache, at) = (cache(10), now(1000));
-    lead(by_keys(&cache, &token(1), 7, at)).complete(at, Ok(issued(7, at, 3600)));
-    for second in (1000..4600 - 15).step_by(5) {
-        for due in cache.due(now(second)) {
-            due.lead.complete(now(second), Err(Refused(Effect::CannotAsk)));
-        }
-        assert!(matches!(by_keys(&cache, &token(1), 7, now(second)), Begin::Hit(_)), "at {second}");
-    }
-    assert!(matches!(by_keys(&cache, &token(1), 7, now(4585)), Begin::Lead(..)));
-}
-
-#[test]
-fn renewal_comes_at_about_half_of_life_and_stops_with_the_interest() {
-    let (cache, at) = (cache(10), now(0));
-    lead(by_keys(&cache, &token(1), 7, at)).complete(at, Ok(issued(7, at, 3600)));
-    assert!(cache.due(now(1600)).is_empty());
-    let due = cache.due(now(2000));
-    assert_eq!(due.len(), 1);
-    assert_eq!((due[0].identity, due[0].lead.token()), (7, &token(1)));
-    assert_eq!(due[0].lifetime, Duration::from_secs(3600));
-    assert!(cache.due(now(2000)).is_empty(), "one renewal at a time");
-    for due in due {
-        due.lead.complete(now(2000), Ok(issued(7, now(2000), 3600)));
-    }
-    // Asked for at 0 last: renewed once more at most, then left to end.
-    let mut renewals = 0;
-    for second in 2000..20_000 {
-        for due in cache.due(now(second)) {
-            renewals += 1;
-            due.lead.complete(now(second), Ok(issued(7, now(second), 3600)));
-        }
-    }
-    assert!(renewals <= 2, "{renewals} renewals for nobody");
-    cache.sweep(now(20_000));
-    assert!(cache.is_empty());
-}
-
-#[test]
 fn a_slow_flight_does_not_replace_what_a_later_one_brought() {
     let (cache, at) = (cache(10), now(1000));
     let slow = lead(by_acceptance(&cache, &token(1), at));
@@ -381,35 +309,6 @@ fn a_slow_flight_does_not_replace_what_a_later_one_brought() {
     slow.complete(now(1002), Ok(issued(7, later, 7200)));
     let Begin::Hit(entry) = by_keys(&cache, &token(2), 7, later) else { panic!() };
     assert_eq!(entry.value().expires_at, later.wall + Duration::from_secs(3600));
-}
-
-#[test]
-fn a_renewal_that_is_shorter_than_what_it_renews_is_taken_and_not_repeated() {
-    let (cache, at) = (cache(10), now(0));
-    lead(by_keys(&cache, &token(1), 7, at)).complete(at, Ok(issued(7, at, 6 * 3600)));
-    let mut calls = 0;
-    for second in 0..6 * 3600 {
-        for due in cache.due(now(second)) {
-            calls += 1;
-            due.lead.complete(now(second), Ok(issued(7, now(second), 3600)));
-        }
-        by_keys(&cache, &token(1), 7, now(second));
-    }
-    assert!((4..=8).contains(&calls), "{calls} calls in six hours");
-}
-
-#[test]
-fn a_token_that_is_refused_at_renewal_is_not_tried_every_second() {
-    let (cache, at) = (cache(10), now(0));
-    lead(by_keys(&cache, &token(1), 7, at)).complete(at, Ok(issued(7, at, 6 * 3600)));
-    let mut calls = 0;
-    for second in 0..6 * 3600 - 20 {
-        for due in cache.due(now(second)) {
-            calls += 1;
-            due.lead.complete(now(second), Err(Refused(Effect::RefusesToken)));
-        }
-    }
-    assert_eq!(calls, 1, "the pod has not come with another token");
 }
 
 #[test]
@@ -422,34 +321,6 @@ fn a_token_that_the_upstream_refuses_is_judged_anew_and_not_known_any_more() {
     assert!(matches!(by_acceptance(&cache, &token(1), due), Begin::Refused(_)));
     // The credentials are there, but nobody has accepted this token any more.
     assert_eq!(lead(by_acceptance(&cache, &token(1), now(3003))).identity(), None);
-}
-
-#[test]
-fn a_hit_keeps_the_one_token_that_is_left_for_renewals() {
-    let (cache, at) = (cache(10), now(0));
-    let mut answer = issued(7, at, 3600);
-    answer.token_expires_at = now(50_000).wall;
-    lead(by_acceptance(&cache, &token(1), at)).complete(at, Ok(answer));
-    assert!(matches!(by_keys(&cache, &token(2), 7, at), Begin::Hit(_)));
-    // The newest is refused at the renewal; the other one is what the pod comes with.
-    let [renewal] = cache.due(now(2000)).try_into().unwrap();
-    assert_eq!(renewal.lead.token(), &token(2));
-    renewal.lead.complete(now(2000), Err(Refused(Effect::RefusesToken)));
-    assert!(cache.due(now(2010)).is_empty(), "there is no token to renew with");
-    assert!(matches!(by_acceptance(&cache, &token(1), now(2010)), Begin::Hit(_)));
-    let [renewal] = cache.due(now(2010)).try_into().unwrap();
-    assert_eq!(renewal.lead.token(), &token(1));
-}
-
-#[test]
-fn a_renewal_that_failed_is_not_due_before_its_pause_is_over() {
-    let cache = cache(10);
-    lead(by_keys(&cache, &token(1), 7, now(1000))).complete(now(1000), Ok(issued(7, now(1000), 3600)));
-    let due = cache.due(now(3200)).pop().unwrap();
-    due.lead.complete(now(3200), Err(Refused(Effect::CannotAsk)));
-    let soon = Now { monotonic: Duration::from_millis(3_200_500), ..now(3200) };
-    assert!(cache.due(soon).is_empty());
-    assert_eq!(cache.due(now(3202)).len(), 1);
 }
 
 #[test]

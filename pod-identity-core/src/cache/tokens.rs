@@ -1,4 +1,4 @@
-//! Which tokens are known to be good, which were just refused, and which are being judged.
+//! Known tokens, refused tokens, and tokens that the upstream is verifying.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::map::ShardedMap;
-use super::{Entry, Expires, Refusal, Serving, Slot};
-use crate::now::{Expiry, Now};
+use super::map::SharedMap;
+use super::{Entry, Serving, Slot};
+use crate::error::UpstreamError;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, lock};
+use crate::time::{Expires, Expiry, Now};
 use crate::token::TokenDigest;
 
 /// Maximum number of remembered refused tokens, and of unverified tokens with a remembered failed
@@ -19,18 +20,18 @@ const MAX_REFUSED: usize = 4096;
 /// of them each time.
 const ROOM_TICK: Duration = Duration::from_secs(1);
 
-/// A token that was verified, or that the upstream accepted: whose it is, and the way to the credentials.
+/// A token that keys verified or the upstream accepted, with its identity and the way to the credentials.
 pub(super) struct KnownToken<K, V, E> {
     pub(super) identity: K,
     pub(super) expiry: Expiry,
-    /// The identity's slot, so that a hit looks for nothing more. One that was taken out of the map is
-    /// empty for ever, and whoever finds it so looks for the identity's.
+    /// The slot of the identity, so that a hit needs no second lookup. A slot that has left its map stays empty, and
+    /// the request then looks the identity up.
     pub(super) slot: Arc<Slot<V, E>>,
 }
 
-impl<K, V: Expires, E: Refusal> KnownToken<K, V, E> {
-    /// What it leads to without a lock. For renewals a token has to be kept: where none is, this is no hit
-    /// but a reason to keep this one.
+impl<K, V: Expires, E: UpstreamError> KnownToken<K, V, E> {
+    /// Returns fresh credentials without a lock. Renewals need a token: if the slot keeps none, this is not a hit, so
+    /// that the slot keeps this one.
     fn hit(&self, now: Now, serving: Serving) -> Option<Arc<Entry<V>>> {
         if self.expiry.is_over(now, Duration::ZERO) || !self.slot.keeps_token() {
             return None;
@@ -40,11 +41,11 @@ impl<K, V: Expires, E: Refusal> KnownToken<K, V, E> {
 }
 
 pub(super) struct Tokens<K, V, E> {
-    known: ShardedMap<TokenDigest, KnownToken<K, V, E>>,
-    /// Counts how often all were forgotten: what was verified before that is not remembered after it.
+    known: SharedMap<TokenDigest, KnownToken<K, V, E>>,
+    /// Counts how often all tokens were forgotten. A token that was verified before is not remembered after it.
     generation: AtomicU64,
     refused: Mutex<Bounded<(Arc<E>, Duration)>>,
-    /// Those that are being fetched, and those whose fetch failed a moment ago.
+    /// Flights of unverified tokens, and failures of a moment ago.
     unverified: Mutex<Bounded<Arc<Slot<V, E>>>>,
 }
 
@@ -72,19 +73,19 @@ impl<T> Bounded<T> {
     }
 }
 
-impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Tokens<K, V, E> {
-    /// No tokens yet, of about so many identities.
-    pub(super) fn for_about(identities: usize) -> Self {
+impl<K: Hash + Eq + Clone, V: Expires, E: UpstreamError> Tokens<K, V, E> {
+    /// Makes an empty set.
+    pub(super) fn new() -> Self {
         Self {
-            known: ShardedMap::for_about(identities),
+            known: SharedMap::new(),
             generation: AtomicU64::new(0),
             refused: Mutex::default(),
             unverified: Mutex::default(),
         }
     }
 
-    /// The credentials that a known token leads to: no lock is taken, and one reference counted, that to
-    /// the entry.
+    /// Returns the credentials that a known token leads to. It takes no lock and counts one reference, that to the
+    /// entry.
     pub(super) fn hit(&self, token: &TokenDigest, now: Now, serving: Serving) -> Option<Arc<Entry<V>>> {
         self.known.read(token, |known| known.hit(now, serving)).flatten()
     }
@@ -109,22 +110,22 @@ impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Tokens<K, V, E> {
             return known;
         }
         self.known.insert(&token, known.clone());
-        // Again: all may have been forgotten between the first look and the insertion.
+        // Again: all tokens may have been forgotten between the first look and the insertion.
         if self.generation() != generation {
             self.known.remove(&token);
         }
         known
     }
 
-    /// Leads a known token to its identity's new slot; unless it has been forgotten meanwhile.
+    /// Leads a known token to the new slot of its identity, unless the token has been forgotten meanwhile.
     pub(super) fn lead_to(&self, token: TokenDigest, old: &Arc<KnownToken<K, V, E>>, slot: Arc<Slot<V, E>>) {
         let known = KnownToken { identity: old.identity.clone(), expiry: old.expiry, slot };
         if self.admit(token, &known) {
-            self.known.replace(&token, old, Arc::new(known));
+            self.known.replace(&token, old, &Arc::new(known));
         }
     }
 
-    /// Whether there is room for one more token of that identity; another one may have to go for it.
+    /// Whether there is room for one more token of the identity. Another token may have to leave.
     fn admit(&self, token: TokenDigest, known: &KnownToken<K, V, E>) -> bool {
         match known.slot.admit(token, known.expiry) {
             Some(forgotten) => {
@@ -145,8 +146,8 @@ impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Tokens<K, V, E> {
         refused.tokens.get(token).filter(|(_, until)| now.monotonic < *until).map(|(error, _)| error.clone())
     }
 
-    /// Remembers a refusal for a while. A token that was refused is not known any more: so hits need not
-    /// ask for refusals, and after that while it is judged anew.
+    /// Remembers a refusal for a while. A refused token is not known any more, so a hit does not check refusals, and
+    /// the token is verified again after that while.
     pub(super) fn refuse(&self, token: TokenDigest, error: Arc<E>, memory: Duration, now: Now) {
         {
             let mut refused = lock(&self.refused);
@@ -159,12 +160,12 @@ impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Tokens<K, V, E> {
         self.known.remove(&token);
     }
 
-    /// The flights of tokens that nobody has judged yet.
+    /// Locks the flights of unverified tokens.
     pub(super) fn unverified(&self) -> Unverified<'_, V, E> {
         Unverified(lock(&self.unverified))
     }
 
-    /// Drops what has ended, and the tokens whose way leads to nothing any more: they cost a call anyway.
+    /// Drops expired records, and tokens whose slot has left its map: their next request is a call anyway.
     pub(super) fn sweep(&self, now: Now) {
         self.known.retain(|_, known| !known.expiry.is_over(now, Duration::ZERO) && !known.slot.is_retired());
         lock(&self.refused).tokens.retain(|_, (_, until)| now.monotonic < *until);
@@ -174,13 +175,13 @@ impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Tokens<K, V, E> {
 
 pub(super) struct Unverified<'a, V, E>(MutexGuard<'a, Bounded<Arc<Slot<V, E>>>>);
 
-impl<V: Expires, E: Refusal> Unverified<'_, V, E> {
+impl<V: Expires, E: UpstreamError> Unverified<'_, V, E> {
     pub(super) fn slot(&mut self, token: TokenDigest) -> Arc<Slot<V, E>> {
         self.0.tokens.entry(token).or_default().clone()
     }
 
-    /// Forgets a flight that has ended. A flight that began since then stays. With `failure`, the slot
-    /// stays while its failure is the answer.
+    /// Forgets a flight that has ended. A flight that began since then stays. With `failure`, the slot stays while its
+    /// failure is the answer to further requests.
     pub(super) fn end(&mut self, token: &TokenDigest, failure: bool, now: Now) {
         let keep = |slot: &Arc<Slot<V, E>>| slot.is_in_flight_or_refused(now);
         let Some(slot) = self.0.tokens.get(token) else { return };
@@ -192,7 +193,7 @@ impl<V: Expires, E: Refusal> Unverified<'_, V, E> {
 }
 
 #[cfg(test)]
-impl<K: Hash + Eq + Clone, V: Expires, E: Refusal> Tokens<K, V, E> {
+impl<K: Hash + Eq + Clone, V: Expires, E: UpstreamError> Tokens<K, V, E> {
     /// Known, refused and unverified tokens.
     pub(super) fn sizes(&self) -> (usize, usize, usize) {
         (self.known.len(), lock(&self.refused).tokens.len(), lock(&self.unverified).tokens.len())

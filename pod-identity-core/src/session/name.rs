@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::identity::{ClusterName, Pod};
 
-/// A session's name: 2 to 64 characters of `[\w+=,.@-]` (STS AssumeRole, `RoleSessionName`).
+/// The name of a session: 2 to 64 characters of `[\w+=,.@-]` (STS AssumeRole, `RoleSessionName`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SessionName(String);
 

@@ -3,8 +3,8 @@
 use crate::cluster::Cluster;
 use crate::identity::WorkloadIdentity;
 
-/// A session tag. Key and value keep STS's limits (128 and 256 characters) by what they are made
-/// of: names of Kubernetes have at most 253.
+/// A session tag. Names of Kubernetes have at most 253 characters, so key and value are within the limits of STS (128 and
+/// 256 characters).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionTag {
     /// The key.

@@ -1,4 +1,4 @@
-//! The public keys of an issuer, as its JSON Web Key Set (RFC 7517) gives them.
+//! The public keys of an issuer, from its JSON Web Key Set (RFC 7517).
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, P
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 use serde::Deserialize;
 
-use super::verify::TokenError;
+use super::TokenError;
 use crate::error::Quoted;
 use crate::json;
 
@@ -32,7 +32,17 @@ fn name(algorithm: Algorithm) -> &'static str {
     ACCEPTED.iter().find(|(_, accepted)| *accepted == algorithm).map_or("another algorithm", |(name, _)| name)
 }
 
-/// An issuer's public keys: immutable, replaced as a whole when the issuer rotates.
+/// The public keys of an issuer: immutable, replaced as a whole when the issuer rotates them.
+///
+/// ```
+/// use pod_identity_core::token::KeySet;
+///
+/// let keys = KeySet::from_jwks(br#"{"keys": [{"kty": "EC", "crv": "P-256", "kid": "demo-1",
+///     "x": "XZKFS4EamUQGlMazLdX9wZtFjwNVM8Cr1eZHpSSl6xc",
+///     "y": "IQeZdQ0TMve7vNapGJMvV5krj1Q2nquo09dCQloRwd4"}]}"#)?;
+/// assert_eq!(keys.key_ids().collect::<Vec<_>>(), ["demo-1"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct KeySet {
     keys: Vec<PublicKey>,
@@ -54,13 +64,13 @@ struct UnusableKey {
     reason: String,
 }
 
-/// Why a text gives no [`KeySet`].
+/// The reason why a document is not a usable [`KeySet`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeySetError {
-    /// It is not a JSON Web Key Set.
+    /// The document is not a JSON Web Key Set.
     #[error("not a JSON Web Key Set: {0}")]
     Malformed(#[from] json::JsonError),
-    /// It is the issuer's discovery document, which names the key set.
+    /// The document is the issuer's discovery document, which names the key set.
     #[error(
         "an OpenID discovery document, want a JSON Web Key Set: give the URL of its jwks_uri, {}, or no URL of keys, so \
          that the issuer's own document is read",
@@ -70,10 +80,10 @@ pub enum KeySetError {
         /// URL of the key set.
         jwks_uri: String,
     },
-    /// None of its keys can verify a token.
+    /// No key can verify a token.
     #[error("the key set has no key that verifies RS256, ES256 or ES384 tokens{}", list(.unusable))]
     NoUsableKey {
-        /// Why each key that is there cannot, as `<key id>: <reason>`.
+        /// The reason for each key, as `<key id>: <reason>`.
         unusable: Vec<String>,
     },
 }
@@ -93,11 +103,11 @@ struct JsonWebKeySet {
 }
 
 impl KeySet {
-    /// Reads a JSON Web Key Set. A key that cannot be used (another use, another kind, too short,
-    /// without an id) does not spoil the others.
+    /// Reads a JSON Web Key Set. A key that cannot be used (another use, another kind, too short, without an id) is
+    /// skipped; see [`unusable`](Self::unusable).
     ///
     /// # Errors
-    /// [`KeySetError`] where the text is no key set or has no usable key.
+    /// [`KeySetError`] if the document is not a key set or has no usable key.
     pub fn from_jwks(jwks: &[u8]) -> Result<Self, KeySetError> {
         let set: JsonWebKeySet =
             json::from_slice(jwks).map_err(|error| match json::from_slice::<DiscoveryDocument>(jwks) {
@@ -124,12 +134,12 @@ impl KeySet {
         Ok(Self { keys, unusable })
     }
 
-    /// The ids of the keys that tokens can be verified with.
+    /// Returns the ids of the usable keys.
     pub fn key_ids(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().map(|key| key.id.as_str())
     }
 
-    /// The keys that were published but cannot be used, each with the reason: for a warning.
+    /// Returns the published keys that cannot be used, each with the reason, for a warning.
     pub fn unusable(&self) -> impl Iterator<Item = (&str, &str)> {
         self.unusable.iter().map(|key| (key.id.as_str(), key.reason.as_str()))
     }

@@ -1,13 +1,12 @@
-//! Conditions: what a statement asks of the request's context
+//! Conditions of a statement on the keys of a request
 //! (*IAM JSON policy elements: Condition operators*, *Multivalued context keys*).
 
 use super::context::Context;
 use super::decision::Miss;
-use super::document::Node;
+use super::document::{Node, object};
 use super::error::PolicyError;
 use super::key::Key;
 use super::pattern;
-use super::read::object;
 
 /// One key under one operator. Several values are alternatives; several conditions must all hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +54,7 @@ enum Comparison {
     Like,
 }
 
-/// Operators that IAM has and this reader has not (yet): told apart from misspelt ones.
+/// Operators of IAM that are not supported here, which differ from misspelled ones.
 const LATER: [&str; 16] = [
     "NumericEquals",
     "NumericNotEquals",
@@ -197,7 +196,7 @@ impl Condition {
         Ok(Self { operator: operator.to_owned(), over, if_exists, test, key, wanted })
     }
 
-    /// What keeps the condition from holding, if anything does.
+    /// Returns the mismatch, unless the condition holds.
     pub(super) fn miss(&self, context: &Context) -> Option<Miss> {
         let actual = context.values(&self.key.text);
         (!self.holds(actual.unwrap_or_default())).then(|| Miss::Condition {

@@ -5,6 +5,15 @@ use std::collections::BTreeMap;
 use super::principal::Caller;
 
 /// The condition keys of one request and their values. Key names are compared without case.
+///
+/// ```
+/// use pod_identity_core::trust::{Caller, Context};
+///
+/// let caller = Caller::Service { name: "pods.eks.amazonaws.com".to_owned() };
+/// let mut context = Context::of(&caller);
+/// context.set("aws:SourceAccount", "111122223333");
+/// assert_eq!(context.values("AWS:sourceaccount").unwrap(), ["111122223333"]);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Context {
     values: BTreeMap<String, Vec<String>>,

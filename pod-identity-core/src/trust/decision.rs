@@ -1,26 +1,26 @@
-//! The outcome, told so that a person can act on it and a program can count it.
+//! Decisions: for people with a message, for programs with a code.
 
 use std::fmt;
 
-use super::policy::{Action, Effect};
+use super::action::{Action, Effect};
 use crate::arn::RoleArn;
 
-/// Whether a role may be assumed as asked.
+/// The decision about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Every action that is needed is allowed.
+    /// All needed actions are allowed.
     Allowed,
-    /// One is not.
+    /// An action is not allowed.
     Denied(Denial),
 }
 
 impl Decision {
-    /// Whether the role may be assumed as asked.
+    /// Whether all needed actions are allowed.
     pub fn is_allowed(&self) -> bool {
         matches!(self, Self::Allowed)
     }
 
-    /// Why not, if not.
+    /// Returns the denial, if there is one.
     pub fn denial(&self) -> Option<&Denial> {
         match self {
             Self::Allowed => None,
@@ -38,21 +38,21 @@ impl fmt::Display for Decision {
     }
 }
 
-/// The first action that was not allowed, and why.
+/// The first action that is not allowed, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
     /// The action.
     pub action: Action,
-    /// The role that it was asked of.
+    /// The role.
     pub role: RoleArn,
-    /// Who asked, as AWS's messages name it.
+    /// The caller, as AWS's messages name it.
     pub caller: String,
-    /// Why it was not allowed.
+    /// The reason.
     pub reason: Reason,
 }
 
 impl Denial {
-    /// A word that stays the same between releases, for logs, metrics and tests.
+    /// Returns a stable code for logs, metrics and tests.
     pub fn code(&self) -> &'static str {
         match &self.reason {
             Reason::TrustExplicitDeny(_) => "trust_explicit_deny",
@@ -64,7 +64,7 @@ impl Denial {
         }
     }
 
-    /// The statement that decided: the one that denies, or the allowing one that came nearest.
+    /// Returns the deciding statement: the one that denies, or the allowing one that is nearest to the request.
     pub fn statement(&self) -> Option<&Verdict> {
         match &self.reason {
             Reason::TrustExplicitDeny(verdict)
@@ -113,54 +113,54 @@ impl fmt::Display for Denial {
     }
 }
 
-/// Why an action is not allowed. The statement is the one to look at.
+/// The reason why an action is not allowed, with the deciding statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason {
-    /// A statement of the trust policy denies it.
+    /// A statement of the trust policy denies the action.
     TrustExplicitDeny(Verdict),
-    /// No statement of the trust policy allows it; the nearest, if there is an allowing one.
+    /// No statement of the trust policy allows the action. It has the nearest allowing statement, if there is one.
     TrustNoStatement(Option<Verdict>),
-    /// A statement of the caller's identity policies denies it.
+    /// A statement of the caller's identity policies denies the action.
     IdentityExplicitDeny(Verdict),
-    /// The trust policy asks for the caller's identity policies to allow it too, and none does.
+    /// The trust policy needs the caller's identity policies to allow the action, too, and none does.
     IdentityPolicyMissing(Option<Verdict>),
-    /// A statement of the caller's session policies denies it.
+    /// A statement of the caller's session policies denies the action.
     SessionExplicitDeny(Verdict),
-    /// The caller has session policies, and none allows it.
+    /// The caller has session policies, and none allows the action.
     SessionPolicyMissing(Option<Verdict>),
 }
 
-/// What one statement says to one request.
+/// The verdict of one statement about one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// Which statement.
+    /// The statement.
     pub statement: StatementName,
-    /// What it does when it applies.
+    /// Its effect when it applies.
     pub effect: Effect,
-    /// What in it did not match; it applies when nothing is left.
+    /// The parts that do not match. The statement applies if there are none.
     pub misses: Vec<Miss>,
 }
 
 impl Verdict {
-    /// Whether the statement has a say in this request.
+    /// Whether the statement applies to the request.
     pub fn applies(&self) -> bool {
         self.misses.is_empty()
     }
 
-    /// How far the statement is from applying. Another principal is further off than another action,
-    /// and that is further off than any number of conditions.
+    /// Returns the distance of the statement from the request. Another principal is further away than another action,
+    /// and that is further away than any number of conditions.
     pub(super) fn distance(&self) -> usize {
         self.misses.iter().map(Miss::weight).sum()
     }
 }
 
-/// A statement, by its place in its policy and its `Sid` where it has one.
+/// A statement, by its place in the policy and its `Sid`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatementName {
-    /// Its place, from 0.
+    /// Place in the policy, from 0.
     pub index: usize,
-    /// Its `Sid`.
+    /// `Sid`, if it has one.
     pub sid: Option<String>,
 }
 
@@ -173,32 +173,32 @@ impl fmt::Display for StatementName {
     }
 }
 
-/// One thing in a statement that did not match the request.
+/// A part of a statement that does not match the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Miss {
-    /// It names other principals.
+    /// The statement names other principals.
     Principal {
-        /// Those it names.
+        /// The named principals.
         wanted: Vec<String>,
-        /// Who asked.
+        /// The caller.
         actual: String,
     },
-    /// It is about other actions.
+    /// The statement is about other actions.
     Action {
-        /// Those of its `Action` or `NotAction`.
+        /// The actions of `Action` or `NotAction`.
         wanted: Vec<String>,
-        /// What was asked.
+        /// The action of the request.
         actual: Action,
     },
-    /// It is about other resources.
+    /// The statement is about other resources.
     Resource {
-        /// Those of its `Resource` or `NotResource`.
+        /// The resources of `Resource` or `NotResource`.
         wanted: Vec<String>,
         /// The role.
         actual: String,
     },
-    /// One of its conditions does not hold.
+    /// A condition does not hold.
     Condition {
         /// The condition key.
         key: String,
@@ -206,13 +206,13 @@ pub enum Miss {
         operator: String,
         /// The values in the policy.
         wanted: Vec<String>,
-        /// The values in the request; `None` where it has no such key.
+        /// The values in the request, or `None` without the key.
         actual: Option<Vec<String>>,
     },
 }
 
 impl Miss {
-    /// A word that stays the same between releases, for logs and tests.
+    /// Returns a stable code for logs and tests.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Principal { .. } => "principal",

@@ -9,9 +9,16 @@ use super::error::{PolicyError, Problem};
 
 /// A policy document that has not been read as a policy yet.
 ///
-/// It deserialises from a mapping or from a string that holds JSON, so that a configuration file may
-/// carry either. Keys that repeat are refused in both: the grammar forbids them, and a parser that
-/// keeps the last one hides the first.
+/// It deserializes from a mapping or from a string of JSON, so that a configuration file may have either. Duplicate keys
+/// are refused, as the policy grammar forbids them.
+///
+/// ```
+/// use pod_identity_core::trust::{Policy, PolicyDocument};
+///
+/// let document = PolicyDocument::from_json(r#"{"Version": "2012-10-17", "Statement": []}"#)?;
+/// assert!(Policy::trust_of(&document, 2_048).is_err(), "it has no statement");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyDocument {
     pub(super) root: Node,
@@ -33,7 +40,8 @@ impl PolicyDocument {
         Ok(Self { root, length: length_without_white_space(text) })
     }
 
-    /// The length that IAM counts: characters without white space (*IAM and AWS STS quotas*).
+    /// Returns the length that IAM counts: characters without white space (*IAM and AWS STS quotas*).
+    #[doc(hidden)]
     pub fn length(&self) -> usize {
         self.length
     }
@@ -102,6 +110,14 @@ impl Node {
                 format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(","))
             }
         }
+    }
+}
+
+/// The entries of an object; `place` is where it stands, for the error.
+pub(super) fn object<'n>(place: &str, node: &'n Node) -> Result<&'n [(String, Node)], PolicyError> {
+    match node {
+        Node::Map(entries) => Ok(entries),
+        other => Err(PolicyError::form(place, format!("is {}, an object is needed", other.kind()))),
     }
 }
 

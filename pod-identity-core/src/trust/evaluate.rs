@@ -1,16 +1,18 @@
 //! The decision (*Policy evaluation logic*): nothing is allowed by default, a denial wins, and a role's
 //! trust policy always has its say.
 
+use super::action::{Action, Effect};
 use super::context::Context;
 use super::decision::{Decision, Denial, Miss, Reason, StatementName, Verdict};
-use super::policy::{Action, Effect, Policy, Statement};
+use super::policy::Policy;
 use super::principal::{Caller, Hold};
+use super::statement::Statement;
 use crate::arn::RoleArn;
 
-/// Who asks for which role, and all that is known about it. Every needed action sees the same.
+/// A request to assume a role: the caller, the role, and the condition keys. The [module](crate::trust) has an example.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// Who asks.
+    /// The caller.
     pub caller: &'a Caller,
     /// The role to be assumed, the resource of the request.
     pub role: &'a RoleArn,
@@ -18,7 +20,17 @@ pub struct Request<'a> {
     pub context: &'a Context,
 }
 
-/// What the caller brings of its own. A service and a web identity bring nothing.
+/// The caller's own policies. A service and a web identity have none.
+///
+/// ```
+/// use pod_identity_core::trust::{Permissions, Policy};
+///
+/// let may_assume = [Policy::identity(r#"{"Version": "2012-10-17", "Statement": [
+///     {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"}
+/// ]}"#)?];
+/// let permissions = Permissions { identity: &may_assume, session: None };
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Permissions<'a> {
     /// The identity policies of the caller's user or role.
@@ -28,7 +40,7 @@ pub struct Permissions<'a> {
     pub session: Option<&'a [Policy]>,
 }
 
-/// Decides whether every one of `actions` is allowed; the first that is not is the denial.
+/// Decides whether all `actions` are allowed. The denial names the first action that is not.
 pub fn decide(
     trust: &Policy,
     permissions: &Permissions<'_>,
@@ -92,7 +104,8 @@ fn all_verdicts(policies: &[Policy], action: Action, request: &Request<'_>) -> V
 }
 
 impl Policy {
-    /// What each statement says to a request, in their order: what an explanation is made of.
+    /// Returns the verdict of each statement, in order.
+    #[doc(hidden)]
     pub fn verdicts(&self, action: Action, request: &Request<'_>) -> Vec<Verdict> {
         self.statements
             .iter()

@@ -1,4 +1,4 @@
-//! Who calls, and whom a trust policy names (*AWS JSON policy elements: Principal*).
+//! Callers, and the principals of a trust policy (*AWS JSON policy elements: Principal*).
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,6 +6,11 @@ use std::str::FromStr;
 use crate::arn::{AccountId, ParseArnError, Partition, RoleArn};
 
 /// The ARN of an IAM user: `arn:aws:iam::123456789012:user/path/name`.
+///
+/// ```
+/// let user: pod_identity_core::trust::UserArn = "arn:aws:iam::111122223333:user/ann".parse()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UserArn {
     text: String,
@@ -45,7 +50,16 @@ impl FromStr for UserArn {
     }
 }
 
-/// Who asks to assume a role.
+/// The principal that wants to assume a role.
+///
+/// ```
+/// use pod_identity_core::trust::Caller;
+///
+/// let role = "arn:aws:iam::111122223333:role/auth".parse()?;
+/// let caller = Caller::Session { role, name: "pod-identity-auth".to_owned() };
+/// assert_eq!(caller.account().unwrap().as_str(), "111122223333");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
     /// A session of a role.

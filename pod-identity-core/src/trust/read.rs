@@ -1,10 +1,11 @@
 //! The grammar (*Grammar of the IAM JSON policy language*), and what each kind of policy may hold of it.
 
+use super::action::{Action, Effect};
 use super::condition::{self, Condition};
-use super::document::Node;
+use super::document::{Node, object};
 use super::error::PolicyError;
-use super::policy::{Action, Effect, Patterns, Policy, Statement};
 use super::principal::Named;
+use super::statement::{Patterns, Statement};
 
 /// Where a policy is attached, which decides on the elements it may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +14,8 @@ pub(super) enum Kind {
     Identity,
 }
 
-pub(super) fn policy(root: &Node, kind: Kind) -> Result<Policy, PolicyError> {
+/// Reads the statements of a policy.
+pub(super) fn statements(root: &Node, kind: Kind) -> Result<Vec<Statement>, PolicyError> {
     let mut variables = false;
     let mut statements = None;
     for (name, value) in object("", root)? {
@@ -56,7 +58,7 @@ pub(super) fn policy(root: &Node, kind: Kind) -> Result<Policy, PolicyError> {
         }
         read.push(statement);
     }
-    Ok(Policy { statements: read })
+    Ok(read)
 }
 
 fn statement(place: &str, node: &Node, kind: Kind, variables: bool) -> Result<Statement, PolicyError> {
@@ -121,7 +123,7 @@ fn statement(place: &str, node: &Node, kind: Kind, variables: bool) -> Result<St
         Kind::Identity if resources.is_none() => return Err(missing(place, "Resource")),
         _ => {}
     }
-    // What cannot be about a role's assumption decides nothing here, so it need not be understood.
+    // A statement about other actions decides nothing here, so it may have unsupported parts.
     let decides = kind == Kind::Trust || Action::ALL.iter().any(|action| actions.fit_action(*action));
     let resource_texts = resources.iter().flat_map(|patterns: &Patterns| &patterns.texts);
     if let Some(text) = resource_texts.filter(|_| variables && decides).find(|text| text.contains("${")) {
@@ -212,13 +214,6 @@ fn once<T>(place: &str, slot: &mut Option<T>, value: T, problem: &str) -> Result
     match slot.replace(value) {
         None => Ok(()),
         Some(_) => Err(PolicyError::form(place, problem)),
-    }
-}
-
-pub(super) fn object<'n>(place: &str, node: &'n Node) -> Result<&'n [(String, Node)], PolicyError> {
-    match node {
-        Node::Map(entries) => Ok(entries),
-        other => Err(PolicyError::form(place, format!("is {}, an object is needed", other.kind()))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The dependency arrows of ARCHITECTURE.md, checked against what cargo builds.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Every package that a member is built from, on any platform and with all features, its tests left out.
@@ -78,18 +79,77 @@ fn a_program_with_the_provider_has_no_tls_unless_it_asks_for_it_and_no_http_of_i
     forbid_in(&direct, "pod-identity-provider", &http);
 }
 
-#[test]
-fn core_has_no_more_of_tokio_than_its_channels() {
+/// The features of tokio that the core turns on.
+fn features_of_tokio(features: &str) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--locked", "--all-features", "--target", "all", "--edges", "normal,features"])
-        .args(["--prefix", "none", "--package", "pod-identity-core", "--invert", "tokio"])
+        .args(["tree", "--locked", "--target", "all", "--edges", "normal,features", "--prefix", "none"])
+        .args(["--package", "pod-identity-core", "--no-default-features", "--features", features])
+        .args(["--invert", "tokio"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let tree = String::from_utf8(output.stdout).unwrap();
-    let features: BTreeSet<&str> =
-        tree.lines().filter_map(|line| line.strip_prefix("tokio feature \"")?.split('"').next()).collect();
-    assert_eq!(features, BTreeSet::from(["sync"]), "{tree}");
+    let feature = |line: &str| Some(line.strip_prefix("tokio feature \"")?.split('"').next()?.to_owned());
+    tree.lines().filter_map(feature).collect()
+}
+
+#[test]
+fn core_has_of_tokio_its_channels_and_with_the_service_tasks_and_timers() {
+    let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(features_of_tokio("verify,trust"), set(&["sync"]));
+    assert_eq!(features_of_tokio("service"), set(&["rt", "sync", "time"]));
+}
+
+/// The sources of the core, without comments and tests.
+fn sources(directory: &Path, found: &mut Vec<(PathBuf, String)>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if ["tests", "tests.rs", "interleavings.rs"].contains(&name) {
+            continue;
+        }
+        if path.is_dir() {
+            sources(&path, found);
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        found.push((path, lines.collect::<Vec<_>>().join("\n")));
+    }
+}
+
+#[test]
+fn core_has_no_clock_but_that_of_the_service() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&source, &mut files);
+    let clock = source.join("clock.rs");
+    let (service, rules): (Vec<_>, Vec<_>) =
+        files.iter().partition(|(path, _)| path.starts_with(source.join("service")) || *path == clock);
+    let with = |files: &[&(PathBuf, String)], words: &[&str]| {
+        let has = |text: &str| words.iter().any(|word| text.contains(word));
+        let names = files.iter().filter(|(_, text)| has(text)).map(|(path, _)| path.clone());
+        names.collect::<Vec<_>>()
+    };
+    let clocks = ["SystemTime::now", "Instant::now", ".elapsed()"];
+    assert_eq!(with(&service, &clocks), std::slice::from_ref(&clock));
+    assert_eq!(with(&rules, &clocks), Vec::<PathBuf>::new(), "time is an argument");
+    // The rules have no timers, tasks, files, sockets or processes either.
+    let of_an_embedder = [
+        "tokio::time",
+        "tokio::spawn",
+        "tokio::task",
+        "std::fs",
+        "std::net::Tcp",
+        "std::net::Udp",
+        "std::process",
+        "std::thread",
+    ];
+    let rules: Vec<_> = rules.into_iter().filter(|(path, _)| !path.ends_with("src/service.rs")).collect();
+    assert!(rules.len() > 40, "the sources were not found");
+    assert_eq!(with(&rules, &of_an_embedder), Vec::<PathBuf>::new());
 }
 
 #[test]

@@ -18,6 +18,7 @@ fn whose(blame: Blame) -> &'static str {
         Blame::Operator => "the operator of the services, or of the roles and associations",
         Blame::Service => "the agent or the auth service itself",
         Blame::Aws => "AWS, or the way to it",
+        other => panic!("the page has no words for {other:?}"),
     }
 }
 

@@ -4,4 +4,6 @@
 mod arrows;
 mod errors_page;
 mod minting;
+#[cfg(feature = "service")]
+mod service;
 mod tokens;

@@ -9,7 +9,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use pod_identity_agent::app::App;
-use pod_identity_agent::config::{AgentAuth, Budgets, Config, Destination, TokenKeys};
+use pod_identity_agent::config::{AgentAuth, Config, Destination, TokenKeys};
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
 use pod_identity_local::laptop::{Laptop, Setup, Workload, write_private};
 use pod_identity_local::world::World;
@@ -159,13 +159,10 @@ impl Town {
                 sdk_config: Some(sdk.clone()),
             };
             let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-            let config = Config {
-                keys,
-                // Here every pod and every forger has the address 127.0.0.1, and with it one credit.
-                budgets: Budgets { hold: Duration::ZERO, ..Budgets::default() },
-                limits: Limits::ONE_MACHINE,
-                ..Config::new(cluster, listen, eks_auth)
-            };
+            let mut config =
+                Config { keys, limits: Limits::ONE_MACHINE, ..Config::new(cluster, listen, eks_auth) };
+            // Every pod and every forger has the address 127.0.0.1, and they share its credits.
+            config.service.limits.hold = Duration::ZERO;
             let agent = App::bind(config).await.unwrap();
             agents.push(agent.addresses()[0]);
             tokio::spawn(agent.run(shutdown.clone()));

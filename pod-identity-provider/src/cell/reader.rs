@@ -1,4 +1,4 @@
-//! What each request reads of a cell.
+//! Reads of the cached credentials.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,33 +7,34 @@ use std::time::{Duration, SystemTime};
 use aws_credential_types::Credentials;
 use aws_smithy_runtime_api::client::identity::Identity;
 use pod_identity_core::cache::Slot;
-use pod_identity_core::now::Now;
+use pod_identity_core::error::{Effect, UpstreamError};
+use pod_identity_core::time::Now;
 
-use super::MARGIN;
-use super::fetch::FetchError;
-use super::held::{Held, Need};
+use super::cached::{CachedCredentials, Need};
 use crate::clock::Clock;
+use crate::error::Error;
 
-/// The credentials of a cell, to be read without a lock and without a write to what other threads read.
-///
-/// An identity cache keeps one for as long as it likes: with it neither a provider stays alive, nor the task that
-/// renews.
+/// Credentials are served until they expire, because AWS accepts them until then.
+pub(super) const MARGIN: Duration = Duration::ZERO;
+
+/// The reason why a fetch brought no credentials, for all requests that waited. It never ends cached credentials, because
+/// only AWS decides when they end.
 #[derive(Debug)]
-pub(crate) struct Reader {
-    slot: Arc<Slot<Held, FetchError>>,
+pub(super) struct FetchError(pub(super) Error);
+
+impl UpstreamError for FetchError {
+    fn effect(&self) -> Effect {
+        Effect::CannotAsk
+    }
+}
+
+/// The cached credentials. A read takes no lock and writes nothing that other threads read.
+#[derive(Debug)]
+pub(super) struct Reader {
+    slot: Arc<Slot<CachedCredentials, FetchError>>,
     clock: Clock,
     /// Whether the last fetch failed.
     failing: AtomicBool,
-}
-
-/// The identity that is held.
-#[derive(Debug)]
-pub(crate) struct AtHand {
-    pub(crate) identity: Identity,
-    /// Which of all fetches of this process brought it.
-    pub(crate) serial: u64,
-    pub(crate) need: Need,
-    pub(crate) now: Now,
 }
 
 impl Reader {
@@ -41,7 +42,7 @@ impl Reader {
         Self { slot: Arc::default(), clock, failing: AtomicBool::new(false) }
     }
 
-    pub(super) fn slot(&self) -> &Arc<Slot<Held, FetchError>> {
+    pub(super) fn slot(&self) -> &Arc<Slot<CachedCredentials, FetchError>> {
         &self.slot
     }
 
@@ -49,49 +50,42 @@ impl Reader {
         self.clock.now()
     }
 
-    /// Takes note of whether a fetch failed; says whether the one before did.
+    /// Records whether a fetch failed. Returns whether the previous one did.
     pub(super) fn failed(&self, failed: bool) -> bool {
         self.failing.swap(failed, Ordering::Relaxed)
     }
 
-    /// The identity, where there is one that holds.
-    pub(crate) fn identity(&self) -> Option<AtHand> {
-        let now = self.now();
-        self.peek(now, |held, need| AtHand { identity: held.identity(), serial: held.serial(), need, now })
+    /// Returns the identity of credentials that are valid and not due. It costs one read of the wall clock and one
+    /// comparison. The task that renews, and [`Self::credentials`], compare the monotonic clock too.
+    pub(super) fn fresh_identity(&self) -> Option<Identity> {
+        let second = self.clock.second();
+        self.slot.peek(BEFORE_ANY_END, MARGIN, |entry| entry.value().fresh_identity(second))?
     }
 
-    /// Whether these credentials with that serial number are not those that are held: somebody has changed them.
-    pub(crate) fn differs(&self, serial: u64, given: &Credentials) -> bool {
-        let differs = |held: &Held, _| held.serial() == serial && held.credentials() != given;
-        self.peek(self.now(), differs).unwrap_or(false)
-    }
-
-    /// The credentials, where there are some that hold.
+    /// Returns the credentials that are valid, and what they need.
     pub(super) fn credentials(&self, now: Now) -> Option<(Credentials, Need)> {
-        self.peek(now, |held, need| (held.credentials().clone(), need))
+        self.slot.peek(now, MARGIN, |entry| {
+            let cached = entry.value();
+            let need = match cached.need(entry.expiry().left(now)) {
+                // While there are credentials, no request waits for a source that has just failed.
+                Need::Fetch { .. } if self.failing.load(Ordering::Relaxed) => Need::Renewal,
+                need => need,
+            };
+            (cached.credentials().clone(), need)
+        })
     }
 
-    /// Whether what is held ends later than that.
+    /// Whether the cached credentials expire later than `end`.
     pub(super) fn outlasts(&self, end: SystemTime, now: Now) -> bool {
         self.slot.peek(now, MARGIN, |entry| entry.expiry().wall() > end).unwrap_or(false)
     }
 
-    /// How long it is until the credentials are to be renewed; none where there are no more that hold.
+    /// Returns the time until the credentials are due: zero if there are no valid ones.
     pub(super) fn due_in(&self, now: Now) -> Duration {
         let due_in = self.slot.peek(now, MARGIN, |entry| entry.value().due_in(entry.expiry().left(now)));
         due_in.unwrap_or_default()
     }
-
-    /// What is seen of what is held, and of what that needs.
-    fn peek<R>(&self, now: Now, look: impl FnOnce(&Held, Need) -> R) -> Option<R> {
-        self.slot.peek(now, MARGIN, |entry| {
-            let held = entry.value();
-            let need = match held.need(entry.expiry().left(now)) {
-                // Nobody waits for a source that has just failed, while there are credentials.
-                Need::Fetch { .. } if self.failing.load(Ordering::Relaxed) => Need::Renewal,
-                need => need,
-            };
-            look(held, need)
-        })
-    }
 }
+
+/// A time at which no entry has expired, for reads that compare times themselves.
+const BEFORE_ANY_END: Now = Now { wall: SystemTime::UNIX_EPOCH, monotonic: Duration::ZERO };

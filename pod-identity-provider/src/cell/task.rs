@@ -1,16 +1,16 @@
-//! Tasks that end with whoever started them.
+//! Tasks that end with their owner.
 
 use std::sync::{Mutex, PoisonError};
 
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-/// A task, or none yet. It is aborted when this is dropped.
+/// A task, or none yet. Dropping this aborts the task.
 #[derive(Debug, Default)]
 pub(super) struct Task(Mutex<Option<AbortHandle>>);
 
 impl Task {
-    /// Runs this task, and ends the one before it.
+    /// Starts this task, and aborts the previous one.
     pub(super) fn start(&self, runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
         let task = runtime.spawn(task).abort_handle();
         let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(task);
@@ -19,7 +19,7 @@ impl Task {
         }
     }
 
-    /// The same, if none runs.
+    /// Starts this task, unless one runs.
     pub(super) fn start_unless_running<F>(&self, runtime: &Handle, task: impl FnOnce() -> F)
     where
         F: Future<Output = ()> + Send + 'static,

@@ -1,4 +1,4 @@
-//! The token that goes with a request.
+//! The token of a request.
 
 use std::fmt;
 
@@ -11,15 +11,15 @@ use crate::environment::{self as env, Environment};
 use crate::error::Error;
 use crate::token_file;
 
-/// The agent reads no longer token. What is longer is another file than that of a token.
+/// The longest token that the agent reads. A longer file is not a token's.
 const LONGEST: usize = BearerToken::MAX_LENGTH;
 
-/// Where the token is: the file wins, as in AWS's SDKs except Java's. Kubelet writes it anew while the pod lives, and
-/// what a variable says stays as it was.
+/// The place of the token. The file wins, as in AWS's SDKs except Java's: kubelet replaces it while the pod lives, and a
+/// variable stays as it is.
 pub(super) enum Authorization {
     File(String),
     Value(Zeroizing<String>),
-    /// Requests carry none, as on ECS, where the URI itself is the secret.
+    /// Requests have none, as on Amazon ECS, where the URI is the secret.
     None,
 }
 
@@ -28,7 +28,7 @@ impl Authorization {
         match (environment.get(env::TOKEN_FILE), environment.get(env::TOKEN)) {
             (Some(path), also) => {
                 if also.is_some() {
-                    tracing::warn!(used = env::TOKEN_FILE, unused = env::TOKEN, "two tokens are given");
+                    tracing::warn!(used = env::TOKEN_FILE, unused = env::TOKEN, "two tokens are set");
                 }
                 Self::File(path.to_owned())
             }
@@ -37,10 +37,10 @@ impl Authorization {
         }
     }
 
-    /// The token as it is now.
+    /// Reads the current token.
     ///
     /// # Errors
-    /// [`Error::Unusable`] where there should be one and is none.
+    /// [`Error::InvalidConfiguration`] or [`Error::TokenUnreadable`] if a token is configured and cannot be used.
     pub(super) fn token(&self) -> Result<Option<Token>, Error> {
         let token = match self {
             Self::File(path) => token_file::read(env::TOKEN_FILE, path, LONGEST)?,
@@ -65,9 +65,9 @@ impl fmt::Debug for Authorization {
 pub(super) struct Token(Zeroizing<String>);
 
 impl Token {
-    /// The header's value: the token alone. Neither AWS's agent nor ours takes a `Bearer` before it.
+    /// Returns the header's value: the token without `Bearer`, which neither AWS's agent nor ours accepts.
     ///
-    /// The bytes are shared with the header, not copied, so that they are overwritten when the request is gone.
+    /// The header shares the bytes, so that they are overwritten when the request is dropped.
     pub(super) fn header(&self) -> Option<HeaderValue> {
         let bytes = Bytes::from_owner(Zeroizing::new(self.0.as_bytes().to_vec()));
         let mut value = HeaderValue::from_maybe_shared(bytes).ok()?;
@@ -75,7 +75,7 @@ impl Token {
         Some(value)
     }
 
-    /// A text of somebody else's without this token.
+    /// Removes this token from another program's text.
     pub(super) fn redact(&self, text: &str) -> String {
         token_file::redact(&self.0, text)
     }
@@ -92,14 +92,14 @@ mod tests {
     }
 
     #[test]
-    fn a_header_with_a_token_does_not_print() {
+    fn a_header_with_a_token_prints_no_token() {
         let header = token().header().unwrap();
         assert_eq!(header.as_bytes(), TOKEN.as_bytes());
         assert_eq!(format!("{header:?}"), "Sensitive");
     }
 
     #[test]
-    fn the_file_wins_over_the_value_and_neither_need_be_there() {
+    fn the_file_wins_over_the_value_and_both_are_optional() {
         let of = |variables: &[(&str, &str)]| {
             format!("{:?}", Authorization::of(&variables.iter().copied().collect::<Environment>()))
         };

@@ -1,4 +1,4 @@
-//! Which URI is asked, and at which address.
+//! The URI of the credentials and the addresses that requests are sent to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -6,11 +6,11 @@ use aws_smithy_runtime_api::client::dns::{ResolveDns as _, SharedDnsResolver};
 use http::Uri;
 use http::uri::Authority;
 
-use super::Fault;
+use super::fault::Fault;
 use crate::environment::{self as env, Environment};
 use crate::error::{Error, Failure};
 
-/// Where a relative URI is: the agent of Amazon ECS (*Amazon ECS developer guide*, *Task IAM role*).
+/// The host of a relative URI: the agent of Amazon ECS (*Amazon ECS developer guide*, *Task IAM role*).
 const ECS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2));
 /// The agent of EKS Pod Identity (*EKS user guide*, *Set up the Amazon EKS Pod Identity Agent*).
 const EKS: [IpAddr; 2] = [
@@ -18,14 +18,14 @@ const EKS: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
 ];
 
-/// Where the token may go over plain HTTP: to this machine alone (AWS SDKs and Tools reference, *Container credential
-/// provider*). Whoever could name any other host would be sent the token.
+/// Whether the token may be sent to this address over plain HTTP: only inside this machine (AWS SDKs and Tools reference,
+/// *Container credential provider*). Otherwise a changed variable would send the token to any host.
 fn is_allowed(address: IpAddr) -> bool {
     address.is_loopback() || address == ECS || EKS.contains(&address)
 }
 
-const ALLOWED: &str = "Over http only loopback, 169.254.170.2, 169.254.170.23 and [fd00:ec2::23] are asked, and names \
-                       whose addresses are all among them; over https any host. Leave the variable to the webhook";
+const ALLOWED: &str = "Let the webhook set the variable, or use https: over http only loopback, 169.254.170.2, 169.254.170.23, \
+                       [fd00:ec2::23] and names with no other address are allowed";
 
 /// The URI of the credentials.
 pub(super) struct Endpoint {
@@ -35,44 +35,42 @@ pub(super) struct Endpoint {
 }
 
 enum Host {
-    /// An address that may be asked over HTTP.
+    /// An address that is allowed over HTTP.
     Address(IpAddr),
-    /// A name that is resolved and judged at each fetch.
+    /// A name that each attempt resolves and checks.
     Name(String),
-    /// Over HTTPS the host's certificate says who it is.
+    /// Any host: over HTTPS its certificate proves the name.
     Https,
 }
 
-/// A place to send a request to.
+/// A target of a request.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) uri: Uri,
-    /// The `Host` header, where it is not what the URI says.
+    /// The `Host` header, where it differs from the URI's host.
     pub(super) host: Option<String>,
 }
 
 impl Endpoint {
-    /// What the environment names: the relative URI before the full one, as AWS's SDKs except Go's.
+    /// Reads the URI: the relative one before the full one, as AWS's SDKs except Go's do.
     ///
     /// # Errors
-    /// [`Error::Unusable`] for a URI that must not be asked. The URI is not in the error: on ECS it is a secret.
+    /// [`Error::InvalidConfiguration`] for a URI that is not allowed. The URI is not in the error: on Amazon ECS it is a
+    /// secret.
     pub(super) fn of(environment: &Environment) -> Result<Self, Error> {
         match (environment.get(env::RELATIVE_URI), environment.get(env::FULL_URI)) {
             (Some(relative), also) => {
                 if also.is_some() {
-                    tracing::warn!(used = env::RELATIVE_URI, unused = env::FULL_URI, "two URIs are given");
+                    tracing::warn!(used = env::RELATIVE_URI, unused = env::FULL_URI, "two URIs are set");
                 }
-                Self::relative(relative).map_err(|reason| Error::Unusable {
-                    variable: env::RELATIVE_URI,
-                    reason,
-                    hint: "Give a path that begins with one slash, or the whole URI as \
-                           AWS_CONTAINER_CREDENTIALS_FULL_URI",
+                Self::relative(relative).map_err(|reason| {
+                    let hint = "Set it to a path that begins with one slash, or set AWS_CONTAINER_CREDENTIALS_FULL_URI \
+                                to the whole URI";
+                    Error::unusable(env::RELATIVE_URI, &reason, hint)
                 })
             }
-            (None, Some(full)) => Self::full(full).map_err(|reason| refused(reason.to_owned())),
-            (None, None) => {
-                Err(Error::NotConfigured { missing: format!("{} or {}", env::FULL_URI, env::RELATIVE_URI) })
-            }
+            (None, Some(full)) => Self::full(full).map_err(refused),
+            (None, None) => Err(Error::not_configured(format!("{} or {}", env::FULL_URI, env::RELATIVE_URI))),
         }
     }
 
@@ -87,7 +85,7 @@ impl Endpoint {
     }
 
     fn full(text: &str) -> Result<Self, &'static str> {
-        // What the parser drops without a word, or refuses without saying why.
+        // Parts that the parser drops silently or refuses without a reason.
         let (scheme, rest) = text.split_once("://").ok_or("has no scheme")?;
         let https = scheme.eq_ignore_ascii_case("https");
         if !https && !scheme.eq_ignore_ascii_case("http") {
@@ -102,31 +100,36 @@ impl Endpoint {
         if rest.split(['/', '?']).next().is_some_and(|authority| authority.contains('@')) {
             return Err("has a user name in it");
         }
-        let uri: Uri = text.parse().map_err(|_| "is no URI")?;
+        let uri: Uri = text.parse().map_err(|_| "is not a URI")?;
         let authority = uri.authority().ok_or("has no host")?;
         if authority.as_str() != authority.host() && authority.port_u16().is_none_or(|port| port == 0) {
-            return Err("has no port that there is");
+            return Err("has an invalid port");
         }
         if authority.host().starts_with('[') && bracketed(authority.host()).is_none() {
-            return Err("has a host in brackets that is no IPv6 address");
+            return Err("has a host in brackets that is not an IPv6 address");
         }
         let host = if https { Host::Https } else { Host::http(authority.host())? };
         let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
         Ok(Self { host, authority: authority.clone(), path_and_query: path_and_query.to_owned() })
     }
 
+    /// Whether the URI names an address of EKS Pod Identity's agent.
+    pub(super) fn is_eks_agent(&self) -> bool {
+        matches!(self.host, Host::Address(address) if EKS.contains(&address))
+    }
+
     pub(super) fn is_https(&self) -> bool {
         matches!(self.host, Host::Https)
     }
 
-    /// Scheme, host and port, for errors and logs.
+    /// Returns scheme, host and port, for errors and logs.
     pub(super) fn origin(&self) -> String {
         let scheme = if self.is_https() { "https" } else { "http" };
         format!("{scheme}://{}", self.authority)
     }
 
-    /// Where to send a request: at each of these addresses, until one is there. A name's have been judged, and the
-    /// request goes to them and not to the name: it could have others a moment later.
+    /// Returns the targets of a request, which are tried until one is reached. The addresses of a name are checked, and
+    /// requests go to them and not to the name, which could have others a moment later.
     pub(super) async fn places(&self, dns: &SharedDnsResolver) -> Result<Vec<Place>, Fault> {
         match &self.host {
             Host::Https => Ok(vec![Place { uri: self.uri("https", self.authority.as_str())?, host: None }]),
@@ -137,9 +140,9 @@ impl Endpoint {
                     return Err(Failure::Unresolved { reason: "it has no address".to_owned() }.into());
                 }
                 if let Some(other) = addresses.iter().find(|address| !is_allowed(**address)) {
-                    return Err(refused(format!("names {name:?}, which is {other}")).into());
+                    return Err(refused(&format!("names {name:?}, which has the address {other}")).into());
                 }
-                addresses.dedup(); // resolvers give an address for each kind of socket
+                addresses.dedup(); // resolvers return an address for each kind of socket
                 let host = Some(self.authority.to_string());
                 let place = |address| Ok(Place { uri: self.uri_at(address)?, host: host.clone() });
                 addresses.into_iter().map(place).collect()
@@ -158,7 +161,7 @@ impl Endpoint {
 
     fn uri(&self, scheme: &str, authority: &str) -> Result<Uri, Error> {
         let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(&*self.path_and_query);
-        uri.build().map_err(|_| refused("is no URI".to_owned()))
+        uri.build().map_err(|_| refused("is not a URI"))
     }
 }
 
@@ -166,14 +169,14 @@ impl Host {
     fn http(host: &str) -> Result<Self, &'static str> {
         match bracketed(host).or_else(|| host.parse().ok()) {
             Some(address) if is_allowed(address) => Ok(Self::Address(address)),
-            Some(_) => Err("names an address that is not asked over http"),
+            Some(_) => Err("names an address that is not allowed over http"),
             None => Ok(Self::Name(host.to_owned())),
         }
     }
 }
 
-/// An IPv6 address as a URI has it (RFC 3986, section 3.2.2). A zone, as in `[fe80::1%25eth0]`, is of no use: no address that
-/// may be asked over http has one, and no certificate.
+/// Reads an IPv6 address in brackets (RFC 3986, section 3.2.2). A zone, as in `[fe80::1%25eth0]`, is refused: no address
+/// that is allowed over http has one, and no certificate.
 fn bracketed(host: &str) -> Option<IpAddr> {
     host.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6)
 }
@@ -184,8 +187,8 @@ impl std::fmt::Debug for Endpoint {
     }
 }
 
-fn refused(reason: String) -> Error {
-    Error::Unusable { variable: env::FULL_URI, reason, hint: ALLOWED }
+fn refused(reason: &str) -> Error {
+    Error::unusable(env::FULL_URI, reason, ALLOWED)
 }
 
 #[cfg(test)]
@@ -201,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn over_http_only_addresses_of_this_machine_are_asked() {
+    fn over_http_only_addresses_of_this_machine_are_allowed() {
         for (uri, asked) in [
             ("http://127.0.0.1/", "http://127.0.0.1/"),
             ("HTTP://127.8.9.1:8080/creds?a=b", "http://127.8.9.1:8080/creds?a=b"),
@@ -226,12 +229,12 @@ mod tests {
             "http://[::ffff:127.0.0.1]/c",
             "http://[fd00:ec2::254]/c",
         ] {
-            assert_eq!(full(uri), Err("names an address that is not asked over http"), "{uri}");
+            assert_eq!(full(uri), Err("names an address that is not allowed over http"), "{uri}");
         }
     }
 
     #[test]
-    fn what_is_wrong_with_a_uri_is_said_by_its_name() {
+    fn the_error_names_what_is_wrong_with_the_uri() {
         for (uri, reason) in [
             ("ftp://127.0.0.1/c", "has another scheme than http or https"),
             ("file:///etc/passwd", "has another scheme than http or https"),
@@ -244,15 +247,15 @@ mod tests {
             ("http://user:pass@127.0.0.1/c", "has a user name in it"),
             ("https://user@example.com/c", "has a user name in it"),
             ("http://127.0.0.1/c#top", "has a fragment"),
-            ("http://127.0.0.1:99999/c", "has no port that there is"),
-            ("http://127.0.0.1:0/c", "has no port that there is"),
-            ("http://127.0.0.1/ c", "is no URI"),
-            ("http://[::1/c", "is no URI"),
-            ("http://[::1%25lo]/c", "has a host in brackets that is no IPv6 address"),
-            ("https://[fe80::1%25eth0]/c", "has a host in brackets that is no IPv6 address"),
-            ("https://[v1.x]/c", "has a host in brackets that is no IPv6 address"),
-            ("http://[127.0.0.1]/c", "has a host in brackets that is no IPv6 address"),
-            ("https://[localhost]:443/c", "has a host in brackets that is no IPv6 address"),
+            ("http://127.0.0.1:99999/c", "has an invalid port"),
+            ("http://127.0.0.1:0/c", "has an invalid port"),
+            ("http://127.0.0.1/ c", "is not a URI"),
+            ("http://[::1/c", "is not a URI"),
+            ("http://[::1%25lo]/c", "has a host in brackets that is not an IPv6 address"),
+            ("https://[fe80::1%25eth0]/c", "has a host in brackets that is not an IPv6 address"),
+            ("https://[v1.x]/c", "has a host in brackets that is not an IPv6 address"),
+            ("http://[127.0.0.1]/c", "has a host in brackets that is not an IPv6 address"),
+            ("https://[localhost]:443/c", "has a host in brackets that is not an IPv6 address"),
         ] {
             assert_eq!(full(uri), Err(reason), "{uri}");
         }

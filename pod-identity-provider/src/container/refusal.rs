@@ -1,34 +1,34 @@
-//! An answer that says why there are no credentials, as each kind of agent writes it.
+//! A refusal, in the form of each kind of agent.
 
 use pod_identity_core::json;
 use serde::Deserialize;
 
 use super::authorization::Token;
-use super::member::Member;
-use crate::error::{Failure, one_line};
+use super::json_field::JsonField;
+use crate::error::{Failure, Refusal, one_line};
 
 /// The longest code: EKS Auth's and this project's have at most 30 characters.
 const LONGEST_CODE: usize = 64;
 
-/// Capitals are what the SDK for Rust reads, small letters what those for Go, Java and JavaScript read. This project's
-/// agent gives both.
+/// The SDK for Rust reads the names in capitals, those for Go, Java and JavaScript the small ones. This project's agent
+/// writes both.
 #[derive(Deserialize)]
 struct Body {
     #[serde(default)]
-    code: Member,
+    code: JsonField,
     #[serde(default)]
-    message: Member,
+    message: JsonField,
     #[serde(rename = "Code", default)]
-    capital_code: Member,
+    capital_code: JsonField,
     #[serde(rename = "Message", default)]
-    capital_message: Member,
+    capital_message: JsonField,
 }
 
-/// What an answer says that is no 200.
+/// Reads a response with another status than 200.
 pub(super) fn read(status: u16, body: &[u8], token: Option<&Token>) -> Failure {
     if let Ok(body) = json::from_slice::<Body>(body) {
         let either =
-            |one: &Member, other: &Member| one.text().or(other.text()).unwrap_or_default().to_owned();
+            |one: &JsonField, other: &JsonField| one.text().or(other.text()).unwrap_or_default().to_owned();
         let code = either(&body.code, &body.capital_code);
         return coded(status, &code, &either(&body.message, &body.capital_message), token);
     }
@@ -36,11 +36,15 @@ pub(super) fn read(status: u16, body: &[u8], token: Option<&Token>) -> Failure {
     let text = text.trim();
     let mut without_space = text.chars().filter(|c| !c.is_whitespace());
     match (without_space.next(), without_space.next()) {
-        // A page says nothing that a line of a log could hold.
-        (Some('<'), _) => {
-            Failure::Answer { status, code: None, message: "a page of HTML or XML".to_owned(), page: true }
-        }
-        // What looks like JSON may hold credentials, and is not shown. AWS's agent begins with a word in brackets.
+        // A page has no text that fits a log line.
+        (Some('<'), _) => Failure::Answer(Refusal {
+            status,
+            code: None,
+            message: "a page of HTML or XML".to_owned(),
+            page: true,
+            without_token: token.is_none(),
+        }),
+        // What looks like JSON may hold credentials and does not print. AWS's agent begins with a word in brackets.
         (Some('{' | '"'), _) | (Some('['), Some('{' | '[' | '"')) => {
             coded(status, "", "JSON that cannot be read", token)
         }
@@ -48,7 +52,7 @@ pub(super) fn read(status: u16, body: &[u8], token: Option<&Token>) -> Failure {
     }
 }
 
-/// A refusal with a code.
+/// Builds a refusal with a code.
 pub(super) fn coded(status: u16, code: &str, message: &str, token: Option<&Token>) -> Failure {
     let is_code = |code: &&str| {
         let mut bytes = code.bytes();
@@ -56,16 +60,17 @@ pub(super) fn coded(status: u16, code: &str, message: &str, token: Option<&Token
             && bytes.all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
     };
     let code = Some(code).filter(is_code).map(|code| printable(code, token));
-    Failure::Answer { status, code, message: printable(message, token), page: false }
+    let message = printable(message, token);
+    Failure::Answer(Refusal { status, code, message, page: false, without_token: token.is_none() })
 }
 
-/// The code in what AWS's agent writes: `[request id]: (Code): message, fault: client`.
+/// Returns the code in a line of AWS's agent: `[request id]: (Code): message, fault: client`.
 fn in_parentheses(text: &str) -> Option<&str> {
     let (code, _) = text.split_once('(')?.1.split_once("):")?;
     Some(code)
 }
 
-/// Somebody else's text, fit for a log and an error: without our token too.
+/// Makes another program's text fit for a log and an error, without our token.
 pub(super) fn printable(text: &str, token: Option<&Token>) -> String {
     one_line(&token.map_or(text.to_owned(), |token| token.redact(text)))
 }
@@ -76,7 +81,7 @@ mod tests {
 
     fn said(body: &str) -> (Option<String>, String) {
         match read(400, body.as_bytes(), None) {
-            Failure::Answer { code, message, .. } => (code, message),
+            Failure::Answer(refusal) => (refusal.code, refusal.message),
             other => panic!("{other:?}"),
         }
     }
@@ -93,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn json_without_a_message_is_not_shown() {
+    fn json_without_a_message_does_not_print() {
         for body in
             [r#"{"SecretAccessKey":"secret"}"#, r#"{"SecretAccessKey":"secr"#, r#"["secret"]"#, r#""secret""#]
         {

@@ -1,4 +1,4 @@
-//! The request, and the client that sends it.
+//! The request and the client that sends it.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -22,19 +22,19 @@ use aws_smithy_types::body::SdkBody;
 use http::HeaderValue;
 use http::header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT};
 
-use super::Fault;
 use super::authorization::Token;
 use super::endpoint::{Endpoint, Place};
+use super::fault::Fault;
 use crate::error::{Error, Failure};
 use crate::timer::Timer;
 use crate::transport::Transport;
 
-/// How long a connection may take: the agent is on this node, and what takes longer was thrown away on the way.
+/// The longest wait for a connection. The agent is on this node, so a slower connection was dropped on the way.
 const CONNECT: Duration = Duration::from_secs(1);
 
 const NAME: &str = concat!("pod-identity-provider/", env!("CARGO_PKG_VERSION"));
 
-/// Sends requests by the client that was given, or by the SDK's own: without a proxy, since the agent is on this node.
+/// Sends requests with the given client, or with the SDK's own and no proxy, since the agent is on this node.
 #[derive(Debug)]
 pub(super) struct Client {
     given: Option<SharedHttpClient>,
@@ -57,7 +57,8 @@ impl Client {
         }
     }
 
-    /// Asks, and gives the answer without its body. Nothing follows a redirect: the token would go along.
+    /// Sends a request and returns the response with an unread body. Redirects are not followed, because the token would
+    /// be sent there too.
     pub(super) async fn send(
         &self,
         endpoint: &Endpoint,
@@ -70,7 +71,7 @@ impl Client {
     }
 
     fn fault(&self, error: ConnectorError) -> Fault {
-        // The one timeout that a connector has been given.
+        // The connector has one timeout only.
         if error.is_timeout() {
             return Failure::NotConnected { limit: self.connect }.into();
         }
@@ -90,8 +91,8 @@ impl Client {
         Ok(self.connector.get_or_init(|| client.http_connector(&settings, &components)).clone())
     }
 
-    /// What a client may ask of those who ask it for a connector. Only timers and time mean something here; the rest is
-    /// what a client that signs nothing and repeats nothing has.
+    /// The components that a client requires. Only timer and time are used; the others are those of a client that neither
+    /// signs nor retries.
     fn components(&self) -> Result<RuntimeComponents, BuildError> {
         RuntimeComponents::builder(NAME)
             .with_sleep_impl(Some(self.timer.shared()))
@@ -108,8 +109,7 @@ impl Client {
     }
 }
 
-/// The SDK's own client. Without TLS it reads no certificates, so there is none where the URI wants none; nor does it
-/// resolve names then, since it is given addresses.
+/// The SDK's own client. It has TLS, which reads the system's certificates, and resolves names only for an https URI.
 #[cfg_attr(not(feature = "https"), allow(unused_variables))]
 fn own(https: bool, dns: &SharedDnsResolver) -> Result<SharedHttpClient, Error> {
     if !https {
@@ -123,7 +123,7 @@ fn own(https: bool, dns: &SharedDnsResolver) -> Result<SharedHttpClient, Error> 
         Ok(builder.build_with_resolver(dns.clone()))
     }
     #[cfg(not(feature = "https"))]
-    Err(Error::FeatureMissing("https"))
+    Err(Error::feature_missing("https"))
 }
 
 fn request(place: Place, token: Option<&Token>) -> Result<HttpRequest, Failure> {
@@ -140,7 +140,7 @@ fn request(place: Place, token: Option<&Token>) -> Result<HttpRequest, Failure> 
     HttpRequest::try_from(request).map_err(unsendable)
 }
 
-/// A request of parts that were checked each: it does not happen.
+/// All parts of a request were checked, so this does not happen.
 fn unsendable(error: impl std::fmt::Display) -> Failure {
     Failure::Broken { reason: error.to_string() }
 }

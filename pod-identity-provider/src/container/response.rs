@@ -1,4 +1,4 @@
-//! The answer: credentials, or why there are none.
+//! The response: credentials or a refusal.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,19 +11,19 @@ use pod_identity_core::json;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::Fault;
 use super::authorization::Token;
-use super::member::Member;
+use super::fault::Fault;
+use super::json_field::JsonField;
 use super::refusal;
 use crate::error::Failure;
 
-/// The longest answer that is read: credentials have about 2 KiB.
+/// The longest response that is read. Credentials have about 2 KiB.
 const LONGEST: usize = 64 * 1024;
 
-/// What credentials that come from here are called.
+/// The provider name in these credentials.
 const NAME: &str = "PodIdentity";
 
-/// Reads an answer to its end. Only one with status 200 holds credentials, as for botocore and the SDK for JavaScript.
+/// Reads a response to its end. Only status 200 counts as credentials, as in botocore and the SDK for JavaScript.
 pub(super) async fn read(response: HttpResponse, token: Option<&Token>) -> Result<Credentials, Fault> {
     let status = response.status().as_u16();
     let retry_after = pause(&response);
@@ -34,13 +34,13 @@ pub(super) async fn read(response: HttpResponse, token: Option<&Token>) -> Resul
     }
 }
 
-/// When to ask again, if the answer says so.
+/// Returns the pause that the response asks for.
 fn pause(response: &HttpResponse) -> Option<Duration> {
     retry_after(std::str::from_utf8(response.headers().get_bytes("retry-after")?).ok()?)
 }
 
 async fn body(response: HttpResponse) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    // Room for all of it: a buffer that grows leaves copies of the secrets behind.
+    // Capacity for everything: a buffer that grows leaves copies of the secrets in memory.
     let mut all = Zeroizing::new(Vec::with_capacity(LONGEST));
     let mut body = response.into_body();
     while let Some(frame) = body.frame().await {
@@ -54,30 +54,29 @@ async fn body(response: HttpResponse) -> Result<Zeroizing<Vec<u8>>, Failure> {
     Ok(all)
 }
 
-/// What AWS's SDKs read (AWS SDKs and Tools reference, *Container credential provider*). What else is there is not
-/// looked at.
+/// The fields that AWS's SDKs read (AWS SDKs and Tools reference, *Container credential provider*). Others are ignored.
 #[derive(Deserialize)]
 struct Body {
     #[serde(rename = "AccessKeyId", default)]
-    access_key_id: Member,
+    access_key_id: JsonField,
     #[serde(rename = "SecretAccessKey", default)]
-    secret_access_key: Member,
+    secret_access_key: JsonField,
     #[serde(rename = "Token", default)]
-    token: Member,
+    token: JsonField,
     #[serde(rename = "Expiration", default)]
-    expiration: Member,
+    expiration: JsonField,
     #[serde(rename = "AccountId", default)]
-    account_id: Member,
+    account_id: JsonField,
     #[serde(rename = "Code", default)]
-    code: Member,
+    code: JsonField,
     #[serde(rename = "Message", default)]
-    message: Member,
+    message: JsonField,
 }
 
 fn credentials(json: &[u8], token: Option<&Token>) -> Result<Credentials, Failure> {
     let body: Body =
         json::from_slice(json).map_err(|error| malformed(refusal::printable(&error.to_string(), token)))?;
-    // A refusal with the wrong status: other agents of the same protocol give `Success` with credentials.
+    // A refusal with the wrong status. Other agents of this protocol write `Success` beside credentials.
     if let Some(code) = body.code.text().filter(|code| *code != "Success") {
         return Err(refusal::coded(200, code, body.message.text().unwrap_or_default(), token));
     }
@@ -101,10 +100,10 @@ fn credentials(json: &[u8], token: Option<&Token>) -> Result<Credentials, Failur
     Ok(credentials)
 }
 
-/// RFC 3339 with `Z` or any offset. The agents say `Z`; others say `+00:00` or, in Java's old form, `+0000`.
+/// Reads a time of RFC 3339 with `Z` or any offset. The agents write `Z`, others `+00:00` or, in Java's old form, `+0000`.
 fn expiration(text: &str) -> Result<SystemTime, Failure> {
     let time: jiff::Timestamp =
-        text.parse().map_err(|_| malformed("Expiration is no time of RFC 3339".to_owned()))?;
+        text.parse().map_err(|_| malformed("Expiration is not a time of RFC 3339".to_owned()))?;
     Ok(time.into())
 }
 

@@ -1,56 +1,55 @@
-//! What to do about an endpoint that gives no credentials.
+//! What to do about an endpoint that returns no credentials.
 
 use std::net::IpAddr;
 
 use pod_identity_core::error::ErrorCode;
 
-use super::Failure;
+use super::failure::{Failure, Refusal};
 
-const OTHER_PROGRAM: &str =
-    "Does another program than the one that gives credentials answer at this address, or a proxy on the way?";
+const OTHER_PROGRAM: &str = "Check the URI: another program than the one that gives credentials answers there, or a \
+                             proxy on the way does";
 
-/// What to do, where that is known. Of the agents of EKS Pod Identity more is known than of whatever else speaks their
-/// protocol.
+/// Returns what to do, where that is known. About the agents of EKS Pod Identity more is known than about other programs
+/// that speak their protocol.
 pub(super) fn of(failure: &Failure, endpoint: &str) -> Option<&'static str> {
     let of_eks = is_of_eks(endpoint);
     Some(match failure {
         Failure::Unresolved { .. } => {
-            "Check the name and the pod's DNS, or name the agent by its address: http://169.254.170.23/v1/credentials"
+            "Check the name and the pod's DNS, or use the agent's address: http://169.254.170.23/v1/credentials"
         }
         Failure::Refused if of_eks => {
-            "Is the agent running on this node, and ready? A DaemonSet has a pod on each node that its tolerations and \
-             affinity allow"
+            "Start the agent on this node: check that its DaemonSet tolerates the node's taints and that its pod there is \
+             ready"
         }
-        Failure::Refused => "Is the program running that gives credentials at this address?",
+        Failure::Refused => {
+            "Start the program that gives credentials at this address; on your own machine that is `pod-identity-local run`"
+        }
         Failure::NoRoute { .. } if of_eks => {
-            "The address is that of the agent on the same node: is the agent installed there, does the pod have IPv4 or \
-             IPv6 as the address needs, and does no network policy keep the pod from it?"
+            "Install the agent on this node, use the URI of the pod's IP family (IPv4 or IPv6), and let network policies \
+             allow the agent's address"
         }
         Failure::NotConnected { .. } if of_eks => {
-            "Does a network policy keep the pod from the agent's address, or is the agent not installed on this node?"
+            "Install the agent on this node, and let network policies allow its address"
         }
         Failure::NoRoute { .. } | Failure::NotConnected { .. } => {
-            "Does this program's network have a way to that address?"
+            "Check that this program's network has a route to that address"
         }
         Failure::TimedOut { .. } if of_eks => {
-            "The agent is there but slow: its log says whether it waits for EKS Auth or its auth service, and whether it \
-             has too little CPU"
+            "The agent is slow: see its log for calls of EKS Auth or of its auth service, and check its CPU limit"
         }
-        Failure::TimedOut { .. } => "The program there is slow: its log may say why",
+        Failure::TimedOut { .. } => "The program there is slow: see its log",
         Failure::Insecure { .. } => {
-            "Its certificate has to hold today, name the URI's host, and be of a CA that the system trusts, or that stands \
-             in the file that SSL_CERT_FILE names"
+            "Use a certificate that is valid today, names the URI's host, and is signed by a CA that the system or the file \
+             of SSL_CERT_FILE trusts"
         }
-        Failure::Broken { .. } => "Does the program there restart? Its log says why",
+        Failure::Broken { .. } => "Check whether the program there restarts: see its log",
         Failure::Malformed { .. } => OTHER_PROGRAM,
-        Failure::Answer { status, code, page, .. } => {
-            return of_answer(*status, code.as_deref(), *page, of_eks);
-        }
+        Failure::Answer(refusal) => return of_refusal(refusal, of_eks),
     })
 }
 
-/// Whether an agent of EKS Pod Identity is asked there: at its addresses, or by a name over http, whose addresses are
-/// among those that may be asked. Not at Amazon ECS's, nor at one of this machine's own.
+/// Whether the endpoint is an agent of EKS Pod Identity: one of its addresses, or a name over http, which must resolve
+/// to allowed addresses. Amazon ECS and loopback addresses are not.
 fn is_of_eks(endpoint: &str) -> bool {
     let Some(authority) = endpoint.strip_prefix("http://") else { return false };
     let host = authority
@@ -63,31 +62,39 @@ fn is_of_eks(endpoint: &str) -> bool {
     }
 }
 
-fn of_answer(status: u16, code: Option<&str>, page: bool, of_eks: bool) -> Option<&'static str> {
-    if let Some(code) = code.and_then(known) {
+fn of_refusal(refusal: &Refusal, of_eks: bool) -> Option<&'static str> {
+    if refusal.without_token && matches!(refusal.status, 400 | 401 | 403) {
+        return Some(
+            "The request had no token: set AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE to the path of the pod's token (the \
+             webhook does), or AWS_CONTAINER_AUTHORIZATION_TOKEN",
+        );
+    }
+    if let Some(code) = refusal.code.as_deref().and_then(known) {
         return Some(code.fix());
     }
-    match status {
-        _ if page => Some(
-            "That is a page for people: a proxy or another server answered. Take the addresses of credentials out of what \
-             is proxied, and check the URI",
+    match refusal.status {
+        _ if refusal.page => Some(
+            "A proxy or another server answered with a page: add the address to NO_PROXY where a proxy is set, and check the \
+             URI",
         ),
         201..=299 => Some(OTHER_PROGRAM),
-        300..=399 => Some("Redirects are not followed, since the token would go along: give the URI itself"),
+        300..=399 => {
+            Some("Use the URI itself: redirects are not followed, because the token would be sent there too")
+        }
         429 => Some(ErrorCode::Throttled.fix()),
-        // AWS's agent answers so to a `Host` that is none of its own addresses.
-        403 if of_eks => Some(
-            "Ask AWS's agent by its own address, http://169.254.170.23/v1/credentials: it refuses other names for itself",
-        ),
+        // AWS's agent answers so to a `Host` that is not one of its addresses.
+        403 if of_eks => {
+            Some("Use the address http://169.254.170.23/v1/credentials: AWS's agent refuses other names")
+        }
         404 if of_eks => Some(ErrorCode::NotFound.fix()),
-        _ if of_eks => Some("The agent's log of this moment says why"),
+        _ if of_eks => Some("See the agent's log for this moment"),
         404 => Some("Check the path of the URI"),
         _ => None,
     }
 }
 
-/// What a code means: this project's by themselves, AWS's as this project's agent reads them, and that of STS with which
-/// a trust policy refuses, as its auth service does.
+/// The meaning of a code: one of this project, one of EKS Auth as this project's agent reads it, or STS's code for a
+/// refusal by a trust policy.
 fn known(code: &str) -> Option<ErrorCode> {
     match code {
         "AccessDenied" => Some(ErrorCode::RoleTrustRefused),

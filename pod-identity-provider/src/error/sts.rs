@@ -1,35 +1,36 @@
-//! Why STS gave no session.
+//! The error of STS.
 
 use std::error::Error as StdError;
 use std::fmt;
 
-/// Why STS gave no session for the pod's token: its answer, or why there was none. Of the feature `irsa`.
+/// STS returned no session for the pod's token: its refusal, or the reason why it did not answer. Only with the feature
+/// `irsa`.
 #[derive(Debug, Clone)]
 pub struct StsError {
     pub(crate) role: String,
     pub(crate) failure: StsFailure,
 }
 
-/// What a fetch came to. Its texts are fit to print.
+/// The reason why a fetch brought no session. Its texts hold no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StsFailure {
-    /// STS answered, and gave no session.
+    /// STS refused.
     Refused { code: String, message: String },
-    /// There was no request to send: what it would be made of does not go together.
+    /// There was no request to send: the variables contradict each other.
     NotAsked { reason: String },
-    /// Nobody answered, or not as STS does.
+    /// There was no response, or none of STS.
     Unanswered { reason: String },
-    /// An answer that should have been credentials.
+    /// A successful response without credentials.
     Malformed { reason: String },
 }
 
 impl StsError {
-    /// The ARN of the role that was asked for.
+    /// Returns the ARN of the requested role.
     pub fn role(&self) -> &str {
         &self.role
     }
 
-    /// STS's own words, where it answered.
+    /// Returns STS's own message, if STS refused.
     pub fn message(&self) -> Option<&str> {
         match &self.failure {
             StsFailure::Refused { message, .. } => Some(message),
@@ -37,7 +38,7 @@ impl StsError {
         }
     }
 
-    /// Whether the pod's variables made no request.
+    /// Whether the pod's variables allow no request.
     pub(super) fn is_of_configuration(&self) -> bool {
         matches!(self.failure, StsFailure::NotAsked { .. })
     }
@@ -49,8 +50,8 @@ impl StsError {
         }
     }
 
-    /// What may pass by itself. The SDK has asked again already (aws-runtime, `AwsErrorCodeClassifier`; and
-    /// `IDPCommunicationError`, by the service model).
+    /// Whether a later call may succeed. The SDK has retried these codes already (aws-runtime, `AwsErrorCodeClassifier`;
+    /// `IDPCommunicationError` by the service model).
     pub(super) fn is_retryable(&self) -> bool {
         match &self.failure {
             StsFailure::Refused { code, .. } => matches!(
@@ -71,15 +72,17 @@ impl StsError {
         let Self { role, failure } = self;
         match failure {
             StsFailure::Refused { code, message } => {
-                format!("STS gives no session of {role}: {code}: {message}")
+                format!("STS refused a session of {role}: {code}: {message}")
             }
             StsFailure::NotAsked { reason } => {
-                format!("STS cannot be asked for a session of {role}: {reason}")
+                format!("STS cannot be called for a session of {role}: {reason}")
             }
             StsFailure::Unanswered { reason } => {
-                format!("STS gave no answer about a session of {role}: {reason}")
+                format!("STS did not answer about a session of {role}: {reason}")
             }
-            StsFailure::Malformed { reason } => format!("STS's answer holds no session of {role}: {reason}"),
+            StsFailure::Malformed { reason } => {
+                format!("STS's response holds no session of {role}: {reason}")
+            }
         }
     }
 
@@ -87,21 +90,21 @@ impl StsError {
         match &self.failure {
             StsFailure::Refused { code, .. } => of_code(code),
             StsFailure::NotAsked { .. } => Some(
-                "Check AWS_REGION, AWS_ENDPOINT_URL_STS and AWS_ENDPOINT_URL: a URL of one's own goes with neither \
-                 AWS_USE_FIPS_ENDPOINT nor AWS_USE_DUALSTACK_ENDPOINT",
+                "Check AWS_REGION, AWS_ENDPOINT_URL_STS and AWS_ENDPOINT_URL: a custom URL excludes AWS_USE_FIPS_ENDPOINT and \
+                 AWS_USE_DUALSTACK_ENDPOINT",
             ),
             StsFailure::Unanswered { .. } => Some(
-                "Can the pod reach STS in this region, by HTTPS_PROXY where there is a proxy? A VPC without internet needs \
-                 an endpoint for STS",
+                "Let the pod reach STS in this region, through HTTPS_PROXY where there is a proxy. A VPC without internet \
+                 access needs an endpoint for STS",
             ),
             StsFailure::Malformed { .. } => {
-                Some("Does another server than STS answer, or a proxy on the way?")
+                Some("Check the endpoint URL and the proxy: another server than STS answers")
             }
         }
     }
 }
 
-/// What happened, without what to do about it: that is [`Error::hint`](crate::Error::hint).
+/// The cause without the hint, which [`Error::hint`](crate::Error::hint) returns.
 impl fmt::Display for StsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.cause())
@@ -110,32 +113,30 @@ impl fmt::Display for StsError {
 
 impl StdError for StsError {}
 
-/// What to do (STS API reference, *AssumeRoleWithWebIdentity*, Errors, and *Common errors*).
+/// Returns what to do (STS API reference, *AssumeRoleWithWebIdentity*, Errors, and *Common errors*).
 fn of_code(code: &str) -> Option<&'static str> {
     Some(match code {
         "AccessDenied" => {
-            "The role's trust policy has to allow sts:AssumeRoleWithWebIdentity to the cluster's OIDC provider \
-             (Principal: Federated), with conditions on sub and aud that this service account's token meets. STS says \
-             the same where there is no such role"
+            "Let the role's trust policy allow sts:AssumeRoleWithWebIdentity to the cluster's OIDC provider (Principal: \
+             Federated), with conditions on sub and aud that this service account's token meets. STS refuses a missing \
+             role with the same code"
         }
         "InvalidIdentityToken" => {
-            "The role's account needs an OIDC provider for the cluster's issuer, with the token's audience \
-             (sts.amazonaws.com) among its client ids, and AWS has to reach the issuer's keys"
+            "Create an OIDC provider for the cluster's issuer in the role's AWS account, with the token's audience \
+             (sts.amazonaws.com) among its client ids, and let AWS reach the issuer's keys"
         }
         "ExpiredTokenException" => {
-            "Kubelet replaces the token before it ends: is the file the one that kubelet writes, and this node's clock \
-             right?"
+            "Check that AWS_WEB_IDENTITY_TOKEN_FILE names the file that kubelet writes, and that this node's clock is right. \
+             Kubelet replaces the token before it expires"
         }
-        "IDPRejectedClaim" => "The issuer does not stand by this token: create the pod anew",
+        "IDPRejectedClaim" => "Create the pod again: the issuer rejects this token",
         "IDPCommunicationError" => {
-            "AWS could not ask the cluster's issuer: its discovery document and keys have to be public"
+            "Make the discovery document and the keys of the cluster's issuer public: AWS could not read them"
         }
         "RegionDisabledException" => {
             "Activate STS in this region (IAM console, Account settings), or set AWS_REGION to one where it is"
         }
-        "PackedPolicyTooLarge" => {
-            "The session tags that the issuer puts into the token are too many or too long"
-        }
+        "PackedPolicyTooLarge" => "Let the issuer put fewer or shorter session tags into the token",
         "ValidationError" => "Check AWS_ROLE_ARN and AWS_ROLE_SESSION_NAME",
         _ => return None,
     })

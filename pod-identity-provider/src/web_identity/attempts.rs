@@ -1,4 +1,4 @@
-//! What became of the attempts of a call: of those that a timeout ends the SDK tells the timeout alone.
+//! The refusals within one call: after a timeout the SDK reports the timeout only.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +24,7 @@ struct Seen {
     refusal: Option<Refusal>,
 }
 
-/// Code and message, as STS wrote them: the token may be in them.
+/// Code and message as STS wrote them. They may hold the token.
 #[derive(Clone)]
 pub(super) struct Refusal {
     pub(super) code: String,
@@ -32,12 +32,12 @@ pub(super) struct Refusal {
 }
 
 impl Attempts {
-    /// Whether any request was complete, so that it could be sent.
+    /// Whether a request was complete and could be sent.
     pub(super) fn any_sent(&self) -> bool {
         self.seen().sent
     }
 
-    /// STS's last refusal, where it had a code.
+    /// Returns STS's last refusal that had a code.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         self.seen().refusal.clone()
     }

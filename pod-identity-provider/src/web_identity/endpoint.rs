@@ -1,4 +1,4 @@
-//! Where STS is, and how it is asked.
+//! The client of STS.
 
 use aws_sdk_sts::Client;
 use aws_sdk_sts::config::retry::RetryConfig;
@@ -14,10 +14,10 @@ use crate::environment::{self as env, Environment};
 use crate::error::Error;
 use crate::transport::Transport;
 
-/// A client for STS in the pod's region. It signs nothing: the token is all that the call needs.
+/// Returns a client of STS in the pod's region. It signs nothing, because the call needs the token only.
 ///
 /// # Errors
-/// [`Error::Unusable`], without a region and for a proxy that is none.
+/// [`Error::InvalidConfiguration`] without a region, and for an invalid proxy URL.
 pub(super) fn client(environment: &Environment, transport: &Transport) -> Result<Client, Error> {
     let timeouts = TimeoutConfig::builder()
         .operation_timeout(transport.deadline)
@@ -42,17 +42,20 @@ pub(super) fn client(environment: &Environment, transport: &Transport) -> Result
     Ok(Client::from_conf(config.build()))
 }
 
-/// `AWS_REGION` first, as in all SDKs; boto3 and the AWS CLI read only the other.
+/// Reads `AWS_REGION` first, as all SDKs. boto3 and the AWS CLI read only the other.
 fn region(environment: &Environment) -> Result<String, Error> {
     let region = environment.get(env::REGION).or_else(|| environment.get(env::DEFAULT_REGION));
-    region.map(str::to_owned).ok_or_else(|| Error::Unusable {
-        variable: env::REGION,
-        reason: format!("is not set, nor is {}", env::DEFAULT_REGION),
-        hint: "STS is asked in the region that the pod is told: set one of them in its spec",
+    region.map(str::to_owned).ok_or_else(|| {
+        let reason = format!("is not set, nor is {}", env::DEFAULT_REGION);
+        Error::unusable(
+            env::REGION,
+            &reason,
+            "Set one of them in the pod's spec: IRSA calls STS in that region",
+        )
     })
 }
 
-/// The URL that stands in for AWS's own (AWS SDKs and Tools reference, *Service-specific endpoints*).
+/// Returns the custom URL of STS, if there is one (AWS SDKs and Tools reference, *Service-specific endpoints*).
 fn url(environment: &Environment) -> Option<&str> {
     if is_true(environment, env::IGNORE_CONFIGURED_ENDPOINT_URLS) {
         return None;
@@ -68,8 +71,8 @@ fn is_true(environment: &Environment, name: &str) -> bool {
     environment.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
-/// The SDK's client as it is by default, but for a proxy: STS is beyond the cluster. The SDK's own looks at no
-/// `HTTPS_PROXY`, and with `ProxyConfig::from_env` at those of the process alone.
+/// The SDK's default client with a proxy, since STS is outside the cluster. The SDK's own reads no `HTTPS_PROXY`, and
+/// `ProxyConfig::from_env` reads the variables of the process only.
 fn through(proxy: ProxyConfig) -> SharedHttpClient {
     Builder::new().build_with_connector_fn(move |settings, components| {
         let mut connector = Connector::builder();
@@ -91,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_region_is_aws_region_or_else_the_default_and_its_lack_names_both() {
+    fn the_region_is_aws_region_before_the_default_and_the_error_names_both() {
         let both = environment(&[(env::REGION, "eu-west-1"), (env::DEFAULT_REGION, "eu-west-2")]);
         assert_eq!(region(&both).unwrap(), "eu-west-1");
         assert_eq!(region(&environment(&[(env::DEFAULT_REGION, "eu-west-2")])).unwrap(), "eu-west-2");
@@ -100,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_for_sts_goes_before_one_for_all_and_both_can_be_ignored() {
+    fn the_url_of_sts_wins_over_the_url_of_all_services_and_both_can_be_ignored() {
         let (sts, all) = ((env::ENDPOINT_URL_STS, "https://sts"), (env::ENDPOINT_URL, "https://all"));
         let ignored = |value| (env::IGNORE_CONFIGURED_ENDPOINT_URLS, value);
         assert_eq!(url(&environment(&[all, sts])), Some("https://sts"));

@@ -1,31 +1,29 @@
-//! Which proxy STS is asked by.
+//! The proxy to STS.
 
 use aws_smithy_http_client::proxy::ProxyConfig;
 
 use crate::environment::{self as env, Environment};
 use crate::error::Error;
 
-/// The variables of a proxy, in their order: capitals first, and one for all where there is none for the scheme, as the
-/// SDK's own client reads them (hyper-util, `proxy::matcher`).
+/// The variables of a proxy in their order, as the SDK's own client reads them (hyper-util, `proxy::matcher`).
 const FOR_HTTPS: [&str; 4] = [env::HTTPS_PROXY, env::HTTPS_PROXY_SMALL, env::ALL_PROXY, env::ALL_PROXY_SMALL];
 const FOR_HTTP: [&str; 4] = [env::HTTP_PROXY, env::HTTP_PROXY_SMALL, env::ALL_PROXY, env::ALL_PROXY_SMALL];
 const EXCEPT: [&str; 2] = [env::NO_PROXY, env::NO_PROXY_SMALL];
 
-/// The proxy that the environment names for a URL of that scheme, and the hosts that are asked without it.
+/// Returns the proxy for a URL of that scheme, with the hosts that bypass it.
 ///
 /// # Errors
-/// [`Error::Unusable`] for a URL that names no proxy: asked without it, STS would not be reached. The URL is not in the
-/// error, since there may be a password in it.
+/// [`Error::InvalidConfiguration`] for a value that is not a proxy's URL. The value is not in the error, since it may
+/// hold a password.
 pub(super) fn of(environment: &Environment, https: bool) -> Result<ProxyConfig, Error> {
     let Some((variable, url)) = first(environment, if https { FOR_HTTPS } else { FOR_HTTP }) else {
         return Ok(ProxyConfig::disabled());
     };
-    // Curl takes a host alone too.
+    // Curl accepts a host without a scheme too.
     let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-    let proxy = ProxyConfig::all(url).map_err(|_| Error::Unusable {
-        variable,
-        reason: "is no URL of a proxy over http or https".to_owned(),
-        hint: "Give a URL such as http://proxy.example.com:3128, and STS's host in NO_PROXY if it is to be asked without",
+    let proxy = ProxyConfig::all(url).map_err(|_| {
+        let hint = "Set it to a URL such as http://proxy.example.com:3128, or add STS's host to NO_PROXY";
+        Error::unusable(variable, "is not the URL of an http or https proxy", hint)
     })?;
     Ok(match first(environment, EXCEPT) {
         Some((_, hosts)) => proxy.no_proxy(hosts),
@@ -49,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schemes_proxy_goes_before_the_one_for_all_and_capitals_before_small_letters() {
+    fn the_proxy_of_the_scheme_wins_over_the_proxy_for_all_and_capitals_over_small_letters() {
         let all = [
             ("HTTPS_PROXY", "http://first"),
             ("https_proxy", "second"),
@@ -67,13 +65,13 @@ mod tests {
     }
 
     #[test]
-    fn hosts_that_are_asked_without_a_proxy_go_with_it() {
+    fn hosts_that_bypass_the_proxy_are_read() {
         let text = proxy(true, &[("HTTPS_PROXY", "first"), ("no_proxy", "sts.internal")]).unwrap();
         assert!(text.contains("sts.internal"), "{text}");
     }
 
     #[test]
-    fn what_names_no_proxy_is_refused_and_does_not_print() {
+    fn an_invalid_proxy_is_refused_and_does_not_print() {
         for url in ["socks5://user:password@proxy:1080", "http://", "no proxy, password", "http://:password@"]
         {
             let error = proxy(true, &[("https_proxy", url)]).unwrap_err().to_string();

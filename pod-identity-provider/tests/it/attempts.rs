@@ -1,8 +1,7 @@
-//! What changes between attempts, and what is said where there is no agent.
+//! Changes between attempts, and the errors without an agent.
 
 use std::time::Duration;
 
-use aws_credential_types::provider::error::CredentialsError;
 use pod_identity_provider::{Environment, Error, PodIdentityCredentialsProvider};
 use serde_json::json;
 
@@ -36,12 +35,8 @@ fn good() -> serde_json::Value {
     }})
 }
 
-fn own(error: &CredentialsError) -> &Error {
-    Error::of(error).unwrap()
-}
-
 #[tokio::test]
-async fn the_token_is_read_anew_for_each_attempt() {
+async fn each_attempt_reads_the_token() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "first-token").unwrap();
     let traffic = exchanges("http://127.0.0.1:${port}", &["first-token", "second-token"], good());
@@ -68,8 +63,8 @@ mod in_a_namespace {
 
     use super::*;
 
-    /// Asks the agent's real address from within a namespace.
-    fn ask(namespace: &Namespace, agent: Option<Vec<Exchange>>) -> Result<Vec<String>, CredentialsError> {
+    /// Calls the agent's real address inside a namespace.
+    fn ask(namespace: &Namespace, agent: Option<Vec<Exchange>>) -> Result<Vec<String>, Error> {
         let inside = namespace.run(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -89,7 +84,7 @@ mod in_a_namespace {
     }
 
     #[test]
-    fn the_agents_own_address_is_asked_by_the_sdks_own_client() {
+    fn the_agents_own_address_is_called_by_the_sdks_own_client() {
         if !available() {
             return;
         }
@@ -100,24 +95,24 @@ mod in_a_namespace {
     }
 
     #[test]
-    fn where_the_agent_is_missing_the_error_says_in_which_way() {
+    fn without_an_agent_the_error_tells_a_missing_address_from_a_stopped_agent() {
         if !available() {
             return;
         }
         let node = Namespace::new().unwrap();
         let error = ask(&node, None).unwrap_err();
-        let text = own(&error).to_string();
+        let text = error.to_string();
         assert!(
-            text.contains("it cannot be reached") && text.contains("is the agent installed there"),
+            text.contains("it cannot be reached") && text.contains("Install the agent on this node"),
             "{text}"
         );
         node.add_address("169.254.170.23".parse().unwrap()).unwrap();
         let error = ask(&node, None).unwrap_err();
-        let text = own(&error).to_string();
+        let text = error.to_string();
         assert!(
-            text.contains("connection refused") && text.contains("Is the agent running on this node"),
+            text.contains("connection refused") && text.contains("Start the agent on this node"),
             "{text}"
         );
-        assert!(own(&error).is_retryable());
+        assert!(error.is_retryable());
     }
 }

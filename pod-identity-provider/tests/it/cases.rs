@@ -1,4 +1,4 @@
-//! The cases of `tests/cases`: an environment, an endpoint, and what comes of them.
+//! The cases of `tests/cases`: an environment, an endpoint and the expected result.
 
 mod case;
 mod client;
@@ -9,7 +9,6 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
-use aws_smithy_types::error::display::DisplayErrorContext;
 use pod_identity_provider::{Environment, Error, PodIdentityCredentialsProvider};
 
 use crate::log::Log;
@@ -17,12 +16,12 @@ use crate::replay::{Answer, Endpoint};
 use case::{Case, Client, Expected};
 use client::{AllTo, Names};
 
-/// How many run beside each other: few enough that none runs out of time.
+/// The number of concurrent cases, low enough that none runs out of time.
 const AT_ONCE: usize = 8;
 const USER_AGENT: &str = concat!("pod-identity-provider/", env!("CARGO_PKG_VERSION"));
 
 #[test]
-fn every_case_comes_out_as_its_folder_says() {
+fn every_case_has_the_result_in_its_folder() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
     let mut folders: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
@@ -45,7 +44,7 @@ fn every_case_comes_out_as_its_folder_says() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Runs a case on a runtime of this thread, so that what is logged here is what it logs.
+/// Runs a case on this thread, whose log is then the case's log.
 fn run(case: &Case) -> Vec<String> {
     match case.test.without_feature.as_deref() {
         Some("https") if cfg!(feature = "https") => return Vec::new(),
@@ -79,7 +78,7 @@ fn run(case: &Case) -> Vec<String> {
 
 async fn outcome(case: &Case) -> Vec<String> {
     let endpoint = Endpoint::start(case.traffic.clone(), Some(USER_AGENT)).await;
-    // A port that is taken, but that nobody listens at.
+    // A bound port without a listener.
     let nobody = tokio::net::TcpSocket::new_v4().unwrap();
     nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let port = match case.test.client {
@@ -106,13 +105,13 @@ async fn outcome(case: &Case) -> Vec<String> {
     match &result {
         Ok(credentials) => seen += &format!("{credentials:?} {credentials:#?}"),
         Err(error) => {
-            let own = Error::of(error);
-            seen += &format!("{error} {error:?} {own:?} {}", DisplayErrorContext(error));
-            seen += &own.map(ToString::to_string).unwrap_or_default();
+            // The fields of its variants too, which print with `{:?}` alone.
+            let (of_sdk, fields) = (CredentialsError::from(error.clone()), fields(error));
+            seen += &format!("{error} {error:?} {fields} {of_sdk} {of_sdk:?}");
         }
     }
     for secret in secrets(case) {
-        // Otherwise it is not looked for in earnest.
+        // A shorter secret would be found by accident.
         assert!(secret.len() >= 8, "{secret:?}: a secret of a case has at least 8 characters");
         if seen.contains(&secret) {
             wrong.push(format!("{secret} is in {seen}"));
@@ -122,10 +121,7 @@ async fn outcome(case: &Case) -> Vec<String> {
     wrong
 }
 
-fn compare(
-    expected: &Expected,
-    result: Result<aws_credential_types::Credentials, CredentialsError>,
-) -> Vec<String> {
+fn compare(expected: &Expected, result: Result<aws_credential_types::Credentials, Error>) -> Vec<String> {
     match (expected, result) {
         (Expected::Ok(expected), Ok(credentials)) => {
             let expires_at: jiff::Timestamp = expected.expiration.parse().unwrap();
@@ -142,32 +138,43 @@ fn compare(
             if same == [true; 7] { Vec::new() } else { vec![format!("{same:?}: {credentials:?}")] }
         }
         (Expected::Err(expected), Err(error)) => {
-            let kind = format!("{error:?}").split('(').next().unwrap_or_default().to_owned();
-            let own = Error::of(&error).unwrap();
-            let text = own.to_string();
+            let of_sdk = format!("{:?}", CredentialsError::from(error.clone()));
+            let kind = of_sdk.split('(').next().unwrap_or_default().to_owned();
+            let text = error.to_string();
             let mut wrong = Vec::new();
             if kind != expected.kind
-                || own.code() != expected.code.as_deref()
-                || own.is_retryable() != expected.retryable
+                || error.code() != expected.code.as_deref()
+                || error.is_retryable() != expected.retryable
             {
-                wrong.push(format!("{kind}, {:?}, retryable {}", own.code(), own.is_retryable()));
+                wrong.push(format!("{kind}, {:?}, retryable {}", error.code(), error.is_retryable()));
             }
             let missing = expected.says.iter().filter(|says| !text.contains(says.as_str()));
             wrong.extend(missing.map(|says| format!("{says:?} is not in {text:?}")));
             let there = expected.says_not.iter().filter(|says| text.contains(says.as_str()));
             wrong.extend(there.map(|says| format!("{says:?} is in {text:?}")));
-            // An error says what to do.
-            if own.hint().is_none_or(|hint| !text.contains(hint)) {
-                wrong.push(format!("no hint in {text:?}"));
+            // Every error has a fix, and prints it in both forms.
+            if !of_sdk.contains(&text) || error.hint().is_none_or(|hint| !text.contains(hint)) {
+                wrong.push(format!("no hint in {text:?}, or it is not in {of_sdk:?}"));
             }
             wrong
         }
         (_, Ok(credentials)) => vec![format!("no error: {credentials:?}")],
-        (_, Err(error)) => vec![format!("{}", DisplayErrorContext(error))],
+        (_, Err(error)) => vec![error.to_string()],
     }
 }
 
-/// What must not be seen: the pod's tokens, sent or not, keys and tokens that come, and those that the case names.
+fn fields(error: &Error) -> String {
+    match error {
+        Error::NotConfigured(error) => format!("{error:?}"),
+        Error::InvalidConfiguration(error) => format!("{error:?}"),
+        Error::TokenUnreadable(error) => format!("{error:?}"),
+        Error::Endpoint(error) => format!("{error:?} {error}"),
+        Error::Expired(error) => format!("{error:?}"),
+        other => panic!("not an error of an endpoint: {other}"),
+    }
+}
+
+/// Returns the secrets: the pod's tokens, sent or not, the keys and tokens of responses, and those that the case names.
 fn secrets(case: &Case) -> BTreeSet<String> {
     let mut secrets: BTreeSet<_> = case.test.secrets.iter().cloned().chain(case.tokens()).collect();
     for exchange in &case.traffic {

@@ -1,4 +1,4 @@
-//! Which way to credentials is taken, and what is said where there is none.
+//! The chosen method, and the error where there is none.
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
@@ -8,7 +8,7 @@ use crate::cluster::{Cluster, environment};
 use crate::script::Script;
 
 #[tokio::test]
-async fn a_pod_with_pod_identity_is_its_associations_role() {
+async fn a_pod_with_pod_identity_has_its_associations_role() {
     let cluster = Cluster::start(None).await;
     let variables = environment(cluster.pod_identity(&cluster.laptop.credentials_url()));
     let provider = PodIdentityCredentialsProvider::builder().environment(variables).build();
@@ -24,7 +24,7 @@ async fn a_pod_with_pod_identity_is_its_associations_role() {
 
 #[cfg(feature = "irsa")]
 #[tokio::test]
-async fn of_a_pod_with_both_ways_the_first_that_was_told_wins() {
+async fn in_a_pod_with_both_methods_the_first_of_the_list_wins() {
     let cluster = Cluster::start(None).await;
     let mut both = cluster.pod_identity(&cluster.laptop.credentials_url());
     both.extend(cluster.irsa("irsa"));
@@ -43,7 +43,7 @@ async fn of_a_pod_with_both_ways_the_first_that_was_told_wins() {
 
 #[cfg(not(feature = "irsa"))]
 #[tokio::test]
-async fn without_the_feature_a_pod_with_irsa_is_told_to_build_it_in_and_nobody_is_asked() {
+async fn without_the_feature_irsa_is_an_error_that_names_the_feature() {
     let irsa = [
         ("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/irsa"),
         ("AWS_WEB_IDENTITY_TOKEN_FILE", "/nonexistent"),
@@ -58,16 +58,16 @@ async fn without_the_feature_a_pod_with_irsa_is_told_to_build_it_in_and_nobody_i
         .build();
     assert_eq!(provider.method(), Some(Method::WebIdentity));
     let error = provider.credentials().await.unwrap_err();
-    // It is set up and does not work: a chain of the SDK ends here.
-    assert!(matches!(error, CredentialsError::InvalidConfiguration(_)), "{error:?}");
-    assert!(matches!(Error::of(&error), Some(Error::FeatureMissing("irsa"))), "{error:?}");
-    let text = Error::of(&error).unwrap().to_string();
-    assert!(text.contains("the feature `irsa`") && text.contains("Build the program with it"), "{text}");
+    // The method is set up and does not work, so a chain of the SDK stops here.
+    assert!(matches!(error, Error::InvalidConfiguration(_)), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("the feature `irsa`") && text.contains("Add the feature"), "{text}");
+    assert!(matches!(error.into(), CredentialsError::InvalidConfiguration(_)));
     assert!(nobody.asked().is_empty());
 }
 
 #[tokio::test]
-async fn a_way_that_is_set_up_and_does_not_work_is_not_passed_over() {
+async fn a_method_that_is_set_up_and_fails_is_not_skipped() {
     let cluster = Cluster::start(None).await;
     let mut both = cluster.pod_identity(&cluster.laptop.credentials_url());
     both.extend(cluster.irsa("irsa"));
@@ -79,12 +79,12 @@ async fn a_way_that_is_set_up_and_does_not_work_is_not_passed_over() {
         .build();
     assert_eq!(provider.method(), Some(Method::PodIdentity));
     let error = provider.credentials().await.unwrap_err();
-    assert!(matches!(error, CredentialsError::InvalidConfiguration(_)), "{error:?}");
+    assert!(matches!(error.into(), CredentialsError::InvalidConfiguration(_)));
     assert!(cluster.laptop.sts().sessions().is_empty());
 }
 
 #[tokio::test]
-async fn a_pod_that_was_told_nothing_reads_what_is_missing_and_nobody_is_asked() {
+async fn without_configuration_the_error_names_the_missing_variables() {
     let nobody = Script::default();
     let provider = PodIdentityCredentialsProvider::builder()
         .environment(Environment::default())
@@ -94,8 +94,9 @@ async fn a_pod_that_was_told_nothing_reads_what_is_missing_and_nobody_is_asked()
     assert_eq!(provider.method(), None);
     let error = provider.credentials().await.unwrap_err();
     // A chain of the SDK goes on after this one.
-    assert!(matches!(error, CredentialsError::CredentialsNotLoaded(_)), "{error:?}");
-    let Some(Error::NotConfigured { missing }) = Error::of(&error) else { panic!("{error:?}") };
+    assert!(matches!(error.clone().into(), CredentialsError::CredentialsNotLoaded(_)));
+    let Error::NotConfigured(error) = error else { panic!("{error}") };
+    let missing = error.missing();
     for variable in [
         "AWS_CONTAINER_CREDENTIALS_FULL_URI",
         "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
@@ -108,23 +109,23 @@ async fn a_pod_that_was_told_nothing_reads_what_is_missing_and_nobody_is_asked()
 }
 
 #[tokio::test]
-async fn what_was_given_for_want_of_others_is_asked_where_nothing_is_set_up() {
+async fn the_fallback_is_called_where_nothing_is_set_up() {
     let own = Credentials::new("AKIADEVELOPER", "secret", None, None, "test");
     let provider = PodIdentityCredentialsProvider::builder()
         .environment(Environment::default())
         .or_else("a developer's own", own)
         .build();
-    assert_eq!(provider.method(), Some(Method::Other("a developer's own")));
+    assert_eq!((provider.method(), provider.fallback()), (None, Some("a developer's own")));
     assert_eq!(provider.credentials().await.unwrap().access_key_id(), "AKIADEVELOPER");
 }
 
 #[test]
-fn what_was_given_for_want_of_others_comes_after_irsa_too() {
+fn the_fallback_comes_after_irsa() {
     let irsa = [("AWS_ROLE_ARN", "role"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "token")];
     let nodes = Credentials::new("AKIANODE", "secret", None, None, "test");
     let provider = PodIdentityCredentialsProvider::builder()
         .environment(irsa.into_iter().collect())
         .or_else("the node's role", nodes)
         .build();
-    assert_eq!(provider.method(), Some(Method::WebIdentity));
+    assert_eq!((provider.method(), provider.fallback()), (Some(Method::WebIdentity), None));
 }

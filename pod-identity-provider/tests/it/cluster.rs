@@ -1,4 +1,4 @@
-//! A cluster with one pod that has both ways to credentials, and an agent that can be killed.
+//! A cluster with one pod that both methods are set up for, and an agent that can be killed.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Sessions end after `session_life`, if it is given.
+    /// Starts the cluster. Sessions expire after `session_life`, if it is given.
     pub(crate) async fn start(session_life: Option<Duration>) -> Self {
         let world = World::from_yaml(include_str!("world.yaml")).unwrap();
         let setup = Setup { expire_after: session_life, ..Setup::default() };
@@ -39,7 +39,7 @@ impl Cluster {
         Self { laptop, pod }
     }
 
-    /// What Pod Identity's webhook gives a pod, with the agent at that URL.
+    /// Returns the variables of Pod Identity's webhook, with the agent at that URL.
     pub(crate) fn pod_identity(&self, credentials_url: &str) -> Vec<(&'static str, String)> {
         let token = self.laptop.token(&self.pod, clock::now(), TOKEN_LIFE).unwrap();
         vec![
@@ -48,7 +48,7 @@ impl Cluster {
         ]
     }
 
-    /// What IRSA's webhook gives a pod, and what kubelet does.
+    /// Returns the variables of IRSA's webhook and of kubelet.
     pub(crate) fn irsa(&self, role: &str) -> Vec<(&'static str, String)> {
         vec![
             ("AWS_ROLE_ARN", format!("arn:aws:iam::111122223333:role/{role}")),
@@ -62,21 +62,21 @@ impl Cluster {
         ]
     }
 
-    /// A token that was issued now.
+    /// Returns a token issued now.
     pub(crate) fn token_for(&self, audience: &str, life: Duration) -> String {
         let mut request = self.pod.token_request(clock::now(), life);
         request.audiences = vec![audience.to_owned()];
         self.laptop.issuer().mint(&request).unwrap()
     }
 
-    /// Writes a file anew, and gives its path.
+    /// Writes a file and returns its path.
     pub(crate) fn file(&self, name: &str, content: &str) -> String {
         let file = self.laptop.directory().join(name);
         write_private(&file, content).unwrap();
         file.display().to_string()
     }
 
-    /// A client of STS with that provider, that fails where a call fails once.
+    /// Returns a client of STS with that provider and without retries.
     pub(crate) fn client(&self, provider: &PodIdentityCredentialsProvider) -> aws_sdk_sts::Client {
         let config = aws_sdk_sts::Config::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -84,18 +84,18 @@ impl Cluster {
             .endpoint_url(self.laptop.sts_url())
             .retry_config(RetryConfig::disabled())
             .credentials_provider(provider.clone())
-            .identity_cache(pod_identity_provider::identity_cache())
+            .identity_cache(provider.identity_cache())
             .build();
         aws_sdk_sts::Client::from_conf(config)
     }
 
-    /// As whom a client with that provider calls.
+    /// Returns the ARN of the caller with that provider.
     pub(crate) async fn caller(&self, provider: &PodIdentityCredentialsProvider) -> String {
         arn(&self.client(provider)).await
     }
 }
 
-/// As whom a client calls.
+/// Returns the ARN of a client's caller.
 pub(crate) async fn arn(client: &aws_sdk_sts::Client) -> String {
     client.get_caller_identity().send().await.unwrap().arn.unwrap()
 }
@@ -104,14 +104,14 @@ pub(crate) fn environment(variables: Vec<(&'static str, String)>) -> Environment
     variables.into_iter().collect()
 }
 
-/// An agent of the cluster beside the laptop's own.
+/// A second agent of the cluster.
 pub(crate) struct Agent {
     config: Config,
     running: Option<JoinHandle<()>>,
 }
 
 impl Agent {
-    /// Its address is its own for as long as it is started anew.
+    /// Starts it. It keeps its address when it is started again.
     pub(crate) async fn start(cluster: &Cluster) -> Self {
         let outbound = Outbound::default();
         let sdk_config = SdkConfig::builder()
@@ -144,7 +144,7 @@ impl Agent {
         }));
     }
 
-    /// Without a drain: what was asked is not answered, and nobody listens.
+    /// Kills it without a drain: open requests get no response, and nothing listens.
     pub(crate) async fn kill(&mut self) {
         let Some(task) = self.running.take() else { return };
         task.abort();

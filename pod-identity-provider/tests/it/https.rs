@@ -1,5 +1,5 @@
-//! Endpoints over HTTPS: the SDK's own client, with the system's certificates. Which those are, a process is told by
-//! `SSL_CERT_FILE`, so each case has one of its own.
+//! Endpoints over HTTPS, with the SDK's own client and the system's certificates. `SSL_CERT_FILE` names those for a whole
+//! process, so each case runs in a process of its own.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::side_by_side::{JOB, Job, Outcome, Side, in_a_process};
 const TOKEN: &str = "the-pods-token";
 const LOOPBACK: &str = "127.0.0.1";
 
-/// What the system does not know, and the resolver that is given does.
+/// A name that only the given resolver knows.
 const NAME: &str = "agent.invalid";
 
-/// Asks an endpoint with a certificate of `authority` for `named`, where `trusted` is what the system trusts.
+/// Calls an endpoint with a certificate of `authority` for `named`, in a system that trusts `trusted`.
 async fn ask(
     host: &str,
     authority: &Authority,
@@ -67,14 +67,14 @@ async fn ask(
 }
 
 #[tokio::test]
-async fn an_endpoint_that_the_system_trusts_is_asked() {
+async fn an_endpoint_that_the_system_trusts_is_called() {
     let authority = Authority::new();
     let (outcome, wrong) = ask(LOOPBACK, &authority, LOOPBACK, &authority, None).await;
     assert_eq!((outcome.credentials, wrong), (Some(true), Vec::new()), "{}", outcome.error);
 }
 
 #[tokio::test]
-async fn an_endpoint_that_the_system_does_not_trust_is_not_sent_the_token() {
+async fn an_endpoint_that_the_system_does_not_trust_gets_no_token() {
     let (outcome, wrong) = ask(LOOPBACK, &Authority::new(), LOOPBACK, &Authority::new(), None).await;
     assert_eq!(outcome.credentials, Some(false));
     assert!(
@@ -86,26 +86,26 @@ async fn an_endpoint_that_the_system_does_not_trust_is_not_sent_the_token() {
     );
     let (request, handshakes) = wrong.split_last().unwrap();
     assert!(request.contains("request 0 came 0 times"), "{request}");
-    // Asked once: a certificate stays what it is.
+    // There is no retry, since the certificate stays the same.
     assert!(matches!(handshakes, [wrong] if wrong.starts_with("TLS: ")), "{handshakes:?}");
 }
 
 #[tokio::test]
-async fn the_resolver_that_was_given_is_asked_and_the_name_is_the_certificates() {
+async fn the_given_resolver_is_used_and_the_certificate_must_name_the_host() {
     let authority = Authority::new();
     let there = Some(Ipv4Addr::LOCALHOST.into());
     let (outcome, wrong) = ask(NAME, &authority, NAME, &authority, there).await;
     assert_eq!((outcome.credentials, wrong), (Some(true), Vec::new()), "{}", outcome.error);
     let (outcome, _) = ask(NAME, &authority, LOOPBACK, &authority, there).await;
     assert!(
-        outcome.error.contains("TLS failed") && outcome.error.contains("name the URI's host"),
+        outcome.error.contains("TLS failed") && outcome.error.contains("names the URI's host"),
         "{}",
         outcome.error
     );
 }
 
 #[tokio::test]
-async fn a_name_that_is_not_resolved_is_said_to_be_that() {
+async fn a_name_that_is_not_resolved_is_in_the_error() {
     let authority = Authority::new();
     let (outcome, _) = ask(NAME, &authority, NAME, &authority, None).await;
     assert!(outcome.error.contains("its name was not resolved"), "{}", outcome.error);

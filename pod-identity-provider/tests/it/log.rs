@@ -1,4 +1,4 @@
-//! What the provider and all that it is built from log.
+//! The log lines of the provider and of its dependencies.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,7 @@ use tracing::Subscriber;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// What is logged on one thread.
+/// The log of one thread.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -16,7 +16,7 @@ impl Log {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
 
-    /// What writes every line of every crate here.
+    /// Returns a subscriber that writes all levels of all crates here.
     pub(crate) fn subscriber(&self) -> impl Subscriber + Send + Sync + use<> {
         let all_levels = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE);
         all_levels.with_ansi(false).with_writer(self.clone()).finish()

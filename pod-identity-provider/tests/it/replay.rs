@@ -1,4 +1,4 @@
-//! An endpoint that answers as it is told: exchange after exchange, each request compared to the letter.
+//! A scripted endpoint: it compares each request exactly and sends the response of the script.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,13 +10,13 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-/// A request that has to come, and what is answered.
+/// An expected request and its response.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "Written")]
 pub(crate) struct Exchange {
     pub(crate) request: Request,
     pub(crate) answer: Answer,
-    /// It comes again, any number of times and at least once more.
+    /// The request comes twice or more.
     pub(crate) again: bool,
 }
 
@@ -52,16 +52,16 @@ pub(crate) struct Request {
     /// Scheme, host and port that the request was sent to.
     pub(crate) to: String,
     pub(crate) path: String,
-    /// The `Host` header: host and port of `to`, where it says nothing else.
+    /// The `Host` header. Host and port of `to` by default.
     pub(crate) host: Option<String>,
-    /// The `Authorization` header; none where there is none.
+    /// The `Authorization` header, if there must be one.
     pub(crate) authorization: Option<String>,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
     Response(Response),
-    /// What happens in the place of an answer.
+    /// A failure instead of a response.
     Failure(Failure),
 }
 
@@ -71,13 +71,13 @@ pub(crate) struct Response {
     pub(crate) status: u16,
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, String>,
-    /// A text as it is, or JSON.
+    /// A plain text or JSON.
     #[serde(default)]
     pub(crate) body: serde_json::Value,
-    /// How often the body is sent one after the other.
+    /// The number of repetitions of the body.
     #[serde(default = "once")]
     pub(crate) times: usize,
-    /// How long nothing is sent.
+    /// The delay of the response.
     #[serde(default)]
     pub(crate) after_ms: u64,
 }
@@ -89,17 +89,17 @@ fn once() -> usize {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Failure {
-    /// The connection ends.
+    /// The connection is closed.
     Close,
-    /// The connection ends within the body.
+    /// The connection is closed inside the body.
     Cut,
-    /// Nothing is sent, and the connection stays.
+    /// Nothing is sent, and the connection stays open.
     Hang,
-    /// Nothing more is sent within the body, and the connection stays.
+    /// The body stops in the middle, and the connection stays open.
     Stall,
 }
 
-/// The endpoint, on an address of its own.
+/// The endpoint, at its own address.
 pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
     state: Arc<Mutex<State>>,
@@ -107,20 +107,20 @@ pub(crate) struct Endpoint {
 
 struct State {
     exchanges: Vec<Exchange>,
-    /// How often each was asked for.
+    /// The number of requests for each exchange.
     seen: Vec<usize>,
     wrong: Vec<String>,
-    /// Whose `User-Agent` is looked at.
+    /// The expected `User-Agent`, if it is compared.
     user_agent: Option<&'static str>,
 }
 
 impl Endpoint {
-    /// Serves until the runtime ends. `${port}` in what is expected is this endpoint's port.
+    /// Serves until the runtime ends. `${port}` in expected requests is this endpoint's port.
     pub(crate) async fn start(exchanges: Vec<Exchange>, user_agent: Option<&'static str>) -> Self {
         Self::start_at("127.0.0.1:0", exchanges, user_agent).await
     }
 
-    /// The same at an address that is told.
+    /// Serves at a given address.
     pub(crate) async fn start_at(
         address: &str,
         exchanges: Vec<Exchange>,
@@ -129,7 +129,7 @@ impl Endpoint {
         Self::serve(address, exchanges, user_agent, None).await
     }
 
-    /// The same over TLS.
+    /// Serves over TLS.
     #[cfg(feature = "https")]
     pub(crate) async fn start_tls(exchanges: Vec<Exchange>, tls: TlsAcceptor) -> Self {
         Self::serve("127.0.0.1:0", exchanges, None, Some(tls)).await
@@ -169,17 +169,17 @@ impl Endpoint {
         Self { address, state }
     }
 
-    /// How many requests came.
+    /// Returns the number of requests.
     pub(crate) fn requests(&self) -> usize {
         self.state.lock().unwrap().seen.iter().sum()
     }
 
-    /// What came and should not.
+    /// Returns the unexpected requests.
     pub(crate) fn unexpected(&self) -> Vec<String> {
         self.state.lock().unwrap().wrong.clone()
     }
 
-    /// What came and should not, and what should have come and did not.
+    /// Returns the unexpected and the missing requests.
     pub(crate) fn wrong(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
         let mut wrong = state.wrong.clone();
@@ -193,10 +193,10 @@ impl Endpoint {
     }
 }
 
-/// The header with which a client in between says where a request was sent to. Without one it came straight here.
+/// The header in which a client in between names the target of a request. Direct requests have none.
 pub(crate) const SENT_TO: &str = "x-sent-to";
 
-/// An answer that has only begun.
+/// The beginning of a response.
 const BEGUN: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"AccessKeyId\"";
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: Arc<Mutex<State>>) {
@@ -215,7 +215,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: Arc<Mutex<St
                     let _ = stream.write_all(BEGUN).await;
                 }
                 if matches!(failure, Failure::Hang | Failure::Stall) {
-                    let _ = stream.read_u8().await; // until the other side ends the connection
+                    let _ = stream.read_u8().await; // until the peer closes the connection
                 }
                 return;
             }
@@ -261,7 +261,7 @@ impl State {
         let open = (0..self.exchanges.len()).find(|number| self.seen[*number] < complete(*number));
         let last = self.exchanges.len().checked_sub(1).filter(|last| self.exchanges[*last].again);
         let Some(number) = open.or(last) else {
-            self.wrong.push(format!("nobody expected {head:?}"));
+            self.wrong.push(format!("unexpected: {head:?}"));
             return None;
         };
         self.seen[number] += 1;
@@ -279,10 +279,10 @@ impl Request {
         let mut headers = BTreeMap::new();
         for line in &head[1..] {
             let Some((name, value)) = line.split_once(':') else {
-                return Some(format!("{line:?} is no header"));
+                return Some(format!("{line:?} is not a header"));
             };
             if headers.insert(name.to_ascii_lowercase(), value.trim().to_owned()).is_some() {
-                return Some(format!("the header {name} stands twice"));
+                return Some(format!("the header {name} occurs twice"));
             }
         }
         let authority = self.to.split_once("://").map_or(self.to.as_str(), |(_, authority)| authority);
@@ -309,7 +309,7 @@ impl Request {
 }
 
 #[test]
-fn a_line_that_is_no_header_is_a_difference() {
+fn a_line_that_is_not_a_header_is_a_difference() {
     let request = Request {
         to: "http://127.0.0.1:80".to_owned(),
         path: "/".to_owned(),
@@ -319,5 +319,5 @@ fn a_line_that_is_no_header_is_a_difference() {
     let head = ["GET / HTTP/1.1", "host: 127.0.0.1:80", "accept: application/json"].map(str::to_owned);
     assert_eq!(request.differs(&head, None), None);
     let differs = request.differs(&[&head[..], &["x-no-colon".to_owned()]].concat(), None);
-    assert_eq!(differs.unwrap(), "\"x-no-colon\" is no header");
+    assert_eq!(differs.unwrap(), "\"x-no-colon\" is not a header");
 }

@@ -1,4 +1,4 @@
-//! Sessions end, and the agent dies, while a client runs.
+//! Sessions expire and the agent dies while a client runs.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,13 +9,12 @@ use pod_identity_runtime::clock;
 use crate::cluster::{Agent, Cluster, arn, environment};
 
 const ROTATIONS: usize = 10;
-/// In real time, and short, but long enough for a machine that is busy: when the agent is there again, three seconds are
-/// left and more, in whatever part of a second the session began.
+/// Short, but long enough for a busy machine: when the agent is back, at least three seconds are left.
 const SESSION_LIFE: Duration = Duration::from_secs(11);
-/// From a session's first use on. The provider renews after half of a life or a little later, and STS's times are whole
-/// seconds: nearly every renewal meets no agent at first.
+/// The outage begins with the first use of a session. The provider renews at half of a life or a little later, so nearly
+/// every renewal fails at first.
 const AGENT_IS_DEAD: Duration = Duration::from_secs(6);
-/// Some 65 s are enough where nothing else runs, and each session lasts 11 s at most.
+/// On an idle machine the test takes about 65 s.
 const LIMIT: Duration = Duration::from_secs(150);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -29,10 +28,10 @@ async fn no_request_fails_across_ten_rotations_while_the_agent_is_killed_and_sta
     let started = clock::monotonic();
     let mut dead_since = None;
     let (mut sessions, mut calls, mut calls_without_agent) = (BTreeSet::new(), 0, 0);
-    // The client repeats nothing: one call without good credentials is the test's end.
+    // The client does not retry: one call without valid credentials fails the test.
     while sessions.len() <= ROTATIONS {
         assert!(started.elapsed() < LIMIT, "{sessions:#?} after {calls} calls");
-        // A session's name has a part of its own, so the ARN tells sessions apart.
+        // Session names are unique, so the ARN tells sessions apart.
         let arn = arn(&client).await;
         assert!(arn.starts_with("arn:aws:sts::111122223333:assumed-role/app/eks-laptop-app-1-"), "{arn}");
         calls += 1;
@@ -44,7 +43,7 @@ async fn no_request_fails_across_ten_rotations_while_the_agent_is_killed_and_sta
             agent.revive().await;
             dead_since = None;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await; // a busy client, and no flood
+        tokio::time::sleep(Duration::from_millis(10)).await; // a busy client
     }
     println!(
         "{calls} calls, {calls_without_agent} of them without an agent, {} sessions in {:?}",

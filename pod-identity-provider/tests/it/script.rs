@@ -1,4 +1,4 @@
-//! AWS's endpoint, by a script.
+//! A scripted endpoint of AWS.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -10,12 +10,12 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 
-/// Gives these answers, one after the other, and to no request more. Without any it is nobody.
+/// Returns these responses one after the other. A further request panics.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Script {
     answers: Arc<Mutex<VecDeque<(u16, String)>>>,
     asked: Arc<Mutex<Vec<String>>>,
-    /// Whether requests more have no answer.
+    /// Whether further requests hang.
     then_silent: bool,
 }
 
@@ -28,13 +28,13 @@ impl Script {
         }
     }
 
-    /// Gives no answer to requests more.
+    /// Lets further requests hang.
     #[cfg(feature = "irsa")]
     pub(crate) fn then_silent(self) -> Self {
         Self { then_silent: true, ..self }
     }
 
-    /// The URLs that were asked. Nothing that is asked of STS for a pod's token is signed.
+    /// Returns the requested URLs. Requests with a pod's token are not signed.
     pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
@@ -48,7 +48,7 @@ impl HttpConnector for Script {
         if self.then_silent && answer.is_none() {
             return HttpConnectorFuture::new(std::future::pending());
         }
-        let (status, body) = answer.expect("a request that nobody expects");
+        let (status, body) = answer.expect("an unexpected request");
         HttpConnectorFuture::ready(Ok(HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body))))
     }
 }
@@ -59,7 +59,7 @@ impl HttpClient for Script {
     }
 }
 
-/// STS's answer to a token, with that secret key.
+/// Returns STS's response to a token, with that secret key.
 #[cfg(feature = "irsa")]
 pub(crate) fn session(secret: &str) -> String {
     format!(
@@ -70,7 +70,7 @@ pub(crate) fn session(secret: &str) -> String {
     )
 }
 
-/// What a pod with IRSA is told.
+/// Returns the variables of a pod with IRSA.
 #[cfg(feature = "irsa")]
 pub(crate) fn irsa(token: &std::path::Path) -> Vec<(&'static str, String)> {
     vec![

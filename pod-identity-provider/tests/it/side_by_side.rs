@@ -1,10 +1,10 @@
-//! The same endpoints, asked by this crate's provider and by the SDK's own: the table in README.md.
+//! The same endpoints with this crate's provider and with the SDK's own: the table in README.md.
 //!
-//! The SDK's provider reads the environment of the process, so each is asked in a process of its own.
+//! The SDK's provider reads the environment of the process, so each provider runs in a process of its own.
 
-mod client; // a client's identity cache over either
-mod one; // asked once
-mod outage; // asked while the agent is away
+mod client; // a client's identity cache with either provider
+mod one; // one request
+mod outage; // requests during an outage of the agent
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -30,37 +30,37 @@ pub(crate) enum Side {
     Sdk,
 }
 
-/// What is asked of the process, in a variable.
+/// The job of a process, in a variable.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Job {
     pub(crate) side: Side,
-    /// How long an attempt may take, where it is not as long as by default.
+    /// The time limit of an attempt, if it is not the default.
     pub(crate) attempt_ms: Option<u64>,
-    /// What this crate's resolver says of every name, where it is not the system's.
+    /// The address of every name, if this crate does not use the system's resolver.
     pub(crate) dns: Option<IpAddr>,
-    /// Whether it is asked through the identity cache of a client.
+    /// Whether the request goes through a client's identity cache.
     pub(crate) through_cache: bool,
 }
 
-/// What came of it, in a line of the process.
+/// The result, in a line of the process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Outcome {
-    /// None where it had not ended when nobody wanted to wait any longer.
+    /// `None` if there was no result in time.
     pub(crate) credentials: Option<bool>,
-    /// The error's text, and those of all that led to it.
+    /// The text of the error and of its sources.
     pub(crate) error: String,
     millis: u64,
 }
 
 /// The variable with the [`Job`].
 pub(crate) const JOB: &str = "SIDE_BY_SIDE";
-/// What stands before the [`Outcome`].
+/// The prefix of the [`Outcome`].
 const OUTCOME: &str = "OUTCOME ";
 
 struct Row {
     what: &'static str,
     traffic: Value,
-    /// What the token's file ends with.
+    /// The end of the token file.
     line_end: &'static str,
     attempt_ms: Option<u64>,
     through_cache: bool,
@@ -86,7 +86,7 @@ fn table() -> String {
     let cells: Vec<[Mutex<String>; 2]> = rows.iter().map(|_| Default::default()).collect();
     let queue = Mutex::new((0..rows.len()).flat_map(|row| sides.map(|side| (row, side))));
     std::thread::scope(|scope| {
-        // The slowest of them does nothing but wait.
+        // The slowest one only waits.
         for _ in 0..6 {
             scope.spawn(|| {
                 loop {
@@ -99,8 +99,8 @@ fn table() -> String {
     });
     let outage = sides.map(outage::ask);
     let mut table = format!(
-        "A test asks the same endpoints by this crate and by aws-config {}, and writes what came of it. Each provider is asked\n\
-         by itself; through a client's identity cache, `identity_cache()` here and the SDK's own there, where a row says so.\n\n\
+        "A test calls the same endpoints with this crate and with aws-config {}, and writes this table. It calls each provider\n\
+         itself, or where a row says so a client's identity cache: the provider's here and the SDK's own there.\n\n\
          | what happens | this crate | `aws_config::ecs::EcsCredentialsProvider` |\n|---|---|---|\n",
         version_of_aws_config()
     );
@@ -140,11 +140,11 @@ fn rows() -> Vec<Row> {
         Row {
             attempt_ms: Some(200),
             ..row(
-                "no answer, with a limit of 200 ms for an attempt (and of 2 s for all, which the SDK has not)",
+                "no response, with a limit of 200 ms for an attempt (and of 2 s for all attempts, which the SDK lacks)",
                 vec![json!("hang")],
             )
         },
-        stalled("the same, but the answer has begun"),
+        stalled("the same, but the response has begun"),
         Row { through_cache: true, ..stalled("the same, through a client's identity cache") },
         row("429, then credentials", vec![json!({"status": 429}), good()]),
         row("503, then credentials", vec![json!({"status": 503}), good()]),
@@ -154,12 +154,12 @@ fn rows() -> Vec<Row> {
             "`Expiration` with `+00:00`",
             vec![json!({"status": 200, "body": credentials("2036-11-22T06:00:00+00:00")})],
         ),
-        row("an answer that is no JSON", vec![json!({"status": 200, "body": "<html></html>"})]),
+        row("a response that is not JSON", vec![json!({"status": 200, "body": "<html></html>"})]),
     ]
 }
 
 impl Row {
-    /// Has one of the providers ask, and says what came of it, rounded so that a slow machine says the same.
+    /// Runs one provider and returns a text that is the same on a slow machine.
     fn ask(&self, side: Side) -> String {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
@@ -174,7 +174,7 @@ impl Row {
                 ("AWS_CONTAINER_CREDENTIALS_FULL_URI", uri),
                 ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file.display().to_string()),
                 (JOB, serde_json::to_string(&job).unwrap()),
-                // Neither goes by a proxy, and nobody listens there.
+                // Neither provider uses this proxy, where nothing listens.
                 ("HTTP_PROXY", "http://127.0.0.1:9".to_owned()),
                 ("http_proxy", "http://127.0.0.1:9".to_owned()),
             ];
@@ -191,7 +191,7 @@ impl Outcome {
         let result = match self.credentials {
             Some(true) => "**credentials**",
             Some(false) => self.error(),
-            None => "nothing",
+            None => "no result",
         };
         let requests = match requests {
             0 => "no request".to_owned(),
@@ -200,7 +200,7 @@ impl Outcome {
             _ => "3 requests or more".to_owned(),
         };
         let time = match (self.credentials, self.millis) {
-            (None, _) => ", and no end within 25 s",
+            (None, _) => " and 25 s",
             (_, ..5000) => "",
             (_, 5000..12_000) => ", in 5 to 12 s",
             _ => ", in more than 12 s",
@@ -211,28 +211,28 @@ impl Outcome {
     fn error(&self) -> &'static str {
         let refusal = ErrorCode::AssociationNotFound;
         match [refusal.as_str(), MESSAGE, refusal.fix()].map(|part| self.error.contains(part)) {
-            [true, true, true] => "an error, with code, message and what to do",
+            [true, true, true] => "an error, with code, message and fix",
             [false, false, false] => "an error",
             some => panic!("the table has no words for this, {some:?}: {}", self.error),
         }
     }
 }
 
-/// As the lock file says: major and minor, since a patch changes nothing here.
+/// Returns major and minor version of the lock file.
 fn version_of_aws_config() -> String {
     let lock = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock")).unwrap();
     let (_, package) = lock.split_once("name = \"aws-config\"\nversion = \"").unwrap();
     package.split('.').take(2).collect::<Vec<_>>().join(".")
 }
 
-/// Has a provider ask in a process that has these variables only.
+/// Runs a provider in a process with these variables only.
 pub(crate) async fn in_a_process<const N: usize>(env: [(&'static str, String); N]) -> Outcome {
     let child =
         tokio::task::spawn_blocking(move || process("side_by_side::one::one_provider_is_asked_once", env));
     serde_json::from_str(&child.await.unwrap()).unwrap()
 }
 
-/// Runs one test of this binary in a process that has these variables only, and gives what it says.
+/// Runs one test of this binary in a process with these variables only, and returns its result line.
 fn process<const N: usize>(test: &str, env: [(&str, String); N]) -> String {
     let mut command = Command::new(std::env::current_exe().unwrap());
     let output =
@@ -245,7 +245,7 @@ fn process<const N: usize>(test: &str, env: [(&str, String); N]) -> String {
     outcome.to_owned()
 }
 
-/// What this process is asked to do; none where somebody runs the tests that are left out.
+/// Returns the job of this process. `None` if somebody runs the ignored tests.
 fn job() -> Option<Job> {
     Some(serde_json::from_str(&std::env::var(JOB).ok()?).unwrap())
 }

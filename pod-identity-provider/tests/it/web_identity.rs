@@ -21,15 +21,15 @@ fn provider(variables: Variables) -> PodIdentityCredentialsProvider {
         .build()
 }
 
-/// Code, message and hint of STS's refusal.
+/// Returns code, message and hint of STS's refusal.
 async fn refusal(variables: Variables) -> (String, String, &'static str) {
     let error = provider(variables).credentials().await.unwrap_err();
-    let Some(error @ Error::Sts(sts)) = Error::of(&error) else { panic!("{error:?}") };
+    let Error::Sts(sts) = &error else { panic!("{error}") };
     (error.code().unwrap().to_owned(), sts.message().unwrap().to_owned(), error.hint().unwrap())
 }
 
 #[tokio::test]
-async fn a_pod_with_irsa_is_its_accounts_role_under_the_pods_name() {
+async fn a_pod_with_irsa_has_its_service_accounts_role_and_the_pods_name() {
     let cluster = Cluster::start(None).await;
     let provider = provider(cluster.irsa("irsa"));
     assert_eq!(provider.method(), Some(Method::WebIdentity));
@@ -42,7 +42,7 @@ async fn a_pod_with_irsa_is_its_accounts_role_under_the_pods_name() {
 }
 
 #[tokio::test]
-async fn stss_refusals_keep_their_words_and_say_what_to_do() {
+async fn a_refusal_of_sts_keeps_its_message_and_gets_a_fix() {
     let cluster = Cluster::start(None).await;
     let with_token = |audience: &str, life: Duration| {
         let mut variables = cluster.irsa("irsa");
@@ -69,21 +69,21 @@ async fn stss_refusals_keep_their_words_and_say_what_to_do() {
 }
 
 #[tokio::test]
-async fn the_token_is_read_anew_for_each_fetch() {
+async fn each_fetch_reads_the_token() {
     let cluster = Cluster::start(None).await;
     let variables = cluster.irsa("irsa");
     cluster.file("irsa-token", "");
     let provider = provider(variables);
     let error = provider.credentials().await.unwrap_err();
-    let error = Error::of(&error).unwrap().to_string();
+    let error = error.to_string();
     assert!(error.contains("AWS_WEB_IDENTITY_TOKEN_FILE gives an empty token"), "{error}");
     cluster.file("irsa-token", &format!("{}\n", cluster.token_for(STS_AUDIENCE, HOUR)));
-    // An error is everybody's for about a second.
+    // All requests get the same error for about a second.
     eventually("credentials", async || provider.credentials().await.ok()).await;
 }
 
 #[tokio::test]
-async fn without_a_region_nobody_is_asked() {
+async fn without_a_region_sts_is_not_called() {
     let cluster = Cluster::start(None).await;
     let variables = cluster.irsa("irsa").into_iter().filter(|(name, _)| *name != "AWS_DEFAULT_REGION");
     let nobody = Script::default();
@@ -93,17 +93,17 @@ async fn without_a_region_nobody_is_asked() {
         .http_client(nobody.clone())
         .build();
     let error = provider.credentials().await.unwrap_err();
-    assert!(matches!(error, CredentialsError::InvalidConfiguration(_)), "{error:?}");
-    let error = Error::of(&error).unwrap().to_string();
+    assert!(matches!(error, Error::InvalidConfiguration(_)), "{error}");
+    let error = error.to_string();
     assert!(error.contains("AWS_REGION is not set, nor is AWS_DEFAULT_REGION"), "{error}");
     assert!(nobody.asked().is_empty());
 }
 
-/// The access key id that came of these answers, and the URLs that were asked.
+/// Returns the access key id or the error of these responses, and the requested URLs.
 async fn asked_at_aws<const N: usize>(
     variables: Variables,
     answers: [(u16, String); N],
-) -> (Result<String, CredentialsError>, Vec<String>) {
+) -> (Result<String, Error>, Vec<String>) {
     let sts = Script::new(answers);
     let provider = PodIdentityCredentialsProvider::builder()
         .environment(environment(variables))
@@ -114,14 +114,14 @@ async fn asked_at_aws<const N: usize>(
     (answer, sts.asked())
 }
 
-/// The pod's variables, but for the endpoint: AWS's own.
+/// Returns the pod's variables with AWS's own endpoint.
 fn at_aws(cluster: &Cluster, more: &[(&'static str, &str)]) -> Variables {
     let variables = cluster.irsa("irsa").into_iter().filter(|(name, _)| *name != "AWS_ENDPOINT_URL_STS");
     variables.chain(more.iter().map(|(name, value)| (*name, (*value).to_owned()))).collect()
 }
 
 #[tokio::test]
-async fn an_issuer_that_aws_cannot_reach_for_a_moment_is_asked_for_again() {
+async fn an_issuer_that_aws_cannot_reach_for_a_moment_causes_a_retry() {
     let cluster = Cluster::start(None).await;
     let unreachable = "<ErrorResponse><Error><Type>Sender</Type><Code>IDPCommunicationError</Code>\
                        <Message>not now</Message></Error></ErrorResponse>";
@@ -132,7 +132,7 @@ async fn an_issuer_that_aws_cannot_reach_for_a_moment_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn neither_the_token_nor_what_it_is_exchanged_for_is_logged_at_any_level() {
+async fn neither_the_token_nor_the_credentials_are_logged_at_any_level() {
     let cluster = Cluster::start(None).await;
     let variables = cluster.irsa("irsa");
     let token = std::fs::read_to_string(&variables[1].1).unwrap();
@@ -148,7 +148,7 @@ async fn neither_the_token_nor_what_it_is_exchanged_for_is_logged_at_any_level()
 }
 
 #[tokio::test]
-async fn fips_and_dual_stack_endpoints_are_asked_where_they_are_wanted() {
+async fn fips_and_dual_stack_endpoints_are_called_if_configured() {
     let cluster = Cluster::start(None).await;
     for (more, url) in [
         (
@@ -163,16 +163,16 @@ async fn fips_and_dual_stack_endpoints_are_asked_where_they_are_wanted() {
 }
 
 #[tokio::test]
-async fn an_answer_that_lacks_a_member_is_no_session() {
+async fn a_response_without_a_member_is_an_error() {
     let cluster = Cluster::start(None).await;
     let (answer, _) = asked_at_aws(at_aws(&cluster, &[]), [(200, session(""))]).await;
     let error = answer.unwrap_err();
-    let error = Error::of(&error).unwrap().to_string();
+    let error = error.to_string();
     assert!(error.contains("holds no session of") && error.contains("secretAccessKey is missing"), "{error}");
 }
 
 #[tokio::test]
-async fn variables_that_make_no_request_are_the_pods_to_mend() {
+async fn contradicting_variables_are_an_invalid_configuration() {
     let token = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(token.path(), "the-pods-token").unwrap();
     let url = ("AWS_ENDPOINT_URL_STS", "https://sts.example.com");
@@ -185,17 +185,16 @@ async fn variables_that_make_no_request_are_the_pods_to_mend() {
         let (answer, asked) =
             asked_at_aws::<0>(irsa(token.path()).into_iter().chain(more).collect(), []).await;
         let error = answer.unwrap_err();
-        assert!(matches!(error, CredentialsError::InvalidConfiguration(_)), "{error:?}");
-        let own = Error::of(&error).unwrap();
-        assert!(!own.is_retryable(), "{own}");
-        assert!(own.to_string().contains("STS cannot be asked"), "{own}");
-        assert!(own.hint().unwrap().contains("AWS_ENDPOINT_URL"), "{own}");
+        assert!(!error.is_retryable(), "{error}");
+        assert!(error.to_string().contains("STS cannot be called"), "{error}");
+        assert!(error.hint().unwrap().contains("AWS_ENDPOINT_URL"), "{error}");
+        assert!(matches!(error.into(), CredentialsError::InvalidConfiguration(_)));
         assert_eq!(asked, [""; 0]);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_the_deadline_cuts_the_attempts_short_stss_last_answer_is_the_error() {
+async fn at_the_deadline_the_last_refusal_of_sts_is_the_error() {
     let token = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(token.path(), "the-pods-token").unwrap();
     let throttled = "<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code>\
@@ -207,16 +206,16 @@ async fn where_the_deadline_cuts_the_attempts_short_stss_last_answer_is_the_erro
         .http_client(sts.clone())
         .build();
     let error = provider.credentials().await.unwrap_err();
-    let Some(own @ Error::Sts(failed)) = Error::of(&error) else { panic!("{error:?}") };
-    assert_eq!((own.code(), failed.message()), (Some("Throttling"), Some("Rate exceeded")));
-    assert!(own.is_retryable());
+    let Error::Sts(failed) = &error else { panic!("{error}") };
+    assert_eq!((error.code(), failed.message()), (Some("Throttling"), Some("Rate exceeded")));
+    assert!(error.is_retryable());
     assert!(sts.asked().len() > 1);
 }
 
 #[tokio::test]
-async fn sts_is_asked_by_way_of_the_proxy_that_the_given_environment_says() {
+async fn sts_is_called_through_the_proxy_of_the_given_environment() {
     let cluster = Cluster::start(None).await;
-    // A name that leads nowhere: whoever gets the request is the proxy, and here that is STS.
+    // The name does not resolve, so only a proxy can serve the request. Here STS is the proxy.
     let proxy = cluster.laptop.sts_url().replacen("http://", "http://user:proxys-password@", 1);
     let with = |more: &[(&'static str, &str)]| {
         provider(at_aws(
@@ -230,14 +229,11 @@ async fn sts_is_asked_by_way_of_the_proxy_that_the_given_environment_says() {
     assert!(role.inspect(credentials.access_key_id()).unwrap().assumed_role_arn.contains("irsa"));
     assert!(!format!("{provider:?}").contains("proxys-password"));
     let error = with(&[("NO_PROXY", "sts.invalid")]).credentials().await.unwrap_err();
-    let error = Error::of(&error).unwrap().to_string();
-    assert!(error.contains("STS gave no answer") && !error.contains("proxys-password"), "{error}");
+    let error = error.to_string();
+    assert!(error.contains("STS did not answer") && !error.contains("proxys-password"), "{error}");
     let error =
         with(&[("HTTP_PROXY", "socks5://user:proxys-password@proxy")]).credentials().await.unwrap_err();
-    assert!(matches!(error, CredentialsError::InvalidConfiguration(_)), "{error:?}");
-    let error = Error::of(&error).unwrap().to_string();
-    assert!(
-        error.contains("HTTP_PROXY is no URL of a proxy") && !error.contains("proxys-password"),
-        "{error}"
-    );
+    assert!(matches!(error, Error::InvalidConfiguration(_)), "{error}");
+    let error = error.to_string();
+    assert!(error.contains("HTTP_PROXY is not the URL") && !error.contains("proxys-password"), "{error}");
 }

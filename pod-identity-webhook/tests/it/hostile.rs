@@ -63,6 +63,44 @@ async fn the_api_server_is_answered_while_a_pod_holds_every_connection_it_can() 
     assert!(closed.unwrap_or_default() >= 200.0, "{closed:?}");
 }
 
+/// Opens connections as fast as they are closed, each with reviews whose answers it does not read.
+async fn attack(webhook: std::sync::Arc<Webhook>, connections: usize) {
+    let mut held = tokio::task::JoinSet::new();
+    for _ in 0..connections {
+        let webhook = webhook.clone();
+        held.spawn(async move {
+            let hostile = Client { from: Some(HOSTILE), ..Client::default() };
+            loop {
+                if let Ok(mut connection) = webhook.connect_as(&hostile).await {
+                    while send_review(&mut connection, "cart").await.is_ok() {}
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        });
+    }
+    held.join_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "30 s with 4,096 connections, and it measures times: run it in release, on a machine without other load"]
+async fn reviews_take_at_most_50_ms_while_a_pod_opens_4096_connections() {
+    let webhook = std::sync::Arc::new(Webhook::start(&[]).await);
+    let attack = tokio::spawn(attack(webhook.clone(), 4096));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let api_server = Client { from: Some(API_SERVER), ..Client::default() };
+    let mut times = Vec::new();
+    for _ in 0..200 {
+        times.push(review_as(&webhook, &api_server).await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    attack.abort();
+    times.sort_unstable();
+    let refused = webhook.metric(r#"pod_identity_connections_closed_total{reason="peer_limit"}"#).await;
+    println!("p50 {:?}, p99 {:?}, refused {refused:?}", times[100], times[197]);
+    assert!(refused.unwrap_or_default() > 1000.0, "{refused:?}");
+    assert!(times[197] <= Duration::from_millis(50), "{:?}", times[197]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_with_a_certificate_is_answered_from_the_address_that_attacks() {
     let authority = Authority::new();

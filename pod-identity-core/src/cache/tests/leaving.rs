@@ -39,9 +39,6 @@ fn a_full_cache_evicts_old_sessions_and_looks_at_few_for_each_new_one() {
     gone.sort_unstable();
     // Exactly the oldest would be those below 5,000. Of 64, the oldest is among the first tenth nearly always.
     assert!(gone[gone.len() / 2] < 5000 && gone[gone.len() * 99 / 100] < 9000, "{gone:?}");
-    let mut looked_at = 0;
-    sessions.slots().for_some(0, 64, |_, _| looked_at += 1);
-    assert!((64..160).contains(&looked_at), "{looked_at}");
 }
 
 #[test]

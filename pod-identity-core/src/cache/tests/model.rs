@@ -96,7 +96,7 @@ impl Model {
         let identity = identity_of(number);
         let token_end = self.now.wall + Duration::from_secs(3000);
         let known = self.knows(number);
-        let begun = self.cache.begin(&token(number), self.now, || {
+        let begun = begin(&self.cache, &token(number), self.now, || {
             assert!(!known, "a known token was verified again");
             Ok::<_, ()>(keys.then_some((identity, token_end)))
         });
@@ -132,11 +132,12 @@ impl Model {
             Begin::Lead(lead, waiter) => {
                 assert!(!in_flight, "a second leader of {key:?}");
                 assert!(self.entry_of(key).is_none(), "a fetch for what is there");
-                assert_eq!(lead.token(), &token(number));
+                assert_eq!(lead.token().digest(), token(number).digest());
                 self.flights.push((key, number, lead, self.now.monotonic, self.keys));
                 self.waiting.push((key, number, waiter));
             }
             // How long is a matter of chance; that there was a reason, the caller checks by effect.
+            Begin::Stale(_) => panic!("entries are fresh until their margin"),
             Begin::Refused(_) => assert!(self.entry_of(key).is_none() || self.refused_tokens(number)),
         }
     }
@@ -149,7 +150,7 @@ impl Model {
     }
 
     fn refused_tokens(&self, number: u32) -> bool {
-        self.cache.tokens().refusal(&TokenDigest::of(&token(number)), self.now).is_some()
+        self.cache.refusal(&token(number).digest(), self.now).is_some()
     }
 
     /// A full cache makes room: of those that nobody fetches, whoever was asked for longest ago goes.
@@ -278,7 +279,8 @@ impl Model {
                     let key = Key::Identity(due.identity);
                     assert!(!self.flights.iter().any(|(of, ..)| *of == key), "a renewal beside a fetch");
                     assert!(self.entry(due.identity).is_some(), "a renewal of nothing");
-                    let number = (0..12).find(|number| token(*number) == *due.lead.token()).unwrap();
+                    let number =
+                        (0..12).find(|number| token(*number).digest() == due.lead.token().digest()).unwrap();
                     assert_eq!(identity_of(number), due.identity, "a renewal with another pod's token");
                     self.flights.push((key, number, due.lead, self.now.monotonic, self.keys));
                 }

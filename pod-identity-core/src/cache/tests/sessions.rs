@@ -26,22 +26,6 @@ fn fill(sessions: &Sessions, serial: u64, now: Now) {
 }
 
 #[tokio::test]
-async fn a_herd_makes_one_call_and_says_who_waited_for_it() {
-    let (sessions, now) = (sessions(20), now(1000));
-    let leads = std::sync::Mutex::new(Vec::new());
-    let get = || sessions.get(&7, || now, |lead| leads.lock().unwrap().push(lead));
-    let herd = async { tokio::join!(get(), get(), get()) };
-    let landing = async {
-        let [lead] = std::mem::take(&mut *leads.lock().unwrap()).try_into().unwrap();
-        lead.complete(now, Ok(credentials(1, now)));
-    };
-    let ((first, second, third), ()) = tokio::join!(herd, landing);
-    let origins = [first, second, third].map(|served| served.unwrap().origin);
-    assert_eq!(origins, [Origin::Fetched, Origin::Shared, Origin::Shared]);
-    assert_eq!(get().await.unwrap().origin, Origin::Cached);
-}
-
-#[tokio::test]
 async fn a_session_is_served_while_it_is_fresh_and_fetched_anew_after_that() {
     let sessions = sessions(20);
     fill(&sessions, 1, now(1000));
@@ -116,22 +100,6 @@ async fn what_is_dropped_while_it_is_fetched_is_given_to_those_who_wait_and_not_
     assert!(matches!(sessions.begin(&7, now), SlotBegin::Lead(..)));
 }
 
-#[tokio::test]
-async fn leaders_that_are_dropped_again_and_again_end_the_wait() {
-    let (sessions, now) = (sessions(20), now(1000));
-    let calls = AtomicUsize::new(0);
-    let given_up = sessions.get(
-        &7,
-        || now,
-        |lead| {
-            calls.fetch_add(1, Ordering::SeqCst);
-            drop(lead);
-        },
-    );
-    assert!(matches!(given_up.await, Err(Denied::GivenUp)));
-    assert_eq!(calls.load(Ordering::SeqCst), 3);
-}
-
 #[test]
 fn only_what_is_to_be_kept_is_kept() {
     let (sessions, now) = (sessions(20), now(1000));
@@ -143,10 +111,4 @@ fn only_what_is_to_be_kept_is_kept() {
     sessions.retain(|key| *key == 7);
     assert!(matches!(sessions.begin(&7, now), SlotBegin::Hit(_)));
     assert!(matches!(sessions.begin(&8, now), SlotBegin::Lead(..)));
-}
-
-#[test]
-fn an_origin_has_a_name_for_logs_and_metrics() {
-    let names = [Origin::Fetched, Origin::Shared, Origin::Cached, Origin::Stale].map(Origin::as_str);
-    assert_eq!(names, ["fetched", "shared", "cached", "stale"]);
 }

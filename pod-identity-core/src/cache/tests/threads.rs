@@ -26,7 +26,7 @@ async fn a_herd_makes_one_call() {
                                 lead.complete(now, Ok(issued(7, now, 3600)));
                                 waiter
                             }
-                            Begin::Refused(_) => panic!("nobody refused"),
+                            other => panic!("{other:?}"),
                         };
                         match waiter.wait().await {
                             Waited::Value(entry) => entry.value().clone(),

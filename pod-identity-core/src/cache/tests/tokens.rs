@@ -31,9 +31,9 @@ fn a_renewal_does_not_make_a_token_of_a_withdrawn_key_known_again() {
     cache.forget_tokens();
     let due = cache.due(now(3200)).pop().unwrap();
     due.lead.complete(now(3200), Ok(issued(7, now(3200), 3600)));
-    assert!(cache.hit(&TokenDigest::of(&token(1)), now(3201)).is_none());
+    assert!(cache.hit(&token(1).digest(), now(3201)).is_none());
     assert_eq!(
-        cache.begin(&token(1), now(3201), || Err("a key that was withdrawn")).unwrap_err(),
+        begin(&cache, &token(1), now(3201), || Err("a key that was withdrawn")).unwrap_err(),
         "a key that was withdrawn"
     );
     assert!(matches!(by_keys(&cache, &token(2), 7, now(3201)), Begin::Hit(_)), "the credentials stay");
@@ -55,13 +55,13 @@ fn tokens_go_with_the_identities_that_they_lead_to() {
 fn of_the_tokens_of_one_identity_those_that_hold_longest_are_known() {
     let (cache, at) = (cache(10), now(1000));
     let ends = |number: u32| at.wall + Duration::from_secs(10_000 + u64::from(number));
-    let begin =
-        |number: u32| cache.begin(&token(number), at, || Ok::<_, ()>(Some((7, ends(number))))).unwrap();
-    lead(begin(500)).complete(at, Ok(issued(7, at, 3600)));
+    let request =
+        |number: u32| begin(&cache, &token(number), at, || Ok::<_, ()>(Some((7, ends(number))))).unwrap();
+    lead(request(500)).complete(at, Ok(issued(7, at, 3600)));
     for number in (0..1000).rev() {
-        assert!(matches!(begin(number), Begin::Hit(_)), "{number} is good, known or not");
+        assert!(matches!(request(number), Begin::Hit(_)), "{number} is good, known or not");
     }
-    let known = |number: &u32| cache.tokens().known(&TokenDigest::of(&token(*number)), at).is_some();
+    let known = |number: &u32| cache.known(&token(*number).digest(), at).is_some();
     assert_eq!((0..1000).filter(known).collect::<Vec<_>>(), (992..1000).collect::<Vec<_>>());
 }
 

@@ -1,19 +1,21 @@
-//! Sources that are away, hang or panic.
+//! Sources that are down, hang or panic.
 
 use super::*;
-use crate::error::{EndpointError, Failure};
+use aws_credential_types::provider::error::CredentialsError;
+
+use crate::error::{EndpointError, Failure, Refusal};
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_is_away_for_all_of_a_life_but_its_last_minute_costs_no_request_anything() {
+async fn an_outage_until_the_last_minute_of_a_life_fails_and_delays_no_request() {
     for refresh in [Refresh::Background, Refresh::OnRequest] {
         let (source, _) = source(6 * HOUR);
         let cell = cell(&source, refresh);
         request(&cell).await.0.unwrap();
-        source.answers(Answer::Failure(away));
+        source.answers(Answer::Failure(down));
         source.takes(3 * SECOND);
         all_are_served_at_once(&cell, 6 * HOUR - MINUTE).await;
         let failed = source.calls() - 1;
-        // 11 to 14 minutes of pauses that grow to 30 s, a quarter less or more.
+        // In 11 to 14 minutes, with pauses that grow to 30 s plus or minus a quarter.
         assert!((15..60).contains(&failed), "{refresh:?}: {failed}");
         source.answers(Answer::Lasting(6 * HOUR));
         all_are_served_at_once(&cell, 10 * MINUTE).await;
@@ -21,11 +23,11 @@ async fn a_source_that_is_away_for_all_of_a_life_but_its_last_minute_costs_no_re
 }
 
 #[tokio::test(start_paused = true)]
-async fn past_the_end_errors_are_a_second_old_at_most_and_the_first_request_after_recovery_has_credentials() {
+async fn after_expiry_errors_are_at_most_a_second_old_and_recovery_is_immediate() {
     let (source, _) = source(HOUR);
     let cell = cell(&source, Refresh::Background);
     request(&cell).await.0.unwrap();
-    source.answers(Answer::Failure(away));
+    source.answers(Answer::Failure(down));
     source.takes(SECOND / 10);
     tokio::time::sleep(2 * HOUR).await;
     let calls = source.calls();
@@ -50,12 +52,13 @@ async fn past_the_end_errors_are_a_second_old_at_most_and_the_first_request_afte
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_is_asked_again_no_earlier_than_it_says() {
+async fn the_retry_after_of_a_source_is_kept() {
     fn throttled() -> CredentialsError {
-        let answer = Failure::Answer { status: 503, code: None, message: String::new(), page: false };
+        let refusal =
+            Refusal { status: 503, code: None, message: String::new(), page: false, without_token: false };
         Error::Endpoint(EndpointError {
             endpoint: "http://169.254.170.23".to_owned(),
-            failure: answer,
+            failure: Failure::Answer(refusal),
             attempts: 1,
             took: Duration::ZERO,
             retry_after: Some(20 * SECOND),
@@ -68,7 +71,7 @@ async fn a_source_is_asked_again_no_earlier_than_it_says() {
     let begun = Instant::now();
     while begun.elapsed() < MINUTE {
         let error = request(&cell).await.0.unwrap_err();
-        assert!(Error::of(&error).is_some_and(|error| error.retry_after().is_some()), "{error:?}");
+        assert!(error.retry_after().is_some(), "{error}");
         tokio::time::sleep(SECOND / 20).await;
     }
     assert!((3..=4).contains(&source.calls()), "{}", source.calls());
@@ -78,13 +81,13 @@ async fn a_source_is_asked_again_no_earlier_than_it_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_requests_a_source_that_is_away_is_asked_now_and_then_and_the_task_finds_it_again() {
+async fn without_requests_the_task_retries_a_source_that_is_down() {
     let (source, _) = source(HOUR);
     let cell = cell(&source, Refresh::Background);
     request(&cell).await.0.unwrap();
-    source.answers(Answer::Failure(away));
+    source.answers(Answer::Failure(down));
     tokio::time::sleep(3 * HOUR).await;
-    // For two hours and a quarter, every 30 s, a quarter less or more.
+    // In two hours and a quarter, every 30 s plus or minus a quarter.
     assert!((200..400).contains(&source.calls()), "{}", source.calls());
     source.answers(Answer::Lasting(HOUR));
     tokio::time::sleep(MINUTE).await;
@@ -92,11 +95,11 @@ async fn without_requests_a_source_that_is_away_is_asked_now_and_then_and_the_ta
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_hangs_delays_nobody_while_credentials_hold_and_then_no_longer_than_its_deadline() {
+async fn a_source_that_hangs_delays_no_request_until_expiry_and_then_at_most_its_deadline() {
     let (source, _) = source(HOUR);
     let cell = cell(&source, Refresh::Background);
     request(&cell).await.0.unwrap();
-    source.answers(Answer::Failure(away));
+    source.answers(Answer::Failure(down));
     source.takes(DEADLINE);
     all_are_served_at_once(&cell, HOUR - SECOND).await;
     for _ in 0..100 {
@@ -108,13 +111,13 @@ async fn a_source_that_hangs_delays_nobody_while_credentials_hold_and_then_no_lo
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_panics_has_failed_and_is_asked_again_after_a_pause() {
+async fn a_panic_of_the_source_is_a_failure_with_a_pause() {
     let (source, _) = source(HOUR);
     source.answers(Answer::Panic);
     let cell = cell(&source, Refresh::Background);
     for _ in 0..50 {
         let error = request(&cell).await.0.unwrap_err();
-        assert!(matches!(Error::of(&error), Some(Error::Panicked)), "{error:?}");
+        assert!(matches!(error, Error::Source(_)) && error.to_string().contains("panicked"), "{error}");
     }
     assert_eq!(source.calls(), 1);
     source.answers(Answer::Lasting(HOUR));

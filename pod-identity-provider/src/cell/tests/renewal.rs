@@ -1,8 +1,8 @@
-//! When credentials are renewed, and that nobody waits for it.
+//! The times of renewals, for which no request waits.
 
 use super::*;
 
-/// When credentials with that life are renewed: how much of it is left then, of forty cells.
+/// Returns the life left at the renewal of credentials with that life, for forty cells.
 async fn left_at_renewal(life: Duration) -> Vec<Duration> {
     let cells: Vec<_> = (0..40)
         .map(|_| {
@@ -22,12 +22,12 @@ async fn left_at_renewal(life: Duration) -> Vec<Duration> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_are_renewed_15_minutes_before_their_end_or_up_to_a_fifth_of_that_later() {
+async fn credentials_are_renewed_15_minutes_before_expiry_or_up_to_a_fifth_of_that_later() {
     let left = left_at_renewal(6 * HOUR).await;
     assert!(left.iter().all(|left| *left <= AHEAD), "{left:?}");
     assert!(left.iter().all(|left| *left >= AHEAD * 4 / 5 - SECOND), "{left:?}");
     let (first, last) = (left.iter().min().unwrap(), left.iter().max().unwrap());
-    assert!(*last - *first > MINUTE, "programs that started together ask apart: {left:?}");
+    assert!(*last - *first > MINUTE, "programs that started together fetch apart: {left:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -38,7 +38,7 @@ async fn a_short_life_is_renewed_at_its_half_or_up_to_a_fifth_of_that_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_but_the_first_waits() {
+async fn only_the_first_request_waits() {
     let (source, _) = source(HOUR);
     source.takes(8 * SECOND);
     let cell = cell(&source, Refresh::Background);
@@ -49,7 +49,7 @@ async fn nobody_but_the_first_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_are_renewed_though_nobody_asks() {
+async fn credentials_are_renewed_without_requests() {
     let (source, _) = source(HOUR);
     let cell = cell(&source, Refresh::Background);
     request(&cell).await.0.unwrap();
@@ -59,13 +59,13 @@ async fn credentials_are_renewed_though_nobody_asks() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_request_nothing_is_fetched_until_somebody_asks_and_nobody_waits_for_it() {
+async fn on_request_a_request_starts_the_renewal_and_does_not_wait() {
     let (source, _) = source(HOUR);
     let cell = cell(&source, Refresh::OnRequest);
     request(&cell).await.0.unwrap();
     source.takes(5 * SECOND);
     tokio::time::sleep(50 * MINUTE).await;
-    assert_eq!(source.calls(), 1, "nobody has asked");
+    assert_eq!(source.calls(), 1, "there was no request");
     for _ in 0..100 {
         let (given, took) = request(&cell).await;
         assert_eq!((given.unwrap().as_str(), took), ("ASIA1", Duration::ZERO));
@@ -73,26 +73,26 @@ async fn on_request_nothing_is_fetched_until_somebody_asks_and_nobody_waits_for_
     tokio::time::sleep(6 * SECOND).await;
     assert_eq!(request(&cell).await.0.unwrap(), "ASIA2");
     assert_eq!(source.calls(), 2, "one fetch for all of them");
-    // Past the end of what nobody asked for: the first waits, and gets what holds.
+    // After expiry: the first request waits and gets valid credentials.
     tokio::time::sleep(2 * HOUR).await;
     let (given, took) = request(&cell).await;
     assert_eq!((given.unwrap().as_str(), took), ("ASIA3", 5 * SECOND));
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_without_an_end_are_renewed_every_quarter_of_an_hour_and_hold_until_that_succeeds() {
+async fn credentials_without_an_expiry_are_renewed_every_quarter_of_an_hour_and_stay_valid() {
     let (source, _) = source(HOUR);
     source.answers(Answer::WithoutEnd);
     let cell = cell(&source, Refresh::Background);
     all_are_served_at_once(&cell, 100 * MINUTE).await;
-    // At 12 to 15 minutes each.
+    // Every 12 to 15 minutes.
     assert!((7..=9).contains(&source.calls()), "{}", source.calls());
-    source.answers(Answer::Failure(away));
+    source.answers(Answer::Failure(down));
     all_are_served_at_once(&cell, 10 * HOUR).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_about_to_end_does_not_replace_what_lasts_longer() {
+async fn credentials_that_expire_soon_do_not_replace_cached_ones_that_last_longer() {
     let (source, wall) = source(HOUR);
     let cell = cell(&source, Refresh::OnRequest);
     request(&cell).await.0.unwrap();
@@ -101,18 +101,18 @@ async fn an_answer_that_is_about_to_end_does_not_replace_what_lasts_longer() {
     request(&cell).await.0.unwrap();
     tokio::time::sleep(5 * SECOND).await;
     assert_eq!((request(&cell).await.0.unwrap().as_str(), source.calls()), ("ASIA1", 2));
-    // Once there is nothing better, it is taken.
+    // They are taken once there are no others.
     wall.set(3600);
     assert_ne!(request(&cell).await.0.unwrap(), "ASIA1");
 }
 
 #[tokio::test(start_paused = true)]
-async fn new_credentials_are_waited_for_in_the_last_ten_seconds_unless_a_fetch_has_just_failed() {
+async fn requests_wait_for_new_credentials_in_the_last_ten_seconds() {
     let (source, wall) = source(HOUR);
     source.takes(2 * SECOND);
     let cell = cell(&source, Refresh::OnRequest);
     request(&cell).await.0.unwrap();
-    // A program that was frozen meanwhile: what is left may not last as long as its request.
+    // A program that was frozen: the rest of the life may be shorter than its request.
     wall.set(3600 - 8);
     let (given, took) = request(&cell).await;
     assert_eq!((given.unwrap().as_str(), took), ("ASIA2", 2 * SECOND));
@@ -125,22 +125,22 @@ async fn new_credentials_are_waited_for_in_the_last_ten_seconds_unless_a_fetch_h
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_in_the_last_ten_seconds_for_a_source_that_is_away() {
+async fn no_request_waits_in_the_last_ten_seconds_after_a_fetch_has_failed() {
     let (source, _) = source(HOUR);
     let cell = cell(&source, Refresh::Background);
     request(&cell).await.0.unwrap();
-    source.answers(Answer::Failure(away));
+    source.answers(Answer::Failure(down));
     source.takes(SECOND);
     all_are_served_at_once(&cell, HOUR - SECOND).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_nothing_to_be_left_credentials_are_renewed_as_they_end_and_no_request_fails() {
+async fn with_no_time_ahead_credentials_are_renewed_as_they_expire_and_no_request_fails() {
     for refresh in [Refresh::Background, Refresh::OnRequest] {
         let (source, wall) = source(HOUR);
         let clock = Clock::given(SharedTimeSource::new(wall));
         let timer = Timer::tokio();
-        let cell = Cell::new(source.clone(), clock, timer, refresh, Duration::ZERO, DEADLINE);
+        let cell = CredentialCell::new(source.clone(), clock, timer, refresh, Duration::ZERO, DEADLINE);
         for _ in 0..3 * 3600 {
             request(&cell).await.0.unwrap();
             tokio::time::sleep(SECOND).await;
@@ -152,7 +152,7 @@ async fn with_nothing_to_be_left_credentials_are_renewed_as_they_end_and_no_requ
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_gives_the_same_until_they_end_is_asked_a_few_times_only() {
+async fn a_source_that_returns_the_same_credentials_is_called_a_few_times_only() {
     let (source, wall) = source(HOUR);
     source.answers(Answer::Until(wall.now() + 14 * MINUTE));
     let cell = cell(&source, Refresh::Background);
@@ -161,18 +161,18 @@ async fn a_source_that_gives_the_same_until_they_end_is_asked_a_few_times_only()
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_that_had_ended_when_they_came_are_an_error_that_says_so() {
+async fn credentials_that_had_expired_on_arrival_are_an_error() {
     let (source, wall) = source(HOUR);
     source.answers(Answer::Until(wall.now() - 7 * SECOND));
     let cell = cell(&source, Refresh::Background);
     let error = request(&cell).await.0.unwrap_err();
-    assert!(matches!(Error::of(&error), Some(Error::Ended { .. })), "{error:?}");
-    assert!(Error::of(&error).unwrap().to_string().contains("ended 7 s before"), "{error:?}");
-    assert!(cell.credentials_at_hand().is_none());
+    assert!(matches!(error, Error::Expired(_)), "{error}");
+    assert!(error.to_string().contains("had expired 7 s before their arrival"), "{error}");
+    assert!(cell.valid_credentials().is_none());
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_beyond_all_clocks_counts_as_far_away() {
+async fn an_expiry_beyond_all_clocks_is_accepted() {
     let (source, _) = source(HOUR);
     let end = SystemTime::UNIX_EPOCH + Duration::from_secs(i64::MAX as u64 / 2);
     source.answers(Answer::Until(end));

@@ -1,4 +1,4 @@
-//! Runtimes that end, that nobody drives, or that are not there.
+//! Runtimes that end, that nobody drives, or that are missing.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +39,7 @@ async fn on_request_there_is_no_task_between_fetches() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fetch_ends_with_the_provider_whoever_began_it() {
+async fn a_fetch_of_a_request_or_of_the_task_ends_with_the_provider() {
     // A request.
     let (first, _) = source(HOUR);
     first.answers(Answer::Silence);
@@ -80,7 +80,7 @@ fn the_next_runtime_takes_over_from_one_that_has_ended() {
 }
 
 #[test]
-fn a_fetch_that_ended_with_its_runtime_is_begun_anew() {
+fn a_fetch_that_ended_with_its_runtime_begins_again() {
     let (source, _) = source(HOUR);
     source.answers(Answer::Silence);
     let cell = cell(&source, Refresh::Background);
@@ -94,27 +94,26 @@ fn a_fetch_that_ended_with_its_runtime_is_begun_anew() {
 }
 
 #[test]
-fn a_request_whose_fetches_all_end_with_their_runtimes_is_given_up() {
+fn a_request_whose_fetches_all_end_with_their_runtimes_fails() {
     let (source, _) = source(HOUR);
     let cell = cell(&source, Refresh::Background);
     let mut waiting = pin!(cell.credentials());
     let context = &mut Context::from_waker(Waker::noop());
     for _ in 0..3 {
-        // Its fetch is a task there, which nobody runs.
+        // Its fetch is a task of that runtime, which nobody drives.
         let ends = runtime();
         let _inside = ends.enter();
         assert!(waiting.as_mut().poll(context).is_pending());
     }
     let Poll::Ready(Err(error)) = waiting.as_mut().poll(context) else { panic!("it still waits") };
-    assert!(matches!(Error::of(&error), Some(Error::GivenUp)), "{error:?}");
-    assert!(Error::of(&error).unwrap().is_retryable());
+    assert!(matches!(error, Error::Runtime(_)) && error.is_retryable(), "{error}");
     assert_eq!(source.calls(), 0);
-    // That was of this request alone.
+    // Only this request failed.
     assert_eq!(runtime().block_on(request(&cell)).0.unwrap(), "ASIA1");
 }
 
 #[test]
-fn a_fetch_on_a_runtime_that_nobody_drives_is_waited_for_no_longer_than_its_deadline() {
+fn a_fetch_on_a_runtime_that_nobody_drives_delays_requests_by_its_deadline_at_most() {
     let (source, _) = source(HOUR);
     source.takes(2 * SECOND);
     let cell = cell(&source, Refresh::Background);
@@ -127,9 +126,9 @@ fn a_fetch_on_a_runtime_that_nobody_drives_is_waited_for_no_longer_than_its_dead
     });
     assert_eq!((given.unwrap().as_str(), took), ("ASIA2", DEADLINE + SECOND + 2 * SECOND));
     assert_eq!(source.calls(), 2);
-    // What the first fetch still brings comes too late.
+    // The late result of the first fetch is discarded.
     stands_still.block_on(async { tokio::time::sleep(MINUTE).await });
-    assert_eq!((cell.credentials_at_hand().unwrap().access_key_id(), source.open()), ("ASIA2", 0));
+    assert_eq!((cell.valid_credentials().unwrap().access_key_id(), source.open()), ("ASIA2", 0));
 }
 
 #[test]
@@ -148,7 +147,7 @@ fn a_task_on_a_runtime_that_nobody_drives_leaves_renewals_to_requests() {
 }
 
 #[test]
-fn a_renewal_on_a_runtime_that_nobody_drives_is_taken_over_while_credentials_hold() {
+fn a_renewal_on_a_runtime_that_nobody_drives_is_taken_over_before_expiry() {
     let (source, wall) = source(HOUR);
     let cell = cell(&source, Refresh::OnRequest);
     let stands_still = runtime();
@@ -163,11 +162,11 @@ fn a_renewal_on_a_runtime_that_nobody_drives_is_taken_over_while_credentials_hol
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fetch_that_began_long_ago_is_not_waited_for() {
+async fn no_request_waits_for_a_fetch_that_began_long_ago() {
     let (source, wall) = source(HOUR);
     let cell = cell(&source, Refresh::OnRequest);
     request(&cell).await.0.unwrap();
-    // The process was frozen in the middle of a renewal, until after the end.
+    // The process was frozen during a renewal, until after expiry.
     source.answers(Answer::Silence);
     wall.set(50 * 60);
     request(&cell).await.0.unwrap();
@@ -179,7 +178,7 @@ async fn a_fetch_that_began_long_ago_is_not_waited_for() {
     assert_eq!((given.unwrap().as_str(), took), ("ASIA3", Duration::ZERO));
 }
 
-/// An executor that polls when it was woken; what is neither ready nor has woken it would hang.
+/// An executor without a runtime, which polls when it was woken.
 fn without_a_runtime<T>(future: impl Future<Output = T>) -> T {
     #[derive(Default)]
     struct Flag(AtomicBool);
@@ -199,7 +198,7 @@ fn without_a_runtime<T>(future: impl Future<Output = T>) -> T {
     panic!("nothing wakes it");
 }
 
-/// What sleeps without tokio, for ever.
+/// A sleep without tokio that never ends.
 #[derive(Debug)]
 struct NoSleep;
 
@@ -210,7 +209,7 @@ impl AsyncSleep for NoSleep {
 }
 
 #[test]
-fn without_a_runtime_requests_fetch_by_themselves() {
+fn without_a_runtime_requests_fetch_themselves() {
     for refresh in [Refresh::Background, Refresh::OnRequest] {
         let (source, wall) = source(HOUR);
         let cell = cell_that_sleeps(&source, refresh, NoSleep);
@@ -222,7 +221,7 @@ fn without_a_runtime_requests_fetch_by_themselves() {
         assert_eq!(without_a_runtime(request(&cell)).0.unwrap(), "ASIA2");
         wall.set(3600);
         assert_eq!(without_a_runtime(request(&cell)).0.unwrap(), "ASIA3");
-        source.answers(Answer::Failure(away));
+        source.answers(Answer::Failure(down));
         wall.set(3600);
         without_a_runtime(request(&cell)).0.unwrap_err();
         without_a_runtime(request(&cell)).0.unwrap_err();
@@ -231,7 +230,7 @@ fn without_a_runtime_requests_fetch_by_themselves() {
 }
 
 #[test]
-fn without_a_runtime_a_caller_that_is_dropped_lets_the_next_begin() {
+fn without_a_runtime_the_next_request_begins_after_one_was_dropped() {
     let (source, _) = source(HOUR);
     source.answers(Answer::Silence);
     let cell = cell_that_sleeps(&source, Refresh::Background, NoSleep);

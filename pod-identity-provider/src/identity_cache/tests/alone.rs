@@ -1,44 +1,44 @@
-//! The cache without a client: resolvers of all kinds.
+//! The cache without a client: which resolvers it serves from the cell.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{SharedCredentialsProvider, future};
+use aws_credential_types::provider::future;
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_runtime::client::auth::no_auth::{NO_AUTH_SCHEME_ID, NoAuthScheme};
 use aws_smithy_runtime::client::identity::no_auth::NoAuthIdentityResolver;
 use aws_smithy_runtime::client::orchestrator::endpoints::StaticUriEndpointResolver;
 use aws_smithy_runtime::client::retries::strategy::NeverRetryStrategy;
 use aws_smithy_runtime_api::client::auth::static_resolver::StaticAuthSchemeOptionResolver;
+use aws_smithy_runtime_api::client::identity::Identity;
 use aws_smithy_types::error::display::DisplayErrorContext;
 use tokio::runtime::Handle;
 
 use super::super::*;
 use super::*;
-use crate::scripted::{Answer, HOUR, SECOND, Wall, away, source};
+use crate::scripted::{Answer, HOUR, SECOND, Wall, down, settle, source};
 
-/// A cache, and what a client's request has beside it.
+/// A provider's cache, with the parts that a client's request has.
 struct Resolving {
-    cache: CellCache,
+    cache: ProviderIdentityCache,
     components: RuntimeComponents,
 }
 
 impl Resolving {
-    fn new(wall: &Wall) -> Self {
+    fn new(provider: &PodIdentityCredentialsProvider, wall: &Wall) -> Self {
         let components = RuntimeComponents::builder("test")
             .with_auth_scheme_option_resolver(Some(StaticAuthSchemeOptionResolver::new(Vec::new())))
             .with_auth_scheme(NoAuthScheme::new())
             .with_identity_resolver(NO_AUTH_SCHEME_ID, NoAuthIdentityResolver::new())
             .with_endpoint_resolver(Some(StaticUriEndpointResolver::http_localhost(1)))
-            .with_identity_cache(Some(crate::identity_cache()))
+            .with_identity_cache(Some(provider.identity_cache()))
             .with_retry_strategy(Some(NeverRetryStrategy::new()))
             .with_time_source(Some(wall.clone()))
             .with_sleep_impl(Some(TokioSleep::new()))
             .build();
-        Self { cache: CellCache::default(), components: components.unwrap() }
+        Self { cache: provider.new_identity_cache(), components: components.unwrap() }
     }
 
     async fn identity(&self, resolver: &SharedIdentityResolver) -> Result<Identity, BoxError> {
@@ -46,204 +46,85 @@ impl Resolving {
         self.cache.resolve_cached_identity(resolver.clone(), &self.components, &config).await
     }
 
-    /// How many partitions the cache knows.
-    fn known(&self) -> usize {
-        self.cache.known.iter().filter_map(OnceLock::get).count()
-    }
-
-    /// The access key of what a resolver has.
+    /// The access key id of a resolver's identity.
     async fn key(&self, resolver: &SharedIdentityResolver) -> String {
         let identity = self.identity(resolver).await.unwrap();
         identity.data::<Credentials>().unwrap().access_key_id().to_owned()
     }
 }
 
+/// A provider of ours and its cache.
+fn resolving(source: &Source) -> (PodIdentityCredentialsProvider, Resolving) {
+    let provider = provider(source);
+    let resolving = Resolving::new(&provider, &source.wall());
+    (provider, resolving)
+}
+
+/// A resolver as a configuration of the SDK makes one.
 fn resolver(provider: impl ProvideCredentials + 'static) -> SharedIdentityResolver {
     SharedIdentityResolver::new(SharedCredentialsProvider::new(provider))
 }
 
-/// A provider around another that does with its answer what it likes.
-struct Around<F>(PodIdentityCredentialsProvider, F);
-
-impl<F> std::fmt::Debug for Around<F> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Around")
-    }
-}
-
-impl<F: Fn(Credentials) -> Credentials + Send + Sync> ProvideCredentials for Around<F> {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        future::ProvideCredentials::new(async {
-            let given = self.0.credentials().await;
-            given.map(&self.1)
-        })
-    }
-}
-
-fn fixed() -> Credentials {
-    Credentials::new("AKIAFIXED", "secret", None, None, "test")
-}
-
-/// A chain of providers whose first has nothing, or fails, or hangs; the second is ours.
+/// A provider that wraps another one and counts its calls.
 #[derive(Debug, Clone)]
-struct Chain {
-    ours: PodIdentityCredentialsProvider,
-    first: Arc<Mutex<First>>,
-    asked: Arc<AtomicUsize>,
-}
+struct Wrapper<P>(P, Arc<AtomicUsize>);
 
-#[derive(Debug, Clone, Copy)]
-enum First {
-    HasNothing,
-    Fails,
-    Hangs,
-}
-
-impl ProvideCredentials for Chain {
+impl<P: ProvideCredentials> ProvideCredentials for Wrapper<P> {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
     {
-        future::ProvideCredentials::new(async {
-            self.asked.fetch_add(1, Ordering::Relaxed);
-            let first = *self.first.lock().unwrap();
-            match first {
-                First::HasNothing => self.ours.credentials().await,
-                First::Fails => Err(CredentialsError::provider_error("the first of the chain")),
-                First::Hangs => std::future::pending().await,
-            }
-        })
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.provide_credentials()
     }
 }
 
+fn wrapper<P>(provider: P) -> (Wrapper<P>, Arc<AtomicUsize>) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    (Wrapper(provider, calls.clone()), calls)
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_chain_that_fails_or_hangs_costs_one_request_a_second_while_our_credentials_hold() {
+async fn the_providers_own_resolver_is_served_from_the_cell_as_soon_as_it_is_renewed() {
     let (source, wall) = source(HOUR);
-    let resolving = Resolving::new(&wall);
-    let chain = Chain {
-        ours: provider(&source),
-        first: Arc::new(Mutex::new(First::HasNothing)),
-        asked: Arc::default(),
-    };
-    let ours = resolver(chain.clone());
-    assert_eq!(resolving.key(&ours).await, "ASIA1");
-    // They are due, and their source is away.
-    source.answers(Answer::Failure(away));
-    wall.set(50 * 60);
-    for first in [First::Fails, First::Hangs] {
-        *chain.first.lock().unwrap() = first;
-        tokio::time::sleep(SECOND).await;
-        let before = chain.asked.load(Ordering::Relaxed);
-        let asks = resolving.identity(&ours);
-        match first {
-            First::Hangs => assert!(tokio::time::timeout(SECOND / 2, asks).await.is_err()),
-            _ => drop(asks.await.unwrap()),
-        }
+    let (provider, resolving) = resolving(&source);
+    let own = resolver(provider.clone());
+    for renewal in 1..=3 {
         for _ in 0..100 {
-            assert_eq!(resolving.key(&ours).await, "ASIA1");
+            assert_eq!(resolving.key(&own).await, format!("ASIA{renewal}"));
         }
-        assert_eq!(chain.asked.load(Ordering::Relaxed) - before, 1, "{first:?}");
+        assert_eq!(resolving.cache.own.get(), Some(&own.cache_partition()));
+        wall.set(50 * 60);
+        tokio::time::sleep(2 * SECOND).await;
+        // Due: this request starts the renewal and does not wait for it.
+        assert_eq!(resolving.key(&own).await, format!("ASIA{renewal}"));
+        settle().await;
     }
-    // Past their end it is the chain's error that counts.
-    *chain.first.lock().unwrap() = First::Fails;
-    wall.set(3600);
-    let error = resolving.identity(&ours).await.unwrap_err();
-    assert!(format!("{}", DisplayErrorContext(&*error)).contains("the first of the chain"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_served_is_what_that_resolver_gave_and_it_is_asked_again_after_each_renewal() {
+async fn a_chain_or_a_wrapper_with_the_provider_inside_is_served_by_the_sdks_cache() {
     let (source, wall) = source(HOUR);
-    let (resolving, provider) = (Resolving::new(&wall), provider(&source));
-    let (asked, others) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    let (counted, turned) = (asked.clone(), others.clone());
-    let wrapped = resolver(Around(provider.clone(), move |ours| {
-        counted.fetch_add(1, Ordering::Relaxed);
-        if turned.load(Ordering::Relaxed) { fixed() } else { ours }
-    }));
-    let plain = resolver(provider);
-    for _ in 0..100 {
-        assert_eq!(
-            (resolving.key(&wrapped).await, resolving.key(&plain).await),
-            ("ASIA1".into(), "ASIA1".into())
-        );
-    }
-    assert_eq!(asked.load(Ordering::Relaxed), 1);
-    // It turns to other credentials. As in the SDK's own cache, what it gave is served until it is asked again.
-    others.store(true, Ordering::Relaxed);
-    assert_eq!(resolving.key(&wrapped).await, "ASIA1");
-    wall.set(50 * 60);
-    resolving.key(&plain).await;
-    settle().await;
-    let asked_before = asked.load(Ordering::Relaxed);
-    for _ in 0..100 {
-        assert_eq!(
-            (resolving.key(&wrapped).await, resolving.key(&plain).await),
-            ("AKIAFIXED".into(), "ASIA2".into())
-        );
-    }
-    assert_eq!(
-        asked.load(Ordering::Relaxed) - asked_before,
-        2,
-        "once by ours, once by the SDK's, which keeps it"
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_resolver_that_goes_from_one_of_our_providers_to_another_has_the_others_credentials() {
-    #[derive(Debug)]
-    struct OneThenOther([PodIdentityCredentialsProvider; 2], Arc<AtomicUsize>);
-    impl ProvideCredentials for OneThenOther {
-        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-        where
-            Self: 'a,
-        {
-            future::ProvideCredentials::new(self.0[self.1.load(Ordering::Relaxed)].credentials())
-        }
-    }
-    let ((one, wall), (other, _)) = (source(HOUR), source(10 * HOUR));
-    for _ in 0..4 {
-        other.answer().await.unwrap();
-    }
-    let (resolving, which) = (Resolving::new(&wall), Arc::new(AtomicUsize::new(0)));
-    let both = resolver(OneThenOther([provider(&one), provider(&other)], which.clone()));
-    assert_eq!(resolving.key(&both).await, "ASIA1");
-    which.store(1, Ordering::Relaxed);
-    wall.set(2 * 3600);
-    for _ in 0..3 {
-        assert_eq!(resolving.key(&both).await, "ASIA5");
-    }
-    // Back again: the first has credentials once more, and is asked for them.
-    which.store(0, Ordering::Relaxed);
-    for _ in 0..3 {
-        assert_eq!(resolving.key(&both).await, "ASIA2");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn credentials_that_somebody_changed_are_not_replaced_by_ours() {
-    let (source, wall) = source(HOUR);
-    let resolving = Resolving::new(&wall);
-    let end = wall_now(&wall) + 30 * SECOND;
-    let shortened = resolver(Around(provider(&source), move |mut ours: Credentials| {
-        *ours.expiry_mut() = Some(end);
-        ours
-    }));
+    let (provider, resolving) = resolving(&source);
+    let (wrapped, calls) = wrapper(provider.clone());
+    let wrapped = resolver(wrapped);
     for _ in 0..10 {
-        assert_eq!(resolving.identity(&shortened).await.unwrap().expiration(), Some(end));
+        assert_eq!(resolving.key(&wrapped).await, "ASIA1");
     }
-    assert_eq!(resolving.known(), 0);
-}
-
-fn wall_now(wall: &Wall) -> SystemTime {
-    aws_smithy_async::time::TimeSource::now(wall)
+    assert_eq!((resolving.cache.own.get(), calls.load(Ordering::Relaxed)), (None, 1));
+    // The cell renews. The SDK's cache keeps what the wrapper returned, until its expiry.
+    wall.set(50 * 60);
+    provider.credentials().await.unwrap();
+    settle().await;
+    assert_eq!(provider.credentials().await.unwrap().access_key_id(), "ASIA2");
+    assert_eq!((resolving.key(&wrapped).await.as_str(), calls.load(Ordering::Relaxed)), ("ASIA1", 1));
+    wall.set(10 * 60);
+    assert_eq!((resolving.key(&wrapped).await.as_str(), calls.load(Ordering::Relaxed)), ("ASIA2", 2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_ours_has_ended_a_chain_goes_on_to_its_next() {
+async fn a_wrapper_that_returns_other_credentials_later_is_never_answered_for() {
+    /// Our provider until it fails, then fixed credentials.
     #[derive(Debug)]
     struct OursOrFixed(PodIdentityCredentialsProvider);
     impl ProvideCredentials for OursOrFixed {
@@ -252,22 +133,67 @@ async fn where_ours_has_ended_a_chain_goes_on_to_its_next() {
             Self: 'a,
         {
             future::ProvideCredentials::new(async {
-                Ok(self.0.credentials().await.unwrap_or_else(|_| fixed()))
+                let fixed = Credentials::new("AKIAFIXED", "secret", None, None, "test");
+                Ok(self.0.credentials().await.unwrap_or(fixed))
             })
         }
     }
     let (source, wall) = source(HOUR);
-    let (resolving, chain) = (Resolving::new(&wall), resolver(OursOrFixed(provider(&source))));
-    assert_eq!(resolving.key(&chain).await, "ASIA1");
-    assert_eq!(resolving.key(&chain).await, "ASIA1");
-    source.answers(Answer::Failure(crate::scripted::away));
+    let (provider, resolving) = resolving(&source);
+    let (own, chain) = (resolver(provider.clone()), resolver(OursOrFixed(provider)));
+    for resolver in [&chain, &own, &chain] {
+        assert_eq!(resolving.key(resolver).await, "ASIA1");
+    }
+    source.answers(Answer::Failure(down));
     wall.set(2 * 3600);
     assert_eq!(resolving.key(&chain).await, "AKIAFIXED");
-    assert_eq!(resolving.key(&chain).await, "AKIAFIXED");
+    let error = resolving.identity(&own).await.unwrap_err();
+    assert!(format!("{}", DisplayErrorContext(&*error)).contains("the agent is down"), "{error:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn identities_that_are_no_credentials_pass_and_the_sdk_keeps_them() {
+async fn another_provider_of_this_crate_is_served_by_the_sdks_cache() {
+    let ((one, _), (other, _)) = (source(HOUR), source(HOUR));
+    for _ in 0..4 {
+        other.answer().await.unwrap(); // so that the answers differ
+    }
+    let ((ours, resolving), others) = (resolving(&one), provider(&other));
+    let (ours, others) = (resolver(ours), resolver(others));
+    for _ in 0..10 {
+        assert_eq!(
+            (resolving.key(&others).await, resolving.key(&ours).await),
+            ("ASIA5".into(), "ASIA1".into())
+        );
+    }
+    assert_eq!(resolving.cache.own.get(), Some(&ours.cache_partition()));
+    assert_eq!((one.calls(), other.calls()), (1, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_wrapper_of_the_provider_has_the_same_credentials() {
+    let (source, _) = source(HOUR);
+    let (provider, resolving) = resolving(&source);
+    let (first, second) = (resolver(provider.clone()), resolver(provider));
+    for resolver in [&first, &second, &first, &second] {
+        assert_eq!(resolving.key(resolver).await, "ASIA1");
+    }
+    assert_eq!(resolving.cache.own.get(), Some(&first.cache_partition()));
+    assert_eq!(source.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_the_sdk_wraps_twice_is_served_by_the_sdks_cache() {
+    let (source, _) = source(HOUR);
+    let (provider, resolving) = resolving(&source);
+    let twice = resolver(SharedCredentialsProvider::new(provider));
+    for _ in 0..10 {
+        assert_eq!(resolving.key(&twice).await, "ASIA1");
+    }
+    assert_eq!((resolving.cache.own.get(), source.calls()), (None, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn identities_without_credentials_pass_through_the_sdks_cache() {
     #[derive(Debug, Default)]
     struct Tokens(AtomicUsize);
     impl ResolveIdentity for Tokens {
@@ -276,77 +202,58 @@ async fn identities_that_are_no_credentials_pass_and_the_sdk_keeps_them() {
             IdentityFuture::ready(Ok(Identity::new(format!("token {number}"), None)))
         }
     }
-    let (source, wall) = source(HOUR);
-    let (resolving, ours) = (Resolving::new(&wall), resolver(provider(&source)));
+    let (source, _) = source(HOUR);
+    let (provider, resolving) = resolving(&source);
+    let ours = resolver(provider);
     let tokens = SharedIdentityResolver::new(Tokens::default());
     let nobody = SharedIdentityResolver::new(NoAuthIdentityResolver::new());
     for _ in 0..10 {
-        assert_eq!(resolving.key(&ours).await, "ASIA1");
         assert_eq!(resolving.identity(&tokens).await.unwrap().data::<String>().unwrap(), "token 0");
         assert!(resolving.identity(&nobody).await.unwrap().data::<Credentials>().is_none());
+        assert_eq!(resolving.key(&ours).await, "ASIA1");
     }
-    assert_eq!(resolving.known(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_partitions_than_are_kept_are_served_too() {
+async fn credentials_of_an_outage_are_served_until_they_expire() {
     let (source, wall) = source(HOUR);
-    let (resolving, provider) = (Resolving::new(&wall), provider(&source));
-    let resolvers: Vec<_> = (0..3 * MOST_PARTITIONS).map(|_| resolver(provider.clone())).collect();
-    for _ in 0..2 {
-        for resolver in &resolvers {
-            assert_eq!(resolving.key(resolver).await, "ASIA1");
-        }
-        assert_eq!(resolving.known(), MOST_PARTITIONS);
+    let (provider, resolving) = resolving(&source);
+    let own = resolver(provider);
+    assert_eq!(resolving.key(&own).await, "ASIA1");
+    source.answers(Answer::Failure(down));
+    wall.set(50 * 60);
+    for _ in 0..9 * 60 {
+        assert_eq!(resolving.key(&own).await, "ASIA1");
+        tokio::time::sleep(SECOND).await;
     }
-    assert_eq!(source.calls(), 1);
+    wall.set(60);
+    resolving.identity(&own).await.unwrap_err();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_provider_whose_credentials_a_cache_knows_ends_all_the_same() {
-    let (source, wall) = source(HOUR);
-    let resolving = Resolving::new(&wall);
-    let gone = resolver(provider(&source));
-    assert_eq!(resolving.key(&gone).await, "ASIA1");
+async fn the_task_ends_with_the_provider_and_its_caches() {
+    let (source, _) = source(HOUR);
+    let (provider, resolving) = resolving(&source);
+    assert_eq!(resolving.key(&resolver(provider.clone())).await, "ASIA1");
     settle().await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 1);
-    drop(gone);
+    drop(provider);
+    settle().await;
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 1);
+    drop(resolving);
     settle().await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
-    tokio::time::sleep(10 * HOUR).await;
-    assert_eq!((source.calls(), resolving.known()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resolver_beyond_those_that_are_known_has_new_credentials_at_once_too() {
-    let (source, wall) = source(HOUR);
-    let (resolving, provider) = (Resolving::new(&wall), provider(&source));
-    for _ in 0..MOST_PARTITIONS {
-        resolving.key(&resolver(provider.clone())).await;
-    }
-    let beyond = resolver(provider.clone());
-    assert_eq!(resolving.key(&beyond).await, "ASIA1");
-    wall.set(50 * 60);
-    given(&provider).await;
-    settle().await;
-    assert_eq!(resolving.key(&beyond).await, "ASIA2");
-}
-
-#[tokio::test(start_paused = true)]
-async fn nothing_that_prints_holds_a_secret() {
-    let (source, wall) = source(HOUR);
-    let (resolving, provider) = (Resolving::new(&wall), provider(&source));
-    let resolver = resolver(provider.clone());
-    resolving.identity(&resolver).await.unwrap();
-    let identity = resolving.identity(&resolver).await.unwrap();
+async fn no_secret_prints() {
+    let (source, _) = source(HOUR);
+    let (provider, resolving) = resolving(&source);
+    let identity = resolving.identity(&resolver(provider.clone())).await.unwrap();
     let credentials = provider.credentials().await.unwrap();
-    for printed in [
-        format!("{identity:?}"),
-        format!("{credentials:?}"),
-        format!("{:?}", resolving.cache),
-        format!("{provider:#?}"),
-    ] {
-        assert!(printed.contains("ASIA1"), "{printed}");
+    assert!(format!("{identity:?} {:?}", resolving.cache).contains("ASIA1"));
+    let printed: [&dyn fmt::Debug; 4] = [&identity, &credentials, &resolving.cache, &provider];
+    for printed in printed.map(|printed| format!("{printed:?} {printed:#?}")) {
         for secret in [credentials.secret_access_key(), credentials.session_token().unwrap()] {
             assert!(!printed.contains(secret), "{printed}");
         }
@@ -354,10 +261,11 @@ async fn nothing_that_prints_holds_a_secret() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_that_begin_together_are_one_fetch() {
-    let (source, wall) = source(HOUR);
+async fn concurrent_first_requests_are_one_fetch() {
+    let (source, _) = source(HOUR);
     source.takes(Duration::from_secs(3));
-    let (resolving, resolver) = (Arc::new(Resolving::new(&wall)), resolver(provider(&source)));
+    let (provider, resolving) = resolving(&source);
+    let (resolving, resolver) = (Arc::new(resolving), resolver(provider));
     let tasks: Vec<_> = (0..64)
         .map(|_| {
             let (resolving, resolver) = (resolving.clone(), resolver.clone());
@@ -368,4 +276,15 @@ async fn requests_that_begin_together_are_one_fetch() {
         assert_eq!(task.await.unwrap(), "ASIA1");
     }
     assert_eq!(source.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_identity_has_the_expiry_of_its_credentials() {
+    let (source, wall) = source(HOUR);
+    let expiry: SystemTime = aws_smithy_async::time::TimeSource::now(&wall) + HOUR;
+    let (provider, resolving) = resolving(&source);
+    let own = resolver(provider);
+    for _ in 0..2 {
+        assert_eq!(resolving.identity(&own).await.unwrap().expiration(), Some(expiry));
+    }
 }

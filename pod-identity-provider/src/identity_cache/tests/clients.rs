@@ -1,9 +1,9 @@
-//! Clients of STS with an identity cache of ours. Whose credentials a request was signed with says its signature.
+//! Clients of STS with a provider's identity cache. The signature of a request names its access key.
 
 use std::sync::{Arc, Mutex};
 
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_sts::Client;
 use aws_sdk_sts::config::{BehaviorVersion, Builder, Region};
 use aws_smithy_runtime_api::client::http::{
@@ -18,10 +18,9 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::error::Error;
-use crate::identity_cache;
-use crate::scripted::{Answer, HOUR, SECOND, away, source};
+use crate::scripted::{Answer, HOUR, SECOND, down, settle, source};
 
-/// An STS that answers everybody, and remembers the access keys.
+/// An STS that accepts every request and records the access keys.
 #[derive(Debug, Clone, Default)]
 struct Sts(Arc<Mutex<Vec<String>>>);
 
@@ -30,7 +29,7 @@ impl HttpConnector for Sts {
         let signature = request.headers().get("authorization").unwrap();
         let (_, scope) = signature.split_once("Credential=").unwrap();
         self.0.lock().unwrap().push(scope.split_once('/').unwrap().0.to_owned());
-        // The answer's form is of the STS API reference, *GetCallerIdentity*.
+        // STS API reference, *GetCallerIdentity*.
         let answer = "<GetCallerIdentityResponse><GetCallerIdentityResult><Account>111122223333</Account>\
                       </GetCallerIdentityResult></GetCallerIdentityResponse>";
         HttpConnectorFuture::ready(Ok(HttpResponse::new(200.try_into().unwrap(), SdkBody::from(answer))))
@@ -38,8 +37,8 @@ impl HttpConnector for Sts {
 }
 
 impl Sts {
-    fn client(&self, source: &Source, provider: impl ProvideCredentials + 'static) -> Client {
-        self.client_with(source, provider, identity_cache())
+    fn client(&self, source: &Source, provider: &PodIdentityCredentialsProvider) -> Client {
+        self.client_with(source, provider.clone(), provider.identity_cache())
     }
 
     fn client_with(
@@ -59,19 +58,19 @@ impl Sts {
         Client::from_conf(config.build())
     }
 
-    /// The access key of a request.
+    /// Makes a request and returns its access key.
     async fn signed(&self, client: &Client) -> String {
         self.signed_instead(client, Builder::new()).await
     }
 
-    /// The same, where this configuration counts for the one operation.
+    /// Makes a request with this configuration for the one operation.
     async fn signed_instead(&self, client: &Client, instead: Builder) -> String {
         client.get_caller_identity().customize().config_override(instead).send().await.unwrap();
         self.0.lock().unwrap().pop().unwrap()
     }
 }
 
-/// Another provider for an operation, and a cache for it: without one the SDK makes one for the operation alone.
+/// Another provider for one operation, with a cache: without one the SDK makes a new cache for the operation.
 fn instead(provider: &SharedCredentialsProvider, cache: &SharedIdentityCache) -> Builder {
     let mut builder = Builder::new();
     builder.set_credentials_provider(Some(provider.clone())).set_identity_cache(cache.clone());
@@ -79,10 +78,10 @@ fn instead(provider: &SharedCredentialsProvider, cache: &SharedIdentityCache) ->
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_signs_with_new_credentials_as_soon_as_they_are_there_and_never_waits() {
+async fn a_client_signs_with_new_credentials_as_soon_as_they_are_fetched_and_never_waits() {
     let (source, wall) = source(HOUR);
     let (sts, provider) = (Sts::default(), provider(&source));
-    let client = sts.client(&source, provider.clone());
+    let client = sts.client(&source, &provider);
     for renewal in 1..=5 {
         for _ in 0..3 {
             assert_eq!(sts.signed(&client).await, format!("ASIA{renewal}"));
@@ -96,11 +95,12 @@ async fn a_client_signs_with_new_credentials_as_soon_as_they_are_there_and_never
 }
 
 #[tokio::test(start_paused = true)]
-async fn clients_with_clones_of_a_provider_share_each_fetch_whether_or_not_they_share_a_cache() {
+async fn clients_with_clones_of_a_provider_share_each_fetch_with_and_without_a_shared_cache() {
     let (source, _) = source(HOUR);
     source.takes(SECOND); // all of them ask meanwhile
-    let (sts, provider, cache) = (Sts::default(), provider(&source), identity_cache());
-    let mut clients = vec![sts.client(&source, provider.clone()), sts.client(&source, provider.clone())];
+    let (sts, provider) = (Sts::default(), provider(&source));
+    let cache = provider.identity_cache();
+    let mut clients = vec![sts.client(&source, &provider), sts.client(&source, &provider)];
     clients.extend((0..3).map(|_| sts.client_with(&source, provider.clone(), cache.clone())));
     let mut calls = JoinSet::new();
     for client in clients.clone() {
@@ -113,14 +113,16 @@ async fn clients_with_clones_of_a_provider_share_each_fetch_whether_or_not_they_
     for client in &clients {
         assert_eq!(sts.signed(client).await, "ASIA1");
     }
-    assert_eq!((source.calls(), given(&provider).await.as_str()), (1, "ASIA1"));
+    assert_eq!(provider.credentials().await.unwrap().access_key_id(), "ASIA1");
+    assert_eq!(source.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_operation_with_other_credentials_is_signed_with_those_and_they_are_kept_by_the_sdk() {
+async fn an_operation_with_another_provider_is_signed_with_its_credentials_which_the_sdk_caches() {
     let ((ours, _), (others, _)) = (source(HOUR), source(HOUR));
-    let (sts, cache) = (Sts::default(), identity_cache());
-    let client = sts.client_with(&ours, provider(&ours), cache.clone());
+    let (sts, provider) = (Sts::default(), provider(&ours));
+    let cache = provider.identity_cache();
+    let client = sts.client_with(&ours, provider, cache.clone());
     let fixed = Credentials::new("AKIAFIXED", "secret", None, None, "test");
     let fixed = SharedCredentialsProvider::new(fixed);
     let kept = SharedCredentialsProvider::new(others.clone());
@@ -137,14 +139,14 @@ async fn an_operation_with_other_credentials_is_signed_with_those_and_they_are_k
 #[tokio::test(start_paused = true)]
 async fn each_request_is_signed_with_the_role_of_its_own_provider() {
     let ((one, wall_of_one), (two, wall_of_two)) = (source(HOUR), source(2 * HOUR));
-    // So that their answers differ: the second has been asked four times before.
+    // So that the answers differ.
     for _ in 0..4 {
         two.answer().await.unwrap();
     }
-    let (sts, cache) = (Sts::default(), identity_cache());
-    let provider_of_two = SharedCredentialsProvider::new(provider(&two));
-    let client = sts.client_with(&one, provider(&one), cache.clone());
-    let as_two = || instead(&provider_of_two, &cache);
+    let (sts, of_one, of_two) = (Sts::default(), provider(&one), provider(&two));
+    let client = sts.client(&one, &of_one);
+    let (shared, cache) = (SharedCredentialsProvider::new(of_two.clone()), of_two.identity_cache());
+    let as_two = || instead(&shared, &cache);
     for renewal in 0..4 {
         for _ in 0..3 {
             assert_eq!(sts.signed(&client).await, format!("ASIA{}", 1 + renewal));
@@ -160,23 +162,24 @@ async fn each_request_is_signed_with_the_role_of_its_own_provider() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn why_there_are_no_credentials_is_in_the_clients_error_before_and_after_there_were_some() {
+async fn a_clients_error_holds_cause_and_fix_before_and_after_there_were_credentials() {
     let (source, wall) = source(HOUR);
-    let (sts, error) = (Sts::default(), || Error::FeatureMissing("irsa"));
-    let client = sts.client(&source, provider(&source));
+    let (sts, error) = (Sts::default(), || Error::unusable("AWS_REGION", "is not set", "Set it"));
+    let client = sts.client(&source, &provider(&source));
     for _ in 0..2 {
-        source.answers(Answer::Failure(|| Error::FeatureMissing("irsa").into()));
+        source.answers(Answer::Failure(|| Error::unusable("AWS_REGION", "is not set", "Set it").into()));
         let failed = client.get_caller_identity().send().await.unwrap_err();
         assert_eq!(Error::of(&failed).unwrap().to_string(), error().to_string());
-        let said = DisplayErrorContext(&failed).to_string();
-        assert!(said.contains(&error().to_string()), "{said}");
+        for printed in [format!("{failed:?}"), DisplayErrorContext(&failed).to_string()] {
+            assert!(printed.contains(&error().to_string()), "{printed}");
+        }
 
         tokio::time::sleep(2 * SECOND).await;
         source.answers(Answer::Lasting(HOUR));
         sts.signed(&client).await;
         wall.set(2 * 3600);
     }
-    source.answers(Answer::Failure(away));
+    source.answers(Answer::Failure(down));
     let failed = client.get_caller_identity().send().await.unwrap_err();
-    assert!(DisplayErrorContext(&failed).to_string().contains("the agent is away"), "{failed:?}");
+    assert!(DisplayErrorContext(&failed).to_string().contains("the agent is down"), "{failed:?}");
 }

@@ -1,4 +1,4 @@
-//! A case as its folder holds it.
+//! The files of a case.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ pub(super) struct Case {
     pub(super) folder: PathBuf,
     /// `env.json`: the variables. `${fs}` is the folder `fs`, `${port}` the endpoint's port.
     pub(super) env: BTreeMap<String, String>,
-    /// `http-traffic.json`: what is asked, and what is answered. No file: nothing may be asked.
+    /// `http-traffic.json`: requests and responses. Without the file no request is allowed.
     pub(super) traffic: Vec<Exchange>,
     /// `test-case.json`.
     pub(super) test: Test,
@@ -23,38 +23,38 @@ pub(super) struct Case {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Test {
-    /// What the case shows, and where the rule is from.
-    #[allow(dead_code)] // for whoever reads the case
+    /// The purpose of the case and the source of its rule.
+    #[allow(dead_code)] // for readers of the case
     docs: String,
     #[serde(default)]
     pub(super) client: Client,
-    /// The addresses of names, for each look-up. Where there are none, the system resolves.
+    /// The addresses of names for each lookup. Without them the system resolves names.
     pub(super) dns: Option<BTreeMap<String, Vec<Vec<IpAddr>>>>,
     #[serde(default = "attempt_timeout")]
     pub(super) attempt_timeout_ms: u64,
     #[serde(default = "deadline")]
     pub(super) deadline_ms: u64,
-    /// The case is one of a build without this feature.
+    /// The case is for a build without this feature.
     pub(super) without_feature: Option<String>,
-    /// Texts of lines that are logged, each once.
+    /// Texts that are logged once each.
     #[serde(default)]
     pub(super) logs_once: Vec<String>,
-    /// What must not be seen anywhere, beside the secrets of the traffic.
+    /// Secrets besides those of the traffic.
     #[serde(default)]
     pub(super) secrets: Vec<String>,
     pub(super) result: Expected,
 }
 
-/// How requests get to the endpoint.
+/// The HTTP client of the case.
 #[derive(Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Client {
-    /// A client that takes requests for any host there.
+    /// A client that sends requests for any host to the endpoint.
     #[default]
     Mapped,
     /// The provider's own.
     Own,
-    /// The provider's own, and nobody listens.
+    /// The provider's own, and nothing listens.
     Nobody,
 }
 
@@ -83,7 +83,7 @@ pub(super) struct Failure {
     pub(super) retryable: bool,
     /// Texts of the error.
     pub(super) says: Vec<String>,
-    /// Texts that are not in it.
+    /// Texts that the error must not hold.
     #[serde(default)]
     pub(super) says_not: Vec<String>,
 }
@@ -113,7 +113,7 @@ impl Case {
         })
     }
 
-    /// What the files hold, and the variables that are tokens: of each line as much as an error might quote.
+    /// Returns the lines of the files and of variables with tokens, cut to the length that an error might quote.
     pub(super) fn tokens(&self) -> Vec<String> {
         const AS_QUOTED: usize = 64;
         let files = std::fs::read_dir(self.folder.join("fs")).into_iter().flatten();

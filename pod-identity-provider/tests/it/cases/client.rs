@@ -1,4 +1,4 @@
-//! What stands between the provider and the case: requests go to the case's endpoint, whatever host they are for.
+//! A client that sends requests for any host to the case's endpoint.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +14,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 
 use crate::replay::SENT_TO;
 
-/// The SDK's own client, whose connections all go to one address. A header says where the request was sent to.
+/// The SDK's own client with all connections to one address. A header names the target of the request.
 #[derive(Debug)]
 pub(super) struct AllTo(pub(super) SocketAddr);
 
@@ -39,7 +39,7 @@ impl HttpConnector for Connector {
         let headers = request.headers_mut();
         headers.insert(SENT_TO, format!("{}://{authority}", uri.scheme_str().unwrap()));
         if !headers.contains_key("host") {
-            headers.insert("host", authority); // as the client would
+            headers.insert("host", authority); // as the client would set it
         }
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         request.set_uri(format!("http://{}{path}", self.0)).unwrap();
@@ -47,7 +47,7 @@ impl HttpConnector for Connector {
     }
 }
 
-/// The case's names: for each look-up of one its addresses, the last of them for all that follow.
+/// The case's names with the addresses of each lookup. The last ones stay.
 #[derive(Debug)]
 pub(super) struct Names(pub(super) Mutex<BTreeMap<String, Vec<Vec<IpAddr>>>>);
 

@@ -1,4 +1,4 @@
-//! What a client does at each request to have credentials: it asks its identity cache.
+//! A client's request of credentials from its identity cache.
 
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_async::rt::sleep::TokioSleep;
@@ -15,12 +15,8 @@ use aws_smithy_runtime_api::client::identity::{
 };
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
-use pod_identity_provider::identity_cache;
 
-use super::Side;
-
-/// A provider, and the identity cache that its side has for it: of the SDK what a client has that was told none
-/// (aws-smithy-runtime, `client/defaults.rs`).
+/// A provider with an identity cache. Without one the SDK uses its default (aws-smithy-runtime, `client/defaults.rs`).
 #[derive(Clone)]
 pub(super) struct Resolver {
     cache: SharedIdentityCache,
@@ -30,14 +26,11 @@ pub(super) struct Resolver {
 
 impl Resolver {
     pub(super) fn new(
-        side: Side,
         provider: SharedCredentialsProvider,
+        cache: Option<SharedIdentityCache>,
         time: impl TimeSource + 'static,
     ) -> Self {
-        let cache = match side {
-            Side::Ours => identity_cache(),
-            Side::Sdk => IdentityCache::lazy().build(),
-        };
+        let cache = cache.unwrap_or_else(|| IdentityCache::lazy().build());
         let components = RuntimeComponents::builder("test")
             .with_auth_scheme_option_resolver(Some(StaticAuthSchemeOptionResolver::new(Vec::new())))
             .with_auth_scheme(NoAuthScheme::new())

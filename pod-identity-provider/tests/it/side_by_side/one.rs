@@ -1,4 +1,4 @@
-//! One provider, asked once: a process of the table.
+//! One request of one provider: a process of the table.
 
 use std::error::Error;
 use std::net::IpAddr;
@@ -11,6 +11,7 @@ use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_async::time::SystemTimeSource;
 use aws_smithy_http_client::Builder;
 use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns};
+use aws_smithy_runtime_api::client::identity::SharedIdentityCache;
 use pod_identity_provider::PodIdentityCredentialsProvider;
 
 use super::client::Resolver;
@@ -23,11 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(25);
 #[ignore = "a part of the table of both providers, which starts it with an environment of its own"]
 async fn one_provider_is_asked_once() {
     let Some(job) = job() else { return };
-    let provider = job.provider();
+    let (provider, cache) = job.provider();
     let start = tokio::time::Instant::now();
     let result = tokio::time::timeout(PATIENCE, async {
         if job.through_cache {
-            let resolver = Resolver::new(job.side, provider, SystemTimeSource::new());
+            let resolver = Resolver::new(provider, cache, SystemTimeSource::new());
             resolver.resolve().await.map(drop).map_err(|error| chain(&*error))
         } else {
             provider.provide_credentials().await.map(drop).map_err(|error| chain(&error))
@@ -41,7 +42,7 @@ async fn one_provider_is_asked_once() {
     println!("{OUTCOME}{}", serde_json::to_string(&outcome).unwrap());
 }
 
-/// A resolver that knows one address.
+/// A resolver that returns one address for every name.
 #[derive(Debug)]
 struct Always(IpAddr);
 
@@ -51,14 +52,14 @@ impl ResolveDns for Always {
     }
 }
 
-/// What an error says, and all that led to it.
+/// Returns the text of an error and of its sources.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let all = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
     all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 impl Job {
-    fn provider(&self) -> SharedCredentialsProvider {
+    fn provider(&self) -> (SharedCredentialsProvider, Option<SharedIdentityCache>) {
         let limit = self.attempt_ms.map(Duration::from_millis);
         match self.side {
             Side::Ours => {
@@ -69,7 +70,9 @@ impl Job {
                 if let Some(address) = self.dns {
                     builder = builder.dns(Always(address));
                 }
-                SharedCredentialsProvider::new(builder.build())
+                let provider = builder.build();
+                let cache = provider.identity_cache();
+                (SharedCredentialsProvider::new(provider), Some(cache))
             }
             Side::Sdk => {
                 let config = ProviderConfig::empty()
@@ -79,7 +82,7 @@ impl Job {
                 if let Some(limit) = limit {
                     builder = builder.connect_timeout(limit).read_timeout(limit);
                 }
-                SharedCredentialsProvider::new(builder.build())
+                (SharedCredentialsProvider::new(builder.build()), None)
             }
         }
     }

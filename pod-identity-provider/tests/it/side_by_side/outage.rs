@@ -1,4 +1,4 @@
-//! Short credentials, and an agent that is away for a while: what a client's identity cache makes of it, in virtual time.
+//! Short-lived credentials and an agent that is down for a while, through a client's identity cache, in virtual time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +12,7 @@ use aws_smithy_async::time::TimeSource;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
+use aws_smithy_runtime_api::client::identity::SharedIdentityCache;
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
@@ -23,15 +24,15 @@ use super::client::Resolver;
 use super::{JOB, Job, OUTCOME, Side, job, process};
 
 pub(super) const WHAT: &str = "credentials of 60 s, through a client's identity cache: a request each second for two \
-                               minutes, and no agent from the 20th second to the 56th, 4 s before the first end";
+                               minutes, and no agent from the 20th second to the 56th, 4 s before the first expiry";
 
 const LIFE: Duration = Duration::from_secs(60);
 const AWAY: std::ops::Range<u64> = 20..56;
 const REQUESTS: usize = 120;
-/// A number up to this differs by chance: when the SDK's cache begins to ask, and its provider's pauses.
+/// Up to this number the result varies with the random pauses of the SDK.
 const A_FEW: usize = 10;
 
-/// Has one of the providers go through it.
+/// Runs one provider through the outage.
 pub(super) fn ask(side: Side) -> String {
     let env = [
         ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials".to_owned()),
@@ -49,7 +50,8 @@ pub(super) fn ask(side: Side) -> String {
 async fn one_client_goes_through_an_outage() {
     let Some(job) = job() else { return };
     let time = Virtual(Instant::now());
-    let resolver = Resolver::new(job.side, provider(job.side, time), time);
+    let (provider, cache) = provider(job.side, time);
+    let resolver = Resolver::new(provider, cache, time);
     let hurt = Arc::new(AtomicUsize::new(0));
     let requests = (0..REQUESTS).map(|second| {
         let (resolver, hurt) = (resolver.clone(), hurt.clone());
@@ -72,24 +74,26 @@ async fn one_client_goes_through_an_outage() {
     println!("{OUTCOME}{hurt} failed or waited");
 }
 
-fn provider(side: Side, time: Virtual) -> SharedCredentialsProvider {
+fn provider(side: Side, time: Virtual) -> (SharedCredentialsProvider, Option<SharedIdentityCache>) {
     match side {
         Side::Ours => {
             let provider =
-                PodIdentityCredentialsProvider::builder().http_client(Agent(time)).time_source(time);
-            SharedCredentialsProvider::new(provider.build())
+                PodIdentityCredentialsProvider::builder().http_client(Agent(time)).time_source(time).build();
+            let cache = provider.identity_cache();
+            (SharedCredentialsProvider::new(provider), Some(cache))
         }
         Side::Sdk => {
             let config = ProviderConfig::empty()
                 .with_http_client(Agent(time))
                 .with_sleep_impl(TokioSleep::new())
                 .with_time_source(time);
-            SharedCredentialsProvider::new(EcsCredentialsProvider::builder().configure(&config).build())
+            let provider = EcsCredentialsProvider::builder().configure(&config).build();
+            (SharedCredentialsProvider::new(provider), None)
         }
     }
 }
 
-/// The time since a start, after some day of the past.
+/// A clock that starts at a fixed day.
 #[derive(Debug, Clone, Copy)]
 struct Virtual(Instant);
 
@@ -99,7 +103,7 @@ impl TimeSource for Virtual {
     }
 }
 
-/// An agent that answers at once, or is away.
+/// An agent that answers at once, or is down.
 #[derive(Debug, Clone)]
 struct Agent(Virtual);
 

@@ -1,0 +1,92 @@
+//! The background task of a service: renewals and sweeps.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::limit::Renewal;
+use super::serve::ServiceLead;
+use super::{Clock, Handle, Inner};
+use crate::token::POD_IDENTITY_AUDIENCE;
+
+/// Time between two looks for due renewals.
+const TICK: Duration = Duration::from_secs(1);
+/// Number of ticks between two sweeps.
+const SWEEP_TICKS: u32 = 60;
+
+/// Renews and sweeps until the service is dropped. `_alive` is dropped when the task ends.
+pub(super) async fn follow(service: Weak<Handle>, clock: Clock, _alive: watch::Sender<()>) {
+    for tick in 1_u32.. {
+        clock.sleep(TICK).await;
+        let Some(handle) = service.upgrade() else { return };
+        handle.reap();
+        if handle.inner.config.renew {
+            handle.renew_due();
+        }
+        if tick % SWEEP_TICKS == 0 {
+            handle.inner.sweep().await;
+        }
+    }
+}
+
+impl Handle {
+    /// Begins as many renewals as there are permits for. The others are due again in a second.
+    fn renew_due(&self) {
+        let inner = &self.inner;
+        let due = inner.cache.due(inner.clock.now());
+        // Of the due entries only: one session that was short must not set the rate of the others for good.
+        let Some(life) = due.iter().map(|due| due.lifetime).min() else { return };
+        for due in due {
+            let Some(renewal) = inner.upstream.renewal(inner.cache.len(), life) else { return };
+            let inner = inner.clone();
+            self.spawn(async move { inner.renew(due.lead, renewal).await });
+        }
+    }
+}
+
+impl Inner {
+    async fn renew(self: Arc<Self>, lead: ServiceLead, renewal: Renewal) {
+        let Some(key) = lead.identity().cloned() else { return };
+        // The association may have changed since the last request. Then no request can get these credentials.
+        // The lookup has a deadline, because a renewal holds one of few permits.
+        match self.in_time(self.with_association(&key)).await {
+            Ok(current) if current == key => {}
+            Ok(_) => return self.cache.forget(&key),
+            Err(error) => return self.report(&key, lead.complete(self.clock.now(), Err(error)).as_deref()),
+        }
+        // The cluster may have been removed or changed, too.
+        let clusters = self.clusters.load_full();
+        let Some(cluster) = clusters.find(key.cluster()) else { return self.cache.forget(&key) };
+        // The key of the token may have been withdrawn. Then the upstream does not see the token again.
+        let (now, token) = (self.clock.now(), lead.token().clone());
+        if let Err(refuted) = cluster.verify_now(&token, POD_IDENTITY_AUDIENCE, now.wall) {
+            return drop(lead.complete(now, Err(refuted.into())));
+        }
+        let request = match self.request(&lead) {
+            Ok(request) => request,
+            Err(error) => return drop(lead.complete(now, Err(error))),
+        };
+        let begun = self.invalidations();
+        let issued = self.upstream.renew(renewal, self.issue(&request)).await;
+        self.report(&key, self.complete(lead, &request, begun, issued).as_deref());
+    }
+
+    fn report(&self, key: &super::SessionKey, error: Option<&super::CredentialError>) {
+        if let Some(error) = error {
+            tracing::warn!(pod = %key.identity().pod.name, %error, "renewal failed");
+        }
+    }
+
+    /// Drops expired entries. A large cache is swept on a thread for blocking work.
+    async fn sweep(self: &Arc<Self>) {
+        let inner = self.clone();
+        let swept = tokio::task::spawn_blocking(move || {
+            inner.cache.sweep(inner.clock.now());
+            inner.upstream.sweep();
+        });
+        if let Err(error) = swept.await {
+            tracing::error!(%error, "expired credentials were not dropped");
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! One request: a token in, credentials out.
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::SystemTime;
+
+use super::credentials::Cached;
+use super::key::SessionKey;
+use super::{CredentialError, CredentialRequest, CredentialService, Credentials, Inner, Origin, Peer};
+use crate::association::Association;
+use crate::cache::{Begin, Issued, Lead, Waited, Waiter};
+use crate::cluster::Cluster;
+use crate::credentials::SessionCredentials;
+use crate::error::ErrorCode;
+use crate::identity::WorkloadIdentity;
+use crate::token::{POD_IDENTITY_AUDIENCE, PodToken, TokenDigest};
+
+/// Maximum number of beginnings of a request. Each failed one takes a bad token of the identity out of the way
+/// for a moment, so the number is that of stale tokens that a pod may have around a rotation of keys.
+pub(super) const ATTEMPTS: usize = 8;
+
+pub(super) type ServiceLead = Lead<SessionKey, Cached, CredentialError>;
+
+impl CredentialService {
+    /// Returns the credentials of the pod that a token belongs to. The token's audience must be
+    /// [`POD_IDENTITY_AUDIENCE`] alone. `peer` is the address that the request came from: unverified tokens use the limits
+    /// of their peer.
+    ///
+    /// Dropping the future cancels nothing: the upstream call goes on for the next request.
+    ///
+    /// # Errors
+    /// [`CredentialError`], shared by all requests that waited for the same call.
+    pub async fn credentials(
+        &self,
+        token: &str,
+        peer: impl Into<Peer>,
+    ) -> Result<Credentials, CredentialError> {
+        let inner = &self.0.inner;
+        inner.forget_tokens_of_old_keys();
+        // A known token was parsed and verified before: its digest is enough.
+        if inner.lookup.is_none()
+            && let Some(entry) = inner.cache.hit(&TokenDigest::of_text(token.as_bytes()), inner.clock.now())
+        {
+            return Ok(Credentials { entry, origin: Origin::Cached });
+        }
+        if token.is_empty() {
+            let message = "the request has no Authorization header";
+            return Err(CredentialError::new(ErrorCode::AuthorizationMissing, message));
+        }
+        let token = PodToken::parse(token)?;
+        let serving = tokio::time::timeout(inner.config.request_deadline, self.serve(&token, peer.into()));
+        serving.await.unwrap_or_else(|_| Err(inner.upstream.not_yet(inner.config.request_deadline)))
+    }
+
+    async fn serve(&self, token: &PodToken, peer: Peer) -> Result<Credentials, CredentialError> {
+        let (inner, digest) = (&self.0.inner, token.digest());
+        for _ in 0..ATTEMPTS {
+            // A refused token is not known any more, so it costs no verification.
+            if let Some(error) = inner.cache.refusal(&digest, inner.clock.now()) {
+                return Err((*error).clone());
+            }
+            // Read before the verification: it proves something for the keys and clusters of this moment.
+            inner.forget_tokens_of_old_keys();
+            let (generation, clusters) = (inner.cache.generation(), inner.clusters.load_full());
+            let known = match inner.cache.known(&digest, inner.clock.now()) {
+                Some(known) => Some(known),
+                None => inner.verify(token).await?,
+            };
+            let verified = match known {
+                Some((key, expires_at)) => Some((inner.current(key).await?, expires_at)),
+                None => None,
+            };
+            // The clusters were replaced meanwhile: old keys give no role of the new associations.
+            if !Arc::ptr_eq(&clusters, &inner.clusters.load()) {
+                continue;
+            }
+            if let Some(served) = self.attempt(token, verified, generation, peer).await {
+                return served;
+            }
+        }
+        Err(given_up())
+    }
+
+    /// Serves from the cache, waits for a flight, or leads one. `None` means: begin again.
+    pub(super) async fn attempt(
+        &self,
+        token: &PodToken,
+        verified: Option<(SessionKey, SystemTime)>,
+        generation: u64,
+        peer: Peer,
+    ) -> Option<Result<Credentials, CredentialError>> {
+        let inner = &self.0.inner;
+        let key = verified.as_ref().map(|(key, _)| key.clone());
+        let served = |entry, origin| Some(Ok(Credentials { entry, origin }));
+        let (waiter, origin) = match inner.cache.begin(token, verified, generation, inner.clock.now()) {
+            Begin::Hit(entry) => return served(entry, Origin::Cached),
+            Begin::Stale(entry) => return served(entry, Origin::Stale),
+            Begin::Refused(error) => return Some(Err((*error).clone())),
+            Begin::Wait(waiter) => (waiter, Origin::Shared),
+            Begin::Lead(lead, waiter) => {
+                self.fetch(lead, peer).await;
+                (waiter, Origin::Fetched)
+            }
+        };
+        match inner.wait(waiter, key.as_ref()).await {
+            Waited::Value(entry) => served(entry, origin),
+            Waited::Stale(entry) => served(entry, Origin::Stale),
+            Waited::Refused(error) => Some(Err((*error).clone())),
+            Waited::Again => None,
+        }
+    }
+
+    /// Starts the upstream call as a task of its own: a client that hangs up does not cancel it. Without a cache
+    /// no other request shares the call, so it ends with its request.
+    async fn fetch(&self, lead: ServiceLead, peer: Peer) {
+        let inner = self.0.inner.clone();
+        let request = match inner.request(&lead) {
+            Ok(request) => request,
+            Err(error) => return drop(lead.complete(inner.clock.now(), Err(error))),
+        };
+        let place = match inner.upstream.place(peer, lead.identity().is_some()) {
+            Ok(place) => place,
+            Err(error) => return drop(lead.complete(inner.clock.now(), Err(error))),
+        };
+        let without_cache = inner.config.capacity == 0;
+        if without_cache && let Some(key) = lead.identity() {
+            inner.cache.forget(key);
+        }
+        let begun = inner.invalidations();
+        let call = {
+            let inner = inner.clone();
+            async move {
+                let (issued, held) = inner.upstream.demand(place, || inner.issue(&request)).await;
+                inner.complete(lead, &request, begun, issued);
+                held
+            }
+        };
+        if !without_cache {
+            return self.0.spawn(async move { inner.upstream.hold(call.await).await });
+        }
+        let held = call.await;
+        if held.is_some() {
+            self.0.spawn(async move { inner.upstream.hold(held).await });
+        }
+    }
+}
+
+impl Inner {
+    /// A token of a withdrawn key must not stay known.
+    fn forget_tokens_of_old_keys(&self) {
+        let changes = self.changes.load(Ordering::Acquire);
+        if self.forgotten_at.load(Ordering::Acquire) < changes {
+            // Several requests may do it at once. None of them goes on before the tokens are forgotten.
+            self.cache.forget_tokens();
+            self.forgotten_at.fetch_max(changes, Ordering::AcqRel);
+        }
+    }
+
+    /// Calls the source. A panic of the source is an error like others, because a source is not our code.
+    pub(super) async fn issue(
+        &self,
+        request: &CredentialRequest,
+    ) -> Result<SessionCredentials, CredentialError> {
+        let mut call = pin!(async { self.source.issue(request).await });
+        poll_fn(|context| {
+            catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))).unwrap_or_else(|_| {
+                let pod = request.identity();
+                tracing::error!(pod = %pod.pod.name, namespace = %pod.namespace, "credential source panicked");
+                Poll::Ready(Err(CredentialError::new(ErrorCode::Internal, "the credential source panicked")))
+            })
+        })
+        .await
+    }
+
+    /// Waits for a lookup, at most as long as for a request.
+    pub(super) async fn in_time<T>(
+        &self,
+        looking_up: impl Future<Output = Result<T, CredentialError>>,
+    ) -> Result<T, CredentialError> {
+        let deadline = self.config.request_deadline;
+        tokio::time::timeout(deadline, looking_up).await.unwrap_or_else(|_| {
+            let seconds = deadline.as_secs_f32();
+            Err(CredentialError::unavailable(format!("the association lookup took longer than {seconds} s")))
+        })
+    }
+
+    /// Counts the calls of `invalidate`.
+    pub(super) fn invalidations(&self) -> u64 {
+        self.invalidations.load(Ordering::Acquire)
+    }
+
+    /// Verifies a token. `None` means that the upstream verifies it.
+    async fn verify(&self, token: &PodToken) -> Result<Option<(SessionKey, SystemTime)>, CredentialError> {
+        let clusters = self.clusters.load_full();
+        let cluster = clusters.of(token)?;
+        let verified = cluster.verify(token, POD_IDENTITY_AUDIENCE, self.clock.now().wall).await?;
+        Ok(verified.map(|token| (self.key(cluster.cluster.clone(), token.identity, None), token.expires_at)))
+    }
+
+    pub(super) fn key(
+        &self,
+        cluster: Arc<Cluster>,
+        identity: Arc<WorkloadIdentity>,
+        association: Option<Arc<Association>>,
+    ) -> SessionKey {
+        static SERIAL: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+        let serial = if self.config.capacity == 0 { SERIAL.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        SessionKey::new(cluster, identity, association, serial)
+    }
+
+    /// Returns the key with the association of this moment. Credentials of another association are dropped.
+    pub(super) async fn current(&self, key: SessionKey) -> Result<SessionKey, CredentialError> {
+        let current = self.with_association(&key).await;
+        let gone = match &current {
+            Ok(current) => *current != key,
+            Err(error) => error.code() == ErrorCode::AssociationNotFound,
+        };
+        if gone {
+            self.cache.forget(&key);
+        }
+        current
+    }
+
+    /// Returns the key with the association of this moment.
+    pub(super) async fn with_association(&self, key: &SessionKey) -> Result<SessionKey, CredentialError> {
+        let association = self.association(key.cluster(), key.identity()).await?;
+        if association.as_ref() == key.association() {
+            return Ok(key.clone());
+        }
+        Ok(self.key(key.cluster().clone(), key.identity().clone(), association))
+    }
+
+    /// Finds the association of a pod; `None` if the service has no lookup.
+    pub(super) async fn association(
+        &self,
+        cluster: &Cluster,
+        identity: &WorkloadIdentity,
+    ) -> Result<Option<Arc<Association>>, CredentialError> {
+        let Some(lookup) = &self.lookup else { return Ok(None) };
+        match lookup.association(cluster, identity).await? {
+            Some(association) => Ok(Some(association)),
+            None => {
+                let (cluster, namespace, account) =
+                    (&cluster.name, &identity.namespace, &identity.service_account);
+                let message = format!(
+                    "cluster {cluster} has no association for service account {account} in namespace {namespace}"
+                );
+                Err(CredentialError::new(ErrorCode::AssociationNotFound, message))
+            }
+        }
+    }
+
+    /// Waits for a flight. A request that could have stale credentials waits only for a while.
+    async fn wait(
+        &self,
+        waiter: Waiter<Cached, CredentialError>,
+        key: Option<&SessionKey>,
+    ) -> Waited<Cached, CredentialError> {
+        let mut waiting = pin!(waiter.wait());
+        if let Ok(waited) = tokio::time::timeout(self.config.stale_after, &mut waiting).await {
+            return waited;
+        }
+        // Read now and not before: if the upstream has refused meanwhile, the refusal is the answer.
+        match key.and_then(|key| self.cache.read(key, self.clock.now())) {
+            Some(entry) => Waited::Stale(entry),
+            None => waiting.await,
+        }
+    }
+
+    /// Returns the request for the source.
+    pub(super) fn request(&self, lead: &ServiceLead) -> Result<CredentialRequest, CredentialError> {
+        let token = lead.token().clone();
+        if let Some(key) = lead.identity() {
+            let (identity, cluster) = (key.identity().clone(), key.cluster().clone());
+            return Ok(CredentialRequest {
+                token,
+                identity,
+                cluster,
+                association: key.association().cloned(),
+            });
+        }
+        let cluster = self.clusters.load().of(&token)?.cluster.clone();
+        let (identity, _) = token.unverified_identity()?;
+        let identity = identity.clone();
+        Ok(CredentialRequest { token, identity, cluster, association: None })
+    }
+
+    /// Completes a flight with the answer of the source. Returns the error that the waiters get. `begun` is the
+    /// number of invalidations when the call began.
+    pub(super) fn complete(
+        &self,
+        lead: ServiceLead,
+        request: &CredentialRequest,
+        begun: u64,
+        issued: Result<SessionCredentials, CredentialError>,
+    ) -> Option<Arc<CredentialError>> {
+        let (now, accepted) = (self.clock.now(), issued.is_ok());
+        let unverified = lead.identity().is_none();
+        let answer = issued.and_then(|credentials| {
+            // The upstream accepted the token, so its claims are true; or keys verified it before.
+            let (identity, token_expires_at) = request.token.unverified_identity()?;
+            if let Err(missing) = credentials.check() {
+                let message = format!("the upstream issued incomplete credentials: {missing}");
+                return Err(CredentialError::new(ErrorCode::Internal, message));
+            }
+            if credentials.to_container_json().is_err() {
+                let message = "the upstream issued credentials whose expiry is no date before the year 10000";
+                return Err(CredentialError::new(ErrorCode::Internal, message));
+            }
+            let identity = match lead.identity() {
+                Some(key) if key.identity() == identity => key.clone(),
+                _ => self.key(request.cluster.clone(), identity.clone(), request.association.clone()),
+            };
+            Ok(Issued { identity, token_expires_at, value: Cached::new(credentials) })
+        });
+        // A key that verified the token here may be too new for the upstream.
+        let answer = answer.map_err(|error| match error.code() {
+            ErrorCode::TokenKeyUnknown if lead.identity().is_some() => error.keeps_credentials(),
+            _ => error,
+        });
+        let identity = answer.as_ref().ok().map(|issued| issued.identity.clone());
+        let error = lead.complete(now, answer);
+        // The flight of an unverified token belongs to no pod yet, so an invalidation did not find it.
+        if let Some(identity) = identity.filter(|_| unverified && begun != self.invalidations()) {
+            self.cache.forget(&identity);
+        }
+        if accepted && let Some(cluster) = self.clusters.load().find(&request.cluster) {
+            cluster.accepted(&request.token, POD_IDENTITY_AUDIENCE, now.wall);
+        }
+        error
+    }
+}
+
+pub(super) fn given_up() -> CredentialError {
+    CredentialError::unavailable("the upstream call was given up several times")
+}

@@ -1,0 +1,157 @@
+//! The two traits that an embedder implements.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::CredentialError;
+use crate::association::{Association, AssociationTable};
+use crate::cluster::Cluster;
+use crate::credentials::SessionCredentials;
+use crate::identity::WorkloadIdentity;
+use crate::token::{PodToken, TokenError};
+
+/// A boxed future.
+#[doc(hidden)]
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The future of [`CredentialSource::issue`]. `Box::pin(async move { ... })` makes one.
+pub type IssueFuture<'a> = BoxFuture<'a, Result<SessionCredentials, CredentialError>>;
+
+/// The future of [`AssociationLookup::association`]. `Box::pin(async move { ... })` makes one.
+pub type LookupFuture<'a> = BoxFuture<'a, Result<Option<Arc<Association>>, CredentialError>>;
+
+/// Issues credentials: EKS Auth, STS, or a vendor's own service.
+///
+/// The service calls it within [`ServiceConfig::fetch_deadline`](super::ServiceConfig::fetch_deadline), in a task
+/// of its own, once for all requests of the same pod.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+///
+/// use pod_identity_core::credentials::SessionCredentials;
+/// use pod_identity_core::service::{CredentialError, CredentialRequest, CredentialSource, IssueFuture};
+///
+/// struct Vault;
+///
+/// impl CredentialSource for Vault {
+///     fn issue<'a>(&'a self, request: &'a CredentialRequest) -> IssueFuture<'a> {
+///         Box::pin(async move {
+///             // With an association lookup each request has an association.
+///             let role = request.association().map(|association| association.role.as_str());
+///             if role.is_some_and(|role| role.ends_with("/sealed")) {
+///                 return Err(CredentialError::unavailable("the vault is sealed"));
+///             }
+///             let in_an_hour = SystemTime::now() + Duration::from_secs(3600);
+///             Ok(SessionCredentials::new("ASIAEXAMPLE", "secret", "token", in_an_hour))
+///         })
+///     }
+/// }
+/// ```
+pub trait CredentialSource: Send + Sync + 'static {
+    /// Issues credentials for a pod.
+    ///
+    /// # Errors
+    /// [`CredentialError`]: its code decides whether cached credentials stay in use.
+    fn issue<'a>(&'a self, request: &'a CredentialRequest) -> IssueFuture<'a>;
+}
+
+/// Finds the role of a service account.
+///
+/// The service calls it at each request of a pod, so a changed or removed association takes effect at the next
+/// request. Associations are compared by value, so a new [`Arc`] for each call is fine. [`AssociationTable`] implements
+/// it for associations in memory.
+///
+/// ```
+/// use std::collections::HashMap;
+/// use std::sync::{Arc, RwLock};
+///
+/// use pod_identity_core::{arn::RoleArn, association::Association, cluster::Cluster, identity::WorkloadIdentity};
+/// use pod_identity_core::service::{AssociationLookup, LookupFuture};
+///
+/// /// Roles by namespace and service account, which can change at any time.
+/// struct Roles(RwLock<HashMap<(String, String), RoleArn>>);
+///
+/// impl AssociationLookup for Roles {
+///     fn association<'a>(&'a self, _: &'a Cluster, pod: &'a WorkloadIdentity) -> LookupFuture<'a> {
+///         let account = (pod.namespace.to_string(), pod.service_account.to_string());
+///         let role = self.0.read().ok().and_then(|roles| roles.get(&account).cloned());
+///         Box::pin(async move { Ok(role.map(|role| Arc::new(Association::for_pod(pod, role)))) })
+///     }
+/// }
+/// ```
+pub trait AssociationLookup: Send + Sync + 'static {
+    /// Returns the association of the service account of a pod, or `None` if it has no role. The answer depends on
+    /// cluster, namespace and service account only.
+    ///
+    /// # Errors
+    /// [`CredentialError`] if the store cannot be read. The request is refused, because the pod may have lost its
+    /// role. Cached credentials stay for later requests.
+    fn association<'a>(&'a self, cluster: &'a Cluster, pod: &'a WorkloadIdentity) -> LookupFuture<'a>;
+}
+
+impl AssociationLookup for AssociationTable {
+    fn association<'a>(&'a self, cluster: &'a Cluster, pod: &'a WorkloadIdentity) -> LookupFuture<'a> {
+        let found = self.lookup(&cluster.name, &pod.namespace, &pod.service_account);
+        Box::pin(std::future::ready(Ok(found.ok().map(|(_, association)| association.clone()))))
+    }
+}
+
+impl<T: CredentialSource + ?Sized> CredentialSource for Arc<T> {
+    fn issue<'a>(&'a self, request: &'a CredentialRequest) -> IssueFuture<'a> {
+        (**self).issue(request)
+    }
+}
+
+impl<T: AssociationLookup + ?Sized> AssociationLookup for Arc<T> {
+    fn association<'a>(&'a self, cluster: &'a Cluster, pod: &'a WorkloadIdentity) -> LookupFuture<'a> {
+        (**self).association(cluster, pod)
+    }
+}
+
+/// The pod that credentials are issued for.
+#[derive(Debug, Clone)]
+pub struct CredentialRequest {
+    pub(super) token: PodToken,
+    pub(super) identity: Arc<WorkloadIdentity>,
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) association: Option<Arc<Association>>,
+}
+
+impl CredentialRequest {
+    /// Makes the request of a pod, to test a source.
+    ///
+    /// # Errors
+    /// [`TokenError`] if the token is not bound to a pod.
+    pub fn new(
+        token: PodToken,
+        cluster: Cluster,
+        association: Option<Arc<Association>>,
+    ) -> Result<Self, TokenError> {
+        let identity = token.unverified_identity()?.0.clone();
+        Ok(Self { token, identity, cluster: Arc::new(cluster), association })
+    }
+
+    /// Returns the pod token.
+    pub fn token(&self) -> &PodToken {
+        &self.token
+    }
+
+    /// Returns the pod. For a cluster whose tokens the upstream verifies
+    /// ([`TokenVerification::upstream`](super::TokenVerification::upstream)), this is the token's own claim:
+    /// the source must verify the token before it issues credentials.
+    pub fn identity(&self) -> &Arc<WorkloadIdentity> {
+        &self.identity
+    }
+
+    /// Returns the cluster of the pod.
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    /// Returns the association of the pod's service account. It is there if the service has an
+    /// [`AssociationLookup`].
+    pub fn association(&self) -> Option<&Arc<Association>> {
+        self.association.as_ref()
+    }
+}

@@ -1,0 +1,85 @@
+//! A pod token, parsed once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::claims::read_claims;
+use super::{BearerToken, Claims, TokenDigest, TokenError};
+use crate::identity::WorkloadIdentity;
+
+/// A pod token with its digest and its claims, parsed once when the request arrives. Clones share the data.
+///
+/// Nothing in it is verified: [`verify`](super::verify()) or the upstream decides whether the token is good.
+///
+/// ```
+/// use pod_identity_core::token::{PodToken, TokenError};
+///
+/// let error = PodToken::parse("not a token").unwrap_err();
+/// assert!(matches!(error, TokenError::Unparsable(_)));
+/// ```
+#[derive(Clone)]
+pub struct PodToken(Arc<Parsed>);
+
+struct Parsed {
+    bearer: BearerToken,
+    digest: TokenDigest,
+    claims: Claims,
+    identity: Result<(Arc<WorkloadIdentity>, SystemTime), TokenError>,
+}
+
+impl PodToken {
+    /// Parses a token in the compact form of RFC 7515.
+    ///
+    /// # Errors
+    /// [`TokenError`] if the text is not a JSON Web Token with the claims of a Kubernetes service account.
+    pub fn parse(text: &str) -> Result<Self, TokenError> {
+        Self::new(BearerToken::parse(text)?)
+    }
+
+    /// The same for a token whose form was checked.
+    pub(crate) fn new(bearer: BearerToken) -> Result<Self, TokenError> {
+        let claims = read_claims(&bearer)?;
+        let identity = claims.identity().map(|(identity, expires_at)| (Arc::new(identity), expires_at));
+        let digest = TokenDigest::of(&bearer);
+        Ok(Self(Arc::new(Parsed { bearer, digest, claims, identity })))
+    }
+
+    /// Returns the token, for the one place that sends it on.
+    pub fn bearer(&self) -> &BearerToken {
+        &self.0.bearer
+    }
+
+    /// Returns the SHA-256 of the token.
+    #[doc(hidden)]
+    pub fn digest(&self) -> TokenDigest {
+        self.0.digest
+    }
+
+    /// Returns the pod that the token claims to belong to, and the token's expiry. Both are true only if
+    /// somebody verified the token.
+    ///
+    /// # Errors
+    /// [`TokenError`] if the token is not bound to a pod, or its claims contradict each other.
+    pub fn unverified_identity(&self) -> Result<(&Arc<WorkloadIdentity>, SystemTime), TokenError> {
+        match &self.0.identity {
+            Ok((identity, expires_at)) => Ok((identity, *expires_at)),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
+    /// Returns the issuer that the token claims.
+    pub fn unverified_issuer(&self) -> &str {
+        &self.0.claims.iss
+    }
+
+    pub(super) fn claims(&self) -> &Claims {
+        &self.0.claims
+    }
+}
+
+impl fmt::Debug for PodToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PodToken(<redacted>)")
+    }
+}

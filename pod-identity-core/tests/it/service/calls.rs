@@ -1,0 +1,214 @@
+//! Upstream calls: one for many requests, ahead of the expiry, and none that anybody waits for in vain.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn makes_one_call_for_500_requests_although_the_first_client_hangs_up() {
+    for hangs_up in [true, false] {
+        let world = World::new();
+        let (service, gate) = (world.service(), world.gate());
+        let request = |number: u32| {
+            // Tokens differ, as kubelet's do: the pod is the same.
+            let (service, token) = (service.clone(), world.token(1, number % 5));
+            tokio::spawn(async move { service.credentials(&token, pod(1)).await })
+        };
+        let first = request(0);
+        settle().await;
+        assert_eq!(world.calls(), 1);
+        let herd: Vec<_> = (1..500).map(request).collect();
+        settle().await;
+        if hangs_up {
+            first.abort();
+        }
+        settle().await;
+        gate.add_permits(1000);
+        for other in herd {
+            assert_eq!(served(other.await.unwrap()), ("ASIA1".to_owned(), Origin::Shared));
+        }
+        match first.await {
+            Err(error) => assert!(hangs_up && error.is_cancelled()),
+            Ok(credentials) => assert_eq!(served(credentials), ("ASIA1".to_owned(), Origin::Fetched)),
+        }
+        assert_eq!(served(request(7).await.unwrap()), ("ASIA1".to_owned(), Origin::Cached));
+        assert_eq!(world.calls(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn serves_cached_credentials_until_their_margin_while_the_upstream_is_down() {
+    let world = World::new();
+    let (service, token) = (world.service(), world.token(1, 1));
+    service.credentials(&token, Peer::Local).await.unwrap();
+    world.upstream(Upstream::Fails(CredentialError::unavailable("the vault is sealed")));
+    for _ in 0..58 {
+        world.pass(MINUTE).await;
+        assert_eq!(
+            served(service.credentials(&token, Peer::Local).await),
+            ("ASIA1".to_owned(), Origin::Cached)
+        );
+    }
+    assert!(world.calls() > 10, "renewals are tried again");
+    world.pass(Duration::from_secs(105)).await;
+    let error = service.credentials(&token, Peer::Local).await.unwrap_err();
+    assert_eq!((error.code(), error.status()), (ErrorCode::UpstreamUnavailable, 503));
+    world.upstream(Upstream::Issues);
+    world.pass(Duration::from_secs(2)).await;
+    assert_eq!(served(service.credentials(&token, Peer::Local).await).1, Origin::Fetched);
+}
+
+#[tokio::test(start_paused = true)]
+async fn renews_before_expiry_the_earliest_first() {
+    let world = World::new();
+    let service = world.service();
+    let lives: Vec<u64> = (0..20_u64).map(|pod| 3600 + pod * 7 % 20 * 60).collect();
+    for (pod, life) in (0..).zip(&lives) {
+        *world.source.life.lock().unwrap() = Duration::from_secs(*life);
+        service.credentials(&world.token(pod, 1), Peer::Local).await.unwrap();
+    }
+    assert_eq!(world.calls(), 20);
+    // All are due at once, and permits are for a few each second.
+    world.jump(Duration::from_secs(2700)).await;
+    assert!((21..=26).contains(&world.calls()), "{}", world.calls());
+    world.pass(Duration::from_secs(20)).await;
+    assert_eq!(world.calls(), 40, "each of them once");
+    let renewed: Vec<u64> = (20..40)
+        .map(|call| {
+            let name = world.call(call).identity().pod.name.as_str().to_owned();
+            lives[name.strip_prefix("cart-").unwrap().parse::<usize>().unwrap()]
+        })
+        .collect();
+    assert!(renewed.is_sorted(), "{renewed:?}");
+    assert_eq!(service.statistics().renewals.get("ok"), Some(&20));
+    let (key, origin) = served(service.credentials(&world.token(0, 1), Peer::Local).await);
+    assert!(origin == Origin::Cached && key != "ASIA1", "{key}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_at_the_request_deadline_and_the_call_serves_the_next_request() {
+    let world = World::new();
+    let (service, gate, token) = (world.service(), world.gate(), world.token(1, 1));
+    let start = tokio::time::Instant::now();
+    let error = service.credentials(&token, Peer::Local).await.unwrap_err();
+    assert_eq!(start.elapsed().as_millis() / 100, 45);
+    assert_eq!((error.status(), error.retry_after()), (503, Some(Duration::from_secs(2))));
+    assert!(error.to_string().contains("4.5 s"), "{error}");
+    gate.add_permits(1);
+    settle().await;
+    assert_eq!(served(service.credentials(&token, Peer::Local).await), ("ASIA1".to_owned(), Origin::Cached));
+    assert_eq!(world.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_call_ends_at_the_fetch_deadline() {
+    let world = World::new();
+    let (service, _gate, token) = (world.service(), world.gate(), world.token(1, 1));
+    assert_eq!(code(service.credentials(&token, Peer::Local).await), ErrorCode::UpstreamUnavailable);
+    assert_eq!(world.source.under_way.load(Ordering::SeqCst), 1);
+    world.jump(Duration::from_secs(11)).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(
+        (world.source.under_way.load(Ordering::SeqCst), world.calls()),
+        (0, 1),
+        "a call goes on for ever"
+    );
+    assert_eq!(service.statistics().in_flight, 0);
+}
+
+/// A service in front of another cache, as an auth service is: fresh for a fifth, no renewals.
+#[tokio::test(start_paused = true)]
+async fn serves_stale_credentials_while_a_call_hangs_and_none_after_a_refusal() {
+    let world = World::new();
+    let mut config = pod_identity_core::service::ServiceConfig::default();
+    (config.fresh_percent, config.renew) = (20, false);
+    let service = world.builder().cluster(cluster("demo"), world.issuer()).config(config).build().unwrap();
+    let token = world.token(1, 1);
+    let request = || service.credentials(&token, Peer::Local);
+    assert_eq!(served(request().await), ("ASIA1".to_owned(), Origin::Fetched));
+    world.jump(Duration::from_secs(719)).await;
+    assert_eq!(served(request().await), ("ASIA1".to_owned(), Origin::Cached));
+    world.jump(Duration::from_secs(2)).await;
+    let gate = world.gate();
+    let start = tokio::time::Instant::now();
+    assert_eq!(served(request().await), ("ASIA1".to_owned(), Origin::Stale));
+    assert_eq!(start.elapsed().as_millis() / 100, 15);
+    gate.add_permits(1);
+    settle().await;
+    assert_eq!(served(request().await), ("ASIA2".to_owned(), Origin::Cached));
+    assert_eq!(world.calls(), 2);
+
+    world.jump(Duration::from_secs(800)).await;
+    world.upstream(Upstream::Fails(CredentialError::unavailable("away")));
+    assert_eq!(served(request().await), ("ASIA2".to_owned(), Origin::Stale));
+    world.upstream(Upstream::Fails(CredentialError::new(ErrorCode::RoleTrustRefused, "the role refuses")));
+    world.jump(Duration::from_secs(31)).await;
+    assert_eq!(code(request().await), ErrorCode::RoleTrustRefused);
+    world.upstream(Upstream::Fails(CredentialError::unavailable("away")));
+    world.jump(Duration::from_secs(31)).await;
+    assert_eq!(code(request().await), ErrorCode::UpstreamUnavailable, "nothing is left to serve");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_cache_each_request_is_a_call_that_ends_with_it() {
+    let world = World::new();
+    let mut config = pod_identity_core::service::ServiceConfig::default();
+    config.capacity = 0;
+    let upstream = pod_identity_core::service::TokenVerification::upstream();
+    for verification in [world.issuer().into(), upstream] {
+        world.upstream(Upstream::Issues);
+        let before = world.calls();
+        let service =
+            world.builder().cluster(cluster("demo"), verification).config(config.clone()).build().unwrap();
+        let token = world.token(1, 1);
+        for number in 1..4 {
+            let (key, origin) = served(service.credentials(&token, pod(1)).await);
+            assert_eq!((key, origin), (format!("ASIA{}", before + number), Origin::Fetched));
+            assert_eq!(service.statistics().cached, 0);
+        }
+        let _gate = world.gate();
+        let hanging = tokio::spawn(async move { service.credentials(&token, pod(1)).await.map(drop) });
+        settle().await;
+        assert_eq!(world.source.under_way.load(Ordering::SeqCst), 1);
+        hanging.abort();
+        settle().await;
+        assert_eq!(world.source.under_way.load(Ordering::SeqCst), 0, "nobody waits for this call");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidated_service_account_is_a_call_at_its_next_request() {
+    let world = World::new();
+    let service = world.service();
+    let (one, two) = (world.token(1, 1), world.token(2, 1));
+    for token in [&one, &two] {
+        service.credentials(token, Peer::Local).await.unwrap();
+    }
+    service.invalidate(&"shop".parse().unwrap(), &"till".parse().unwrap());
+    assert_eq!(service.statistics().cached, 2);
+    service.invalidate(&"shop".parse().unwrap(), &"cart".parse().unwrap());
+    assert_eq!(service.statistics().cached, 0);
+    assert_eq!(served(service.credentials(&one, Peer::Local).await), ("ASIA3".to_owned(), Origin::Fetched));
+    assert_eq!(served(service.credentials(&two, Peer::Local).await), ("ASIA4".to_owned(), Origin::Fetched));
+}
+
+/// What was issued before the role was revoked is not cached after it, whoever verified the token.
+#[tokio::test(start_paused = true)]
+async fn an_invalidation_reaches_a_call_that_is_under_way() {
+    let world = World::new();
+    let upstream = pod_identity_core::service::TokenVerification::upstream();
+    for verification in [world.issuer().into(), upstream] {
+        let service = world.builder().cluster(cluster("demo"), verification).build().unwrap();
+        let (gate, token, before) = (world.gate(), world.token(1, 1), world.calls());
+        let waiting = tokio::spawn({
+            let (service, token) = (service.clone(), token.clone());
+            async move { service.credentials(&token, Peer::Local).await }
+        });
+        settle().await;
+        assert_eq!(world.calls(), before + 1);
+        service.invalidate(&"shop".parse().unwrap(), &"cart".parse().unwrap());
+        gate.add_permits(9);
+        assert_eq!(served(waiting.await.unwrap()), (format!("ASIA{}", before + 1), Origin::Fetched));
+        assert_eq!(service.statistics().cached, 0);
+        let (key, origin) = served(service.credentials(&token, Peer::Local).await);
+        assert_eq!((key, origin), (format!("ASIA{}", before + 2), Origin::Fetched));
+    }
+}
