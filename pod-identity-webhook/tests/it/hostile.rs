@@ -63,7 +63,8 @@ async fn the_api_server_is_answered_while_a_pod_holds_every_connection_it_can() 
     assert!(closed.unwrap_or_default() >= 200.0, "{closed:?}");
 }
 
-/// Opens connections as fast as they are closed, each with reviews whose answers it does not read.
+/// Keeps as many connections open as the webhook allows, each with reviews whose answers nobody reads. A refused
+/// connection is opened again after 5 s: attacker and webhook share the processors of the test.
 async fn attack(webhook: std::sync::Arc<Webhook>, connections: usize) {
     let mut held = tokio::task::JoinSet::new();
     for _ in 0..connections {
@@ -72,9 +73,12 @@ async fn attack(webhook: std::sync::Arc<Webhook>, connections: usize) {
             let hostile = Client { from: Some(HOSTILE), ..Client::default() };
             loop {
                 if let Ok(mut connection) = webhook.connect_as(&hostile).await {
-                    while send_review(&mut connection, "cart").await.is_ok() {}
+                    for _ in 0..3 {
+                        let _ = send_review(&mut connection, "cart").await;
+                    }
+                    tokio::time::sleep(Duration::from_secs(60)).await;
                 }
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                tokio::time::sleep(Duration::from_secs(5)).await;
             }
         });
     }
@@ -82,11 +86,11 @@ async fn attack(webhook: std::sync::Arc<Webhook>, connections: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "30 s with 4,096 connections, and it measures times: run it in release, on a machine without other load"]
+#[ignore = "40 s with 4,096 connections, and it measures times: run it in release, on a machine without other load"]
 async fn reviews_take_at_most_50_ms_while_a_pod_opens_4096_connections() {
     let webhook = std::sync::Arc::new(Webhook::start(&[]).await);
     let attack = tokio::spawn(attack(webhook.clone(), 4096));
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
     let api_server = Client { from: Some(API_SERVER), ..Client::default() };
     let mut times = Vec::new();
     for _ in 0..200 {
