@@ -1,6 +1,7 @@
 //! Several clusters, and clusters that change.
 
-use pod_identity_core::service::{BuildError, TokenVerification};
+use pod_identity_core::identity::WorkloadIdentity;
+use pod_identity_core::service::{AssociationLookup, BuildError, LookupFuture, TokenVerification};
 
 use super::*;
 
@@ -167,4 +168,43 @@ fn a_service_is_built_on_a_runtime() {
     let world = World::new();
     let error = world.builder().cluster(cluster("demo"), world.issuer()).build().unwrap_err();
     assert_eq!(error, BuildError::NoRuntime);
+}
+
+/// A store that replaces the clusters of its service while the first lookup is under way.
+struct Replacing {
+    service: std::sync::OnceLock<CredentialService>,
+    key: Key,
+    replaced: std::sync::atomic::AtomicBool,
+}
+
+impl AssociationLookup for Replacing {
+    fn association<'a>(&'a self, _: &'a Cluster, _: &'a WorkloadIdentity) -> LookupFuture<'a> {
+        Box::pin(async move {
+            if !self.replaced.swap(true, Ordering::SeqCst) {
+                let issuer = Issuer::fixed(ISSUER, key_set(&[&self.key]));
+                let service = self.service.get().unwrap();
+                service.set_clusters([(cluster("demo"), issuer.into())]).unwrap();
+            }
+            Ok(Some(association("of-the-new-cluster")))
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_old_keys_gets_no_role_of_clusters_that_replaced_its_own_meanwhile() {
+    let world = World::new();
+    let lookup = Arc::new(Replacing {
+        service: std::sync::OnceLock::new(),
+        key: Key::p256("b"),
+        replaced: false.into(),
+    });
+    let service = world
+        .builder()
+        .cluster(cluster("demo"), world.issuer())
+        .associations(lookup.clone())
+        .build()
+        .unwrap();
+    lookup.service.set(service.clone()).unwrap();
+    let error = service.credentials(&world.token(1, 1), Peer::Local).await.unwrap_err();
+    assert_eq!((error.code(), world.calls()), (ErrorCode::TokenKeyUnknown, 0), "{error}");
 }
