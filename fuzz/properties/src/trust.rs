@@ -18,6 +18,11 @@ pub fn trust(input: &[u8]) {
     if text.len() > LONGEST {
         return;
     }
+    // IAM restricts the characters of the text (its API, `AssumeRolePolicyDocument`), and printing replaces an escape
+    // such as \uEFFE with its character.
+    if document.to_string().chars().any(|character| character > '\u{ff}') {
+        return;
+    }
     let printed = Policy::trust(&document.to_string()).expect("a policy that was printed is one");
     assert_eq!(allowed(&printed), decided);
 
