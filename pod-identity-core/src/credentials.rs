@@ -151,6 +151,12 @@ impl SessionCredentials {
         }
     }
 
+    /// Whether the JSON for SDKs can hold the expiry.
+    #[cfg_attr(not(feature = "service"), allow(dead_code))]
+    pub(crate) fn is_writable(&self) -> bool {
+        jiff::Timestamp::try_from(self.expires_at).is_ok()
+    }
+
     /// Writes the JSON that an SDK's container credentials provider reads.
     ///
     /// It has all five members. `Expiration` is in RFC 3339 and ends in `Z`, because the SDKs for JavaScript and

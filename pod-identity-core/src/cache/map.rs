@@ -3,9 +3,9 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// A concurrent map of shared values: papaya's. Reads and writes take no lock, and a write costs the same among 2,000
-/// and among 100,000 pairs. Under loom a locked map stands in for it, so that each operation is one step; the steps
-/// inside papaya are its authors' to prove.
+/// A concurrent map of shared values: papaya's. Reads and writes take no lock, and a write copies no part of the map.
+/// Under loom a locked map stands in for it, so that each operation is one step; the steps inside papaya are its authors'
+/// to prove.
 pub(super) struct SharedMap<K, T>(Inner<K, T>);
 
 #[cfg(not(loom))]

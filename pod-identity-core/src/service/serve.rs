@@ -307,7 +307,7 @@ impl Inner {
                 let message = format!("the upstream issued incomplete credentials: {missing}");
                 return Err(CredentialError::new(ErrorCode::Internal, message));
             }
-            if credentials.to_container_json().is_err() {
+            if !credentials.is_writable() {
                 let message = "the upstream issued credentials whose expiry is no date before the year 10000";
                 return Err(CredentialError::new(ErrorCode::Internal, message));
             }

@@ -46,7 +46,7 @@ pub(crate) struct Refusal {
 
 impl Failure {
     /// Whether another attempt may help: after faults of the connection, and after 408, 429 and 5xx unless the code of
-    /// this project's agent says otherwise. Other refusals are final, and so is a response without credentials.
+    /// this project's agent says otherwise. Other refusals and responses without credentials are final.
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
             Self::Unresolved { .. }

@@ -190,7 +190,7 @@ async fn an_invalidated_service_account_is_a_call_at_its_next_request() {
     assert_eq!(served(service.credentials(&two, Peer::Local).await), ("ASIA4".to_owned(), Origin::Fetched));
 }
 
-/// What was issued before the role was revoked is not cached after it, whoever verified the token.
+/// A call that began before an invalidation leaves no credentials in the cache. This holds in each verification mode.
 #[tokio::test(start_paused = true)]
 async fn an_invalidation_reaches_a_call_that_is_under_way() {
     let world = World::new();
