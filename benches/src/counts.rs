@@ -22,13 +22,12 @@ use benches::associations::Table;
 use benches::identities::{cache, fetched, hit, now, token};
 use benches::reviews::review;
 use benches::signed::{Algorithm, Error, ISSUER, SignedToken, valid_at};
+use pod_identity_core::inject::{
+    AdmissionReview, InjectionOutcome, Injector, ServiceAccountFacts, Settings, Subject,
+};
 use pod_identity_core::token::{
     BearerToken, Expected, KeySet, POD_IDENTITY_AUDIENCE, PodToken, TokenDigest, verify,
 };
-use pod_identity_webhook::account::Known;
-use pod_identity_webhook::mutate::{Outcome, mutate, mutate_without_account};
-use pod_identity_webhook::review::{Review, Subject};
-use pod_identity_webhook::settings::Settings;
 
 /// Maximum difference of a count from the recorded one, in percent. The C library's allocator and the seeds of hash maps
 /// move a count without any change.
@@ -226,16 +225,16 @@ fn calls(name: &str, times: u32, directory: &Path) -> Result<(), Error> {
             repeat(times, |_| BearerToken::parse(black_box(&token)).is_ok())
         }
         "review" => {
-            let (body, settings) = (review(), Settings::default());
-            let known = Known { associated: true, ..Known::default() };
+            let (body, injector) = (review(), Injector::new(Settings::default()));
+            let facts = ServiceAccountFacts { associated: true, ..ServiceAccountFacts::default() };
             repeat(times, |number| {
-                let Ok(review) = Review::parse(black_box(&body)) else { return false };
+                let Ok(review) = AdmissionReview::parse(black_box(&body)) else { return false };
                 let Subject::Pod(pod) = &review.subject else { return false };
-                // As the webhook does, first by what needs no account.
-                let settled = mutate_without_account(pod, known.namespace, &settings, number);
-                let mutation = settled.unwrap_or_else(|| mutate(pod, &known, &settings, number));
-                let answer = review.allow(&mutation);
-                mutation.outcome == Outcome::Injected && black_box(answer).len() > 1000
+                // The webhook asks first whether it needs the facts.
+                let injection = injector.inject_without_lookup(pod, facts.namespace, number);
+                let injection = injection.unwrap_or_else(|| injector.inject(pod, &facts, number));
+                let response = review.allow(&injection);
+                injection.outcome == InjectionOutcome::Injected && black_box(response).len() > 1000
             })
         }
         "lookup" => {

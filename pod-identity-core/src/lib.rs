@@ -73,6 +73,7 @@
 //! | look up roles in memory | [`association::AssociationTable`] |
 //! | make the `AssumeRole` calls of a pod | [`session::SessionPlan`] |
 //! | evaluate a role's trust policy | [`trust::decide`] |
+//! | inject variables and tokens into pods | [`inject::Injector`] |
 //! | explain an error | [`error::ErrorCode`] |
 //!
 //! # Features
@@ -82,12 +83,13 @@
 //! | `verify` | yes | token verification with JSON Web Key Sets; brings the cryptography of aws-lc-rs |
 //! | `service` | no | the credential service; brings tokio's runtime and timers, and `verify` |
 //! | `trust` | no | evaluation of trust policies |
+//! | `inject` | no | injection into pods: the rules of an admission webhook |
 //!
 //! Only the feature `service` reads clocks and starts tasks. Everything else takes the time as an argument and does no
 //! I/O.
 
 #![cfg_attr(
-    not(all(feature = "service", feature = "trust", feature = "verify")),
+    not(all(feature = "inject", feature = "service", feature = "trust", feature = "verify")),
     allow(rustdoc::broken_intra_doc_links) // of this page
 )]
 
@@ -100,6 +102,8 @@ pub mod association; // the role of a service account
 pub mod trust; // whether a role's trust policy allows a call, and why not
 pub mod session; // the AssumeRole call for a pod
 pub mod credentials; // session credentials, and the JSON that SDKs read
+#[cfg(feature = "inject")]
+pub mod inject; // injection into pods
 #[cfg(feature = "service")]
 pub mod service; // the credential service
 pub mod error; // every error code, with its cause and fix

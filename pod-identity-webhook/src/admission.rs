@@ -14,15 +14,12 @@ use prometheus_client::registry::Registry;
 
 use self::metrics::ReviewMetrics;
 use self::require::{Cause, Requirement};
-use crate::account::{Known, NamespaceSettings};
 use crate::knowledge::{Answer, Freshness, Knowledge};
-use crate::mutate::notice::{Notice, Reason};
-use crate::mutate::{Mutation, Outcome, mutate, mutate_without_account};
-use crate::pod::Pod;
 use crate::repeat_limiter::RepeatLimiter;
-use crate::review::{Review, ReviewError, Subject};
-use crate::settings::Settings;
-use crate::text::beginning;
+use pod_identity_core::inject::{
+    AdmissionReview, Injection, InjectionOutcome, Injector, InvalidReview, NamespaceSettings, Pod,
+    ServiceAccountFacts, Settings, Subject, Warning, WarningReason,
+};
 
 /// How many of the reasons for which containers go without are said in one line: a pod may have a thousand.
 const SAID: usize = 10;
@@ -31,7 +28,7 @@ const SAID: usize = 10;
 #[derive(Debug)]
 pub struct Admission {
     knowledge: Knowledge,
-    settings: Settings,
+    injector: Injector,
     metrics: ReviewMetrics,
     /// Limits the lines about pods and requests of one peer: without client certificates anybody can send reviews.
     log_limiter: LogLimiter,
@@ -45,7 +42,7 @@ impl Admission {
     pub fn new(knowledge: Knowledge, settings: Settings, registry: &mut Registry) -> Self {
         Self {
             knowledge,
-            settings,
+            injector: Injector::new(settings),
             metrics: ReviewMetrics::register(registry),
             log_limiter: LogLimiter::default(),
             not_fresh: RepeatLimiter::default(),
@@ -70,15 +67,15 @@ impl Admission {
     /// reads count against the limit of `peer`; `None` is a peer without limit.
     ///
     /// # Errors
-    /// [`ReviewError`] where it is none that could be answered.
+    /// [`InvalidReview`] where it is none that could be answered.
     pub async fn answer(
         &self,
         body: &[u8],
         namespace: NamespaceSettings,
         peer: Option<IpAddr>,
         arrived: Instant,
-    ) -> Result<Vec<u8>, ReviewError> {
-        let review = Review::parse(body)?;
+    ) -> Result<Vec<u8>, InvalidReview> {
+        let review = AdmissionReview::parse(body)?;
         Ok(match &review.subject {
             Subject::Pod(pod) => self.pod(&review, pod, namespace, peer, arrived).await,
             Subject::Unreadable { reason, requires } => {
@@ -94,7 +91,7 @@ impl Admission {
 
     async fn pod(
         &self,
-        review: &Review<'_>,
+        review: &AdmissionReview<'_>,
         pod: &Pod<'_>,
         namespace: NamespaceSettings,
         peer: Option<IpAddr>,
@@ -106,36 +103,36 @@ impl Admission {
             Ok(names) => names,
             Err(error) => {
                 let reason = format!("the pod cannot be read: {error}");
-                return self.unreadable(review, peer, requirement, beginning(&reason, Notice::LONGEST));
+                return self.unreadable(review, peer, requirement, Warning::truncate(&reason));
             }
         };
-        let (mut mutation, freshness) = match mutate_without_account(pod, namespace, &self.settings, random) {
-            Some(mutation) => (mutation, Freshness::Fresh),
+        let (mut injection, freshness) = match self.injector.inject_without_lookup(pod, namespace, random) {
+            Some(injection) => (injection, Freshness::Fresh),
             None => {
-                let Answer { associated, account, freshness } =
+                let Answer { associated, account: settings, freshness } =
                     self.knowledge.of(&of, &account, peer, arrived).await;
-                let known = Known { associated, account, namespace };
-                (mutate(pod, &known, &self.settings, random), freshness)
+                let known = ServiceAccountFacts { associated, settings, namespace };
+                (self.injector.inject(pod, &known, random), freshness)
             }
         };
-        self.metrics.reviewed(mutation.outcome.as_str());
-        if let Some(cause) = requirement.keeps_out(&mutation, &freshness) {
+        self.metrics.reviewed(injection.outcome.as_str());
+        if let Some(cause) = requirement.keeps_out(&injection, &freshness) {
             return self.refuse(review, pod, peer, requirement, &cause);
         }
-        if mutation.outcome == Outcome::Injected {
-            self.metrics.injected(&mutation.methods);
+        if injection.outcome == InjectionOutcome::Injected {
+            self.metrics.injected(&injection.methods);
             tracing::debug!(
                 namespace = &*review.namespace,
                 pod = pod.name(),
                 account = pod.service_account(),
-                methods = ?mutation.methods,
+                methods = ?injection.methods,
                 dry_run = review.dry_run,
                 "injected"
             );
         }
-        self.say_what_may_be_old(review, pod, &mut mutation, &freshness);
-        self.say_what_is_missed(review, pod, peer, &mutation);
-        review.allow(&mutation)
+        self.say_what_may_be_old(review, pod, &mut injection, &freshness);
+        self.say_what_is_missed(review, pod, peer, &injection);
+        review.allow(&injection)
     }
 
     /// Counts a pod that is admitted by earlier data, and logs it within the limit: while the API server is slow that
@@ -143,13 +140,13 @@ impl Admission {
     /// the pod gets a warning.
     fn say_what_may_be_old(
         &self,
-        review: &Review<'_>,
+        review: &AdmissionReview<'_>,
         pod: &Pod<'_>,
-        mutation: &mut Mutation,
+        injection: &mut Injection,
         freshness: &Freshness,
     ) {
         let Some(failure) = freshness.failure() else { return };
-        let (outcome, cause) = (mutation.outcome.as_str(), failure.to_string());
+        let (outcome, cause) = (injection.outcome.as_str(), failure.to_string());
         self.metrics.not_fresh(outcome);
         if let Some(suppressed) = self.not_fresh.allow((failure.as_str(), outcome), clock::monotonic()) {
             tracing::warn!(
@@ -163,32 +160,32 @@ impl Admission {
                 "pod admitted by earlier data of its service account: {cause}"
             );
         }
-        if mutation.outcome == Outcome::NoRole {
+        if injection.outcome == InjectionOutcome::NoRole {
             let reason = match freshness {
-                Freshness::Unknown(_) => Reason::AccountUnknown { cause },
-                Freshness::FromWatch(_) => Reason::NotFresh { cause },
+                Freshness::Unknown(_) => WarningReason::AccountUnknown { cause },
+                Freshness::FromWatch(_) => WarningReason::NotFresh { cause },
                 Freshness::Recent(_) | Freshness::Fresh => return,
             };
-            mutation.notices.insert(0, Notice { container: None, reason });
+            injection.warnings.insert(0, Warning { container: None, reason });
         }
     }
 
     /// Says which containers go without what their account has or may have.
     fn say_what_is_missed(
         &self,
-        review: &Review<'_>,
+        review: &AdmissionReview<'_>,
         pod: &Pod<'_>,
         peer: Option<IpAddr>,
-        mutation: &Mutation,
+        injection: &Injection,
     ) {
-        let reasons: BTreeSet<_> = mutation.missed().map(|notice| notice.reason.as_str()).collect();
+        let reasons: BTreeSet<_> = injection.missed().map(|notice| notice.reason.as_str()).collect();
         let Some(&first) = reasons.first() else { return };
         reasons.iter().for_each(|reason| self.metrics.missed(reason));
-        if mutation.outcome == Outcome::NoRole {
+        if injection.outcome == InjectionOutcome::NoRole {
             return; // logged as admitted by earlier data
         }
-        let mut said: Vec<_> = mutation.missed().take(SAID).map(ToString::to_string).collect();
-        let more = mutation.missed().skip(SAID).count();
+        let mut said: Vec<_> = injection.missed().take(SAID).map(ToString::to_string).collect();
+        let more = injection.missed().skip(SAID).count();
         if more > 0 {
             said.push(format!("and {more} more"));
         }
@@ -209,7 +206,7 @@ impl Admission {
     /// A pod that cannot be read is let in, unless it must be injected.
     fn unreadable(
         &self,
-        review: &Review<'_>,
+        review: &AdmissionReview<'_>,
         peer: Option<IpAddr>,
         requirement: Requirement,
         reason: &str,
@@ -222,9 +219,8 @@ impl Admission {
                 let reasons = [metrics::UNREADABLE];
                 tracing::warn!(namespace, ?reasons, suppressed, "pod admitted unchanged: {reason}");
             });
-            return review.allow_unchanged(Some(
-                beginning(&format!("pod-identity: {reason}"), Notice::LONGEST).to_owned(),
-            ));
+            return review
+                .allow_unchanged(Some(Warning::truncate(&format!("pod-identity: {reason}")).to_owned()));
         }
         let cause = Cause::unreadable(reason);
         self.metrics.refused(cause.reason);
@@ -238,7 +234,7 @@ impl Admission {
 
     fn refuse(
         &self,
-        review: &Review<'_>,
+        review: &AdmissionReview<'_>,
         pod: &Pod<'_>,
         peer: Option<IpAddr>,
         requirement: Requirement,
@@ -262,6 +258,6 @@ impl Admission {
 }
 
 /// The pod's account, with its namespace.
-fn account(review: &Review<'_>, pod: &Pod<'_>) -> Result<(Namespace, ServiceAccount), InvalidName> {
+fn account(review: &AdmissionReview<'_>, pod: &Pod<'_>) -> Result<(Namespace, ServiceAccount), InvalidName> {
     Ok((review.namespace.parse()?, pod.service_account().parse()?))
 }

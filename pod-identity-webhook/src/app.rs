@@ -17,7 +17,6 @@ use crate::certificate::TlsCertificate;
 use crate::client::{self, ClientError};
 use crate::config::{Config, ConfigError};
 use crate::knowledge::{FileError, Knowledge};
-use crate::reports::Reports;
 use crate::server::Server;
 
 /// The connections to the webhook.
@@ -42,7 +41,6 @@ pub struct App {
     certificate: TlsCertificate,
     server: Arc<Server>,
     knowledge: Knowledge,
-    reports: Reports,
     readiness: Readiness,
     /// Tells the server that the end is near.
     leave: Ender,
@@ -85,7 +83,6 @@ impl App {
         let client = client::client(&config.api_server).await?;
         let knowledge = Knowledge::open(&config, Some(&client), &readiness, &mut registry)?;
         let certificate = TlsCertificate::open(&config, &client, &readiness, &mut registry)?;
-        let reports = Reports::new(&config, &client, &knowledge, &mut registry);
         let admission = Admission::new(knowledge.clone(), config.settings, &mut registry);
         let (leave, leaving) = Shutdown::manual();
         let tls = certificate.tls();
@@ -93,22 +90,12 @@ impl App {
         let connections = Connections::new(config.limits.apply(limits()).within_descriptors());
         connections.register(&mut registry);
         let listener = bind(config.port).await?.with_tls(tls).with_connections(connections);
-        let admin = reports.with_page(Admin::new(readiness.clone(), registry));
+        let admin = Admin::new(readiness.clone(), registry);
         let admin_listener =
             bind(config.metrics_port).await?.with_connections(Connections::new(Limits::ADMIN));
         let admin = (admin_listener, Arc::new(admin));
         let shutdown_delay = config.shutdown_delay;
-        Ok(Self {
-            listener,
-            admin,
-            certificate,
-            server,
-            knowledge,
-            reports,
-            readiness,
-            leave,
-            shutdown_delay,
-        })
+        Ok(Self { listener, admin, certificate, server, knowledge, readiness, leave, shutdown_delay })
     }
 
     /// The address of `/mutate`.
@@ -144,7 +131,6 @@ impl App {
         let limiter = self.server.log_limiter().clone();
         tasks.spawn_finite("lookup", self.knowledge.follow(self.readiness.clone(), last.clone()));
         tasks.spawn_finite("certificate", self.certificate.follow(stopping.clone(), last.clone()));
-        tasks.spawn_finite("reports", self.reports.follow(stopping.clone(), last.clone()));
         tasks.spawn("log limits", last.clone(), limiter.follow(last.clone()));
         let (listener, admin) = self.admin;
         tasks.spawn("admin endpoints", last.clone(), listener.serve(admin, last));

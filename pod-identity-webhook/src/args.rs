@@ -14,8 +14,7 @@ use pod_identity_runtime::tls::{CertificateFiles, TlsVersion};
 
 use crate::certificate::Own;
 use crate::config::{AccountRead, ApiServer, Associations, Certificate, Config, ConfigError};
-use crate::go::parse_bool;
-use crate::settings::{Settings, TokenExpiration, TokenProjection};
+use pod_identity_core::inject::{Settings, TokenExpiration, TokenProjection};
 
 /// The admission webhook of EKS Pod Identity and IRSA.
 #[derive(Debug, Parser)]
@@ -268,8 +267,13 @@ fn path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
 }
 
+/// Parses a Boolean as Go does: AWS's manifests are written for a Go program.
 fn truth(text: &str) -> Result<bool, String> {
-    parse_bool(text).ok_or_else(|| format!("{text:?} is neither true nor false"))
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
+    }
 }
 
 fn tls_version(text: &str) -> Result<TlsVersion, String> {

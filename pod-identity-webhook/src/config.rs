@@ -9,7 +9,7 @@ use pod_identity_runtime::listener::LimitFlags;
 use pod_identity_runtime::tls::{CertificateFiles, TlsVersion};
 
 use crate::certificate::Own;
-use crate::settings::Settings;
+use pod_identity_core::inject::Settings;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]

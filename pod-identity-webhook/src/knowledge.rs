@@ -6,7 +6,6 @@
 //! for when the API server cannot be asked in time, and the answer says so.
 
 mod accounts; // service accounts: read, or as the watch has seen them
-mod changes; // what changed, for who looks at pods that run
 mod complaints; // what is said of failures
 mod failure; // why something was not read
 mod file; // the files of accounts that have Pod Identity
@@ -28,15 +27,13 @@ use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 
 use self::accounts::Accounts;
-use self::changes::Changes;
-pub use self::changes::{Change, ChangeReceiver};
 pub use self::failure::ReadFailure;
 pub use self::file::FileError;
 use self::file::{Form, IdentityFile};
 use self::metrics::{FileMetrics, ReadMetrics};
 use self::roles::Roles;
-use crate::account::AccountSettings;
 use crate::config::{AccountRead, Config};
+use pod_identity_core::inject::ServiceAccountSettings;
 
 /// The readiness condition that all service accounts have been listed once.
 const ACCOUNTS_CONDITION: &str = "service_accounts";
@@ -51,7 +48,6 @@ pub struct Knowledge {
     files: Arc<[Arc<IdentityFile>]>,
     accounts: Option<Arc<Accounts>>,
     roles: Option<Arc<Roles>>,
-    changes: Changes,
 }
 
 /// What is known of an account.
@@ -60,7 +56,7 @@ pub struct Answer {
     /// Whether an association gives it a role.
     pub associated: bool,
     /// What it says itself, or the ConfigMap of it.
-    pub account: AccountSettings,
+    pub account: ServiceAccountSettings,
     /// How sure that is.
     pub freshness: Freshness,
 }
@@ -113,13 +109,12 @@ impl Knowledge {
         readiness: &Readiness,
         registry: &mut Registry,
     ) -> Result<Self, FileError> {
-        let changes = Changes::default();
-        let files = files(config, &changes, registry)?;
+        let files = files(config, registry)?;
         let settings = Arc::new(config.settings.clone());
         let reads = ReadMetrics::register(registry);
         let accounts = client.filter(|_| config.account_read != AccountRead::Never).map(|client| {
             readiness.pending(ACCOUNTS_CONDITION, "the service accounts have not been listed yet");
-            Arc::new(Accounts::new(client, config.account_read, &settings, &changes, &reads, registry))
+            Arc::new(Accounts::new(client, config.account_read, &settings, &reads, registry))
         });
         let roles = client.filter(|_| config.watch_config_map);
         let roles = roles.map(|client| Arc::new(Roles::new(client, &config.namespace, &settings, &reads)));
@@ -134,7 +129,7 @@ impl Knowledge {
             associations = config.associations.is_some(),
             "where it is known from who has a role; associations of EKS are not known here"
         );
-        Ok(Self { files, accounts, roles, changes })
+        Ok(Self { files, accounts, roles })
     }
 
     /// Returns the lookup's result for a service account, [`DEADLINE`] after the review's arrival at the latest. A
@@ -173,10 +168,10 @@ impl Knowledge {
         account: &ServiceAccount,
         peer: Option<IpAddr>,
         deadline: tokio::time::Instant,
-    ) -> (AccountSettings, Freshness) {
+    ) -> (ServiceAccountSettings, Freshness) {
         match &self.accounts {
             Some(accounts) => accounts.of(namespace, account, peer, deadline).await,
-            None => (AccountSettings::default(), Freshness::Fresh),
+            None => (ServiceAccountSettings::default(), Freshness::Fresh),
         }
     }
 
@@ -212,11 +207,6 @@ impl Knowledge {
         self.roles.is_some() || in_file() || seen()
     }
 
-    /// What changes from now on, for one who listens.
-    pub fn changes(&self) -> ChangeReceiver {
-        self.changes.listen()
-    }
-
     /// Keeps it current between reviews, until the shutdown.
     pub async fn follow(self, readiness: Readiness, shutdown: Shutdown) {
         let mut following: JoinSet<()> =
@@ -235,19 +225,13 @@ impl Knowledge {
     }
 }
 
-fn files(
-    config: &Config,
-    changes: &Changes,
-    registry: &mut Registry,
-) -> Result<Arc<[Arc<IdentityFile>]>, FileError> {
+fn files(config: &Config, registry: &mut Registry) -> Result<Arc<[Arc<IdentityFile>]>, FileError> {
     let metrics = FileMetrics::register(registry);
     let identities = config.identities.clone().map(|path| (path, Form::Identities));
     let associations = config.associations.clone();
     let associations = associations.map(|source| (source.file, Form::Associations(source.cluster)));
     let files = identities.into_iter().chain(associations);
-    files
-        .map(|(path, form)| IdentityFile::open(path, form, metrics.clone(), changes.clone()).map(Arc::new))
-        .collect()
+    files.map(|(path, form)| IdentityFile::open(path, form, metrics.clone()).map(Arc::new)).collect()
 }
 
 #[cfg(test)]

@@ -23,8 +23,8 @@ use prometheus_client::registry::Registry;
 use self::body::Bodies;
 use self::metrics::RequestMetrics;
 use self::refusal::Refusal;
-use crate::account::NamespaceSettings;
 use crate::admission::Admission;
+use pod_identity_core::inject::NamespaceSettings;
 
 /// The program behind the listener.
 #[derive(Debug)]

@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use pod_identity_webhook::account::{AccountSettings, Known, NamespaceSettings};
-use pod_identity_webhook::mutate::mutate;
-use pod_identity_webhook::pod::Pod;
-use pod_identity_webhook::review::{Review, Subject};
-use pod_identity_webhook::settings::Settings;
+use pod_identity_core::inject::{
+    AdmissionReview, Injector, NamespaceSettings, Pod, ServiceAccountFacts, ServiceAccountSettings, Settings,
+    Subject,
+};
 use serde_json::{Value, json};
 
 /// The input is a review: the patch of its pod applies, removes nothing, and a second review adds nothing. A pod that
 /// is refused or skipped is unchanged.
 pub fn admission(input: &[u8]) {
-    let Ok(review) = Review::parse(input) else { return };
+    let Ok(review) = AdmissionReview::parse(input) else { return };
     // A member that nobody reads is only skipped: it may hold bytes that are not UTF-8.
     let Ok(question) = serde_json::from_slice::<Value>(input) else { return };
     let answer: Value = serde_json::from_slice(&review.refuse("no")).expect("an answer is JSON");
@@ -20,8 +19,9 @@ pub fn admission(input: &[u8]) {
     let Subject::Pod(pod) = &review.subject else { return };
     let before = &question["request"]["object"];
     let settings = Settings { region: Some("eu-west-1".to_owned()), ..Settings::default() };
-    for known in known(&settings) {
-        let first = mutate(pod, &known, &settings, review.random());
+    let injector = Injector::new(settings);
+    for facts in facts(injector.settings()) {
+        let first = injector.inject(pod, &facts, review.random());
         let answer: Value = serde_json::from_slice(&review.allow(&first)).expect("an answer is JSON");
         assert_eq!(answer["response"]["uid"], question["request"]["uid"]);
         assert_eq!(answer["response"]["allowed"], true);
@@ -34,31 +34,34 @@ pub fn admission(input: &[u8]) {
         assert_kept(before, &after);
         let after = after.to_string();
         let pod = Pod::parse(&after).expect("the patched pod is a pod");
-        let second = mutate(&pod, &known, &settings, review.random().wrapping_add(1));
+        let second = injector.inject(&pod, &facts, review.random().wrapping_add(1));
         assert!(second.patch.is_empty(), "a second review of {after} adds {:?}", second.patch);
         assert_eq!(second.methods, first.methods);
     }
 }
 
 /// Service accounts without a role, with one, with Pod Identity, and with all annotations.
-fn known(settings: &Settings) -> Vec<Known> {
-    let account = |annotations: &[(&str, &str)]| {
+fn facts(settings: &Settings) -> Vec<ServiceAccountFacts> {
+    let from = |annotations: &[(&str, &str)]| {
         let annotations: BTreeMap<_, _> =
             annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        AccountSettings::from_annotations(&annotations, settings)
+        ServiceAccountSettings::from_annotations(&annotations, settings)
     };
     let role = ("eks.amazonaws.com/role-arn", "arn:aws:iam::111122223333:role/app");
     vec![
-        Known { namespace: NamespaceSettings { inject: true, require: false }, ..Known::default() },
-        Known { account: account(&[role]), ..Known::default() },
-        Known { associated: true, account: account(&[role]), ..Known::default() },
-        Known {
-            account: account(&[
+        ServiceAccountFacts {
+            namespace: NamespaceSettings { inject: true, require: false },
+            ..ServiceAccountFacts::default()
+        },
+        ServiceAccountFacts { settings: from(&[role]), ..ServiceAccountFacts::default() },
+        ServiceAccountFacts { associated: true, settings: from(&[role]), ..ServiceAccountFacts::default() },
+        ServiceAccountFacts {
+            settings: from(&[
                 role,
                 ("eks.amazonaws.com/sts-regional-endpoints", "true"),
                 ("podidentity.dev/irsa-through-agent", "true"),
             ]),
-            ..Known::default()
+            ..ServiceAccountFacts::default()
         },
     ]
 }

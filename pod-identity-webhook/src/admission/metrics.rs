@@ -10,8 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::require::NO_ROLE;
-use crate::mutate::notice::Reason;
-use crate::mutate::{Method, Outcome};
+use pod_identity_core::inject::{InjectionOutcome, Method, WarningReason};
 
 /// A pod cannot be read.
 pub(super) const UNREADABLE: &str = "unreadable";
@@ -58,15 +57,19 @@ impl ReviewMetrics {
             pods: Family::default(),
             used: Gauge::default(),
         };
-        for outcome in Outcome::ALL.map(Outcome::as_str).into_iter().chain([UNREADABLE, NOT_A_POD]) {
+        for outcome in
+            InjectionOutcome::ALL.map(InjectionOutcome::as_str).into_iter().chain([UNREADABLE, NOT_A_POD])
+        {
             drop(metrics.reviews.get_or_create(&ByOutcome { outcome }));
         }
-        for reason in Reason::MISSED.into_iter().chain([UNREADABLE]) {
+        for reason in WarningReason::MISSED.into_iter().chain([UNREADABLE]) {
             drop(metrics.missed.get_or_create(&ByReason { reason }));
             drop(metrics.refused.get_or_create(&ByReason { reason }));
         }
         drop(metrics.refused.get_or_create(&ByReason { reason: NO_ROLE }));
-        for outcome in [Outcome::Injected, Outcome::Missed, Outcome::NoRole].map(Outcome::as_str) {
+        for outcome in [InjectionOutcome::Injected, InjectionOutcome::Missed, InjectionOutcome::NoRole]
+            .map(InjectionOutcome::as_str)
+        {
             drop(metrics.not_fresh.get_or_create(&ByOutcome { outcome }));
         }
         for method in Method::ALL.map(Method::as_str) {

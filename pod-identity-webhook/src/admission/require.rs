@@ -1,10 +1,9 @@
 //! The label `podidentity.dev/require=true`: a pod is kept out rather than let in without credentials.
 
-use crate::account::NamespaceSettings;
 use crate::knowledge::Freshness;
-use crate::mutate::notice::{Notice, Reason};
-use crate::mutate::{Mutation, Outcome, Skip};
-use crate::pod::Pod;
+use pod_identity_core::inject::{
+    Injection, InjectionOutcome, NamespaceSettings, Pod, Skip, Warning, WarningReason,
+};
 
 /// Who asks that a pod must be injected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,17 +47,17 @@ impl Requirement {
     }
 
     /// Why the pod is to be kept out, if it is.
-    pub(super) fn keeps_out(self, mutation: &Mutation, freshness: &Freshness) -> Option<Cause> {
+    pub(super) fn keeps_out(self, injection: &Injection, freshness: &Freshness) -> Option<Cause> {
         // kubelet runs a static pod whether or not the API server has a picture of it.
-        if self == Self::None || mutation.outcome == Outcome::Skipped(Skip::MirrorPod) {
+        if self == Self::None || injection.outcome == InjectionOutcome::Skipped(Skip::MirrorPod) {
             return None;
         }
         if let Some(failure) = freshness.failure() {
             return Some(Cause { reason: NOT_FRESH, text: failure.to_string(), fix: None });
         }
         // A container with credentials of another method does not go without.
-        let without = |notice: &&Notice| !matches!(notice.reason, Reason::InjectedOtherwise { .. });
-        if let Some(notice) = mutation.missed().find(without) {
+        let without = |notice: &&Warning| !matches!(notice.reason, WarningReason::InjectedOtherwise { .. });
+        if let Some(notice) = injection.missed().find(without) {
             let text = notice.to_string();
             return Some(Cause {
                 reason: notice.reason.as_str(),
@@ -66,7 +65,7 @@ impl Requirement {
                 fix: notice.reason.fix().map(str::to_owned),
             });
         }
-        (self == Self::Pod && mutation.outcome == Outcome::NoRole).then(|| Cause {
+        (self == Self::Pod && injection.outcome == InjectionOutcome::NoRole).then(|| Cause {
             reason: NO_ROLE,
             text: "nothing gives its service account a role".to_owned(),
             fix: Some(format!(

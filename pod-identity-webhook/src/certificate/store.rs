@@ -13,7 +13,6 @@ use super::Own;
 use super::bundle::{self, Entry};
 use super::generation::{self, Generation};
 use crate::knowledge::ReadFailure;
-use crate::text::beginning;
 
 /// The Secret's entry that holds the generations, a JSON array.
 const ENTRY: &str = "generations.json";
@@ -145,7 +144,7 @@ impl Store {
                 if entry(FORMAT_ENTRY).is_some_and(|format| format.0 != FORMAT.to_string().as_bytes()) =>
             {
                 let found = entry(FORMAT_ENTRY).map_or(&[][..], |format| &format.0);
-                let found = beginning(&String::from_utf8_lossy(found), 20).to_owned();
+                let found = String::from_utf8_lossy(found).chars().take(20).collect();
                 return Err(Failure::Format { secret: self.own.secret.clone(), found });
             }
             Some(Err(place)) => {

@@ -12,15 +12,14 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 use super::Freshness;
-use super::changes::Changes;
 use super::failure::ReadFailure;
 use super::metrics::{AnswerMetrics, ReadMetrics};
 use super::object::AccountObject;
 use super::reads::{SharedReads, Source};
 use super::watch::Watch;
-use crate::account::AccountSettings;
 use crate::config::AccountRead;
-use crate::settings::Settings;
+use pod_identity_core::inject::ServiceAccountSettings;
+use pod_identity_core::inject::Settings;
 
 /// What RBAC has to allow, in words.
 pub(super) const RULE: &str = "get, list and watch of serviceaccounts in all namespaces (a ClusterRole)";
@@ -39,7 +38,6 @@ impl Accounts {
         client: &Client,
         read: AccountRead,
         settings: &Arc<Settings>,
-        changes: &Changes,
         reads: &ReadMetrics,
         registry: &mut Registry,
     ) -> Self {
@@ -48,7 +46,7 @@ impl Accounts {
             AccountRead::Fresh => Some(SharedReads::new(source, reads.of("service_account"))),
             AccountRead::Cache | AccountRead::Never => None,
         };
-        let watch = Arc::new(Watch::new(client.clone(), settings.clone(), changes.clone(), registry));
+        let watch = Arc::new(Watch::new(client.clone(), settings.clone(), registry));
         Self { reads, watch, metrics: AnswerMetrics::register(registry) }
     }
 
@@ -59,7 +57,7 @@ impl Accounts {
         account: &ServiceAccount,
         peer: Option<IpAddr>,
         deadline: Instant,
-    ) -> (AccountSettings, Freshness) {
+    ) -> (ServiceAccountSettings, Freshness) {
         let failure = match &self.reads {
             Some(reads) => match reads.read((namespace.clone(), account.clone()), peer, deadline).await {
                 Ok(found) => {
@@ -83,7 +81,7 @@ impl Accounts {
             (None, failure) => {
                 self.metrics.count("nothing");
                 let failure = failure.unwrap_or(ReadFailure::NotSynced);
-                (AccountSettings::default(), Freshness::Unknown(failure))
+                (ServiceAccountSettings::default(), Freshness::Unknown(failure))
             }
         }
     }
@@ -92,7 +90,10 @@ impl Accounts {
     /// goes through the agent counts where the ConfigMap or a container has the role.
     pub(super) fn may_have_role(&self, namespace: &Namespace, account: &ServiceAccount) -> bool {
         self.watch.failure().is_some()
-            || self.watch.lookup(namespace, account).is_none_or(|seen| seen != AccountSettings::default())
+            || self
+                .watch
+                .lookup(namespace, account)
+                .is_none_or(|seen| seen != ServiceAccountSettings::default())
     }
 
     pub(super) async fn follow(&self, readiness: Readiness, shutdown: Shutdown) {
@@ -108,15 +109,16 @@ struct AccountReads {
 
 impl Source for AccountReads {
     type Key = (Namespace, ServiceAccount);
-    type Found = Option<Arc<AccountSettings>>;
+    type Found = Option<Arc<ServiceAccountSettings>>;
 
     /// Without a `resourceVersion`: what etcd has now, by a quorum, and not what the API server's own watch has
     /// seen (Kubernetes, *API concepts*, resource versions).
     async fn read(&self, (namespace, account): &Self::Key) -> Result<Self::Found, ReadFailure> {
         let api: Api<AccountObject> = Api::namespaced(self.client.clone(), namespace.as_str());
         let found = api.get_opt(account.as_str()).await.map_err(|error| ReadFailure::of(&error, RULE))?;
-        let settings =
-            |annotations: BTreeMap<_, _>| AccountSettings::from_annotations(&annotations, &self.settings);
+        let settings = |annotations: BTreeMap<_, _>| {
+            ServiceAccountSettings::from_annotations(&annotations, &self.settings)
+        };
         Ok(found.map(|object| Arc::new(settings(object.into_annotations()))))
     }
 }

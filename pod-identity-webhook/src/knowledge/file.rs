@@ -4,6 +4,7 @@
 //! all reviews that wait for it, each until its own deadline. So a file of 100,000 associations, which takes
 //! seconds to read, keeps no review longer than that, and no other work at all.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -17,10 +18,9 @@ use pod_identity_runtime::shutdown::Shutdown;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::changes::{Change, Changes};
 use super::failure::ReadFailure;
 use super::metrics::FileMetrics;
-use crate::identities::Identities;
+use pod_identity_core::inject::PodIdentityServiceAccounts;
 
 /// Maximum size of a file of AWS's webhook in bytes. It names a few hundred service accounts, and Kubernetes allows a
 /// ConfigMap 1 MiB.
@@ -30,9 +30,6 @@ const MAX_IDENTITIES: usize = 16 * 1024 * 1024;
 /// systems count. Git calls files that are younger racily clean, and reads them again
 /// (git, *Documentation/technical/racy-git*).
 const SETTLED: Duration = Duration::from_millis(100);
-
-/// How many accounts a change of a file names one by one; more are a change of everything.
-const MOST_CHANGES: usize = 50;
 
 /// What a file's content is.
 #[derive(Debug, Clone)]
@@ -52,18 +49,39 @@ impl Form {
         }
     }
 
-    fn read(&self, path: &Path) -> Result<Identities, String> {
+    fn read(&self, path: &Path) -> Result<PodIdentityServiceAccounts, String> {
         match self {
             Self::Identities => {
                 let content = read_regular(path, MAX_IDENTITIES).map_err(|error| error.to_string())?;
-                Identities::parse(&content).map_err(|error| error.to_string())
+                PodIdentityServiceAccounts::parse(&content).map_err(|error| error.to_string())
             }
             Self::Associations(cluster) => {
                 let file = AssociationFile::read(path).map_err(|error| error.reason().to_owned())?;
-                Identities::associated(file, cluster).map_err(|error| error.to_string())
+                associated(file, cluster)
             }
         }
     }
+}
+
+/// Returns the service accounts that have an association in a cluster. Other parts of an association are for
+/// `pod-identity-auth` to check.
+///
+/// # Errors
+/// A text if the file names clusters and this one is not among them: a misspelled name must not take all roles away.
+fn associated(file: AssociationFile, cluster: &ClusterName) -> Result<PodIdentityServiceAccounts, String> {
+    let declared = file.clusters.iter().map(|entry| &entry.name);
+    let named: BTreeSet<_> =
+        declared.chain(file.associations.iter().map(|entry| &entry.cluster_name)).collect();
+    if !named.is_empty() && !named.contains(cluster) {
+        let named: Vec<_> = named.into_iter().map(ClusterName::as_str).collect();
+        let named = named.join(", ");
+        return Err(format!(
+            "the file has the clusters {named}, and --cluster-name is {cluster}: correct the flag, or declare the \
+             cluster in the file"
+        ));
+    }
+    let of_cluster = file.associations.into_iter().filter(|association| association.cluster_name == *cluster);
+    Ok(of_cluster.map(|association| (association.namespace, association.service_account)).collect())
 }
 
 /// Why a file cannot be used.
@@ -80,12 +98,11 @@ pub(super) struct IdentityFile {
     path: PathBuf,
     watched: Watched,
     form: Form,
-    current: ArcSwap<Identities>,
+    current: ArcSwap<PodIdentityServiceAccounts>,
     reading: Mutex<Reading>,
     /// Held by the one reading that there is.
     turn: tokio::sync::Mutex<()>,
     metrics: FileMetrics,
-    changes: Changes,
 }
 
 /// How the last reading went.
@@ -99,12 +116,7 @@ struct Reading {
 
 impl IdentityFile {
     /// Reads a file for the first time.
-    pub(super) fn open(
-        path: PathBuf,
-        form: Form,
-        metrics: FileMetrics,
-        changes: Changes,
-    ) -> Result<Self, FileError> {
+    pub(super) fn open(path: PathBuf, form: Form, metrics: FileMetrics) -> Result<Self, FileError> {
         let (watched, looked) = (Watched::look(vec![path.clone()]), Look::at(&path));
         let identities = form.read(&path).map_err(|reason| FileError { path: path.clone(), reason })?;
         tracing::info!(file = %path.display(), accounts = identities.len(), "accounts with Pod Identity");
@@ -117,7 +129,6 @@ impl IdentityFile {
             path,
             turn: tokio::sync::Mutex::new(()),
             metrics,
-            changes,
         })
     }
 
@@ -125,7 +136,7 @@ impl IdentityFile {
     pub(super) async fn current(
         self: &Arc<Self>,
         deadline: Instant,
-    ) -> (Arc<Identities>, Option<ReadFailure>) {
+    ) -> (Arc<PodIdentityServiceAccounts>, Option<ReadFailure>) {
         if self.has_changed() {
             // A task of its own: a review that hangs up or gives up ends no reading that others wait for.
             let reading = tokio::spawn(self.clone().read_again(false));
@@ -143,7 +154,7 @@ impl IdentityFile {
     }
 
     /// What it last said.
-    pub(super) fn known(&self) -> Arc<Identities> {
+    pub(super) fn known(&self) -> Arc<PodIdentityServiceAccounts> {
         self.current.load_full()
     }
 
@@ -169,23 +180,17 @@ impl IdentityFile {
     }
 
     async fn replace(&self) {
-        let (path, form, before) = (self.path.clone(), self.form.clone(), self.current.load_full());
+        let (path, form) = (self.path.clone(), self.form.clone());
         let looked = Look::at(&path);
-        let read = finished(tokio::task::spawn_blocking(move || {
-            let identities = form.read(&path)?;
-            Ok((changes(&before, &identities), identities))
-        }));
+        let read = finished(tokio::task::spawn_blocking(move || form.read(&path)));
         let failure = match read.await {
-            Ok((changes, identities)) => {
+            Ok(identities) => {
                 tracing::info!(
                     file = %self.path.display(),
                     accounts = identities.len(),
                     "accounts with Pod Identity were read again"
                 );
                 self.current.store(Arc::new(identities));
-                for change in changes {
-                    self.changes.say(|| change);
-                }
                 None
             }
             Err(reason) => {
@@ -232,22 +237,32 @@ async fn finished<T>(reading: JoinHandle<Result<T, String>>) -> Result<T, String
     reading.await.unwrap_or_else(|error| Err(format!("the reading did not end: {error}")))
 }
 
-/// Whose role may be another one from now on.
-fn changes(before: &Identities, now: &Identities) -> Vec<Change> {
-    let mut changed: Vec<_> = before
-        .difference(now)
-        .take(MOST_CHANGES + 1)
-        .map(|(namespace, account)| Change::Account(namespace.clone(), account.clone()))
-        .collect();
-    if changed.len() > MOST_CHANGES {
-        changed = vec![Change::Everything];
-    }
-    changed
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_the_associations_of_this_cluster_and_rejects_a_file_without_it() {
+        let file = |text: &str| AssociationFile::parse(text).unwrap();
+        let entry = |cluster: &str, service_account: &str| {
+            format!(
+                "- {{clusterName: {cluster}, namespace: shop, serviceAccount: {service_account}, \
+                 roleArn: 'arn:aws:iam::111122223333:role/x'}}\n"
+            )
+        };
+        let both = format!("associations:\n{}{}", entry("demo", "cart"), entry("other", "pay"));
+        let demo = "demo".parse().unwrap();
+        let found = associated(file(&both), &demo).unwrap();
+        let contains = |name: &str| found.contains(&"shop".parse().unwrap(), &name.parse().unwrap());
+        assert_eq!((contains("cart"), contains("pay"), found.len()), (true, false, 1));
+
+        let declared = "clusters: [{name: demo, issuer: x}]\nassociations: []";
+        for text in [declared, "associations: []"] {
+            assert!(associated(file(text), &demo).unwrap().is_empty(), "{text}");
+        }
+        let error = associated(file(&both), &"dmeo".parse().unwrap()).unwrap_err();
+        assert!(error.contains("demo, other") && error.contains("--cluster-name is dmeo"), "{error}");
+    }
 
     #[test]
     fn a_file_is_settled_where_it_is_as_before_and_has_not_just_changed() {
@@ -269,20 +284,5 @@ mod tests {
         let reason = finished(tokio::task::spawn_blocking(panics)).await.unwrap_err();
         assert!(reason.contains("panicked"), "{reason}");
         assert_eq!(finished(tokio::spawn(async { Ok(7) })).await, Ok(7));
-    }
-
-    #[test]
-    fn a_few_changes_are_named_and_many_are_one_of_everything() {
-        let identities = |accounts: usize| {
-            let entry = |number| format!(r#"{{"namespace": "shop", "serviceAccount": "cart-{number}"}}"#);
-            let entries: Vec<_> = (0..accounts).map(entry).collect();
-            Identities::parse(format!(r#"{{"identities": [{}]}}"#, entries.join(",")).as_bytes()).unwrap()
-        };
-        assert_eq!(changes(&identities(60), &identities(60)), []);
-        let last = [Change::Account("shop".parse().unwrap(), "cart-60".parse().unwrap())];
-        assert_eq!(changes(&identities(60), &identities(61)), last);
-        assert_eq!(changes(&identities(61), &identities(60)), last);
-        assert_eq!(changes(&identities(0), &identities(MOST_CHANGES)).len(), MOST_CHANGES);
-        assert_eq!(changes(&identities(0), &identities(MOST_CHANGES + 1)), [Change::Everything]);
     }
 }

@@ -13,7 +13,7 @@ use kube::core::{NamespaceResourceScope, ObjectMeta};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::account::READ;
+use pod_identity_core::inject::ServiceAccountSettings;
 
 /// How long an annotation's value may be, in bytes: a role's ARN has 2,048 characters at most (*IAM API
 /// Reference*, `arnType`).
@@ -75,7 +75,10 @@ impl<'de> Deserialize<'de> for Annotations {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
                 let mut kept = BTreeMap::new();
                 while let Some(key) = map.next_key::<String>()? {
-                    if key.rsplit_once('/').is_some_and(|(_, name)| READ.contains(&name)) {
+                    if key
+                        .rsplit_once('/')
+                        .is_some_and(|(_, name)| ServiceAccountSettings::ANNOTATIONS.contains(&name))
+                    {
                         kept.insert(key, bounded(map.next_value()?));
                     } else {
                         map.next_value::<IgnoredAny>()?;
@@ -159,8 +162,8 @@ mod tests {
 
     #[test]
     fn what_is_kept_says_the_same_as_the_whole() {
-        use crate::account::AccountSettings;
-        use crate::settings::Settings;
+        use pod_identity_core::inject::ServiceAccountSettings;
+        use pod_identity_core::inject::Settings;
 
         for prefix in ["eks.amazonaws.com", "irsa.example.com"] {
             let settings = Settings { annotation_prefix: prefix.to_owned(), ..Settings::default() };
@@ -177,9 +180,9 @@ mod tests {
             .into();
             let json = serde_json::json!({"metadata": {"name": "cart", "annotations": all}});
             let kept = serde_json::from_value::<AccountObject>(json).unwrap().into_annotations();
-            assert_eq!(kept.len(), READ.len());
-            let said = AccountSettings::from_annotations(&kept, &settings);
-            assert_eq!(said, AccountSettings::from_annotations(&all, &settings));
+            assert_eq!(kept.len(), ServiceAccountSettings::ANNOTATIONS.len());
+            let said = ServiceAccountSettings::from_annotations(&kept, &settings);
+            assert_eq!(said, ServiceAccountSettings::from_annotations(&all, &settings));
             assert!(said.role.is_some() && said.audience.is_some() && said.token_expiration.is_some());
             assert!(said.regional_sts.is_some() && said.through_agent);
         }

@@ -11,8 +11,8 @@ use super::Freshness;
 use super::failure::ReadFailure;
 use super::metrics::ReadMetrics;
 use super::reads::{SharedReads, Source};
-use crate::config_map::ConfigMap;
-use crate::settings::Settings;
+use pod_identity_core::inject::RoleConfigMap;
+use pod_identity_core::inject::Settings;
 
 /// The name of the ConfigMap, and the key in it (AWS's webhook, `pkg/cache/cache.go`).
 const NAME: &str = "pod-identity-webhook";
@@ -30,11 +30,11 @@ pub(super) struct Roles {
 /// What was read last.
 #[derive(Debug, Default)]
 struct Last {
-    /// The version that was looked at last, and what is wrong with it. Without a ConfigMap there is none.
+    /// The version that was looked at last, and what is wrong with it. Without a RoleConfigMap there is none.
     version: Option<String>,
     failure: Option<ReadFailure>,
     /// The last one that could be used, once there was one: no ConfigMap is one without roles.
-    good: Option<Arc<ConfigMap>>,
+    good: Option<Arc<RoleConfigMap>>,
 }
 
 impl Roles {
@@ -54,8 +54,8 @@ impl Roles {
         Self { reads: SharedReads::new(source, metrics.of("config_map")), last }
     }
 
-    /// What the ConfigMap says now, or what it said before and why not now.
-    pub(super) async fn current(&self, deadline: Instant) -> (Arc<ConfigMap>, Freshness) {
+    /// What the RoleConfigMap says now, or what it said before and why not now.
+    pub(super) async fn current(&self, deadline: Instant) -> (Arc<RoleConfigMap>, Freshness) {
         let failure = match self.reads.read((), None, deadline).await {
             Ok(map) => return (map, Freshness::Fresh),
             Err(failure) => failure,
@@ -67,7 +67,7 @@ impl Roles {
     }
 }
 
-/// Reads the ConfigMap from the API server.
+/// Reads the RoleConfigMap from the API server.
 struct RoleReads {
     client: Client,
     namespace: String,
@@ -77,28 +77,28 @@ struct RoleReads {
 
 impl Source for RoleReads {
     type Key = ();
-    type Found = Arc<ConfigMap>;
+    type Found = Arc<RoleConfigMap>;
 
     /// Its metadata, and where that is of another version than the last one, the whole: it may be large, and
     /// changes seldom.
-    async fn read(&self, (): &()) -> Result<Arc<ConfigMap>, ReadFailure> {
+    async fn read(&self, (): &()) -> Result<Arc<RoleConfigMap>, ReadFailure> {
         let failed = |error: kube::Error| ReadFailure::of(&error, RULE);
         let metadata: Api<PartialObjectMeta<Object>> = Api::namespaced(self.client.clone(), &self.namespace);
         let Some(found) = metadata.get_opt(NAME).await.map_err(failed)? else {
-            return self.replace(None, Ok(ConfigMap::default()));
+            return self.replace(None, Ok(RoleConfigMap::default()));
         };
         if let Some(unchanged) = self.unchanged(found.resource_version()) {
             return unchanged;
         }
         let whole: Api<Object> = Api::namespaced(self.client.clone(), &self.namespace);
         let Some(object) = whole.get_opt(NAME).await.map_err(failed)? else {
-            return self.replace(None, Ok(ConfigMap::default()));
+            return self.replace(None, Ok(RoleConfigMap::default()));
         };
         let (version, settings) = (object.resource_version(), self.settings.clone());
         let text = object.data.and_then(|mut data| data.remove(KEY));
         let parsed = tokio::task::spawn_blocking(move || match text {
-            Some(text) => ConfigMap::parse(&text, &settings).map_err(|error| error.to_string()),
-            None => Err(format!("the ConfigMap {NAME} has no key {KEY}")),
+            Some(text) => RoleConfigMap::parse(&text, &settings).map_err(|error| error.to_string()),
+            None => Err(format!("the RoleConfigMap {NAME} has no key {KEY}")),
         });
         let parsed = parsed.await.unwrap_or_else(|error| Err(error.to_string()));
         self.replace(version, parsed)
@@ -107,7 +107,7 @@ impl Source for RoleReads {
 
 impl RoleReads {
     /// What is known of this version, if it was the last that was looked at.
-    fn unchanged(&self, version: Option<String>) -> Option<Result<Arc<ConfigMap>, ReadFailure>> {
+    fn unchanged(&self, version: Option<String>) -> Option<Result<Arc<RoleConfigMap>, ReadFailure>> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if version.is_none() || last.version != version {
             return None;
@@ -121,8 +121,8 @@ impl RoleReads {
     fn replace(
         &self,
         version: Option<String>,
-        parsed: Result<ConfigMap, String>,
-    ) -> Result<Arc<ConfigMap>, ReadFailure> {
+        parsed: Result<RoleConfigMap, String>,
+    ) -> Result<Arc<RoleConfigMap>, ReadFailure> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match parsed {
             Ok(map) => {

@@ -30,7 +30,7 @@ impl Files {
     async fn ask(&self, account: &str) -> (bool, Freshness) {
         let (shop, account) = ("shop".parse().unwrap(), account.parse().unwrap());
         let answer = self.knowledge.of(&shop, &account, None, now() + PATIENCE).await;
-        assert_eq!(answer.account, AccountSettings::default());
+        assert_eq!(answer.account, ServiceAccountSettings::default());
         (answer.associated, answer.freshness)
     }
 

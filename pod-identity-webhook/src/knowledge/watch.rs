@@ -26,12 +26,11 @@ use self::health::Health;
 use self::listing::{Listing, NotStreamed};
 use super::ACCOUNTS_CONDITION;
 use super::accounts::RULE;
-use super::changes::{Change, Changes};
 use super::failure::ReadFailure;
 use super::metrics::WatchMetrics;
 use super::object::AccountObject;
-use crate::account::AccountSettings;
-use crate::settings::Settings;
+use pod_identity_core::inject::ServiceAccountSettings;
+use pod_identity_core::inject::Settings;
 
 /// Number of service accounts in one page of a list that is not streamed. A service account may have 256 KiB of
 /// annotations (Kubernetes, *Annotations*), and a whole page is in memory at once.
@@ -48,7 +47,7 @@ const GONE: u16 = 410;
 const OUR_PREFIX: &str = "podidentity.dev";
 
 /// Accounts that say something, by namespace and name.
-type Seen = HashMap<Namespace, HashMap<ServiceAccount, Arc<AccountSettings>>>;
+type Seen = HashMap<Namespace, HashMap<ServiceAccount, Arc<ServiceAccountSettings>>>;
 
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -58,17 +57,11 @@ pub(super) struct Watch {
     seen: Arc<OnceLock<RwLock<Seen>>>,
     metrics: WatchMetrics,
     health: Health,
-    changes: Changes,
 }
 
 impl Watch {
     /// Registers the gauges `pod_identity_watch_accounts` and `pod_identity_watch_silent_seconds` too.
-    pub(super) fn new(
-        client: Client,
-        settings: Arc<Settings>,
-        changes: Changes,
-        registry: &mut Registry,
-    ) -> Self {
+    pub(super) fn new(client: Client, settings: Arc<Settings>, registry: &mut Registry) -> Self {
         let seen: Arc<OnceLock<RwLock<Seen>>> = Arc::default();
         let metrics = WatchMetrics::register(registry);
         let health = Health::new(clock::monotonic());
@@ -90,11 +83,15 @@ impl Watch {
             move || Some(of_silence.silent(clock::monotonic()).as_secs_f64()),
         );
         let api = Api::all(noting(client, health.clone()));
-        Self { api, settings, seen, metrics, health, changes }
+        Self { api, settings, seen, metrics, health }
     }
 
     /// What the watch has seen of an account; `None` where it has not seen all accounts yet.
-    pub(super) fn lookup(&self, namespace: &Namespace, account: &ServiceAccount) -> Option<AccountSettings> {
+    pub(super) fn lookup(
+        &self,
+        namespace: &Namespace,
+        account: &ServiceAccount,
+    ) -> Option<ServiceAccountSettings> {
         let seen = self.seen.get()?.read().unwrap_or_else(PoisonError::into_inner);
         let found = seen.get(namespace).and_then(|accounts| accounts.get(account));
         Some(found.map(|settings| (**settings).clone()).unwrap_or_default())
@@ -174,12 +171,11 @@ impl Watch {
                     None => drop(self.seen.set(RwLock::new(listed))),
                     Some(seen) => *seen.write().unwrap_or_else(PoisonError::into_inner) = listed,
                 }
-                self.changes.say(|| Change::Everything);
                 tracing::info!(accounts, "service accounts with annotations of ours were listed");
                 readiness.met(ACCOUNTS_CONDITION);
             }
-            Event::Apply(object) => self.change(object, Self::put),
-            Event::Delete(object) => self.change(object, |_, seen, object| {
+            Event::Apply(object) => self.change(|seen| self.put(seen, object)),
+            Event::Delete(object) => self.change(|seen| {
                 if let Some((namespace, account)) = names(&object) {
                     forget(seen, &namespace, &account);
                 }
@@ -187,20 +183,17 @@ impl Watch {
         }
     }
 
-    /// Changes what was seen of one account, and says so where that is something else than before.
-    fn change(&self, object: AccountObject, change: impl FnOnce(&Self, &mut Seen, AccountObject)) {
-        let (Some(seen), Some((namespace, account))) = (self.seen.get(), names(&object)) else { return };
-        let before = self.lookup(&namespace, &account);
-        change(self, &mut seen.write().unwrap_or_else(PoisonError::into_inner), object);
-        if self.lookup(&namespace, &account) != before {
-            self.changes.say(|| Change::Account(namespace, account));
+    fn change(&self, change: impl FnOnce(&mut Seen)) {
+        if let Some(seen) = self.seen.get() {
+            change(&mut seen.write().unwrap_or_else(PoisonError::into_inner));
         }
     }
 
     fn put(&self, seen: &mut Seen, object: AccountObject) {
         let Some((namespace, account)) = names(&object) else { return };
         if object.annotations().is_some_and(|annotations| self.are_ours(annotations)) {
-            let settings = AccountSettings::from_annotations(&object.into_annotations(), &self.settings);
+            let settings =
+                ServiceAccountSettings::from_annotations(&object.into_annotations(), &self.settings);
             seen.entry(namespace).or_default().insert(account, Arc::new(settings));
         } else {
             forget(seen, &namespace, &account);

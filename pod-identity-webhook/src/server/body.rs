@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::refusal::Refusal;
-use crate::review::MAX_BYTES;
+use pod_identity_core::inject::MAX_REVIEW_BYTES;
 
 /// The total time for a body, waiting for memory included: the most that an API server waits for a webhook
 /// (`timeoutSeconds` in `admissionregistration.k8s.io/v1`), so that this program never gives up first.
@@ -24,9 +24,9 @@ const SMALL: usize = 64 * 1024;
 /// near, and have all of a review when they begin to send it.
 const LARGE: Duration = Duration::from_secs(5);
 /// The memory for larger bodies. Together with small ones on each of 1,024 connections that is 96 MiB.
-const MEMORY: usize = 4 * MAX_BYTES;
+const MEMORY: usize = 4 * MAX_REVIEW_BYTES;
 /// The share of one peer. Three such peers leave a share to the API server.
-const SHARE: usize = MAX_BYTES;
+const SHARE: usize = MAX_REVIEW_BYTES;
 /// Bytes of a semaphore's permit.
 const UNIT: usize = 1024;
 
@@ -67,11 +67,11 @@ impl Bodies {
     pub(super) async fn read(&self, body: Incoming, peer: Option<IpAddr>) -> Result<Body, Refusal> {
         let deadline = Instant::now() + TOTAL;
         let announced = body.size_hint().exact().map(|size| usize::try_from(size).unwrap_or(usize::MAX));
-        if announced.is_some_and(|size| size > MAX_BYTES) {
+        if announced.is_some_and(|size| size > MAX_REVIEW_BYTES) {
             return Err(Refusal::too_large());
         }
         // One of unknown size may become the largest.
-        let size = announced.unwrap_or(MAX_BYTES);
+        let size = announced.unwrap_or(MAX_REVIEW_BYTES);
         if size <= SMALL {
             return Ok(Body { bytes: read_body_within(body, SMALL, TOTAL).await?, _memory: None });
         }

@@ -7,7 +7,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use pod_identity_runtime::http::{BodyError, plain, retry_after};
 
-use crate::review::{MAX_BYTES, ReviewError};
+use pod_identity_core::inject::{InvalidReview, MAX_REVIEW_BYTES};
 
 /// Why a request has no other answer.
 #[derive(Debug, thiserror::Error)]
@@ -30,12 +30,12 @@ pub(super) enum Refusal {
     #[error("too many large reviews are being read")]
     Busy,
     #[error(transparent)]
-    Review(#[from] ReviewError),
+    Review(#[from] InvalidReview),
 }
 
 impl Refusal {
     pub(super) fn too_large() -> Self {
-        Self::Body(BodyError::TooLarge { limit: MAX_BYTES })
+        Self::Body(BodyError::TooLarge { limit: MAX_REVIEW_BYTES })
     }
 
     /// The refusal as a metric's label.
@@ -45,7 +45,7 @@ impl Refusal {
             Self::Method { .. } => "method",
             Self::MediaType => "media_type",
             Self::NoClientCertificate => "no_client_certificate",
-            Self::Body(BodyError::TooLarge { .. }) | Self::Review(ReviewError::TooLarge) => "too_large",
+            Self::Body(BodyError::TooLarge { .. }) | Self::Review(InvalidReview::TooLarge) => "too_large",
             Self::Body(BodyError::TooSlow { .. }) => "too_slow",
             Self::Body(BodyError::Broken(_)) => "broken_off",
             Self::Busy => "busy",
@@ -58,7 +58,7 @@ impl Refusal {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Body(BodyError::TooLarge { .. }) | Self::Review(ReviewError::TooLarge) => {
+            Self::Body(BodyError::TooLarge { .. }) | Self::Review(InvalidReview::TooLarge) => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
             Self::Body(BodyError::TooSlow { .. }) => StatusCode::REQUEST_TIMEOUT,

@@ -1,8 +1,8 @@
 //! One review, without HTTP: which pods need no lookup, and the metrics and log lines of pods that get nothing.
 
+use pod_identity_core::inject::NamespaceSettings;
 use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::clock;
-use pod_identity_webhook::account::NamespaceSettings;
 use pod_identity_webhook::admission::Admission;
 use pod_identity_webhook::args::parse;
 use pod_identity_webhook::client;

@@ -3,18 +3,15 @@
 #![allow(clippy::unwrap_used)]
 
 mod admission; // one review, without HTTP
-mod apply; // a patch, applied by a library that is not ours
 mod binary; // what is shipped
 #[cfg(target_os = "linux")]
 mod certificate; // a certificate of its own, on a real API server
 mod client_certificate; // reviews that only API servers may send
 #[cfg(target_os = "linux")]
 mod cluster; // the program as deploy/ has it, on a real API server
-mod fuzz; // any pod
 #[cfg(target_os = "linux")]
 mod gate; // a way to the API server that can be closed
 mod hostile; // attacks over sockets
-mod golden; // cases as files
 #[cfg(target_os = "linux")]
 mod knowledge; // what is known of accounts, with a real API server
 #[cfg(target_os = "linux")]
@@ -22,10 +19,7 @@ mod lease; // who acts, on a real API server
 mod limits; // sizes and times
 mod manifests; // those of deploy/webhook
 mod metrics; // what it says of itself
-#[cfg(target_os = "linux")]
-mod reports; // who is told of pods that go without
 mod require; // who is kept out
-mod review; // question and answer
 mod serving; // requests of all kinds
 mod shutdown; // the end
 mod webhook; // the whole program, for these
