@@ -71,7 +71,8 @@ impl Role {
         Some(whole.parse().map_or_else(|_| Self::Invalid(text.to_owned()), Self::Arn))
     }
 
-    pub(crate) fn as_str(&self) -> &str {
+    /// Returns the ARN, or the text that is no ARN.
+    pub fn as_str(&self) -> &str {
         match self {
             Self::Arn(arn) => arn.as_str(),
             Self::Invalid(text) => text,

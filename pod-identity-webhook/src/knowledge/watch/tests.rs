@@ -13,7 +13,7 @@ impl Stand {
         let nobody = kube::Config::new("http://127.0.0.1:9".parse().unwrap()); // nothing is asked of it
         let client = Client::try_from(nobody).unwrap();
         let mut registry = Registry::default();
-        let watch = Watch::new(client, Arc::new(Settings::default()), Changes::default(), &mut registry);
+        let watch = Watch::new(client, Arc::new(Settings::default()), &mut registry);
         let readiness = Readiness::default();
         readiness.pending(ACCOUNTS_CONDITION, "not yet");
         Self { watch, listed: Seen::new(), readiness, registry }
