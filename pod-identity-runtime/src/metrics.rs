@@ -1,6 +1,8 @@
 //! Metrics that every listener has: how many answers, of which kind, how fast. And gauges that are read
 //! when somebody asks.
 
+mod by_label; // families with one label
+
 use std::fmt;
 use std::time::Duration;
 
@@ -15,6 +17,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+pub use self::by_label::ByLabel;
+
 /// Labels of an answer. None of them can take a value that a client chooses.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Answer {
@@ -28,13 +32,16 @@ pub struct Answer {
 #[derive(Debug, Clone)]
 pub struct HttpMetrics {
     answers: Family<Answer, Counter>,
+    /// The series of most answers.
+    ok: Counter,
     seconds: Histogram,
 }
 
 impl HttpMetrics {
     /// Registers `pod_identity_http_responses_total` and `pod_identity_http_response_seconds`.
     pub fn register(registry: &mut Registry) -> Self {
-        let answers = Family::default();
+        let answers = Family::<Answer, Counter>::default();
+        let ok = answers.get_or_create_owned(&Answer { status: 200, code: "ok" });
         // From a cached answer to the 10 s that an upstream call may take.
         let seconds = Histogram::new([
             0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -49,12 +56,15 @@ impl HttpMetrics {
             "Time from a request's head to its answer, in seconds",
             seconds.clone(),
         );
-        Self { answers, seconds }
+        Self { answers, ok, seconds }
     }
 
     /// Counts an answer.
     pub fn count(&self, status: u16, code: &'static str, took: Duration) {
-        self.answers.get_or_create(&Answer { status, code }).inc();
+        match (status, code) {
+            (200, "ok") => self.ok.inc(),
+            _ => self.answers.get_or_create(&Answer { status, code }).inc(),
+        };
         self.seconds.observe(took.as_secs_f64());
     }
 }

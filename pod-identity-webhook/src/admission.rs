@@ -1,61 +1,69 @@
-//! One review, end to end: read, decided, answered, counted, and said where somebody has to know.
+//! Decides one admission review and counts and logs the decision.
 
-mod metrics; // what became of reviews
-mod require; // who is kept out rather than let in without
+mod metrics; // reviews by outcome
+mod requirement; // pods that must be injected
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Instant;
 
 use pod_identity_core::identity::{InvalidName, Namespace, ServiceAccount};
-use pod_identity_runtime::clock;
-use pod_identity_runtime::logs::LogLimiter;
-use prometheus_client::registry::Registry;
-
-use self::metrics::ReviewMetrics;
-use self::require::{Cause, Requirement};
-use crate::knowledge::{Answer, Freshness, Knowledge};
-use crate::repeat_limiter::RepeatLimiter;
 use pod_identity_core::inject::{
     AdmissionReview, Injection, InjectionOutcome, Injector, InvalidReview, NamespaceSettings, Pod,
     ServiceAccountFacts, Settings, Subject, Warning, WarningReason,
 };
+use pod_identity_runtime::clock;
+use pod_identity_runtime::logs::LogLimiter;
+use prometheus_client::registry::Registry;
 
-/// How many of the reasons for which containers go without are said in one line: a pod may have a thousand.
-const SAID: usize = 10;
+use self::metrics::{NOT_A_POD, ReviewMetrics, UNREADABLE};
+use self::requirement::{Requirement, Unmet};
+use crate::lookup::{Freshness, Lookup, LookupResult};
+use crate::repeat_limiter::RepeatLimiter;
 
-/// What decides about pods.
+/// Maximum number of warnings in one log line: a pod may have a thousand.
+const MAX_LOGGED: usize = 10;
+
+/// Decides admission reviews.
 #[derive(Debug)]
 pub struct Admission {
-    knowledge: Knowledge,
+    lookup: Lookup,
     injector: Injector,
     metrics: ReviewMetrics,
-    /// Limits the lines about pods and requests of one peer: without client certificates anybody can send reviews.
+    /// Limits the lines about one peer: without client certificates every pod can send reviews.
     log_limiter: LogLimiter,
     /// Limits lines about pods that are admitted by earlier data, by failure and outcome.
-    not_fresh: RepeatLimiter<(&'static str, &'static str)>,
+    not_fresh_lines: RepeatLimiter<(&'static str, &'static str)>,
+}
+
+/// One review of a pod.
+#[derive(Clone, Copy)]
+struct PodReview<'a> {
+    review: &'a AdmissionReview<'a>,
+    pod: &'a Pod<'a>,
+    /// `None` is a peer without limits.
+    peer: Option<IpAddr>,
+    requirement: Requirement,
 }
 
 impl Admission {
-    /// Decides by the lookup in `knowledge`. Nothing is written to the Kubernetes API, since every client can send a
-    /// review.
-    pub fn new(knowledge: Knowledge, settings: Settings, registry: &mut Registry) -> Self {
+    /// Decides by `lookup` and `settings`. Nothing is written to the Kubernetes API, since every client can send a review.
+    pub fn new(lookup: Lookup, settings: Settings, registry: &mut Registry) -> Self {
         Self {
-            knowledge,
+            lookup,
             injector: Injector::new(settings),
             metrics: ReviewMetrics::register(registry),
             log_limiter: LogLimiter::default(),
-            not_fresh: RepeatLimiter::default(),
+            not_fresh_lines: RepeatLimiter::default(),
         }
     }
 
-    /// The limit of the log lines that one peer can cause.
+    /// Returns the limit of log lines of each peer.
     pub(crate) fn log_limiter(&self) -> &LogLimiter {
         &self.log_limiter
     }
 
-    /// Writes a line about a review within the limit of its peer, with the number of lines left out before it. A peer
-    /// with a verified client certificate has no limit.
+    /// Writes a line about a review within its peer's limit, with the number of suppressed lines.
     fn log(&self, peer: Option<IpAddr>, reason: &'static str, write: impl FnOnce(u64)) {
         match peer {
             Some(peer) => self.log_limiter.log(peer, reason, write),
@@ -63,12 +71,12 @@ impl Admission {
         }
     }
 
-    /// Returns the answer to a review that arrived at `arrived`, of a pod in a namespace with these settings. Its
-    /// reads count against the limit of `peer`; `None` is a peer without limit.
+    /// Returns the response to a review that arrived at `arrived`, of an object in a namespace with these settings. Reads of
+    /// the API server count against the limit of `peer`; `None` is a peer without limit.
     ///
     /// # Errors
-    /// [`InvalidReview`] where it is none that could be answered.
-    pub async fn answer(
+    /// [`InvalidReview`] if the body is not a review that has a response.
+    pub async fn respond(
         &self,
         body: &[u8],
         namespace: NamespaceSettings,
@@ -77,29 +85,26 @@ impl Admission {
     ) -> Result<Vec<u8>, InvalidReview> {
         let review = AdmissionReview::parse(body)?;
         Ok(match &review.subject {
-            Subject::Pod(pod) => self.pod(&review, pod, namespace, peer, arrived).await,
+            Subject::Pod(pod) => {
+                let requirement = Requirement::new(pod.requires(), namespace);
+                let review = PodReview { review: &review, pod, peer, requirement };
+                self.pod(review, namespace, arrived).await
+            }
             Subject::Unreadable { reason, requires } => {
                 let requirement = Requirement::new(*requires, namespace);
                 self.unreadable(&review, peer, requirement, &reason.to_string())
             }
             Subject::Other => {
-                self.metrics.reviewed(metrics::NOT_A_POD);
+                self.metrics.reviewed(NOT_A_POD);
                 review.allow_unchanged(None)
             }
         })
     }
 
-    async fn pod(
-        &self,
-        review: &AdmissionReview<'_>,
-        pod: &Pod<'_>,
-        namespace: NamespaceSettings,
-        peer: Option<IpAddr>,
-        arrived: Instant,
-    ) -> Vec<u8> {
-        let requirement = Requirement::of(pod, namespace);
+    async fn pod(&self, one: PodReview<'_>, namespace: NamespaceSettings, arrived: Instant) -> Vec<u8> {
+        let PodReview { review, pod, peer, requirement } = one;
         let random = review.random();
-        let (of, account) = match account(review, pod) {
+        let (of_namespace, service_account) = match service_account(one) {
             Ok(names) => names,
             Err(error) => {
                 let reason = format!("the pod cannot be read: {error}");
@@ -109,53 +114,47 @@ impl Admission {
         let (mut injection, freshness) = match self.injector.inject_without_lookup(pod, namespace, random) {
             Some(injection) => (injection, Freshness::Fresh),
             None => {
-                let Answer { associated, account: settings, freshness } =
-                    self.knowledge.of(&of, &account, peer, arrived).await;
-                let known = ServiceAccountFacts { associated, settings, namespace };
-                (self.injector.inject(pod, &known, random), freshness)
+                let found = self.lookup.of(&of_namespace, &service_account, peer, arrived).await;
+                let LookupResult { associated, settings, freshness } = found;
+                let facts = ServiceAccountFacts { associated, settings, namespace };
+                (self.injector.inject(pod, &facts, random), freshness)
             }
         };
         self.metrics.reviewed(injection.outcome.as_str());
-        if let Some(cause) = requirement.keeps_out(&injection, &freshness) {
-            return self.refuse(review, pod, peer, requirement, &cause);
+        if let Some(unmet) = requirement.unmet(&injection, &freshness) {
+            return self.refuse(one, &unmet);
         }
         if injection.outcome == InjectionOutcome::Injected {
             self.metrics.injected(&injection.methods);
             tracing::debug!(
                 namespace = &*review.namespace,
                 pod = pod.name(),
-                account = pod.service_account(),
+                service_account = pod.service_account(),
                 methods = ?injection.methods,
                 dry_run = review.dry_run,
-                "injected"
+                "pod injected"
             );
         }
-        self.say_what_may_be_old(review, pod, &mut injection, &freshness);
-        self.say_what_is_missed(review, pod, peer, &injection);
+        self.report_not_fresh(one, &mut injection, &freshness);
+        self.report_missed(one, &injection);
         review.allow(&injection)
     }
 
-    /// Counts a pod that is admitted by earlier data, and logs it within the limit: while the API server is slow that
-    /// is every pod. While the watch works, a pod whose service account has no role there lacks nothing. Otherwise
-    /// the pod gets a warning.
-    fn say_what_may_be_old(
-        &self,
-        review: &AdmissionReview<'_>,
-        pod: &Pod<'_>,
-        injection: &mut Injection,
-        freshness: &Freshness,
-    ) {
+    /// Counts and logs a pod that is admitted by earlier data. The log has a limit: while the API server is slow that is
+    /// every pod. A pod without a role gets a warning if the watch does not work; if it works, the pod lacks nothing.
+    fn report_not_fresh(&self, one: PodReview<'_>, injection: &mut Injection, freshness: &Freshness) {
         let Some(failure) = freshness.failure() else { return };
         let (outcome, cause) = (injection.outcome.as_str(), failure.to_string());
         self.metrics.not_fresh(outcome);
-        if let Some(suppressed) = self.not_fresh.allow((failure.as_str(), outcome), clock::monotonic()) {
+        if let Some(suppressed) = self.not_fresh_lines.allow((failure.as_str(), outcome), clock::monotonic())
+        {
             tracing::warn!(
-                namespace = &*review.namespace,
-                pod = pod.name(),
-                account = pod.service_account(),
+                namespace = &*one.review.namespace,
+                pod = one.pod.name(),
+                service_account = one.pod.service_account(),
                 reason = failure.as_str(),
                 outcome,
-                dry_run = review.dry_run,
+                dry_run = one.review.dry_run,
                 suppressed,
                 "pod admitted by earlier data of its service account: {cause}"
             );
@@ -163,47 +162,41 @@ impl Admission {
         if injection.outcome == InjectionOutcome::NoRole {
             let reason = match freshness {
                 Freshness::Unknown(_) => WarningReason::AccountUnknown { cause },
-                Freshness::FromWatch(_) => WarningReason::NotFresh { cause },
+                Freshness::Stale(_) => WarningReason::NotFresh { cause },
                 Freshness::Recent(_) | Freshness::Fresh => return,
             };
             injection.warnings.insert(0, Warning { container: None, reason });
         }
     }
 
-    /// Says which containers go without what their account has or may have.
-    fn say_what_is_missed(
-        &self,
-        review: &AdmissionReview<'_>,
-        pod: &Pod<'_>,
-        peer: Option<IpAddr>,
-        injection: &Injection,
-    ) {
-        let reasons: BTreeSet<_> = injection.missed().map(|notice| notice.reason.as_str()).collect();
+    /// Counts and logs containers without credentials that their service account has or may have.
+    fn report_missed(&self, one: PodReview<'_>, injection: &Injection) {
+        let reasons: BTreeSet<_> = injection.missed().map(|warning| warning.reason.as_str()).collect();
         let Some(&first) = reasons.first() else { return };
         reasons.iter().for_each(|reason| self.metrics.missed(reason));
         if injection.outcome == InjectionOutcome::NoRole {
             return; // logged as admitted by earlier data
         }
-        let mut said: Vec<_> = injection.missed().take(SAID).map(ToString::to_string).collect();
-        let more = injection.missed().skip(SAID).count();
+        let mut texts: Vec<_> = injection.missed().take(MAX_LOGGED).map(ToString::to_string).collect();
+        let more = injection.missed().skip(MAX_LOGGED).count();
         if more > 0 {
-            said.push(format!("and {more} more"));
+            texts.push(format!("and {more} more"));
         }
-        let text = said.join("; ");
-        self.log(peer, first, |suppressed| {
+        let text = texts.join("; ");
+        self.log(one.peer, first, |suppressed| {
             tracing::warn!(
-                namespace = &*review.namespace,
-                pod = pod.name(),
-                account = pod.service_account(),
+                namespace = &*one.review.namespace,
+                pod = one.pod.name(),
+                service_account = one.pod.service_account(),
                 reasons = ?reasons,
-                dry_run = review.dry_run,
+                dry_run = one.review.dry_run,
                 suppressed,
                 "pod admitted without credentials that it should have: {text}"
             );
         });
     }
 
-    /// A pod that cannot be read is let in, unless it must be injected.
+    /// Admits a pod that cannot be read, unless it must be injected.
     fn unreadable(
         &self,
         review: &AdmissionReview<'_>,
@@ -211,53 +204,45 @@ impl Admission {
         requirement: Requirement,
         reason: &str,
     ) -> Vec<u8> {
-        self.metrics.reviewed(metrics::UNREADABLE);
+        self.metrics.reviewed(UNREADABLE);
         let namespace = &*review.namespace;
         if requirement == Requirement::None {
-            self.metrics.missed(metrics::UNREADABLE);
-            self.log(peer, metrics::UNREADABLE, |suppressed| {
-                let reasons = [metrics::UNREADABLE];
+            self.metrics.missed(UNREADABLE);
+            self.log(peer, UNREADABLE, |suppressed| {
+                let reasons = [UNREADABLE];
                 tracing::warn!(namespace, ?reasons, suppressed, "pod admitted unchanged: {reason}");
             });
-            return review
-                .allow_unchanged(Some(Warning::truncate(&format!("pod-identity: {reason}")).to_owned()));
+            let warning = format!("pod-identity: {reason}");
+            return review.allow_unchanged(Some(Warning::truncate(&warning).to_owned()));
         }
-        let cause = Cause::unreadable(reason);
-        self.metrics.refused(cause.reason);
-        let text = requirement.refusal(&cause);
-        self.log(peer, cause.reason, |suppressed| {
+        let unmet = Unmet::unreadable(reason);
+        self.metrics.refused(unmet.reason);
+        let text = requirement.message(&unmet);
+        self.log(peer, unmet.reason, |suppressed| {
             let dry_run = review.dry_run;
-            tracing::warn!(namespace, reason = cause.reason, dry_run, suppressed, "pod refused: {text}");
+            tracing::warn!(namespace, reason = unmet.reason, dry_run, suppressed, "pod refused: {text}");
         });
         review.refuse(&text)
     }
 
-    fn refuse(
-        &self,
-        review: &AdmissionReview<'_>,
-        pod: &Pod<'_>,
-        peer: Option<IpAddr>,
-        requirement: Requirement,
-        cause: &Cause,
-    ) -> Vec<u8> {
-        self.metrics.refused(cause.reason);
-        let text = requirement.refusal(cause);
-        self.log(peer, cause.reason, |suppressed| {
+    fn refuse(&self, one: PodReview<'_>, unmet: &Unmet) -> Vec<u8> {
+        self.metrics.refused(unmet.reason);
+        let text = one.requirement.message(unmet);
+        self.log(one.peer, unmet.reason, |suppressed| {
             tracing::warn!(
-                namespace = &*review.namespace,
-                pod = pod.name(),
-                account = pod.service_account(),
-                reason = cause.reason,
-                dry_run = review.dry_run,
+                namespace = &*one.review.namespace,
+                pod = one.pod.name(),
+                service_account = one.pod.service_account(),
+                reason = unmet.reason,
+                dry_run = one.review.dry_run,
                 suppressed,
                 "pod refused: {text}"
             );
         });
-        review.refuse(&text)
+        one.review.refuse(&text)
     }
 }
 
-/// The pod's account, with its namespace.
-fn account(review: &AdmissionReview<'_>, pod: &Pod<'_>) -> Result<(Namespace, ServiceAccount), InvalidName> {
-    Ok((review.namespace.parse()?, pod.service_account().parse()?))
+fn service_account(one: PodReview<'_>) -> Result<(Namespace, ServiceAccount), InvalidName> {
+    Ok((one.review.namespace.parse()?, one.pod.service_account().parse()?))
 }

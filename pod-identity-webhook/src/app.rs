@@ -1,4 +1,4 @@
-//! The whole webhook, wired top-down.
+//! The wiring of the webhook.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,21 +16,20 @@ use crate::admission::Admission;
 use crate::certificate::TlsCertificate;
 use crate::client::{self, ClientError};
 use crate::config::{Config, ConfigError};
-use crate::knowledge::{FileError, Knowledge};
+use crate::lookup::{FileError, Lookup};
 use crate::server::Server;
 
-/// The connections to the webhook.
+/// Returns the limits of connections.
 ///
-/// An API server keeps a connection for 90 s after its last question (`IdleConnTimeout` of Go's default
-/// transport, which client-go takes over). Were this program the first to close one, a review that is sent at
-/// that moment would be lost: Go sends a POST again only if nothing of it was written. So the API server is
-/// always the first. Reviews come from a few API servers, each with as many connections as it has pods being
-/// created at once.
+/// An API server closes an idle connection after 90 s (`IdleConnTimeout` of Go's default transport, which client-go uses). The
+/// webhook waits longer, so that the API server always closes first. Otherwise a review that is sent at that moment would be
+/// lost: Go repeats a POST only if nothing of it was written. A few API servers send reviews, each on as many connections as
+/// it creates pods at once.
 fn limits() -> Limits {
     Limits { connections: 1024, head: Duration::from_secs(120), ..Limits::default() }
 }
 
-/// Maximum time after the last answer for what the tasks do at their end, as releasing the Lease.
+/// Maximum time for the tasks to end after the last response.
 const CLEANUP_LIMIT: Duration = Duration::from_secs(2);
 
 /// The webhook, bound to its ports but not serving yet.
@@ -40,9 +39,9 @@ pub struct App {
     admin: (Listener, Arc<Admin>),
     certificate: TlsCertificate,
     server: Arc<Server>,
-    knowledge: Knowledge,
+    lookup: Lookup,
     readiness: Readiness,
-    /// Tells the server that the end is near.
+    /// Makes each response close its connection.
     leave: Ender,
     shutdown_delay: Duration,
 }
@@ -50,16 +49,16 @@ pub struct App {
 /// Why the webhook does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Pods could not start with the configuration.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A file of accounts cannot be used.
+    /// A file of service accounts cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The certificate cannot be had.
+    /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// There is no way to the API server.
+    /// There is no client for the API server.
     #[error(transparent)]
     Client(#[from] ClientError),
     /// A port cannot be bound.
@@ -68,22 +67,22 @@ pub enum StartError {
 }
 
 impl App {
-    /// Reads every file and binds every port, so that what is wrong is said at the start.
+    /// Reads every file and binds every port, so that errors appear at the start.
     ///
     /// # Errors
     /// [`StartError`] with the cause.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         config.check()?;
         for flag in &config.without_effect {
-            tracing::warn!("--{flag} has no effect here");
+            tracing::warn!("--{flag} has no effect");
         }
         let mut registry = Registry::default();
         let readiness = Readiness::default();
         readiness.register(&mut registry);
         let client = client::client(&config.api_server).await?;
-        let knowledge = Knowledge::open(&config, Some(&client), &readiness, &mut registry)?;
+        let lookup = Lookup::open(&config, Some(&client), &readiness, &mut registry)?;
         let certificate = TlsCertificate::open(&config, &client, &readiness, &mut registry)?;
-        let admission = Admission::new(knowledge.clone(), config.settings, &mut registry);
+        let admission = Admission::new(lookup.clone(), config.settings, &mut registry);
         let (leave, leaving) = Shutdown::manual();
         let tls = certificate.tls();
         let server = Arc::new(Server::new(admission, tls.has_client_ca(), leaving, &mut registry));
@@ -95,41 +94,41 @@ impl App {
             bind(config.metrics_port).await?.with_connections(Connections::new(Limits::ADMIN));
         let admin = (admin_listener, Arc::new(admin));
         let shutdown_delay = config.shutdown_delay;
-        Ok(Self { listener, admin, certificate, server, knowledge, readiness, leave, shutdown_delay })
+        Ok(Self { listener, admin, certificate, server, lookup, readiness, leave, shutdown_delay })
     }
 
-    /// The address of `/mutate`.
+    /// Returns the address of `/mutate`.
     ///
     /// # Errors
-    /// Where the system does not say.
+    /// The system's, if it does not return the address.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.address()
     }
 
-    /// The address of `/metrics`.
+    /// Returns the address of `/metrics`.
     ///
     /// # Errors
-    /// Where the system does not say.
+    /// The system's, if it does not return the address.
     pub fn admin_address(&self) -> std::io::Result<SocketAddr> {
         self.admin.0.address()
     }
 
-    /// Serves until some time after the shutdown, then drains.
+    /// Serves until the shutdown and its delay are over, then drains connections.
     ///
     /// # Errors
-    /// [`TaskFailure`] where a background task failed. The webhook then ends as after a shutdown: it would decide by
-    /// outdated data, or serve an outdated certificate.
+    /// [`TaskFailure`] if a background task failed. The webhook then ends as after a shutdown, since it would decide by
+    /// outdated data or serve an outdated certificate.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), TaskFailure> {
         if let Ok(address) = self.listener.address() {
             tracing::info!(%address, "serving reviews");
         }
         let (tasks, failures) = tasks::supervise();
         let (stop, stopping) = Shutdown::manual();
-        // Files, service accounts and the certificate stay current until the last review is answered. Each of these
-        // tasks ends at once where there is nothing to follow.
+        // Files, service accounts and the certificate stay current until the last response. Each of these tasks ends at once
+        // if it has nothing to follow.
         let (answered, last) = Shutdown::manual();
         let limiter = self.server.log_limiter().clone();
-        tasks.spawn_finite("lookup", self.knowledge.follow(self.readiness.clone(), last.clone()));
+        tasks.spawn_finite("lookup", self.lookup.follow(self.readiness.clone(), last.clone()));
         tasks.spawn_finite("certificate", self.certificate.follow(stopping.clone(), last.clone()));
         tasks.spawn("log limits", last.clone(), limiter.follow(last.clone()));
         let (listener, admin) = self.admin;
@@ -147,8 +146,8 @@ impl App {
     }
 }
 
-/// Ends the listener some time after the shutdown was asked for: API servers learn only then that this replica is
-/// leaving its Service, and each answer until then closes its connection.
+/// Ends the listener after the delay. Until then API servers learn that this replica leaves its Service, and each response
+/// closes its connection.
 async fn leave_late(
     mut stopping: Shutdown,
     leave: Ender,
@@ -159,12 +158,12 @@ async fn leave_late(
     stopping.asked().await;
     leave.end();
     readiness.leaving("this replica is shutting down");
-    tracing::info!(seconds = delay.as_secs(), "shutdown begun: reviews are answered for a while");
+    tracing::info!(delay_seconds = delay.as_secs(), "shutdown started, still serving");
     tokio::time::sleep(delay).await;
     ender.end();
 }
 
-/// Binds a port on every address, as Go does: both families where this machine has both.
+/// Binds a port on all addresses, of IPv6 and IPv4 if the machine has both, as Go does.
 async fn bind(port: u16) -> std::io::Result<Listener> {
     match Listener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).await {
         Err(error) if !matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied) => {

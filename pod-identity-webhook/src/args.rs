@@ -13,7 +13,7 @@ use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::tls::{CertificateFiles, TlsVersion};
 
 use crate::certificate::Own;
-use crate::config::{AccountRead, ApiServer, Associations, Certificate, Config, ConfigError};
+use crate::config::{ApiServer, Associations, Certificate, Config, ConfigError, ServiceAccountRead};
 use pod_identity_core::inject::{Settings, TokenExpiration, TokenProjection};
 
 /// The admission webhook of EKS Pod Identity and IRSA.
@@ -123,7 +123,7 @@ pub struct Args {
     /// Where it is known from what an account says: fresh (a read of the API server for each review), cache
     /// (what a watch has seen, which is behind by a moment, as with AWS's webhook) or never (it does not count).
     #[arg(long, value_name = "HOW", default_value = "fresh")]
-    service_account_read: AccountRead,
+    service_account_read: ServiceAccountRead,
 
     /// Whether roles are looked for in the ConfigMap pod-identity-webhook too.
     #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, require_equals = true,
@@ -357,10 +357,10 @@ impl Args {
             client_ca: given(self.client_ca_file),
             api_server: ApiServer { kubeconfig: given(self.kubeconfig), url: said(self.kube_api) },
             namespace: self.namespace,
-            account_read: self.service_account_read,
+            service_account_read: self.service_account_read,
             pod: said(self.pod_name),
             watch_config_map: self.watch_config_map,
-            identities: given(self.watch_container_credentials_config),
+            pod_identity_file: given(self.watch_container_credentials_config),
             associations,
             reconcile_interval: (self.reconcile_interval > 0)
                 .then(|| Duration::from_secs(self.reconcile_interval.into())),

@@ -1,5 +1,6 @@
-//! What the program is told, checked.
+//! The configuration, validated.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use pod_identity_core::inject::Settings;
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// What is injected.
+    /// Settings of injection.
     pub settings: Settings,
     /// The port of `/mutate`.
     pub port: u16,
@@ -22,65 +23,75 @@ pub struct Config {
     pub metrics_port: u16,
     /// Where the certificate comes from.
     pub certificate: Certificate,
-    /// The oldest version of TLS that is spoken.
+    /// The lowest version of TLS.
     pub tls: TlsVersion,
-    /// The CA certificates that sign the API servers' client certificates; without it, reviews need none.
+    /// CA certificates of the API servers' client certificates. Without it, reviews need no client certificate.
     pub client_ca: Option<PathBuf>,
-    /// How the API server is reached.
+    /// The address and credentials of the API server.
     pub api_server: ApiServer,
-    /// The namespace of this program, of its certificate and of the ConfigMap.
+    /// The namespace of the webhook, its certificate and the ConfigMap.
     pub namespace: String,
-    /// Where it is known from what an account says.
-    pub account_read: AccountRead,
+    /// Source of the annotations of service accounts.
+    pub service_account_read: ServiceAccountRead,
     /// The name of this program's pod, for people who look which replica leads.
     pub pod: Option<String>,
-    /// Whether roles are looked for in the ConfigMap `pod-identity-webhook` too.
+    /// Whether the ConfigMap `pod-identity-webhook` is a source of roles.
     pub watch_config_map: bool,
-    /// The file of accounts that have Pod Identity.
-    pub identities: Option<PathBuf>,
+    /// The file of service accounts with Pod Identity.
+    pub pod_identity_file: Option<PathBuf>,
     /// The file of associations.
     pub associations: Option<Associations>,
     /// How often all pods are looked at for what they lack; not at all if `None`.
     pub reconcile_interval: Option<Duration>,
-    /// How long to go on serving after the end was asked for.
+    /// Time to serve after a signal to stop.
     pub shutdown_delay: Duration,
     /// The flags that limit connections and requests of one peer.
     pub limits: LimitFlags,
-    /// Flags that were given and are without effect, as they are on the command line.
+    /// Flags of AWS's webhook that were given and have no effect, without their dashes.
     pub without_effect: Vec<&'static str>,
 }
 
-/// Where the certificate for `/mutate` comes from.
+/// Source of the certificate of `/mutate`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Certificate {
-    /// From files, which cert-manager or somebody else keeps.
+    /// Files, which another program such as cert-manager replaces.
     Files(CertificateFiles),
-    /// Of one's own, kept in a Secret.
+    /// A self-managed certificate in a Secret.
     Own(Own),
 }
 
-/// How the API server is reached. Without either: as from within a pod.
+/// Address and credentials of the API server. Without both fields the pod's service account is used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ApiServer {
     /// A kubeconfig file.
     pub kubeconfig: Option<PathBuf>,
-    /// A URL, which counts before the file's.
+    /// A URL, which overrides that of the file.
     pub url: Option<String>,
 }
 
-/// Where it is known from what an account says.
+/// Source of the annotations of service accounts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum AccountRead {
-    /// From a read for each review.
+pub enum ServiceAccountRead {
+    /// A read of the API server for each review.
     #[default]
     Fresh,
-    /// From what a watch has seen: behind by a moment, as AWS's webhook is.
+    /// A watch, which lags by moments, as in AWS's webhook.
     Cache,
-    /// Not at all: their annotations do not count.
+    /// No source: annotations have no effect.
     Never,
 }
 
-impl FromStr for AccountRead {
+impl fmt::Display for ServiceAccountRead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fresh => "fresh",
+            Self::Cache => "cache",
+            Self::Never => "never",
+        })
+    }
+}
+
+impl FromStr for ServiceAccountRead {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -88,41 +99,41 @@ impl FromStr for AccountRead {
             "fresh" => Ok(Self::Fresh),
             "cache" => Ok(Self::Cache),
             "never" => Ok(Self::Never),
-            other => Err(format!("{other:?} is neither fresh, cache nor never")),
+            other => Err(format!("found {other:?}, want fresh, cache or never")),
         }
     }
 }
 
-/// The associations that pod-identity-auth serves.
+/// The file of associations that `pod-identity-auth` serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Associations {
-    /// Its file.
+    /// The file.
     pub file: PathBuf,
-    /// This cluster: the file may have those of others, too.
+    /// The name of this cluster: the file may have associations of several clusters.
     pub cluster: ClusterName,
 }
 
-/// Why a configuration is refused.
+/// Why a configuration is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// A flag's value that cannot be used.
-    #[error("--{flag}: {value:?} is not {expected}")]
+    /// A flag has an invalid value.
+    #[error("--{flag} is {value:?}, want {expected}")]
     Value {
         /// The flag.
         flag: &'static str,
         /// Its value.
         value: String,
-        /// What it would have to be.
+        /// The expected value.
         expected: &'static str,
     },
-    /// Two tokens in one place.
-    #[error("--{first} and --{second} are both {value:?}: the two tokens need places of their own")]
+    /// Two tokens have the same path.
+    #[error("--{first} and --{second} are both {value:?}: give the two tokens different paths")]
     Same {
         /// One flag.
         first: &'static str,
         /// The other one.
         second: &'static str,
-        /// What both say.
+        /// The value of both.
         value: String,
     },
     /// A certificate that could end before API servers know the next one.
@@ -136,22 +147,26 @@ pub enum ConfigError {
         /// The wait, in seconds.
         wait: u64,
     },
-    /// A role's name without the account that it lies in.
-    #[error("--compose-role-arn needs --aws-account-id: this program does not ask the instance for it")]
+    /// Role names need an AWS account.
+    #[error("--compose-role-arn needs --aws-account-id: give the AWS account of the roles")]
     NoAccount,
-    /// An account or partition that nothing is made of.
-    #[error("--aws-account-id and --aws-partition belong to --compose-role-arn")]
+    /// An AWS account or partition has no use.
+    #[error(
+        "--aws-account-id and --aws-partition have no use without --compose-role-arn: add it, or remove them"
+    )]
     NoComposition,
-    /// Associations of an unknown cluster.
-    #[error("--associations needs --cluster-name: the file may have associations of several clusters")]
+    /// Associations need the cluster's name.
+    #[error(
+        "--associations needs --cluster-name, since the file may have several clusters: give the name of this cluster"
+    )]
     NoCluster,
-    /// A cluster's name that nothing is looked up by.
-    #[error("--cluster-name belongs to --associations")]
+    /// A cluster's name has no use.
+    #[error("--cluster-name has no use without --associations: add it, or remove --cluster-name")]
     NoAssociations,
 }
 
 impl Config {
-    /// Refuses what pods could not start with, or what would give a token to somebody else.
+    /// Checks the settings: pods must be able to start with them, and no token may reach another audience.
     ///
     /// # Errors
     /// [`ConfigError`] with the flag.
@@ -167,7 +182,7 @@ impl Config {
             annotation_prefix,
             "a DNS name in lower case",
         )?;
-        // An empty audience is the API server's own: a token that is good there is not to go to AWS.
+        // A token with an empty audience is valid at the API server, and AWS must not get one.
         for (flag, token) in
             [("token-audience", web_identity), ("container-credentials-audience", pod_identity)]
         {
@@ -180,14 +195,14 @@ impl Config {
                 is_mount_path(&token.mount_path),
                 flag,
                 &token.mount_path,
-                "a path from /, without : and ..",
+                "an absolute path without : and ..",
             )?;
         }
         let token = pod_identity;
         let (file, volume) = ("container-credentials-token-path", "container-credentials-token-volume-name");
-        must(is_relative_path(&token.file), file, &token.file, "a path below the mount, without ..")?;
-        must(is_label(&token.volume), volume, &token.volume, "a volume's name (a DNS label)")?;
-        must(is_taken_by_sdks(full_uri), "container-credentials-full-uri", full_uri, SDKS_TAKE)?;
+        must(is_relative_path(&token.file), file, &token.file, "a relative path without ..")?;
+        must(is_label(&token.volume), volume, &token.volume, "the name of a volume (a DNS label)")?;
+        must(is_accepted_by_sdks(full_uri), "container-credentials-full-uri", full_uri, ACCEPTED_URI)?;
         if token.mount_path.trim_end_matches('/') == web_identity.mount_path.trim_end_matches('/') {
             return Err(ConfigError::Same {
                 first: "token-mount-path",
@@ -199,7 +214,7 @@ impl Config {
             token.volume != web_identity.volume,
             volume,
             &token.volume,
-            "another name than that of IRSA's volume",
+            "a name other than that of IRSA's volume",
         )?;
         match &self.certificate {
             Certificate::Own(own) => own.check(),
@@ -208,11 +223,11 @@ impl Config {
     }
 }
 
-const SDKS_TAKE: &str =
-    "a URI that SDKs take: https, or http to loopback, 169.254.170.2, 169.254.170.23 or [fd00:ec2::23]";
+const ACCEPTED_URI: &str =
+    "a URI that SDKs accept: https, or http to loopback, 169.254.170.2, 169.254.170.23 or [fd00:ec2::23]";
 
-/// Whether the SDKs' container provider asks there (AWS SDKs reference guide, *Container credential provider*).
-fn is_taken_by_sdks(uri: &str) -> bool {
+/// Returns whether the container provider of SDKs accepts a URI (AWS SDKs reference guide, *Container credential provider*).
+fn is_accepted_by_sdks(uri: &str) -> bool {
     let host = |rest: &str| rest.split(['/', '?', '#']).next().unwrap_or_default().to_owned();
     if !uri.bytes().all(|byte| byte.is_ascii_graphic()) {
         return false;
@@ -230,7 +245,7 @@ fn is_taken_by_sdks(uri: &str) -> bool {
     port_fits && (named || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()))
 }
 
-/// What the API server takes as a mount path, and kubelet can make a directory of.
+/// Returns whether the API server accepts a mount path and the kubelet can create it.
 fn is_mount_path(path: &str) -> bool {
     path.starts_with('/') && is_relative_path(path.trim_matches('/'))
 }

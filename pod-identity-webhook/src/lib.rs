@@ -1,13 +1,13 @@
 //! The admission webhook of EKS Pod Identity and IRSA.
 //!
-//! The rules are in [`pod_identity_core::inject`]. This crate holds I/O, flags and wiring: [`knowledge`] reads service
+//! The rules are in [`pod_identity_core::inject`]. This crate holds I/O, flags and wiring: [`lookup`] reads service
 //! accounts and files, [`admission`] decides one review, [`server`] and [`app`] serve. Flags, annotations, names and paths
 //! are those of AWS's webhook.
 
 pub mod args; // the command line
 pub mod config; // what it means
 pub mod client; // the API server's client
-pub mod knowledge; // all that is known of an account when a review asks
+pub mod lookup; // facts about service accounts
 pub mod certificate; // what API servers know this program by
 pub mod lease; // which replica acts where only one should
 pub mod admission; // one review, end to end

@@ -37,7 +37,10 @@ fn without_flags_it_is_as_with_the_defaults_of_aws() {
         wait: Duration::from_secs(60),
     };
     assert_eq!(config.certificate, Certificate::Own(own));
-    assert_eq!((config.namespace.as_str(), config.watch_config_map, config.identities), (eks, false, None));
+    assert_eq!(
+        (config.namespace.as_str(), config.watch_config_map, config.pod_identity_file),
+        (eks, false, None)
+    );
     assert_eq!(config.settings, Settings::default());
     // AWS's default, given as a flag, is spread as it is without the flag.
     assert_eq!(read("--token-expiration=86400").settings.token_expiration, None);
@@ -115,10 +118,13 @@ fn every_flag_about_what_is_injected_arrives_there() {
     };
     assert_eq!(config.settings, expected);
     assert!(config.watch_config_map);
-    assert_eq!((config.identities, config.tls), (Some("/c.json".into()), TlsVersion::V1_3));
+    assert_eq!((config.pod_identity_file, config.tls), (Some("/c.json".into()), TlsVersion::V1_3));
     let associations = Associations { file: "/k".into(), cluster: "demo".parse().unwrap() };
     assert_eq!(config.associations, Some(associations));
-    assert_eq!((config.account_read, read("").account_read), (AccountRead::Cache, AccountRead::Fresh));
+    assert_eq!(
+        (config.service_account_read, read("").service_account_read),
+        (ServiceAccountRead::Cache, ServiceAccountRead::Fresh)
+    );
     let api_server = ApiServer { kubeconfig: Some("/i".into()), url: Some("https://j".to_owned()) };
     assert_eq!(config.api_server, api_server);
 }
@@ -154,7 +160,7 @@ fn what_pods_could_not_start_with_is_refused_by_name() {
         ("--token-mount-path=/", "--token-mount-path"),
         ("--token-mount-path=/a/../b", "--token-mount-path"),
         ("--container-credentials-token-mount-path=C:/a", "--container-credentials-token-mount-path"),
-        ("--token-mount-path=/a --container-credentials-token-mount-path=/a/", "places of their own"),
+        ("--token-mount-path=/a --container-credentials-token-mount-path=/a/", "different paths"),
         ("--container-credentials-token-path=/token", "--container-credentials-token-path"),
         ("--container-credentials-token-path=../token", "--container-credentials-token-path"),
         ("--container-credentials-token-volume-name=Token", "--container-credentials-token-volume-name"),

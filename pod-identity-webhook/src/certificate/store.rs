@@ -12,7 +12,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use super::Own;
 use super::bundle::{self, Entry};
 use super::generation::{self, Generation};
-use crate::knowledge::ReadFailure;
+use crate::lookup::ReadFailure;
 
 /// The Secret's entry that holds the generations, a JSON array.
 const ENTRY: &str = "generations.json";

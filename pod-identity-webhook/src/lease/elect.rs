@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::{Candidate, PERIOD};
 use crate::fault::Fault;
-use crate::knowledge::ReadFailure;
+use crate::lookup::ReadFailure;
 
 /// How long reading and writing the Lease may take together. With [`RETRY`], a renewal that fails is tried once
 /// more before who leads would stop to.

@@ -6,7 +6,7 @@ use pod_identity_runtime::clock;
 use pod_identity_webhook::admission::Admission;
 use pod_identity_webhook::args::parse;
 use pod_identity_webhook::client;
-use pod_identity_webhook::knowledge::Knowledge;
+use pod_identity_webhook::lookup::Lookup;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
@@ -25,16 +25,15 @@ impl Alone {
         let config = parse(flags).unwrap().config().unwrap();
         let client = client::client(&config.api_server).await.unwrap();
         let mut registry = Registry::default();
-        let knowledge =
-            Knowledge::open(&config, Some(&client), &Readiness::default(), &mut registry).unwrap();
-        let admission = Admission::new(knowledge, config.settings, &mut registry);
+        let lookup = Lookup::open(&config, Some(&client), &Readiness::default(), &mut registry).unwrap();
+        let admission = Admission::new(lookup, config.settings, &mut registry);
         Self { admission, registry }
     }
 
     async fn answer(&self, body: &[u8]) -> Value {
         let answer = self
             .admission
-            .answer(body, NamespaceSettings::default(), None, clock::monotonic())
+            .respond(body, NamespaceSettings::default(), None, clock::monotonic())
             .await
             .unwrap();
         serde_json::from_slice::<Value>(&answer).unwrap()["response"].clone()
@@ -118,7 +117,7 @@ async fn names_and_kinds_of_any_length_are_said_shortly() {
     assert!(warning.contains("cannot be read") && warning.len() <= 256, "{warning}");
     let body = json!({"apiVersion": long, "kind": long}).to_string();
     let answer =
-        alone.admission.answer(body.as_bytes(), NamespaceSettings::default(), None, clock::monotonic());
+        alone.admission.respond(body.as_bytes(), NamespaceSettings::default(), None, clock::monotonic());
     let error = answer.await.unwrap_err().to_string();
     assert!(error.contains("xxx") && error.len() < 1024, "{error}");
     for line in testing::logs::lines_with(&["WARN", "xxxxxxxx"]) {

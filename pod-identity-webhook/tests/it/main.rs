@@ -13,7 +13,7 @@ mod cluster; // the program as deploy/ has it, on a real API server
 mod gate; // a way to the API server that can be closed
 mod hostile; // attacks over sockets
 #[cfg(target_os = "linux")]
-mod knowledge; // what is known of accounts, with a real API server
+mod lookup; // lookups of service accounts, with a real API server
 #[cfg(target_os = "linux")]
 mod lease; // who acts, on a real API server
 mod limits; // sizes and times

@@ -1,7 +1,7 @@
-//! A service account, as far as it is looked at: its metadata.
+//! The metadata of a service account.
 //!
-//! The API server is asked for metadata only, and of that `managedFields`, the largest part, is never kept. Nor
-//! are annotations that mean nothing to this program, which others may fill with 256 KiB.
+//! Requests ask for metadata only. `managedFields`, its largest part, is skipped, and so are annotations that the webhook does
+//! not read: annotations may have 256 KiB.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,16 +15,16 @@ use serde::{Deserialize, Deserializer};
 
 use pod_identity_core::inject::ServiceAccountSettings;
 
-/// How long an annotation's value may be, in bytes: a role's ARN has 2,048 characters at most (*IAM API
-/// Reference*, `arnType`).
-const LONGEST: usize = 2048;
+/// Maximum length of an annotation's value in bytes. A role's ARN has at most 2,048 characters (*IAM API Reference*,
+/// `arnType`).
+const MAX_VALUE: usize = 2048;
 
-/// A service account's metadata: its names, its version, its annotations.
+/// The name, namespace, version and annotations of a service account.
 #[derive(Debug, Clone, Default)]
-pub(super) struct AccountObject(ObjectMeta);
+pub(super) struct ServiceAccountObject(ObjectMeta);
 
-impl AccountObject {
-    /// Takes the annotations out.
+impl ServiceAccountObject {
+    /// Returns the annotations that the webhook reads.
     pub(super) fn into_annotations(self) -> BTreeMap<String, String> {
         self.0.annotations.unwrap_or_default()
     }
@@ -34,7 +34,7 @@ impl AccountObject {
     }
 }
 
-impl<'de> Deserialize<'de> for AccountObject {
+impl<'de> Deserialize<'de> for ServiceAccountObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         struct Object {
@@ -59,7 +59,7 @@ impl<'de> Deserialize<'de> for AccountObject {
     }
 }
 
-/// The annotations that are read, under whichever prefix.
+/// The annotations that the webhook reads, with any prefix.
 struct Annotations(BTreeMap<String, String>);
 
 impl<'de> Deserialize<'de> for Annotations {
@@ -91,11 +91,10 @@ impl<'de> Deserialize<'de> for Annotations {
     }
 }
 
-/// The beginning of a text that is too long to be anything. The sign at its end sees to it that the beginning is
-/// not taken for a role, a number or a name itself.
+/// Truncates a value that is too long to be valid. The sign at its end makes it invalid as a role, a number or a name.
 fn bounded(mut text: String) -> String {
-    if text.len() > LONGEST {
-        let end = (0..=LONGEST).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    if text.len() > MAX_VALUE {
+        let end = (0..=MAX_VALUE).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
         text.truncate(end);
         text.push('…');
         text.shrink_to_fit();
@@ -103,7 +102,7 @@ fn bounded(mut text: String) -> String {
     text
 }
 
-impl Resource for AccountObject {
+impl Resource for ServiceAccountObject {
     type DynamicType = ();
     type Scope = NamespaceResourceScope;
 
@@ -141,8 +140,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_an_account_no_more_is_kept_than_is_looked_at() {
-        let object: AccountObject = serde_json::from_str(
+    fn keeps_name_namespace_version_and_annotations_only() {
+        let object: ServiceAccountObject = serde_json::from_str(
             r#"{"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": {
                 "name": "cart", "namespace": "shop", "uid": "u", "resourceVersion": "7",
                 "creationTimestamp": "2026-11-22T08:00:00Z", "labels": {"app": "cart"},
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_says_the_same_as_the_whole() {
+    fn kept_annotations_give_the_same_settings_as_all_annotations() {
         use pod_identity_core::inject::ServiceAccountSettings;
         use pod_identity_core::inject::Settings;
 
@@ -179,29 +178,29 @@ mod tests {
             .map(|(key, value)| (key, value.to_owned()))
             .into();
             let json = serde_json::json!({"metadata": {"name": "cart", "annotations": all}});
-            let kept = serde_json::from_value::<AccountObject>(json).unwrap().into_annotations();
+            let kept = serde_json::from_value::<ServiceAccountObject>(json).unwrap().into_annotations();
             assert_eq!(kept.len(), ServiceAccountSettings::ANNOTATIONS.len());
-            let said = ServiceAccountSettings::from_annotations(&kept, &settings);
-            assert_eq!(said, ServiceAccountSettings::from_annotations(&all, &settings));
-            assert!(said.role.is_some() && said.audience.is_some() && said.token_expiration.is_some());
-            assert!(said.regional_sts.is_some() && said.through_agent);
+            let parsed = ServiceAccountSettings::from_annotations(&kept, &settings);
+            assert_eq!(parsed, ServiceAccountSettings::from_annotations(&all, &settings));
+            assert!(parsed.role.is_some() && parsed.audience.is_some() && parsed.token_expiration.is_some());
+            assert!(parsed.regional_sts.is_some() && parsed.through_agent);
         }
     }
 
     #[test]
-    fn a_text_that_is_too_long_is_cut_and_cannot_be_taken_for_another() {
-        assert_eq!(bounded("a".repeat(LONGEST)), "a".repeat(LONGEST));
-        let two_bytes = bounded("é".repeat(LONGEST));
-        assert_eq!(two_bytes, format!("{}…", "é".repeat(LONGEST / 2)));
-        let odd = bounded(format!("a{}", "é".repeat(LONGEST)));
-        assert_eq!(odd, format!("a{}…", "é".repeat(LONGEST / 2 - 1)));
-        let role = bounded(format!("arn:aws:iam::111122223333:role/app{}x", " ".repeat(LONGEST)));
+    fn truncates_a_long_value_and_makes_it_invalid() {
+        assert_eq!(bounded("a".repeat(MAX_VALUE)), "a".repeat(MAX_VALUE));
+        let two_bytes = bounded("é".repeat(MAX_VALUE));
+        assert_eq!(two_bytes, format!("{}…", "é".repeat(MAX_VALUE / 2)));
+        let odd = bounded(format!("a{}", "é".repeat(MAX_VALUE)));
+        assert_eq!(odd, format!("a{}…", "é".repeat(MAX_VALUE / 2 - 1)));
+        let role = bounded(format!("arn:aws:iam::111122223333:role/app{}x", " ".repeat(MAX_VALUE)));
         assert!(role.trim().ends_with('…'));
     }
 
     #[test]
-    fn an_account_without_annotations_says_nothing() {
-        let object: AccountObject = serde_json::from_str(r#"{"metadata": {"name": "cart"}}"#).unwrap();
+    fn a_service_account_without_annotations_has_no_settings() {
+        let object: ServiceAccountObject = serde_json::from_str(r#"{"metadata": {"name": "cart"}}"#).unwrap();
         assert!(object.annotations().is_none() && object.into_annotations().is_empty());
     }
 }

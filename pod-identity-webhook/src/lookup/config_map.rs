@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use k8s_openapi::api::core::v1::ConfigMap as Object;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt};
 use tokio::time::Instant;
@@ -14,30 +14,31 @@ use super::reads::{SharedReads, Source};
 use pod_identity_core::inject::RoleConfigMap;
 use pod_identity_core::inject::Settings;
 
-/// The name of the ConfigMap, and the key in it (AWS's webhook, `pkg/cache/cache.go`).
+/// The name of the ConfigMap and the key in it (AWS's webhook, `pkg/cache/cache.go`).
 const NAME: &str = "pod-identity-webhook";
 const KEY: &str = "config";
 
-const RULE: &str = "get of the configmap pod-identity-webhook, in this program's namespace (a Role)";
+const RULE: &str = "get of the configmap pod-identity-webhook, in the webhook's namespace (a Role)";
 
-/// The ConfigMap, and what it last said.
+/// The ConfigMap and its last usable content.
 #[derive(Debug)]
-pub(super) struct Roles {
-    reads: Arc<SharedReads<RoleReads>>,
+pub(super) struct ConfigMapLookup {
+    reads: Arc<SharedReads<ConfigMapSource>>,
     last: Arc<Mutex<Last>>,
 }
 
-/// What was read last.
+/// The result of the last read.
 #[derive(Debug, Default)]
 struct Last {
-    /// The version that was looked at last, and what is wrong with it. Without a RoleConfigMap there is none.
+    /// Version of the ConfigMap; `None` if there is no ConfigMap.
     version: Option<String>,
+    /// Why this version cannot be used.
     failure: Option<ReadFailure>,
-    /// The last one that could be used, once there was one: no ConfigMap is one without roles.
+    /// The last usable content. A missing ConfigMap is one without roles.
     good: Option<Arc<RoleConfigMap>>,
 }
 
-impl Roles {
+impl ConfigMapLookup {
     pub(super) fn new(
         client: &Client,
         namespace: &str,
@@ -45,7 +46,7 @@ impl Roles {
         metrics: &ReadMetrics,
     ) -> Self {
         let last: Arc<Mutex<Last>> = Arc::default();
-        let source = RoleReads {
+        let source = ConfigMapSource {
             client: client.clone(),
             namespace: namespace.to_owned(),
             settings: settings.clone(),
@@ -54,43 +55,44 @@ impl Roles {
         Self { reads: SharedReads::new(source, metrics.of("config_map")), last }
     }
 
-    /// What the RoleConfigMap says now, or what it said before and why not now.
+    /// Returns the current content, or the last usable one.
     pub(super) async fn current(&self, deadline: Instant) -> (Arc<RoleConfigMap>, Freshness) {
         let failure = match self.reads.read((), None, deadline).await {
             Ok(map) => return (map, Freshness::Fresh),
             Err(failure) => failure,
         };
         match &self.last.lock().unwrap_or_else(PoisonError::into_inner).good {
-            Some(good) => (good.clone(), Freshness::FromWatch(failure)),
+            Some(good) => (good.clone(), Freshness::Stale(failure)),
             None => (Arc::default(), Freshness::Unknown(failure)),
         }
     }
 }
 
-/// Reads the RoleConfigMap from the API server.
-struct RoleReads {
+/// Reads the ConfigMap from the API server.
+struct ConfigMapSource {
     client: Client,
     namespace: String,
     settings: Arc<Settings>,
     last: Arc<Mutex<Last>>,
 }
 
-impl Source for RoleReads {
+impl Source for ConfigMapSource {
     type Key = ();
     type Found = Arc<RoleConfigMap>;
 
-    /// Its metadata, and where that is of another version than the last one, the whole: it may be large, and
-    /// changes seldom.
+    /// Reads the metadata first, and the content only if the version differs from the last one: the ConfigMap may be large
+    /// and changes rarely.
     async fn read(&self, (): &()) -> Result<Arc<RoleConfigMap>, ReadFailure> {
         let failed = |error: kube::Error| ReadFailure::of(&error, RULE);
-        let metadata: Api<PartialObjectMeta<Object>> = Api::namespaced(self.client.clone(), &self.namespace);
+        let metadata: Api<PartialObjectMeta<ConfigMap>> =
+            Api::namespaced(self.client.clone(), &self.namespace);
         let Some(found) = metadata.get_opt(NAME).await.map_err(failed)? else {
             return self.replace(None, Ok(RoleConfigMap::default()));
         };
         if let Some(unchanged) = self.unchanged(found.resource_version()) {
             return unchanged;
         }
-        let whole: Api<Object> = Api::namespaced(self.client.clone(), &self.namespace);
+        let whole: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let Some(object) = whole.get_opt(NAME).await.map_err(failed)? else {
             return self.replace(None, Ok(RoleConfigMap::default()));
         };
@@ -98,15 +100,15 @@ impl Source for RoleReads {
         let text = object.data.and_then(|mut data| data.remove(KEY));
         let parsed = tokio::task::spawn_blocking(move || match text {
             Some(text) => RoleConfigMap::parse(&text, &settings).map_err(|error| error.to_string()),
-            None => Err(format!("the RoleConfigMap {NAME} has no key {KEY}")),
+            None => Err(format!("the ConfigMap {NAME} has no key {KEY}")),
         });
         let parsed = parsed.await.unwrap_or_else(|error| Err(error.to_string()));
         self.replace(version, parsed)
     }
 }
 
-impl RoleReads {
-    /// What is known of this version, if it was the last that was looked at.
+impl ConfigMapSource {
+    /// Returns the result of the last read if it was of this version.
     fn unchanged(&self, version: Option<String>) -> Option<Result<Arc<RoleConfigMap>, ReadFailure>> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if version.is_none() || last.version != version {

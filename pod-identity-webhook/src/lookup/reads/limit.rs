@@ -1,4 +1,4 @@
-//! Limits the reads that each peer may begin: a rate with a burst (GCRA, ITU-T I.371).
+//! Limits the reads of each peer: a rate with a burst (GCRA, ITU-T I.371).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,15 +15,15 @@ const BURST: u32 = 200;
 /// Maximum number of remembered peers. Beyond it, peers with their whole burst left are forgotten, then all.
 const PEERS: usize = 4_096;
 
-/// The shares of all peers.
+/// The limits of all peers.
 #[derive(Debug, Default)]
-pub(super) struct Shares {
+pub(super) struct ReadLimits {
     /// Time at which each peer has its whole burst again.
     whole_at: Mutex<HashMap<IpAddr, Instant>>,
 }
 
-impl Shares {
-    /// Takes one read from a peer's limit, if any is left.
+impl ReadLimits {
+    /// Takes one read from a peer's limit. Returns whether one was left.
     pub(super) fn take(&self, peer: IpAddr, now: Instant) -> bool {
         let mut peers = self.whole_at.lock().unwrap_or_else(PoisonError::into_inner);
         if peers.len() >= PEERS && !peers.contains_key(&peer) {
@@ -47,26 +47,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_begins_its_burst_and_its_rate_and_takes_nothing_from_another() {
-        let (shares, start) = (Shares::default(), Instant::now());
+    fn allows_burst_and_rate_of_each_peer_apart() {
+        let (limits, start) = (ReadLimits::default(), Instant::now());
         let (one, other) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
         // 10,000 attempts in 8 s.
         let taken =
-            (0..10_000_u32).filter(|number| shares.take(one, start + *number * Duration::from_micros(800)));
+            (0..10_000_u32).filter(|number| limits.take(one, start + *number * Duration::from_micros(800)));
         let taken = taken.count();
         assert!((995..=1_001).contains(&taken), "{taken}");
         let end = start + Duration::from_secs(8);
-        assert!((0..BURST).all(|_| shares.take(other, end)));
-        assert!(!shares.take(other, end));
-        assert!(shares.take(other, end + EVERY));
+        assert!((0..BURST).all(|_| limits.take(other, end)));
+        assert!(!limits.take(other, end));
+        assert!(limits.take(other, end + EVERY));
     }
 
     #[test]
-    fn peers_are_remembered_up_to_a_bound() {
-        let (shares, now) = (Shares::default(), Instant::now());
+    fn bounds_the_number_of_peers() {
+        let (limits, now) = (ReadLimits::default(), Instant::now());
         for number in 0..3 * u32::try_from(PEERS).unwrap() {
-            assert!(shares.take(IpAddr::from(number.to_be_bytes()), now));
+            assert!(limits.take(IpAddr::from(number.to_be_bytes()), now));
         }
-        assert!(shares.whole_at.lock().unwrap().len() <= PEERS);
+        assert!(limits.whole_at.lock().unwrap().len() <= PEERS);
     }
 }

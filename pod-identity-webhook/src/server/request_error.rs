@@ -1,5 +1,5 @@
-//! Requests that are no reviews. There is no answer that an API server could match to a question, so they get an
-//! error of HTTP; the webhook's `failurePolicy` decides about the pod.
+//! Errors of requests that are not reviews. An API server could not match a response to such a request, so they get an HTTP
+//! error, and the webhook's `failurePolicy` decides about the pod.
 
 use bytes::Bytes;
 use http::header::{ALLOW, RETRY_AFTER};
@@ -9,36 +9,36 @@ use pod_identity_runtime::http::{BodyError, plain, retry_after};
 
 use pod_identity_core::inject::{InvalidReview, MAX_REVIEW_BYTES};
 
-/// Why a request has no other answer.
+/// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum RequestError {
     #[error(
-        "here are POST /mutate, /mutate/inject, /mutate/require and /mutate/inject/require, and GET /healthz"
+        "the path does not exist: use POST /mutate, /mutate/inject, /mutate/require or /mutate/inject/require, or \
+         GET /healthz"
     )]
     NotFound,
-    #[error("only {allowed} here")]
+    #[error("the method is not allowed: use {allowed}")]
     Method { allowed: &'static str },
-    #[error("the Content-Type has to be application/json")]
+    #[error("the Content-Type is not application/json: set it")]
     MediaType,
     #[error(
-        "a review needs a client certificate that a CA in --client-ca-file signed, and this connection has none: \
-         configure the API server's --admission-control-config-file with a kubeConfigFile for this webhook"
+        "the connection has no client certificate of a CA in --client-ca-file: configure the API server's --admission-control-config-file with a kubeConfigFile for this webhook"
     )]
     NoClientCertificate,
     #[error(transparent)]
     Body(#[from] BodyError),
-    #[error("too many large reviews are being read")]
+    #[error("the memory for large reviews is in use: retry")]
     Busy,
     #[error(transparent)]
     Review(#[from] InvalidReview),
 }
 
-impl Refusal {
+impl RequestError {
     pub(super) fn too_large() -> Self {
         Self::Body(BodyError::TooLarge { limit: MAX_REVIEW_BYTES })
     }
 
-    /// The refusal as a metric's label.
+    /// Returns the error as a metric's label.
     pub(super) fn code(&self) -> &'static str {
         match self {
             Self::NotFound => "not_found",

@@ -1,4 +1,4 @@
-//! What is known of accounts, with a real API server.
+//! Lookups of service accounts, with a real API server.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use pod_identity_runtime::clock::monotonic;
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
 use pod_identity_webhook::args::parse;
 use pod_identity_webhook::client::client;
-use pod_identity_webhook::knowledge::{Answer, Freshness, Knowledge, ReadFailure};
+use pod_identity_webhook::lookup::{Freshness, Lookup, LookupResult, ReadFailure};
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use testing::cluster::{Cluster, account, apply, namespace};
@@ -21,62 +21,62 @@ use testing::eventually::eventually;
 use crate::gate::{Gate, State};
 use crate::webhook::{Webhook, pod};
 
-/// What a webhook with these flags knows; it follows until this is dropped.
-struct Stand {
-    knowledge: Knowledge,
+/// The lookup of a webhook with these flags. It follows its sources until this is dropped.
+struct Fixture {
+    lookup: Lookup,
     readiness: Readiness,
     registry: Registry,
     _following: Ender,
 }
 
-impl Stand {
+impl Fixture {
     async fn with(kubeconfig: &Path, flags: &[&str]) -> Self {
         let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
         let flags = ["webhook", &kubeconfig].into_iter().chain(flags.iter().copied());
         let config = parse(flags).unwrap().config().unwrap();
         let (readiness, mut registry) = (Readiness::default(), Registry::default());
         let client = client(&config.api_server).await.unwrap();
-        let knowledge = Knowledge::open(&config, Some(&client), &readiness, &mut registry).unwrap();
+        let lookup = Lookup::open(&config, Some(&client), &readiness, &mut registry).unwrap();
         let (ender, shutdown) = Shutdown::manual();
-        tokio::spawn(knowledge.clone().follow(readiness.clone(), shutdown));
-        Self { knowledge, readiness, registry, _following: ender }
+        tokio::spawn(lookup.clone().follow(readiness.clone(), shutdown));
+        Self { lookup, readiness, registry, _following: ender }
     }
 
     async fn is_ready(&self) {
-        eventually("all accounts are listed", async || self.readiness.missing().is_empty().then_some(()))
-            .await;
+        eventually("all service accounts are listed", async || {
+            self.readiness.missing().is_empty().then_some(())
+        })
+        .await;
     }
 
-    async fn ask(&self, namespace: &str, account: &str) -> Answer {
-        self.knowledge.of(&namespace.parse().unwrap(), &account.parse().unwrap(), None, monotonic()).await
+    async fn find(&self, namespace: &str, name: &str) -> LookupResult {
+        self.lookup.of(&namespace.parse().unwrap(), &name.parse().unwrap(), None, monotonic()).await
     }
 
-    /// The name of the account's role, and how sure it is.
-    async fn role(&self, namespace: &str, account: &str) -> (String, Freshness) {
-        let answer = self.ask(namespace, account).await;
-        let role = match answer.account.role {
+    /// Returns the name of the role, and whether it is current.
+    async fn role(&self, namespace: &str, name: &str) -> (String, Freshness) {
+        let found = self.find(namespace, name).await;
+        let role = match found.settings.role {
             Some(Role::Arn(arn)) => arn.as_str().rsplit('/').next().unwrap().to_owned(),
             Some(Role::Invalid(text)) => text,
             None => String::new(),
         };
-        (role, answer.freshness)
+        (role, found.freshness)
     }
 
-    /// The name of the account's role, once that is certain: a busy machine may take longer than a review waits.
-    async fn fresh_role(&self, namespace: &str, account: &str) -> String {
-        eventually("an answer that is current", async || {
-            let (role, freshness) = self.role(namespace, account).await;
+    /// Waits for a current role: a busy machine may take longer than a review waits.
+    async fn fresh_role(&self, namespace: &str, name: &str) -> String {
+        eventually("a current role", async || {
+            let (role, freshness) = self.role(namespace, name).await;
             matches!(freshness, Freshness::Fresh).then_some(role)
         })
         .await
     }
 
-    /// The name of the account's role, once that is told from what was known before, for this reason.
-    async fn old_role(&self, namespace: &str, account: &str, reason: &str) -> (String, ReadFailure) {
-        eventually(reason, async || match self.role(namespace, account).await {
-            (role, Freshness::Recent(failure) | Freshness::FromWatch(failure))
-                if failure.as_str() == reason =>
-            {
+    /// Waits for an earlier role that is used for this reason.
+    async fn earlier_role(&self, namespace: &str, name: &str, reason: &str) -> (String, ReadFailure) {
+        eventually(reason, async || match self.role(namespace, name).await {
+            (role, Freshness::Recent(failure) | Freshness::Stale(failure)) if failure.as_str() == reason => {
                 Some((role, failure))
             }
             _ => None,
@@ -119,10 +119,10 @@ fn a_read_sees_every_change_that_came_before_it_and_the_watch_does_not() {
     cluster.run(async || {
         let admin = cluster.client().await;
         namespace(&admin, "orders", &[]).await;
-        let reads = Stand::with(&cluster.kubeconfig(), &[]).await;
+        let reads = Fixture::with(&cluster.kubeconfig(), &[]).await;
         let (gate, directory) = (Gate::open().await, tempfile::tempdir().unwrap());
         let kubeconfig = gate.kubeconfig(&cluster.kubeconfig(), directory.path());
-        let watches = Stand::with(&kubeconfig, &["--service-account-read=cache"]).await;
+        let watches = Fixture::with(&kubeconfig, &["--service-account-read=cache"]).await;
         watches.is_ready().await;
         let mut missed = 0;
         for round in 0..75 {
@@ -153,7 +153,7 @@ fn a_read_sees_every_change_that_came_before_it_and_the_watch_does_not() {
         annotate(&admin, "orders", "app-0", "four").await;
         assert_eq!(watches.role("orders", "app-0").await, fresh("three"));
         assert_eq!(reads.fresh_role("orders", "app-0").await, "four");
-        assert!(reads.metric(r#"pod_identity_account_answers_total{source="read"}"#) >= 376.0);
+        assert!(reads.metric(r#"pod_identity_service_account_lookups_total{source="read"}"#) >= 376.0);
     });
 }
 
@@ -164,12 +164,12 @@ fn a_burst_of_reviews_is_few_reads() {
         let admin = cluster.client().await;
         namespace(&admin, "burst", &[]).await;
         account(&admin, "burst", "app", &[(ROLE, &arn("app"))]).await;
-        let stand = Stand::with(&cluster.kubeconfig(), &[]).await;
-        let reviews = (0..64).map(|_| stand.fresh_role("burst", "app"));
+        let fixture = Fixture::with(&cluster.kubeconfig(), &[]).await;
+        let reviews = (0..64).map(|_| fixture.fresh_role("burst", "app"));
         for role in futures_util::future::join_all(reviews).await {
             assert_eq!(role, "app");
         }
-        let reads = stand.metric(r#"pod_identity_api_reads_total{object="service_account",result="ok"}"#);
+        let reads = fixture.metric(r#"pod_identity_api_reads_total{object="service_account",result="ok"}"#);
         // Two where nothing else keeps the machine busy.
         assert!((1.0..=16.0).contains(&reads), "{reads} reads");
     });
@@ -184,8 +184,8 @@ fn without_the_right_to_read_it_is_said_which_rule_is_missing() {
         account(&admin, "rights", "webhook", &[]).await;
         account(&admin, "rights", "app", &[(ROLE, &arn("app"))]).await;
         let kubeconfig = cluster.kubeconfig_of("rights", "webhook").await;
-        let stand = Stand::with(&kubeconfig, &["--watch-config-map", "--namespace=rights"]).await;
-        let failure = eventually("it is forbidden", async || match stand.role("rights", "app").await {
+        let fixture = Fixture::with(&kubeconfig, &["--watch-config-map", "--namespace=rights"]).await;
+        let failure = eventually("it is forbidden", async || match fixture.role("rights", "app").await {
             (_, Freshness::Unknown(failure)) if failure.as_str() == "forbidden" => Some(failure),
             _ => None,
         })
@@ -194,19 +194,19 @@ fn without_the_right_to_read_it_is_said_which_rule_is_missing() {
         assert!(text.contains("get, list and watch of serviceaccounts"), "{text}");
         assert!(text.contains("system:serviceaccount:rights:webhook"), "{text}");
         let reason = eventually("the missing right keeps it from being ready", async || {
-            stand.readiness.missing().into_iter().find(|(_, reason)| reason.contains("forbids"))
+            fixture.readiness.missing().into_iter().find(|(_, reason)| reason.contains("forbids"))
         });
         assert!(reason.await.1.contains("get, list and watch of serviceaccounts"));
 
         // With what the manifests allow, it reads, and is ready by itself.
-        apply(&admin, include_str!("knowledge/rights.yaml")).await;
+        apply(&admin, include_str!("lookup/rights.yaml")).await;
         eventually("the account is read", async || {
-            (stand.role("rights", "app").await == fresh("app")).then_some(())
+            (fixture.role("rights", "app").await == fresh("app")).then_some(())
         })
         .await;
-        stand.is_ready().await;
+        fixture.is_ready().await;
         // The account has no role, so the ConfigMap is asked for: which there is not.
-        assert_eq!(stand.fresh_role("rights", "webhook").await, "");
+        assert_eq!(fixture.fresh_role("rights", "webhook").await, "");
     });
 }
 
@@ -220,12 +220,12 @@ fn while_the_api_server_is_away_the_watch_answers_and_then_it_goes_on() {
         let (gate, directory) = (Gate::open().await, tempfile::tempdir().unwrap());
         let kubeconfig = gate.kubeconfig(&cluster.kubeconfig(), directory.path());
         gate.is(State::Closed);
-        let reads = Stand::with(&kubeconfig, &[]).await;
+        let reads = Fixture::with(&kubeconfig, &[]).await;
         let (role, freshness) = reads.role("away", "app").await;
         assert!(matches!(freshness, Freshness::Unknown(_)) && role.is_empty(), "{freshness:?}");
         gate.is(State::Open);
         reads.is_ready().await;
-        let watches = Stand::with(&kubeconfig, &["--service-account-read=cache"]).await;
+        let watches = Fixture::with(&kubeconfig, &["--service-account-read=cache"]).await;
         watches.is_ready().await;
         assert_eq!(reads.fresh_role("away", "app").await, "one");
 
@@ -235,7 +235,7 @@ fn while_the_api_server_is_away_the_watch_answers_and_then_it_goes_on() {
         ] {
             gate.is(state);
             let asked = monotonic();
-            let (role, failure) = reads.old_role("away", "app", label).await;
+            let (role, failure) = reads.earlier_role("away", "app", label).await;
             assert_eq!(role, "one", "{failure}");
             assert!(asked.elapsed() >= at_least, "{state:?}: {:?}", asked.elapsed());
         }
@@ -265,8 +265,9 @@ fn the_config_map_counts_as_it_is_now_and_a_broken_one_as_it_was() {
         account(&admin, "mapped", "app", &[]).await;
         account(&admin, "mapped", "own", &[(ROLE, &arn("own"))]).await;
         let api: Api<ConfigMap> = Api::namespaced(admin.clone(), "mapped");
-        let stand = Stand::with(&cluster.kubeconfig(), &["--watch-config-map", "--namespace=mapped"]).await;
-        assert_eq!(stand.fresh_role("mapped", "app").await, "");
+        let fixture =
+            Fixture::with(&cluster.kubeconfig(), &["--watch-config-map", "--namespace=mapped"]).await;
+        assert_eq!(fixture.fresh_role("mapped", "app").await, "");
 
         let content =
             |role: &str| format!(r#"{{"mapped/*": {{}}, "mapped/app": {{"RoleARN": "{}"}}}}"#, arn(role));
@@ -276,8 +277,8 @@ fn the_config_map_counts_as_it_is_now_and_a_broken_one_as_it_was() {
         api.create(&PostParams::default(), &serde_json::from_value(map(&good("one"))).unwrap())
             .await
             .unwrap();
-        assert_eq!(stand.fresh_role("mapped", "app").await, "one");
-        assert_eq!(stand.fresh_role("mapped", "own").await, "own");
+        assert_eq!(fixture.fresh_role("mapped", "app").await, "one");
+        assert_eq!(fixture.fresh_role("mapped", "own").await, "own");
 
         let replace = async |config: &str| {
             api.patch("pod-identity-webhook", &PatchParams::default(), &Patch::Merge(map(config)))
@@ -287,18 +288,18 @@ fn the_config_map_counts_as_it_is_now_and_a_broken_one_as_it_was() {
         for round in 0..30 {
             let role = format!("role-{round}");
             replace(&good(&role)).await;
-            assert_eq!(stand.fresh_role("mapped", "app").await, role);
+            assert_eq!(fixture.fresh_role("mapped", "app").await, role);
         }
         replace(&content("two")).await; // an account's name that is none refuses the whole
         for _ in 0..2 {
-            let (role, failure) = stand.old_role("mapped", "app", "config_map").await;
+            let (role, failure) = fixture.earlier_role("mapped", "app", "config_map").await;
             assert_eq!(role, "role-29");
             assert!(failure.to_string().contains("mapped/*"), "{failure}");
         }
         replace(&good("three")).await;
-        assert_eq!(stand.fresh_role("mapped", "app").await, "three");
+        assert_eq!(fixture.fresh_role("mapped", "app").await, "three");
         api.delete("pod-identity-webhook", &DeleteParams::default()).await.unwrap();
-        assert_eq!(stand.fresh_role("mapped", "app").await, "");
+        assert_eq!(fixture.fresh_role("mapped", "app").await, "");
     });
 }
 
@@ -314,12 +315,12 @@ fn accounts_of_several_pages_are_all_listed() {
                 some.iter().map(|name| async { account(&admin, "pages", name, &[(ROLE, &arn(name))]).await });
             futures_util::future::join_all(made).await;
         }
-        let stand = Stand::with(&cluster.kubeconfig(), &["--service-account-read=cache"]).await;
-        stand.is_ready().await;
+        let fixture = Fixture::with(&cluster.kubeconfig(), &["--service-account-read=cache"]).await;
+        fixture.is_ready().await;
         for name in &names {
-            assert_eq!(&stand.fresh_role("pages", name).await, name);
+            assert_eq!(&fixture.fresh_role("pages", name).await, name);
         }
-        assert!(stand.metric("pod_identity_watch_accounts") >= 1100.0);
+        assert!(fixture.metric("pod_identity_watch_service_accounts") >= 1100.0);
     });
 }
 
@@ -334,14 +335,14 @@ fn an_api_server_that_does_not_stream_lists_is_asked_for_pages() {
             let admin = testing::cluster::client(&kubeconfig).await;
             namespace(&admin, "unstreamed", &[]).await;
             account(&admin, "unstreamed", "app", &[(ROLE, &arn("app"))]).await;
-            let stand = Stand::with(&kubeconfig, &["--service-account-read=cache"]).await;
-            stand.is_ready().await;
-            assert_eq!(stand.role("unstreamed", "app").await, fresh("app"));
+            let fixture = Fixture::with(&kubeconfig, &["--service-account-read=cache"]).await;
+            fixture.is_ready().await;
+            assert_eq!(fixture.role("unstreamed", "app").await, fresh("app"));
             let lines = testing::logs::lines_with(&["WARN", "listed in pages", "sendInitialEvents"]);
             assert_eq!(lines.len(), 1, "{lines:?}");
             annotate(&admin, "unstreamed", "app", "other").await;
             eventually("the watch sees the change", async || {
-                (stand.role("unstreamed", "app").await == fresh("other")).then_some(())
+                (fixture.role("unstreamed", "app").await == fresh("other")).then_some(())
             })
             .await;
         }

@@ -1,4 +1,4 @@
-//! The initial list: a stream, or pages if the API server cannot stream.
+//! The initial list: streamed, or in pages if the API server cannot stream.
 //!
 //! A streamed list is a watch request with `sendInitialEvents` (Kubernetes, *API concepts*, streaming lists). API
 //! servers answer it from memory since 1.32, except 1.33, where the feature gate `WatchList` is off. Others refuse
@@ -71,20 +71,20 @@ mod tests {
     use super::*;
 
     fn failed(code: u16) -> Result<Event<()>, watcher::Error> {
-        let status = Status::failure("as the test says", "Test").with_code(code);
+        let status = Status::failure("the reason", "Test").with_code(code);
         Err(watcher::Error::WatchStartFailed(kube::Error::Api(status.boxed())))
     }
 
     #[test]
-    fn falls_back_where_the_api_server_refuses_to_stream() {
+    fn falls_back_if_the_api_server_refuses_to_stream() {
         for code in REFUSED {
             let reason = Listing::new(true).follow(&failed(code)).unwrap().to_string();
-            assert!(reason.contains("as the test says") && reason.contains(&code.to_string()), "{reason}");
+            assert!(reason.contains("the reason") && reason.contains(&code.to_string()), "{reason}");
         }
     }
 
     #[test]
-    fn tries_again_where_the_api_server_is_away_or_forbids_the_watch() {
+    fn retries_if_the_api_server_is_unavailable_or_forbids_the_watch() {
         let mut listing = Listing::new(true);
         for code in [401, 403, 429, 500, 503] {
             assert_eq!(listing.follow(&failed(code)), None, "{code}");
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn falls_back_where_a_streamed_list_begins_again_before_it_has_ended() {
+    fn falls_back_if_a_streamed_list_restarts_before_its_end() {
         let mut listing = Listing::new(true);
         for event in [Event::Init, Event::InitApply(())] {
             assert_eq!(listing.follow(&Ok(event)), None);
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_has_ended_may_be_streamed_again() {
+    fn streams_again_after_a_complete_list() {
         let mut listing = Listing::new(true);
         let gone = || {
             let status = Status::failure("too old", "Expired").with_code(super::super::GONE);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_never_fall_back() {
+    fn a_paged_list_never_falls_back() {
         let mut listing = Listing::new(false);
         for event in [failed(422), Ok(Event::Init), Ok(Event::Init)] {
             assert_eq!(listing.follow(&event), None, "{event:?}");

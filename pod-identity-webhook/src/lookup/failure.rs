@@ -1,10 +1,19 @@
 //! Why something was not read.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use pod_identity_runtime::cause::chain;
 
-/// Why a source did not say, in time, what it says now.
+/// Maximum time of a lookup, from the review's arrival. An API server waits 10 s for a webhook by default, and the client
+/// that creates the pod waits with it.
+pub const DEADLINE: Duration = Duration::from_secs(1);
+
+/// The RBAC rule for reads and the watch of service accounts.
+pub(super) const READ_SERVICE_ACCOUNTS: &str =
+    "get, list and watch of serviceaccounts in all namespaces (a ClusterRole)";
+
+/// Why a source could not be read in time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadFailure {
     /// The API server did not answer within a second of the review's arrival.
@@ -47,7 +56,7 @@ pub enum ReadFailure {
     Busy,
     /// The watch has not seen all accounts yet.
     #[error("the accounts have not been listed yet, since the program started")]
-    NotSynced,
+    NotListed,
     /// The ConfigMap holds what cannot be used.
     #[error("{0}. What it held before stays in use; mend the ConfigMap")]
     ConfigMap(String),
@@ -79,7 +88,7 @@ impl ReadFailure {
             Self::Server(_) => "server",
             Self::Answer(_) => "answer",
             Self::Busy => "busy",
-            Self::NotSynced => "not_synced",
+            Self::NotListed => "not_synced",
             Self::ConfigMap(_) => "config_map",
             Self::File { .. } => "file",
             Self::FileSlow { .. } => "file_slow",

@@ -1,8 +1,8 @@
-//! A file of accounts that have Pod Identity: looked at in each review, read again where it changed.
+//! A file of service accounts with Pod Identity, checked for changes in each review.
 //!
-//! A look is a `stat`. What a review finds changed is read on a thread for blocking work, by one reading for
-//! all reviews that wait for it, each until its own deadline. So a file of 100,000 associations, which takes
-//! seconds to read, keeps no review longer than that, and no other work at all.
+//! The check is a `stat`. A changed file is read on a thread for blocking work, once for all reviews that wait for it, each
+//! until its own deadline. So a file of 100,000 associations, which takes seconds to read, delays no review beyond its
+//! deadline, and blocks no other work.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -26,32 +26,31 @@ use pod_identity_core::inject::PodIdentityServiceAccounts;
 /// ConfigMap 1 MiB.
 const MAX_IDENTITIES: usize = 16 * 1024 * 1024;
 
-/// How old a change has to be for a fingerprint to tell the next one from it: more than the step in which file
-/// systems count. Git calls files that are younger racily clean, and reads them again
-/// (git, *Documentation/technical/racy-git*).
-const SETTLED: Duration = Duration::from_millis(100);
+/// Minimum age of a change after which a fingerprint shows the next change: more than the resolution of file times. Git
+/// reads younger files again too (git, *Documentation/technical/racy-git*).
+const MIN_AGE: Duration = Duration::from_millis(100);
 
-/// What a file's content is.
+/// The format of a file.
 #[derive(Debug, Clone)]
-pub(super) enum Form {
-    /// That of AWS's webhook.
-    Identities,
-    /// That of pod-identity-auth, of which the associations of this cluster count.
+pub(super) enum Format {
+    /// The file of AWS's webhook.
+    PodIdentityFile,
+    /// The file of `pod-identity-auth`. Only associations of this cluster count.
     Associations(ClusterName),
 }
 
-impl Form {
-    /// The form as a metric's label.
+impl Format {
+    /// The format as a metric's label.
     fn as_str(&self) -> &'static str {
         match self {
-            Self::Identities => "identities",
+            Self::PodIdentityFile => "identities",
             Self::Associations(_) => "associations",
         }
     }
 
     fn read(&self, path: &Path) -> Result<PodIdentityServiceAccounts, String> {
         match self {
-            Self::Identities => {
+            Self::PodIdentityFile => {
                 let content = read_regular(path, MAX_IDENTITIES).map_err(|error| error.to_string())?;
                 PodIdentityServiceAccounts::parse(&content).map_err(|error| error.to_string())
             }
@@ -92,53 +91,56 @@ pub struct FileError {
     reason: String,
 }
 
-/// A file, and what it last said.
+/// A file and its last usable content.
 #[derive(Debug)]
-pub(super) struct IdentityFile {
+pub(super) struct PodIdentityFile {
     path: PathBuf,
     watched: Watched,
-    form: Form,
+    format: Format,
     current: ArcSwap<PodIdentityServiceAccounts>,
-    reading: Mutex<Reading>,
-    /// Held by the one reading that there is.
-    turn: tokio::sync::Mutex<()>,
+    last_read: Mutex<LastRead>,
+    /// Held while the file is read.
+    reading: tokio::sync::Mutex<()>,
     metrics: FileMetrics,
 }
 
-/// How the last reading went.
+/// The result of the last read.
 #[derive(Debug)]
-struct Reading {
-    /// The file as it was read. `None` where that is not certain, so that the next look reads it again: it changed
-    /// while it was read, or so shortly before that another change may look the same.
-    settled: Option<Fingerprint>,
+struct LastRead {
+    /// Fingerprint of the content that was read. `None` if a change may have been missed: the file changed while it was
+    /// read or just before. The next check reads it again.
+    fingerprint: Option<Fingerprint>,
     failure: Option<ReadFailure>,
 }
 
-impl IdentityFile {
+impl PodIdentityFile {
     /// Reads a file for the first time.
-    pub(super) fn open(path: PathBuf, form: Form, metrics: FileMetrics) -> Result<Self, FileError> {
-        let (watched, looked) = (Watched::look(vec![path.clone()]), Look::at(&path));
-        let identities = form.read(&path).map_err(|reason| FileError { path: path.clone(), reason })?;
-        tracing::info!(file = %path.display(), accounts = identities.len(), "accounts with Pod Identity");
-        metrics.read(form.as_str(), true);
+    pub(super) fn open(path: PathBuf, format: Format, metrics: FileMetrics) -> Result<Self, FileError> {
+        let (watched, before) = (Watched::look(vec![path.clone()]), Observation::of(&path));
+        let content = format.read(&path).map_err(|reason| FileError { path: path.clone(), reason })?;
+        tracing::info!(file = %path.display(), service_accounts = content.len(), "file of service accounts with Pod Identity read");
+        metrics.read(format.as_str(), true);
         Ok(Self {
             watched,
-            form,
-            current: ArcSwap::from_pointee(identities),
-            reading: Mutex::new(Reading { settled: looked.settled(Fingerprint::of(&path)), failure: None }),
+            format,
+            current: ArcSwap::from_pointee(content),
+            last_read: Mutex::new(LastRead {
+                fingerprint: before.certain(Fingerprint::of(&path)),
+                failure: None,
+            }),
             path,
-            turn: tokio::sync::Mutex::new(()),
+            reading: tokio::sync::Mutex::new(()),
             metrics,
         })
     }
 
-    /// What the file says now, or what it said before and why not now.
+    /// Returns the current content; or the last usable content, and why it is not current.
     pub(super) async fn current(
         self: &Arc<Self>,
         deadline: Instant,
     ) -> (Arc<PodIdentityServiceAccounts>, Option<ReadFailure>) {
         if self.has_changed() {
-            // A task of its own: a review that hangs up or gives up ends no reading that others wait for.
+            // In a task of its own: a review that is cancelled ends no read that others wait for.
             let reading = tokio::spawn(self.clone().read_again(false));
             let failure = match tokio::time::timeout_at(deadline, reading).await {
                 Ok(Ok(_)) => None,
@@ -149,48 +151,48 @@ impl IdentityFile {
                 return (self.current.load_full(), failure);
             }
         }
-        let failure = self.reading.lock().unwrap_or_else(PoisonError::into_inner).failure.clone();
+        let failure = self.last_read.lock().unwrap_or_else(PoisonError::into_inner).failure.clone();
         (self.current.load_full(), failure)
     }
 
-    /// What it last said.
-    pub(super) fn known(&self) -> Arc<PodIdentityServiceAccounts> {
+    /// Returns the last usable content.
+    pub(super) fn last(&self) -> Arc<PodIdentityServiceAccounts> {
         self.current.load_full()
     }
 
     fn has_changed(&self) -> bool {
         let now = Fingerprint::of(&self.path);
-        self.reading.lock().unwrap_or_else(PoisonError::into_inner).settled != Some(now)
+        self.last_read.lock().unwrap_or_else(PoisonError::into_inner).fingerprint != Some(now)
     }
 
     fn failure(&self, reason: String) -> ReadFailure {
         ReadFailure::File { path: self.path.clone(), reason }
     }
 
-    /// Reads the file where it changed since the last reading, or in any case. Says whether what is in use is
-    /// what the file says, and certainly so.
-    async fn read_again(self: Arc<Self>, in_any_case: bool) -> bool {
-        let _turn = self.turn.lock().await;
-        // Whoever waited for another reading may find everything done.
-        if in_any_case || self.has_changed() {
+    /// Reads the file if it changed since the last read, or if `force` is set. Returns whether the content in use is
+    /// certainly the file's.
+    async fn read_again(self: Arc<Self>, force: bool) -> bool {
+        let _reading = self.reading.lock().await;
+        // Another task may have read the change meanwhile.
+        if force || self.has_changed() {
             self.replace().await;
         }
-        let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        reading.failure.is_none() && reading.settled.is_some()
+        let last = self.last_read.lock().unwrap_or_else(PoisonError::into_inner);
+        last.failure.is_none() && last.fingerprint.is_some()
     }
 
     async fn replace(&self) {
-        let (path, form) = (self.path.clone(), self.form.clone());
-        let looked = Look::at(&path);
-        let read = finished(tokio::task::spawn_blocking(move || form.read(&path)));
+        let (path, format) = (self.path.clone(), self.format.clone());
+        let before = Observation::of(&path);
+        let read = finished(tokio::task::spawn_blocking(move || format.read(&path)));
         let failure = match read.await {
-            Ok(identities) => {
+            Ok(content) => {
                 tracing::info!(
                     file = %self.path.display(),
-                    accounts = identities.len(),
-                    "accounts with Pod Identity were read again"
+                    service_accounts = content.len(),
+                    "file of service accounts with Pod Identity reloaded"
                 );
-                self.current.store(Arc::new(identities));
+                self.current.store(Arc::new(content));
                 None
             }
             Err(reason) => {
@@ -199,42 +201,42 @@ impl IdentityFile {
                 Some(failure)
             }
         };
-        self.metrics.read(self.form.as_str(), failure.is_none());
-        let settled = looked.settled(Fingerprint::of(&self.path));
-        *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = Reading { settled, failure };
+        self.metrics.read(self.format.as_str(), failure.is_none());
+        let fingerprint = before.certain(Fingerprint::of(&self.path));
+        *self.last_read.lock().unwrap_or_else(PoisonError::into_inner) = LastRead { fingerprint, failure };
     }
 
-    /// Reads the file when it changes between reviews, so that the next one need not wait, until the shutdown.
-    /// What cannot be used is read again every half a minute.
+    /// Reads the file when it changes between reviews, until the shutdown, so that the next review need not wait. A file that
+    /// cannot be used is read again every 30 s.
     pub(super) async fn follow(self: Arc<Self>, shutdown: Shutdown) {
         let watched = self.watched.clone();
         let failed =
-            |file: &Self| file.reading.lock().unwrap_or_else(PoisonError::into_inner).failure.is_some();
+            |file: &Self| file.last_read.lock().unwrap_or_else(PoisonError::into_inner).failure.is_some();
         watched.follow(shutdown, || self.clone().read_again(failed(&self))).await;
     }
 }
 
-/// A file before it is read.
-struct Look {
+/// The state of a file before it is read.
+struct Observation {
     fingerprint: Fingerprint,
     at: SystemTime,
 }
 
-impl Look {
-    fn at(path: &Path) -> Self {
+impl Observation {
+    fn of(path: &Path) -> Self {
         Self { fingerprint: Fingerprint::of(path), at: clock::now() }
     }
 
-    /// What the file is known by from now on, where nothing else can have been read than what is there now.
-    fn settled(&self, afterwards: Fingerprint) -> Option<Fingerprint> {
-        let certain = self.fingerprint == afterwards && !self.fingerprint.is_younger_than(SETTLED, self.at);
+    /// Returns the fingerprint after the read if no other content can have been read.
+    fn certain(&self, afterwards: Fingerprint) -> Option<Fingerprint> {
+        let certain = self.fingerprint == afterwards && !self.fingerprint.is_younger_than(MIN_AGE, self.at);
         certain.then_some(afterwards)
     }
 }
 
-/// What a reading gives. One that panicked gives a reason too.
+/// Waits for a read. A panic is a failure too.
 async fn finished<T>(reading: JoinHandle<Result<T, String>>) -> Result<T, String> {
-    reading.await.unwrap_or_else(|error| Err(format!("the reading did not end: {error}")))
+    reading.await.unwrap_or_else(|error| Err(format!("reading it was interrupted: {error}")))
 }
 
 #[cfg(test)]
@@ -265,22 +267,22 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_settled_where_it_is_as_before_and_has_not_just_changed() {
+    fn a_fingerprint_is_certain_if_it_is_the_same_and_not_just_changed() {
         let directory = tempfile::tempdir().unwrap();
         let (path, other) = (directory.path().join("file"), directory.path().join("other"));
         std::fs::write(&path, "1").unwrap();
         std::fs::write(&other, "2").unwrap();
         let fingerprint = Fingerprint::of(&path);
-        let at = |later| Look { fingerprint, at: clock::now() + Duration::from_millis(later) };
-        assert_eq!(at(60_000).settled(fingerprint), Some(fingerprint));
-        assert_eq!(at(60_000).settled(Fingerprint::of(&other)), None);
+        let at = |later| Observation { fingerprint, at: clock::now() + Duration::from_millis(later) };
+        assert_eq!(at(60_000).certain(fingerprint), Some(fingerprint));
+        assert_eq!(at(60_000).certain(Fingerprint::of(&other)), None);
         let changed = path.metadata().unwrap().modified().unwrap();
-        assert_eq!(Look { fingerprint, at: changed }.settled(fingerprint), None);
+        assert_eq!(Observation { fingerprint, at: changed }.certain(fingerprint), None);
     }
 
     #[tokio::test]
-    async fn a_reading_that_panics_gives_a_reason() {
-        let panics = || -> Result<(), String> { panic!("as the test says") };
+    async fn a_read_that_panics_gives_a_reason() {
+        let panics = || -> Result<(), String> { panic!("the test asks for it") };
         let reason = finished(tokio::task::spawn_blocking(panics)).await.unwrap_err();
         assert!(reason.contains("panicked"), "{reason}");
         assert_eq!(finished(tokio::spawn(async { Ok(7) })).await, Ok(7));
