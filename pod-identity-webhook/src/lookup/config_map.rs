@@ -7,8 +7,8 @@ use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt};
 use tokio::time::Instant;
 
-use super::Freshness;
 use super::failure::ReadFailure;
+use super::freshness::Freshness;
 use super::metrics::ReadMetrics;
 use super::reads::{SharedReads, Source};
 use pod_identity_core::inject::RoleConfigMap;

@@ -12,8 +12,8 @@ use pod_identity_runtime::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
-use super::Freshness;
 use super::failure::{READ_SERVICE_ACCOUNTS, ReadFailure};
+use super::freshness::Freshness;
 use super::metrics::{LookupMetrics, ReadMetrics};
 use super::object::ServiceAccountObject;
 use super::reads::{SharedReads, Source};

@@ -24,7 +24,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
 use self::health::Health;
-use self::listing::{Listing, NotStreamed};
+use self::listing::{GONE, Listing, NotStreamed};
 use super::failure::{READ_SERVICE_ACCOUNTS, ReadFailure};
 use super::metrics::register_watch_failures;
 use super::object::ServiceAccountObject;
@@ -41,9 +41,6 @@ const PAGE: u32 = 100;
 /// Duration of one watch request. A connection that died silently is noticed at its end. The next request continues at the
 /// last version.
 const REQUEST: Duration = Duration::from_secs(60);
-
-/// The status of a watch from a version that the API server no longer has (Kubernetes, *API concepts*, 410 Gone).
-const GONE: u16 = 410;
 
 /// The prefix of this project's own annotations, without the `/`.
 const OUR_PREFIX: &str = "podidentity.dev";

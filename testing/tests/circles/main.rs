@@ -278,6 +278,11 @@ fn modules_of_the_agent_import_in_one_direction() {
 }
 
 #[test]
+fn modules_of_the_webhook_import_in_one_direction() {
+    assert_no_circles("pod-identity-webhook");
+}
+
+#[test]
 fn modules_of_the_provider_import_in_one_direction() {
     assert_no_circles("pod-identity-provider");
 }

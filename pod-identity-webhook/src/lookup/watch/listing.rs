@@ -7,6 +7,9 @@
 
 use kube::runtime::watcher::{self, Event};
 
+/// The status of a watch from a version that the API server no longer has (Kubernetes, *API concepts*, 410 Gone).
+pub(super) const GONE: u16 = 410;
+
 /// Statuses of an API server or proxy that does not know the request's parameters.
 const REFUSED: [u16; 2] = [400, 422];
 
@@ -52,7 +55,7 @@ impl Listing {
             Ok(Event::Init) => self.state = State::Listing,
             Ok(Event::InitDone) => self.state = State::Watching,
             // The watcher lists again.
-            Err(watcher::Error::WatchError(status)) if status.code == super::GONE => self.state = State::Idle,
+            Err(watcher::Error::WatchError(status)) if status.code == GONE => self.state = State::Idle,
             Err(watcher::Error::WatchStartFailed(kube::Error::Api(status)))
                 if self.streamed && self.state != State::Watching && REFUSED.contains(&status.code) =>
             {
@@ -104,7 +107,7 @@ mod tests {
     fn streams_again_after_a_complete_list() {
         let mut listing = Listing::new(true);
         let gone = || {
-            let status = Status::failure("too old", "Expired").with_code(super::super::GONE);
+            let status = Status::failure("too old", "Expired").with_code(GONE);
             Err(watcher::Error::WatchError(status.boxed()))
         };
         for event in [Ok(Event::Init), Ok(Event::InitDone), failed(400), gone(), Ok(Event::Init)] {
