@@ -138,7 +138,10 @@ mod tests {
         let page = include_str!("../../docs/reference/local.md");
         for breakage in Breakage::value_variants().iter().filter_map(ValueEnum::to_possible_value) {
             let name = breakage.get_name();
-            assert!(page.contains(&format!("\n| `{name}` |")), "docs/reference/local.md does not name --break {name}");
+            assert!(
+                page.contains(&format!("\n| `{name}` |")),
+                "docs/reference/local.md does not name --break {name}"
+            );
         }
     }
 }

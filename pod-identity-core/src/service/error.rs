@@ -289,7 +289,10 @@ mod tests {
             let section =
                 page.split_once(&heading).map(|(_, rest)| rest.split("\n## ").next().unwrap_or(rest));
             let line = format!("\n- Agent: HTTP {}\n", status(*code));
-            assert!(section.is_some_and(|section| section.contains(&line)), "docs/reference/errors.md, {code}: {line}");
+            assert!(
+                section.is_some_and(|section| section.contains(&line)),
+                "docs/reference/errors.md, {code}: {line}"
+            );
         }
     }
 
