@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn every_flag_is_in_its_page() {
-        let page = include_str!("../../docs/agent.md");
+        let page = include_str!("../../docs/reference/agent.md");
         testing::flags::every_flag_is_in(page, &<Args as clap::CommandFactory>::command());
     }
 }

@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn every_flag_is_in_its_page() {
-        let page = include_str!("../../docs/auth.md");
+        let page = include_str!("../../docs/reference/auth.md");
         testing::flags::every_flag_is_in(page, &<Args as clap::CommandFactory>::command());
     }
 }

@@ -1,7 +1,7 @@
 //! Every error code of the project, declared once.
 //!
 //! A code is stable. It is in the response body that a pod's SDK shows, in a metric label, and a heading of
-//! `docs/errors.md`. Each code says who must act, whether a retry can help, and how to fix the cause.
+//! `docs/reference/errors.md`. Each code says who must act, whether a retry can help, and how to fix the cause.
 //!
 //! ```
 //! use pod_identity_core::error::{Blame, ErrorCode};
@@ -76,7 +76,7 @@ macro_rules! error_codes {
         }
 
         impl ErrorCode {
-            /// Every code, in the order of `docs/errors.md`.
+            /// Every code, in the order of `docs/reference/errors.md`.
             pub const ALL: &[ErrorCode] = &[$(ErrorCode::$variant),*];
 
             /// Returns the code as text, for bodies, labels and headings.

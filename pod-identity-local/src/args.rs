@@ -129,16 +129,19 @@ mod tests {
 
     #[test]
     fn every_flag_is_in_its_page() {
-        let page = include_str!("../../docs/local.md");
+        let page = include_str!("../../docs/reference/local.md");
         testing::flags::every_flag_is_in(page, &<Args as clap::CommandFactory>::command());
     }
 
     #[test]
     fn every_breakage_is_in_the_page() {
-        let page = include_str!("../../docs/local.md");
+        let page = include_str!("../../docs/reference/local.md");
         for breakage in Breakage::value_variants().iter().filter_map(ValueEnum::to_possible_value) {
             let name = breakage.get_name();
-            assert!(page.contains(&format!("\n| `{name}` |")), "docs/local.md does not name --break {name}");
+            assert!(
+                page.contains(&format!("\n| `{name}` |")),
+                "docs/reference/local.md does not name --break {name}"
+            );
         }
     }
 }

@@ -197,6 +197,6 @@ fn file_failure(name: &str, error: &dyn std::error::Error) -> Failure {
         "start",
         "file_invalid",
         format!("{name}: {error}"),
-        "docs/local.md describes the file; `pod-identity-local sample` prints one that works.",
+        "docs/reference/local.md describes the file; `pod-identity-local sample` prints one that works.",
     )
 }

@@ -93,7 +93,7 @@ impl Error {
         std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
     }
 
-    /// Returns the code of the refusal: one of this project's (`docs/errors.md`), or one of AWS's. `None` unless an
+    /// Returns the code of the refusal: one of this project's (`docs/reference/errors.md`), or one of AWS's. `None` unless an
     /// endpoint or STS refused with a code.
     pub fn code(&self) -> Option<&str> {
         match self {

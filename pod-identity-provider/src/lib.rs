@@ -38,7 +38,7 @@
 //! ```
 //!
 //! The program above prints the ARN of the sample's role. Only calls of STS are answered there. `run -f FILE` takes other
-//! roles, trust policies and associations (`docs/local.md` in the source tree).
+//! roles, trust policies and associations (`docs/reference/local.md` in the source tree).
 //!
 //! # Without an SDK
 //!

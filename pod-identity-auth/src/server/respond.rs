@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn errors_page_has_these_exceptions() {
-        let page = include_str!("../../../docs/errors.md");
+        let page = include_str!("../../../docs/reference/errors.md");
         for code in ErrorCode::ALL {
             let heading = format!("\n## {code}\n");
             let section =
@@ -228,7 +228,7 @@ mod tests {
             let documented = |section: &str| {
                 section.contains(&line) || section.contains("\n- Auth service: does not occur\n")
             };
-            assert!(section.is_some_and(documented), "docs/errors.md, {code}: {line}");
+            assert!(section.is_some_and(documented), "docs/reference/errors.md, {code}: {line}");
         }
     }
 }

@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn every_reason_is_in_its_page() {
-        let page = include_str!("../../../docs/webhook.md");
+        let page = include_str!("../../../docs/reference/webhook.md");
         let source = include_str!("warning.rs");
         let labels: Vec<_> = source
             .lines()
@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(labels.len(), 16);
         for (_, label) in labels {
             let label = label.trim_end_matches("\",");
-            assert!(page.contains(&format!("`{label}`")), "docs/webhook.md does not name {label}");
+            assert!(page.contains(&format!("`{label}`")), "docs/reference/webhook.md does not name {label}");
         }
     }
 }

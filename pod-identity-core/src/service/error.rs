@@ -283,13 +283,16 @@ mod tests {
 
     #[test]
     fn errors_page_has_these_statuses() {
-        let page = include_str!("../../../docs/errors.md");
+        let page = include_str!("../../../docs/reference/errors.md");
         for code in ErrorCode::ALL {
             let heading = format!("\n## {code}\n");
             let section =
                 page.split_once(&heading).map(|(_, rest)| rest.split("\n## ").next().unwrap_or(rest));
             let line = format!("\n- Agent: HTTP {}\n", status(*code));
-            assert!(section.is_some_and(|section| section.contains(&line)), "docs/errors.md, {code}: {line}");
+            assert!(
+                section.is_some_and(|section| section.contains(&line)),
+                "docs/reference/errors.md, {code}: {line}"
+            );
         }
     }
 

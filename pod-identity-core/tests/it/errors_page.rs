@@ -1,11 +1,11 @@
-//! `docs/errors.md` says what the code says: the same codes, in the same order, with the same cause and fix.
+//! `docs/reference/errors.md` says what the code says: the same codes, in the same order, with the same cause and fix.
 //! And `SECURITY.md` names files that have tests.
 
 use std::path::Path;
 
 use pod_identity_core::error::{Blame, ErrorCode};
 
-const PAGE: &str = include_str!("../../../docs/errors.md");
+const PAGE: &str = include_str!("../../../docs/reference/errors.md");
 
 /// Each heading with the text below it.
 fn sections() -> Vec<(&'static str, &'static str)> {

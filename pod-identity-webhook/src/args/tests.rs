@@ -213,9 +213,9 @@ fn the_grammar_is_sound() {
 
 #[test]
 fn every_flag_is_in_its_page() {
-    let page = include_str!("../../../docs/webhook.md");
+    let page = include_str!("../../../docs/reference/webhook.md");
     for flag in command().get_arguments().filter_map(Arg::get_long) {
-        assert!(page.contains(&format!("`--{flag}`")), "docs/webhook.md does not name --{flag}");
+        assert!(page.contains(&format!("`--{flag}`")), "docs/reference/webhook.md does not name --{flag}");
     }
 }
 

@@ -22,7 +22,7 @@ fn said(bytes: &[u8]) -> String {
 async fn it_says_what_its_flags_are_and_what_is_wrong_with_them() {
     let help = run(PROGRAM, &["--help"]).await;
     assert_eq!(help.status.code(), Some(0));
-    let page = include_str!("../../../docs/webhook.md");
+    let page = include_str!("../../../docs/reference/webhook.md");
     let text = said(&help.stdout);
     let flags: Vec<_> =
         text.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 2).collect();
@@ -30,7 +30,7 @@ async fn it_says_what_its_flags_are_and_what_is_wrong_with_them() {
     for flag in flags {
         let flag = flag.split(['=', '[', '.', ',', ';', ':', '`']).next().unwrap();
         let known = page.contains(&format!("`{flag}`")) || ["--help", "--version"].contains(&flag);
-        assert!(known, "docs/webhook.md does not name {flag}");
+        assert!(known, "docs/reference/webhook.md does not name {flag}");
     }
     assert_eq!(run(PROGRAM, &["--no-such-flag"]).await.status.code(), Some(2));
     for (flags, named) in [

@@ -1,4 +1,4 @@
-//! `docs/metrics.md`, compared with what the program says.
+//! `docs/reference/metrics.md`, compared with what the program says.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ pub(crate) fn said(text: &str) -> BTreeSet<(String, String)> {
 
 /// Each metric of a section of the page, with its type.
 pub(crate) fn listed(heading: &str) -> BTreeSet<(String, String)> {
-    let page = include_str!("../../../docs/metrics.md");
+    let page = include_str!("../../../docs/reference/metrics.md");
     let (_, section) = page.split_once(&format!("\n## {heading}\n")).unwrap();
     let section = section.split("\n## ").next().unwrap();
     section
