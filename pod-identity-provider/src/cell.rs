@@ -77,7 +77,7 @@ pub(crate) struct CredentialCell {
 
 impl CredentialCell {
     /// A cell that is filled from `provider`. Its credentials are due when `ahead` of their life is left, or half of a life
-    /// shorter than twice that. The provider's calls end by themselves within `deadline`.
+    /// shorter than twice that. The provider's calls end by themselves timeout `deadline`.
     pub(crate) fn new(
         provider: impl ProvideCredentials + 'static,
         clock: Clock,
@@ -174,7 +174,7 @@ impl CredentialCell {
         waiter: Waiter<CachedCredentials, FetchError>,
         patience: Duration,
     ) -> Option<Waited<CachedCredentials, FetchError>> {
-        let waited = self.timer.within(patience, waiter.wait()).await;
+        let waited = self.timer.timeout(patience, waiter.wait()).await;
         if waited.is_err() {
             // A little less than the wait: the fetch may have begun a moment after it.
             self.flight.abandon_overdue(self.limit.saturating_sub(INTERVAL), self.reader.now());

@@ -8,7 +8,7 @@ use aws_smithy_runtime_api::client::identity::Identity;
 use pod_identity_core::backoff::random_fraction;
 use pod_identity_core::time::{Expires, Now};
 
-use crate::clock::second_of;
+use crate::clock::unix_seconds_of;
 use crate::error::{Error, ExpiredCredentials};
 
 /// The age at which credentials without an expiry are fetched again, as in the SDK's own cache (aws-smithy-runtime,
@@ -71,7 +71,7 @@ impl CachedCredentials {
             None => life - WITHOUT_EXPIRY.mul_f64(spread),
         };
         let last = LAST.min(life / 10);
-        let (fetched, due) = (second_of(now.wall), expires_at - renew_at.max(last));
+        let (fetched, due) = (unix_seconds_of(now.wall), expires_at - renew_at.max(last));
         Ok(Self {
             identities: std::array::from_fn(|_| Identity::from(credentials.clone())),
             credentials,
@@ -79,7 +79,7 @@ impl CachedCredentials {
             renew_at,
             last,
             fetched,
-            fresh_for: second_of(due).saturating_sub(fetched),
+            fresh_for: unix_seconds_of(due).saturating_sub(fetched),
         })
     }
 

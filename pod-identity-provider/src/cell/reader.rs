@@ -58,7 +58,7 @@ impl Reader {
     /// Returns the identity of credentials that are valid and not due. It costs one read of the wall clock and one
     /// comparison. The task that renews, and [`Self::credentials`], compare the monotonic clock too.
     pub(super) fn fresh_identity(&self) -> Option<Identity> {
-        let second = self.clock.second();
+        let second = self.clock.unix_seconds();
         self.slot.peek(BEFORE_ANY_END, MARGIN, |entry| entry.value().fresh_identity(second))?
     }
 

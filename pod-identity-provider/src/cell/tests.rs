@@ -34,11 +34,11 @@ fn cell_that_sleeps(
     refresh: Refresh,
     sleep: impl AsyncSleep + 'static,
 ) -> Arc<CredentialCell> {
-    let clock = Clock::given(SharedTimeSource::new(source.wall()));
+    let clock = Clock::custom(SharedTimeSource::new(source.wall()));
     CredentialCell::new(
         source.clone(),
         clock,
-        Timer::given(SharedAsyncSleep::new(sleep)),
+        Timer::custom(SharedAsyncSleep::new(sleep)),
         refresh,
         AHEAD,
         DEADLINE,

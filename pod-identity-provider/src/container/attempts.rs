@@ -28,13 +28,13 @@ pub(super) async fn within_deadline<T, A: Future<Output = Result<T, Fault>>>(
     let (mut attempts, mut before) = (0, None);
     loop {
         attempts += 1;
-        let limit = transport.attempt.min(time.left());
+        let limit = transport.attempt_timeout.min(time.left());
         let call = Timeout::new(attempt(), transport.timer.sleep(limit));
         let fault = match (time.step(limit, call).await, before) {
             (Ok(Ok(credentials)), _) => return Ok(credentials),
             (Ok(Err(fault)), _) => fault,
             // An attempt that the deadline cut short says less than the one before it.
-            (Err(_), Some(before)) if limit < transport.attempt => before,
+            (Err(_), Some(before)) if limit < transport.attempt_timeout => before,
             (Err(_), _) => Failure::TimedOut { limit }.into(),
         };
         // The jitter is added to the pause that the endpoint asks for: pods that it refused together must not return

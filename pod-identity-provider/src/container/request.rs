@@ -52,7 +52,7 @@ impl Client {
             dns: transport.dns.clone(),
             timer: transport.timer.clone(),
             time: SharedTimeSource::new(transport.clock.clone()),
-            connect: CONNECT.min(transport.attempt),
+            connect: CONNECT.min(transport.attempt_timeout),
             connector: OnceLock::new(),
         }
     }

@@ -59,8 +59,8 @@ impl Agent {
             http_client: Some(SharedHttpClient::new(self.clone())),
             dns: SharedDnsResolver::new(SystemResolver),
             timer: Timer::tokio(),
-            clock: Clock::given(SharedTimeSource::new(source(HOUR).1)),
-            attempt: 5 * SECOND,
+            clock: Clock::custom(SharedTimeSource::new(source(HOUR).1)),
+            attempt_timeout: 5 * SECOND,
             deadline: 10 * SECOND,
         };
         let environment = Environment::from_iter([(FULL_URI, "http://127.0.0.1/"), (TOKEN_FILE, path)]);

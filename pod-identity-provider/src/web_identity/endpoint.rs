@@ -21,7 +21,7 @@ use crate::transport::Transport;
 pub(super) fn client(environment: &Environment, transport: &Transport) -> Result<Client, Error> {
     let timeouts = TimeoutConfig::builder()
         .operation_timeout(transport.deadline)
-        .operation_attempt_timeout(transport.attempt)
+        .operation_attempt_timeout(transport.attempt_timeout)
         .build();
     let url = url(environment);
     let http_client = match &transport.http_client {

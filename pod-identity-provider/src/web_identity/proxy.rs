@@ -6,9 +6,9 @@ use crate::environment::{self as env, Environment};
 use crate::error::Error;
 
 /// The variables of a proxy in their order, as the SDK's own client reads them (hyper-util, `proxy::matcher`).
-const FOR_HTTPS: [&str; 4] = [env::HTTPS_PROXY, env::HTTPS_PROXY_SMALL, env::ALL_PROXY, env::ALL_PROXY_SMALL];
-const FOR_HTTP: [&str; 4] = [env::HTTP_PROXY, env::HTTP_PROXY_SMALL, env::ALL_PROXY, env::ALL_PROXY_SMALL];
-const EXCEPT: [&str; 2] = [env::NO_PROXY, env::NO_PROXY_SMALL];
+const FOR_HTTPS: [&str; 4] = [env::HTTPS_PROXY, env::HTTPS_PROXY_LOWERCASE, env::ALL_PROXY, env::ALL_PROXY_LOWERCASE];
+const FOR_HTTP: [&str; 4] = [env::HTTP_PROXY, env::HTTP_PROXY_LOWERCASE, env::ALL_PROXY, env::ALL_PROXY_LOWERCASE];
+const EXCEPT: [&str; 2] = [env::NO_PROXY, env::NO_PROXY_LOWERCASE];
 
 /// Returns the proxy for a URL of that scheme, with the hosts that bypass it.
 ///

@@ -138,7 +138,7 @@ async fn no_request_waits_in_the_last_ten_seconds_after_a_fetch_has_failed() {
 async fn with_no_time_ahead_credentials_are_renewed_as_they_expire_and_no_request_fails() {
     for refresh in [Refresh::Background, Refresh::OnRequest] {
         let (source, wall) = source(HOUR);
-        let clock = Clock::given(SharedTimeSource::new(wall));
+        let clock = Clock::custom(SharedTimeSource::new(wall));
         let timer = Timer::tokio();
         let cell = CredentialCell::new(source.clone(), clock, timer, refresh, Duration::ZERO, DEADLINE);
         for _ in 0..3 * 3600 {

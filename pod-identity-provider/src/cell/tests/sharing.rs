@@ -27,7 +27,7 @@ async fn first_requests_on_two_threads_are_one_call() {
     for _ in 0..50 {
         let (source, wall) = source(HOUR);
         let all = Arc::new(Barrier::new(TASKS + 1));
-        let clock = Clock::given(SharedTimeSource::new(wall));
+        let clock = Clock::custom(SharedTimeSource::new(wall));
         let timer = Timer::tokio();
         let slow = WhenAllHaveAsked(source.clone(), all.clone());
         let cell = CredentialCell::new(slow, clock, timer, Refresh::Background, AHEAD, DEADLINE);

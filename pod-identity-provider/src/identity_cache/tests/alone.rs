@@ -93,7 +93,7 @@ async fn the_providers_own_resolver_is_served_from_the_cell_as_soon_as_it_is_ren
         for _ in 0..100 {
             assert_eq!(resolving.key(&own).await, format!("ASIA{renewal}"));
         }
-        assert_eq!(resolving.cache.own.get(), Some(&own.cache_partition()));
+        assert_eq!(resolving.cache.partition.get(), Some(&own.cache_partition()));
         wall.set(50 * 60);
         tokio::time::sleep(2 * SECOND).await;
         // Due: this request starts the renewal and does not wait for it.
@@ -111,7 +111,7 @@ async fn a_chain_or_a_wrapper_with_the_provider_inside_is_served_by_the_sdks_cac
     for _ in 0..10 {
         assert_eq!(resolving.key(&wrapped).await, "ASIA1");
     }
-    assert_eq!((resolving.cache.own.get(), calls.load(Ordering::Relaxed)), (None, 1));
+    assert_eq!((resolving.cache.partition.get(), calls.load(Ordering::Relaxed)), (None, 1));
     // The cell renews. The SDK's cache keeps what the wrapper returned, until its expiry.
     wall.set(50 * 60);
     provider.credentials().await.unwrap();
@@ -165,7 +165,7 @@ async fn another_provider_of_this_crate_is_served_by_the_sdks_cache() {
             ("ASIA5".into(), "ASIA1".into())
         );
     }
-    assert_eq!(resolving.cache.own.get(), Some(&ours.cache_partition()));
+    assert_eq!(resolving.cache.partition.get(), Some(&ours.cache_partition()));
     assert_eq!((one.calls(), other.calls()), (1, 5));
 }
 
@@ -177,7 +177,7 @@ async fn a_second_wrapper_of_the_provider_has_the_same_credentials() {
     for resolver in [&first, &second, &first, &second] {
         assert_eq!(resolving.key(resolver).await, "ASIA1");
     }
-    assert_eq!(resolving.cache.own.get(), Some(&first.cache_partition()));
+    assert_eq!(resolving.cache.partition.get(), Some(&first.cache_partition()));
     assert_eq!(source.calls(), 1);
 }
 
@@ -189,7 +189,7 @@ async fn a_provider_that_the_sdk_wraps_twice_is_served_by_the_sdks_cache() {
     for _ in 0..10 {
         assert_eq!(resolving.key(&twice).await, "ASIA1");
     }
-    assert_eq!((resolving.cache.own.get(), source.calls()), (None, 1));
+    assert_eq!((resolving.cache.partition.get(), source.calls()), (None, 1));
 }
 
 #[tokio::test(start_paused = true)]
