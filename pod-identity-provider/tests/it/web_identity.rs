@@ -76,7 +76,7 @@ async fn each_fetch_reads_the_token() {
     let provider = provider(variables);
     let error = provider.credentials().await.unwrap_err();
     let error = error.to_string();
-    assert!(error.contains("AWS_WEB_IDENTITY_TOKEN_FILE gives an empty token"), "{error}");
+    assert!(error.contains("AWS_WEB_IDENTITY_TOKEN_FILE provides an empty token"), "{error}");
     cluster.file("irsa-token", &format!("{}\n", cluster.token_for(STS_AUDIENCE, HOUR)));
     // All requests get the same error for about a second.
     eventually("credentials", async || provider.credentials().await.ok()).await;
