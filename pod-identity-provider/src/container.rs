@@ -62,11 +62,11 @@ impl ContainerCredentials {
         let mut unreachable = None;
         for place in endpoint.places(&self.transport.dns).await? {
             match self.request(endpoint, place, token.as_ref()).await {
-                Err(Fault::Failure { failure, .. }) if failure.is_of_address() => unreachable = Some(failure),
+                Err(Fault::Failure { failure, .. }) if failure.is_unreachable() => unreachable = Some(failure),
                 result => return result,
             }
         }
-        Err(unreachable.unwrap_or(Failure::Refused).into())
+        Err(unreachable.unwrap_or(Failure::ConnectionRefused).into())
     }
 
     async fn request(

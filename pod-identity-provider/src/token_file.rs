@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use crate::error::{Error, TokenUnreadable};
 
 const FIX_MISSING_FILE: &str = "Check that the pod has the token's volume and that the path is right. Recreate the pod if it \
-                                is older than the webhook, its association or its service account's annotation";
+                                was created before the webhook, its association or its service account's annotation";
 /// Kubelet makes the file readable to the user of the pod's containers, or to the group `fsGroup` (Kubernetes, *Configure
 /// Service Accounts for Pods*; KEP-1205, *File Permission*).
 const FIX_PERMISSION: &str = "Set fsGroup in the pod's securityContext, or set runAsUser to the user of this process: other \

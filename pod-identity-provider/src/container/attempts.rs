@@ -35,7 +35,7 @@ pub(super) async fn within_deadline<T, A: Future<Output = Result<T, Fault>>>(
             (Ok(Err(fault)), _) => fault,
             // An attempt that the deadline cut short says less than the one before it.
             (Err(_), Some(before)) if limit < transport.attempt_timeout => before,
-            (Err(_), _) => Failure::TimedOut { limit }.into(),
+            (Err(_), _) => Failure::ResponseTimeout { limit }.into(),
         };
         // The jitter is added to the pause that the endpoint asks for: pods that it refused together must not return
         // together, nor without any pause where it asks for 0 s.

@@ -137,7 +137,7 @@ impl Endpoint {
             Host::Name(name) => {
                 let mut addresses = dns.resolve_dns(name).await.map_err(|error| Fault::of(&error))?;
                 if addresses.is_empty() {
-                    return Err(Failure::Unresolved { reason: "it has no address".to_owned() }.into());
+                    return Err(Failure::Dns { reason: "it has no address".to_owned() }.into());
                 }
                 if let Some(other) = addresses.iter().find(|address| !is_allowed(**address)) {
                     return Err(refused(&format!("names {name:?}, which has the address {other}")).into());

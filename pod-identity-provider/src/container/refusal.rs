@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::authorization::Token;
 use super::json_field::JsonField;
-use crate::error::{Failure, Refusal, one_line};
+use crate::error::{Failure, EndpointRefusal, one_line};
 
 /// The longest code: EKS Auth's and this project's have at most 30 characters.
 const LONGEST_CODE: usize = 64;
@@ -37,11 +37,11 @@ pub(super) fn read(status: u16, body: &[u8], token: Option<&Token>) -> Failure {
     let mut without_space = text.chars().filter(|c| !c.is_whitespace());
     match (without_space.next(), without_space.next()) {
         // A page has no text that fits a log line.
-        (Some('<'), _) => Failure::Answer(Refusal {
+        (Some('<'), _) => Failure::Refusal(EndpointRefusal {
             status,
             code: None,
             message: "a page of HTML or XML".to_owned(),
-            page: true,
+            is_markup: true,
             without_token: token.is_none(),
         }),
         // What looks like JSON may hold credentials and does not print. AWS's agent begins with a word in brackets.
@@ -61,7 +61,7 @@ pub(super) fn coded(status: u16, code: &str, message: &str, token: Option<&Token
     };
     let code = Some(code).filter(is_code).map(|code| printable(code, token));
     let message = printable(message, token);
-    Failure::Answer(Refusal { status, code, message, page: false, without_token: token.is_none() })
+    Failure::Refusal(EndpointRefusal { status, code, message, is_markup: false, without_token: token.is_none() })
 }
 
 /// Returns the code in a line of AWS's agent: `[request id]: (Code): message, fault: client`.
@@ -81,7 +81,7 @@ mod tests {
 
     fn said(body: &str) -> (Option<String>, String) {
         match read(400, body.as_bytes(), None) {
-            Failure::Answer(refusal) => (refusal.code, refusal.message),
+            Failure::Refusal(refusal) => (refusal.code, refusal.message),
             other => panic!("{other:?}"),
         }
     }

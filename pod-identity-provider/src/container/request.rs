@@ -73,7 +73,7 @@ impl Client {
     fn fault(&self, error: ConnectorError) -> Fault {
         // The connector has one timeout only.
         if error.is_timeout() {
-            return Failure::NotConnected { limit: self.connect }.into();
+            return Failure::ConnectTimeout { limit: self.connect }.into();
         }
         Fault::of(&*error.into_source())
     }
@@ -84,10 +84,10 @@ impl Client {
         }
         let client = match &self.given {
             Some(client) => client.clone(),
-            None => own(endpoint.is_https(), &self.dns)?,
+            None => inner(endpoint.is_https(), &self.dns)?,
         };
         let settings = HttpConnectorSettings::builder().connect_timeout(self.connect).build();
-        let components = self.components().map_err(|error| Failure::Broken { reason: error.to_string() })?;
+        let components = self.components().map_err(|error| Failure::Connection { reason: error.to_string() })?;
         Ok(self.connector.get_or_init(|| client.http_connector(&settings, &components)).clone())
     }
 
@@ -111,7 +111,7 @@ impl Client {
 
 /// The SDK's own client. It has TLS, which reads the system's certificates, and resolves names only for an https URI.
 #[cfg_attr(not(feature = "https"), allow(unused_variables))]
-fn own(https: bool, dns: &SharedDnsResolver) -> Result<SharedHttpClient, Error> {
+fn inner(https: bool, dns: &SharedDnsResolver) -> Result<SharedHttpClient, Error> {
     if !https {
         return Ok(Builder::new().build_http());
     }
@@ -142,5 +142,5 @@ fn request(place: Place, token: Option<&Token>) -> Result<HttpRequest, Failure> 
 
 /// All parts of a request were checked, so this does not happen.
 fn unsendable(error: impl std::fmt::Display) -> Failure {
-    Failure::Broken { reason: error.to_string() }
+    Failure::Connection { reason: error.to_string() }
 }

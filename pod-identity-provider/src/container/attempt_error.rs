@@ -21,7 +21,7 @@ impl Fault {
     /// Classifies an error before the response. One of this crate is the resolver's: there is no runtime.
     pub(super) fn of(error: &(dyn StdError + 'static)) -> Self {
         match Error::of(error) {
-            Some(own) => own.clone().into(),
+            Some(inner) => inner.clone().into(),
             None => Failure::of_request(error).into(),
         }
     }
