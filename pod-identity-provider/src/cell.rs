@@ -25,7 +25,7 @@ use crate::timer::Timer;
 
 use cached::{CachedCredentials, Freshness};
 use fetch::{Flight, Upstream};
-use reader::{FetchError, EXPIRY_MARGIN, Reader};
+use reader::{EXPIRY_MARGIN, FetchError, Reader};
 use task::Task;
 use throttle::{INTERVAL, Throttle};
 

@@ -94,6 +94,9 @@ mod tests {
         assert!(before <= now.wall && now.wall <= SystemTime::now(), "{before:?} {now:?}");
         assert!(now.monotonic <= Clock::System.now().monotonic);
         let seconds = Clock::System.unix_seconds();
-        assert!((unix_seconds_of(before)..=unix_seconds_of(SystemTime::now())).contains(&seconds), "{seconds}");
+        assert!(
+            (unix_seconds_of(before)..=unix_seconds_of(SystemTime::now())).contains(&seconds),
+            "{seconds}"
+        );
     }
 }

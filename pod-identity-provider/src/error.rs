@@ -18,7 +18,7 @@ use std::time::Duration;
 use aws_credential_types::provider::error::CredentialsError;
 
 pub use endpoint::EndpointError;
-pub(crate) use failure::{Failure, EndpointRefusal};
+pub(crate) use failure::{EndpointRefusal, Failure};
 use kinds::SourceFailure;
 pub use kinds::{
     ExpiredCredentials, InvalidConfiguration, NotConfigured, RuntimeError, SourceError, TokenUnreadable,

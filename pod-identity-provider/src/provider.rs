@@ -62,7 +62,7 @@ pub struct PodIdentityCredentialsProvider {
 enum SelectedSource {
     Method(Method),
     Fallback(&'static str),
-    Nothing,
+    None,
 }
 
 /// A builder of a [`PodIdentityCredentialsProvider`].

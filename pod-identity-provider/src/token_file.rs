@@ -11,8 +11,8 @@ const FIX_MISSING_FILE: &str = "Check that the pod has the token's volume and th
                                 was created before the webhook, its association or its service account's annotation";
 /// Kubelet makes the file readable to the user of the pod's containers, or to the group `fsGroup` (Kubernetes, *Configure
 /// Service Accounts for Pods*; KEP-1205, *File Permission*).
-const FIX_PERMISSION: &str = "Set fsGroup in the pod's securityContext, or set runAsUser to the user of this process: other \
-                              users must not read the token file";
+const FIX_PERMISSION: &str = "Set fsGroup in the pod's securityContext, or set runAsUser to the user of this process: kubelet \
+                              makes the token file readable to that group or user only";
 const FIX_NOT_A_TOKEN: &str = "Set the variable to the path of the projected service account token, and let only kubelet \
                                write to that file";
 
@@ -24,7 +24,11 @@ const FIX_NOT_A_TOKEN: &str = "Set the variable to the path of the projected ser
 /// # Errors
 /// [`Error::InvalidConfiguration`] if the file is missing, is not readable by this user, or holds no token.
 /// [`Error::TokenUnreadable`] for other I/O errors. The errors do not contain the file's content.
-pub(crate) fn read(variable: &'static str, path: &str, max_length: usize) -> Result<Zeroizing<String>, Error> {
+pub(crate) fn read(
+    variable: &'static str,
+    path: &str,
+    max_length: usize,
+) -> Result<Zeroizing<String>, Error> {
     let failed = |error| failed(variable, path, &error);
     // Opening a pipe without a writer blocks forever.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {

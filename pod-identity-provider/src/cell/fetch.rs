@@ -107,7 +107,8 @@ impl Flight {
     /// not polled, or a frozen process. All waiting requests start again, and a late result of the fetch is discarded.
     pub(super) fn abandon_overdue(&self, limit: Duration, now: Now) -> bool {
         let flight = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let overdue = flight.as_ref().filter(|started| now.monotonic.saturating_sub(started.started_at) > limit);
+        let overdue =
+            flight.as_ref().filter(|started| now.monotonic.saturating_sub(started.started_at) > limit);
         let leader = overdue.and_then(|started| started.leader.upgrade());
         drop(flight);
         leader.is_some_and(|leader| take(&leader).is_some())

@@ -67,7 +67,9 @@ impl Reader {
             let cached = entry.value();
             let freshness = match cached.freshness(entry.expiry().left(now)) {
                 // A request with valid credentials does not wait for a source that has just failed.
-                Freshness::NearExpiry { .. } if self.last_fetch_failed.load(Ordering::Relaxed) => Freshness::RenewalDue,
+                Freshness::NearExpiry { .. } if self.last_fetch_failed.load(Ordering::Relaxed) => {
+                    Freshness::RenewalDue
+                }
                 freshness => freshness,
             };
             (cached.credentials().clone(), freshness)
@@ -81,7 +83,8 @@ impl Reader {
 
     /// Returns the time until the credentials are due for renewal. Returns zero if there are no valid credentials.
     pub(super) fn due_in(&self, now: Now) -> Duration {
-        let due_in = self.slot.peek(now, EXPIRY_MARGIN, |entry| entry.value().due_in(entry.expiry().left(now)));
+        let due_in =
+            self.slot.peek(now, EXPIRY_MARGIN, |entry| entry.value().due_in(entry.expiry().left(now)));
         due_in.unwrap_or_default()
     }
 }

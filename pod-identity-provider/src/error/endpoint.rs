@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-use super::failure::{Failure, EndpointRefusal};
+use super::failure::{EndpointRefusal, Failure};
 use super::hints;
 
 /// The endpoint could not be called, or refused. The error describes the last attempt.

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use pod_identity_core::error::ErrorCode;
 
-use super::failure::{Failure, EndpointRefusal};
+use super::failure::{EndpointRefusal, Failure};
 
-const FIX_OTHER_SERVER: &str = "Check the URI: the program that answers there is no credentials endpoint. It may be a proxy";
+const FIX_OTHER_SERVER: &str =
+    "Check the URI: the program that answers there is no credentials endpoint. It may be a proxy";
 
 /// Returns the fix, if it is known. The fixes for agents of EKS Pod Identity are more specific than those for other
 /// endpoints with the same protocol.
@@ -76,9 +77,9 @@ fn of_refusal(refusal: &EndpointRefusal, is_eks: bool) -> Option<&'static str> {
             "A proxy or another server answered with a page: check the URI, and add the address to NO_PROXY if a proxy is set",
         ),
         201..=299 => Some(FIX_OTHER_SERVER),
-        300..=399 => {
-            Some("Set the final URI: redirects are not followed, because they would send the token to another server")
-        }
+        300..=399 => Some(
+            "Set the final URI: redirects are not followed, because they would send the token to another server",
+        ),
         429 => Some(ErrorCode::Throttled.fix()),
         // The response of AWS's agent to a `Host` header that is not one of its addresses.
         403 if is_eks => {

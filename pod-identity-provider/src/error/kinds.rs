@@ -116,7 +116,9 @@ impl SourceError {
     pub(super) fn hint(&self) -> Option<&'static str> {
         match &self.failure {
             SourceFailure::Failed(_) => None,
-            SourceFailure::TimedOut(_) => Some("Check why the provider hangs, or raise the builder's `deadline`"),
+            SourceFailure::TimedOut(_) => {
+                Some("Check why the provider hangs, or raise the builder's `deadline`")
+            }
             SourceFailure::Panicked => Some("Find the panic message on this program's standard error"),
         }
     }

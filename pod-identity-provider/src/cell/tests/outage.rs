@@ -3,7 +3,7 @@
 use super::*;
 use aws_credential_types::provider::error::CredentialsError;
 
-use crate::error::{EndpointError, Failure, EndpointRefusal};
+use crate::error::{EndpointError, EndpointRefusal, Failure};
 
 #[tokio::test(start_paused = true)]
 async fn outage_until_a_minute_before_expiry_fails_and_delays_no_request() {
@@ -54,8 +54,13 @@ async fn after_expiry_errors_are_at_most_one_second_old_and_recovery_is_immediat
 #[tokio::test(start_paused = true)]
 async fn no_call_is_made_during_the_retry_after_of_a_source() {
     fn throttled() -> CredentialsError {
-        let refusal =
-            EndpointRefusal { status: 503, code: None, message: String::new(), is_markup: false, without_token: false };
+        let refusal = EndpointRefusal {
+            status: 503,
+            code: None,
+            message: String::new(),
+            is_markup: false,
+            without_token: false,
+        };
         Error::Endpoint(EndpointError {
             endpoint: "http://169.254.170.23".to_owned(),
             failure: Failure::Behavior(refusal),

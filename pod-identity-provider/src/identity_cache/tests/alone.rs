@@ -116,9 +116,15 @@ async fn sdks_cache_serves_a_wrapper_around_the_provider() {
     provider.credentials().await.unwrap();
     settle().await;
     assert_eq!(provider.credentials().await.unwrap().access_key_id(), "ASIA2");
-    assert_eq!((resolving.access_key_id(&wrapped).await.as_str(), calls.load(Ordering::Relaxed)), ("ASIA1", 1));
+    assert_eq!(
+        (resolving.access_key_id(&wrapped).await.as_str(), calls.load(Ordering::Relaxed)),
+        ("ASIA1", 1)
+    );
     wall.advance(10 * 60);
-    assert_eq!((resolving.access_key_id(&wrapped).await.as_str(), calls.load(Ordering::Relaxed)), ("ASIA2", 2));
+    assert_eq!(
+        (resolving.access_key_id(&wrapped).await.as_str(), calls.load(Ordering::Relaxed)),
+        ("ASIA2", 2)
+    );
 }
 
 #[tokio::test(start_paused = true)]
