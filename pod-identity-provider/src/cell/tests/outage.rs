@@ -63,7 +63,7 @@ async fn no_call_is_made_during_the_retry_after_of_a_source() {
         };
         Error::Endpoint(EndpointError {
             endpoint: "http://169.254.170.23".to_owned(),
-            failure: Failure::Behavior(refusal),
+            failure: Failure::Refusal(refusal),
             attempts: 1,
             took: Duration::ZERO,
             retry_after: Some(20 * SECOND),
