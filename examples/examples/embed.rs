@@ -8,14 +8,14 @@ use std::{error::Error, net::IpAddr, path::PathBuf, sync::Arc, time::Duration, t
 struct Vault(PathBuf); // files: NAMESPACE.SERVICE-ACCOUNT with a role ARN, and ROLE-NAME with a secret
 impl Vault {
     async fn read(&self, name: &str) -> Result<String, CredentialError> {
-        let failed = |error| CredentialError::unavailable(format!("cannot read {name} from the vault: {error}"));
+        let failed = |error| CredentialError::unavailable(format!("vault: cannot read {name}: {error}"));
         tokio::fs::read_to_string(self.0.join(name)).await.map_err(failed)
     }
 }
 impl CredentialSource for Vault {
     fn issue<'a>(&'a self, request: &'a CredentialRequest) -> IssueFuture<'a> {
         Box::pin(async move {
-            let secret = self.read(request.association().map_or("", |association| association.role.name())).await?;
+            let secret = self.read(request.association().map_or("", |found| found.role.name())).await?;
             let expires_at = SystemTime::now() + Duration::from_secs(3600);
             Ok(SessionCredentials::new("ASIAVAULT", secret.trim(), "session", expires_at))
         })

@@ -4,12 +4,12 @@
 //! is isolated from the machine's network, so the addresses and ports are fixed. [`Cluster::run`] runs a test inside it.
 //!
 //! ```no_run
-//! # use testing::cluster::{Cluster, account, namespace};
+//! # use testing::cluster::{Cluster, namespace, service_account};
 //! let Some(cluster) = Cluster::shared() else { return };
 //! cluster.run(async || {
 //!     let client = cluster.client().await;
 //!     namespace(&client, "shop", &[]).await;
-//!     account(&client, "shop", "cart", &[("eks.amazonaws.com/role-arn", "cart")]).await;
+//!     service_account(&client, "shop", "cart", &[("eks.amazonaws.com/role-arn", "cart")]).await;
 //! });
 //! ```
 //!
@@ -36,9 +36,9 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use crate::install::Unavailable;
-use crate::skip::or_skip;
 use crate::netns;
-pub use objects::{account, apply, apply_object, documents, namespace, serve, token};
+use crate::skip::or_skip;
+pub use objects::{apply, apply_object, documents, namespace, serve, service_account, token};
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster");
 
@@ -116,7 +116,10 @@ impl Cluster {
         let mut first_line = String::new();
         let read = supervisor.stdout.take().map(|stdout| BufReader::new(stdout).read_line(&mut first_line));
         let cluster = Self { supervisor, directory };
-        assert!(first_line == "up\n", "the control plane did not start, see standard error: {read:?} {first_line:?}");
+        assert!(
+            first_line == "up\n",
+            "the control plane did not start, see standard error: {read:?} {first_line:?}"
+        );
         cluster.wait_until_ready();
         Ok(cluster)
     }

@@ -39,7 +39,8 @@ impl<'a> MakeWriter<'a> for Lines {
 pub fn remember() {
     START.call_once(|| {
         let own = ["core", "runtime", "auth", "agent", "local", "webhook"];
-        let filter = own.iter().fold("warn".to_owned(), |all, name| format!("{all},pod_identity_{name}=trace"));
+        let filter =
+            own.iter().fold("warn".to_owned(), |all, name| format!("{all},pod_identity_{name}=trace"));
         let logs = tracing_subscriber::fmt().json().flatten_event(true).with_writer(|| Lines);
         let _ = logs.with_env_filter(EnvFilter::new(filter)).try_init();
     });

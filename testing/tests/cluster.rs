@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{Api, ListParams, PostParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
-use testing::cluster::{API_ADDRESS, Cluster, ISSUER, account, apply, namespace, token};
+use testing::cluster::{API_ADDRESS, Cluster, ISSUER, apply, namespace, service_account, token};
 
 const AUDIENCE: &str = "pods.eks.amazonaws.com";
 
@@ -20,7 +20,7 @@ fn pod_token_is_signed_with_a_discoverable_key() {
     cluster.run(async || {
         let client = cluster.client().await;
         namespace(&client, "tokens", &[]).await;
-        account(&client, "tokens", "app", &[]).await;
+        service_account(&client, "tokens", "app", &[]).await;
         let pods: Api<Pod> = Api::namespaced(client.clone(), "tokens");
         let containers = json!([{"name": "app", "image": "app"}]);
         let spec = json!({"serviceAccountName": "app", "containers": containers});

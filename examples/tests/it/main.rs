@@ -119,7 +119,8 @@ async fn custom_chain_prints_its_method() {
     variables.push(("HTTP_PROXY", "http://proxy.invalid".to_owned())); // not used for the agent
     let output = run("custom_chain", &[], variables).await;
     let stdout = text(&output.stdout);
-    let id = stdout.strip_prefix("in a pod, method: EKS Pod Identity\n").and_then(|rest| rest.split(',').next());
+    let id =
+        stdout.strip_prefix("in a pod, method: EKS Pod Identity\n").and_then(|rest| rest.split(',').next());
     assert!(laptop.sts().inspect(id.expect(&stdout)).is_some(), "{stdout}");
 
     let own = vec![
@@ -127,7 +128,10 @@ async fn custom_chain_prints_its_method() {
         ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
     ];
     let stdout = text(&run("custom_chain", &[], own).await.stdout);
-    assert!(stdout.starts_with("not in a pod, fallback: a developer's credentials\nAKIADEVELOPER"), "{stdout}");
+    assert!(
+        stdout.starts_with("not in a pod, fallback: a developer's credentials\nAKIADEVELOPER"),
+        "{stdout}"
+    );
 }
 
 #[tokio::test]
@@ -146,8 +150,9 @@ async fn custom_chain_calls_sts_through_the_proxy() {
         ("HTTP_PROXY", laptop.sts_url()),
     ];
     let stdout = text(&run("custom_chain", &[], variables).await.stdout);
-    let id =
-        stdout.strip_prefix("in a pod, method: web identity (IRSA)\n").and_then(|rest| rest.split(',').next());
+    let id = stdout
+        .strip_prefix("in a pod, method: web identity (IRSA)\n")
+        .and_then(|rest| rest.split(',').next());
     let session = laptop.sts().inspect(id.expect(&stdout)).expect(&stdout);
     assert!(session.assumed_role_arn.contains("assumed-role/irsa/"), "{session:?}");
 }

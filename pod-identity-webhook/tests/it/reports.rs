@@ -16,7 +16,7 @@ use pod_identity_webhook::knowledge::Knowledge;
 use pod_identity_webhook::reports::Reports;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use testing::cluster::{Cluster, account, apply, namespace};
+use testing::cluster::{Cluster, apply, namespace, service_account};
 use testing::eventually::eventually;
 use testing::wire::ask;
 
@@ -109,7 +109,7 @@ fn a_pod_whose_account_gets_a_role_later_is_found_within_seconds_and_said_in_its
         let client = cluster.client().await;
         namespace(&client, "reported", &[]).await;
         for name in ["cart", "pay", "none"] {
-            account(&client, "reported", name, &[]).await;
+            service_account(&client, "reported", name, &[]).await;
         }
         for manifests in ["namespace", "rbac", "reports"] {
             let path = format!("{}/../deploy/webhook/{manifests}.yaml", env!("CARGO_MANIFEST_DIR"));
@@ -172,7 +172,7 @@ fn a_review_that_anybody_can_send_writes_nothing_to_the_kubernetes_api() {
         for name in ["forged", "shop"] {
             namespace(&client, name, &[]).await;
         }
-        account(&client, "forged", "cart", &[]).await;
+        service_account(&client, "forged", "cart", &[]).await;
         create(&client, "forged", "real-1", "cart", |_| {}).await;
         let kubeconfig = format!("--kubeconfig={}", cluster.kubeconfig().display());
         let own = [

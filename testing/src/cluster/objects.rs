@@ -39,7 +39,8 @@ pub async fn apply_object(client: &Client, object: &Value) {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let (group, version) = text("/apiVersion").rsplit_once('/').unwrap_or(("", text("/apiVersion")));
     let kind = GroupVersionKind::gvk(group, version, text("/kind"));
-    let (resource, _) = kube::discovery::pinned_kind(client, &kind).await.expect("the API server knows the kind");
+    let (resource, _) =
+        kube::discovery::pinned_kind(client, &kind).await.expect("the API server knows the kind");
     let api = api(client, text("/metadata/namespace"), &resource);
     let params = PatchParams::apply(FIELD_MANAGER).force();
     api.patch(text("/metadata/name"), &params, &Patch::Apply(object)).await.expect("the object is applied");
@@ -60,14 +61,14 @@ fn api(client: &Client, namespace: &str, resource: &ApiResource) -> Api<DynamicO
 pub async fn namespace(client: &Client, name: &str, labels: &[(&str, &str)]) {
     let namespace = json!({"metadata": {"name": name, "labels": map(labels)}});
     create::<Namespace>(&Api::all(client.clone()), namespace).await;
-    account(client, name, "default", &[]).await;
+    service_account(client, name, "default", &[]).await;
 }
 
 /// Creates a service account with these annotations.
 ///
 /// # Panics
 /// If the service account exists.
-pub async fn account(client: &Client, namespace: &str, name: &str, annotations: &[(&str, &str)]) {
+pub async fn service_account(client: &Client, namespace: &str, name: &str, annotations: &[(&str, &str)]) {
     let service_account = json!({"metadata": {"name": name, "annotations": map(annotations)}});
     create::<ServiceAccount>(&Api::namespaced(client.clone(), namespace), service_account).await;
 }
@@ -132,7 +133,10 @@ pub async fn serve(client: &Client, namespace: &str, service: &str, endpoints: &
         slices.patch(&name, &params, &Patch::Apply(&slice)).await.expect("the EndpointSlice is applied");
     }
     for slice in old_slices {
-        slices.delete(&slice.name_any(), &DeleteParams::default()).await.expect("the EndpointSlice is deleted");
+        slices
+            .delete(&slice.name_any(), &DeleteParams::default())
+            .await
+            .expect("the EndpointSlice is deleted");
     }
 }
 

@@ -48,7 +48,8 @@ impl Module {
         let files = ["go.mod", "go.sum"].map(|name| source.join(name));
         let manifest = Manifest { kind: self.name, files: &files, program: &version };
         manifest.install(tools, |root| {
-            let modules = install::output_of(&mut go(&["list", "-m", "-f", "{{.Path}} {{.Version}}", "all"]))?;
+            let modules =
+                install::output_of(&mut go(&["list", "-m", "-f", "{{.Path}} {{.Version}}", "all"]))?;
             let link = link_flags(&modules);
             for (program, package) in self.programs {
                 install::run(

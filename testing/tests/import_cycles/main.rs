@@ -120,8 +120,7 @@ fn cycles_of(edges: impl Iterator<Item = (String, String)>) -> Vec<String> {
         let added: BTreeSet<_> = reachable
             .iter()
             .flat_map(|(from, by)| {
-                let next =
-                    edges.range((by.clone(), String::new())..).take_while(move |(next, _)| next == by);
+                let next = edges.range((by.clone(), String::new())..).take_while(move |(next, _)| next == by);
                 next.map(|(_, to)| (from.clone(), to.clone()))
             })
             .filter(|pair| !reachable.contains(pair))
@@ -135,7 +134,8 @@ fn cycles_of(edges: impl Iterator<Item = (String, String)>) -> Vec<String> {
     let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (from, to) in edges.iter().filter(|(from, to)| is_cyclic(from, to)) {
         // The smallest node identifies the group.
-        let first = reachable.iter().filter(|(by, of)| by == from && is_cyclic(by, of)).map(|(_, of)| of).min();
+        let first =
+            reachable.iter().filter(|(by, of)| by == from && is_cyclic(by, of)).map(|(_, of)| of).min();
         groups.entry(first.unwrap().clone()).or_default().push(format!("{from} -> {to}"));
     }
     groups.into_values().map(|group| group.join(", ")).collect()
@@ -258,7 +258,10 @@ fn branches(before: &[String], tree: &[String]) -> Vec<(ModulePath, String)> {
 fn assert_no_cycles(name: &str) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name).join("src");
     let modules = Crate::read(&source);
-    assert!(modules.0.len() > 10 && modules.edges().len() > 10, "too few modules or imports of {name} were found");
+    assert!(
+        modules.0.len() > 10 && modules.edges().len() > 10,
+        "too few modules or imports of {name} were found"
+    );
     let cycles = modules.cycles();
     assert!(cycles.is_empty(), "modules of {name} import each other:\n{}", cycles.join("\n"));
 }
