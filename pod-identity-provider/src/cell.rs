@@ -76,8 +76,8 @@ pub(crate) struct CredentialCell {
 }
 
 impl CredentialCell {
-    /// A cell that is filled from `provider`. Its credentials are due when `refresh_ahead` of their life is left, or half of a life
-    /// shorter than twice that. The provider's calls end by themselves timeout `deadline`.
+    /// Returns an empty cell that fetches from `provider`. The provider must end each call within `deadline`. Credentials
+    /// are due for renewal `refresh_ahead` before expiry, or halfway through a lifetime shorter than twice that.
     pub(crate) fn new(
         provider: impl ProvideCredentials + 'static,
         clock: Clock,

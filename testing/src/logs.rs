@@ -36,7 +36,7 @@ impl<'a> MakeWriter<'a> for Lines {
 
 /// Starts capturing log lines, once per process. The level is trace for this workspace's crates, and warn for libraries as
 /// in the shipped binaries.
-pub fn remember() {
+pub fn capture() {
     START.call_once(|| {
         let own = ["core", "runtime", "auth", "agent", "local", "webhook"];
         let filter =

@@ -154,7 +154,7 @@ async fn bundles(configurations: &Api<MutatingWebhookConfiguration>, name: &str)
 #[test]
 fn two_replicas_make_one_certificate_with_the_rights_of_the_manifests_and_mend_what_others_overwrite() {
     let Some(cluster) = Cluster::shared() else { return };
-    testing::logs::remember();
+    testing::logs::capture();
     cluster.run(async || {
         let admin = cluster.client().await;
         namespace(&admin, "authority", &[]).await;
@@ -375,7 +375,7 @@ async fn install(admin: &Client, cluster: &Cluster, name: &str) -> (Client, Stri
 #[test]
 fn a_certificate_that_cannot_be_renewed_is_counted_and_logged_and_the_replica_stays_ready() {
     let Some(cluster) = Cluster::shared() else { return };
-    testing::logs::remember();
+    testing::logs::capture();
     cluster.run(async || {
         let admin = cluster.client().await;
         let (client, flags) = install(&admin, cluster, "tightened").await;

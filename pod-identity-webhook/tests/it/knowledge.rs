@@ -327,7 +327,7 @@ fn accounts_of_several_pages_are_all_listed() {
 #[test]
 fn an_api_server_that_does_not_stream_lists_is_asked_for_pages() {
     let Some(cluster) = Cluster::start_with(&["--feature-gates=WatchList=false"]) else { return };
-    testing::logs::remember();
+    testing::logs::capture();
     cluster.run({
         let kubeconfig = cluster.kubeconfig();
         async move || {

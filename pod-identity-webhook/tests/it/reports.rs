@@ -105,7 +105,7 @@ async fn annotate(client: &Client, namespace: &str, account: &str, role: Option<
 fn a_pod_whose_account_gets_a_role_later_is_found_within_seconds_and_said_in_its_events() {
     let Some(cluster) = Cluster::shared() else { return };
     cluster.run(async || {
-        testing::logs::remember();
+        testing::logs::capture();
         let client = cluster.client().await;
         namespace(&client, "reported", &[]).await;
         for name in ["cart", "pay", "none"] {
