@@ -65,7 +65,7 @@ pub(crate) const PROFILE: &str = "AWS_PROFILE";
 
 /// The environment variables of a provider: those of the process, or values from the program.
 ///
-/// An empty variable counts as not set, because a pod's spec can unset a variable in no other way. `Debug` prints no
+/// An empty variable counts as not set, because a pod's spec can empty a variable but not remove it. `Debug` prints no
 /// values, because they include a token and a proxy's password.
 ///
 /// ```
