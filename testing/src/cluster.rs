@@ -14,7 +14,7 @@
 //! ```
 //!
 //! - A test can bind any address of `172.30.0.0/16` ([`pod_address`]) and the agent's address. The API server calls webhooks
-//!   at these addresses, by a Service ([`serve`]) or a URL.
+//!   at these addresses, by a Service ([`set_endpoints`]) or a URL.
 //! - There are no controllers and no nodes. A test creates their objects itself: the service account `default` of a
 //!   namespace, EndpointSlices, and the tokens of pods.
 //! - RBAC is on. [`Cluster::kubeconfig`] has all rights. [`Cluster::kubeconfig_of`] has the rights of a service account.
@@ -38,7 +38,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use crate::install::Unavailable;
 use crate::netns;
 use crate::skip::or_skip;
-pub use objects::{apply, apply_object, documents, namespace, serve, service_account, token};
+pub use objects::{apply, apply_object, documents, namespace, service_account, set_endpoints, token};
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster");
 

@@ -24,7 +24,7 @@ use prometheus_client::registry::Registry;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
-use testing::cluster::{Cluster, apply, apply_object, namespace, pod_address, serve};
+use testing::cluster::{Cluster, apply, apply_object, namespace, pod_address, set_endpoints};
 use testing::eventually::eventually;
 use tokio::net::TcpStream;
 
@@ -276,7 +276,7 @@ fn rotations_under_load_lose_no_review() {
         for replica in &replicas {
             replica.is_ready().await;
         }
-        serve(&admin, "rotation", "webhook", &replicas.each_ref().map(|replica| replica.address)).await;
+        set_endpoints(&admin, "rotation", "webhook", &replicas.each_ref().map(|replica| replica.address)).await;
         let create = {
             let admin = admin.clone();
             async move |name: String| {

@@ -108,7 +108,7 @@ pub async fn token(
 ///
 /// # Panics
 /// If the API server refuses.
-pub async fn serve(client: &Client, namespace: &str, service: &str, endpoints: &[SocketAddrV4]) {
+pub async fn set_endpoints(client: &Client, namespace: &str, service: &str, endpoints: &[SocketAddrV4]) {
     let services: Api<Service> = Api::namespaced(client.clone(), namespace);
     if services.get_opt(service).await.expect("a response").is_none() {
         create(&services, json!({"metadata": {"name": service}, "spec": {"ports": [{"port": 443}]}})).await;
