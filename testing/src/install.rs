@@ -30,8 +30,7 @@ impl Unavailable {
 pub(crate) struct Manifest<'a> {
     pub(crate) kind: &'static str,
     pub(crate) files: &'a [PathBuf],
-    /// The version of the program.
-    pub(crate) program: &'a str,
+    pub(crate) program_version: &'a str,
 }
 
 impl Manifest<'_> {
@@ -72,7 +71,7 @@ impl Manifest<'_> {
     /// Hashes the inputs. Another version of Rust may return another hash, which only causes a new installation.
     fn digest(&self) -> Result<u64, Unavailable> {
         let mut hasher = DefaultHasher::new();
-        self.program.hash(&mut hasher);
+        self.program_version.hash(&mut hasher);
         for file in self.files {
             fs::read(file).map_err(|error| failed_to("read", file, &error))?.hash(&mut hasher);
         }

@@ -47,7 +47,7 @@ impl Python {
         // The oldest version that boto3 1.44 supports (its Requires-Python).
         let version = install::version("python3", "Python ", (3, 10))?;
         let requirements = Path::new(SOURCES).join("python/requirements.txt");
-        let manifest = Manifest { kind: "python", files: &[requirements], program: &version };
+        let manifest = Manifest { kind: "python", files: &[requirements], program_version: &version };
         let root = manifest.install(tools, |root| {
             install::run(Command::new("python3").args(["-m", "venv"]).arg(root))?;
             install::run(
@@ -117,7 +117,7 @@ impl Node {
         let version = install::version("node", "v", (20, 0))?;
         let sources = Path::new(SOURCES).join("js");
         let files = ["package.json", "package-lock.json"].map(|name| sources.join(name));
-        let manifest = Manifest { kind: "node", files: &files, program: &version };
+        let manifest = Manifest { kind: "node", files: &files, program_version: &version };
         let root = manifest.install(tools, |root| {
             for file in &files {
                 install::copy_into(file, root)?;

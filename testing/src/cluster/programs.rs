@@ -46,7 +46,7 @@ impl Module {
         // Inside the module, `go` switches to the toolchain version of its `go.mod`.
         let version = install::output_of(&mut go(&["env", "GOVERSION"]))?;
         let files = ["go.mod", "go.sum"].map(|name| source.join(name));
-        let manifest = Manifest { kind: self.name, files: &files, program: &version };
+        let manifest = Manifest { kind: self.name, files: &files, program_version: &version };
         manifest.install(tools, |root| {
             let modules =
                 install::output_of(&mut go(&["list", "-m", "-f", "{{.Path}} {{.Version}}", "all"]))?;

@@ -49,7 +49,7 @@ fn node_is_installed_once() {
 #[test]
 fn failed_installation_starts_again() {
     let tools = tempfile::tempdir().unwrap();
-    let manifest = Manifest { kind: "test", files: &[], program: "1" };
+    let manifest = Manifest { kind: "test", files: &[], program_version: "1" };
     let broken = manifest.install(tools.path(), |staging| {
         fs::write(staging.join("half"), "").unwrap();
         install::run(&mut Command::new("false"))
