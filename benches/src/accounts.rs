@@ -10,7 +10,7 @@ mod webhook;
 use std::time::{Duration, Instant};
 
 use pod_identity_runtime::clock::monotonic;
-use testing::cluster::{Cluster, account, namespace};
+use testing::cluster::{Cluster, namespace, service_account};
 
 use self::load::{Load, Pods};
 use self::webhook::Program;
@@ -83,7 +83,8 @@ async fn make(client: &kube::Client, from: usize, to: usize) -> Result<(), Error
             let role = format!("arn:aws:iam::111122223333:role/team-{number}/app-{account_number}");
             let annotations = [("eks.amazonaws.com/role-arn", role.as_str())];
             let annotations = if account_number % 10 == 0 { &annotations[..] } else { &[] };
-            account(client, &format!("n-{number}"), &format!("app-{account_number}"), annotations).await;
+            service_account(client, &format!("n-{number}"), &format!("app-{account_number}"), annotations)
+                .await;
         });
         let mut accounts: Vec<_> = accounts.map(Box::pin).collect();
         while !accounts.is_empty() {

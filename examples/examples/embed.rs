@@ -1,23 +1,23 @@
 //! A vendor's credential service with its own vault and HTTP server: `embed ISSUER JWKS-FILE VAULT-DIRECTORY`.
-#![allow(clippy::disallowed_methods)] // the clock is the vendor's
+#![allow(clippy::disallowed_methods)] // SystemTime::now: a vendor reads its own clock
 use http_body_util::Full;
 use hyper::{Request, Response, body::Bytes, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pod_identity_core::{association::Association, cluster::*, credentials::*, identity::*, service::*};
 use std::{error::Error, net::IpAddr, path::PathBuf, sync::Arc, time::Duration, time::SystemTime};
-struct Vault(PathBuf); // has a role ARN in a file NAMESPACE.ACCOUNT, and a secret in a file for each role
+struct Vault(PathBuf); // files: NAMESPACE.SERVICE-ACCOUNT with a role ARN, and ROLE-NAME with a secret
 impl Vault {
     async fn read(&self, name: &str) -> Result<String, CredentialError> {
-        let sealed = |error| CredentialError::unavailable(format!("the vault is sealed: {name}: {error}"));
-        tokio::fs::read_to_string(self.0.join(name)).await.map_err(sealed)
+        let failed = |error| CredentialError::unavailable(format!("vault: cannot read {name}: {error}"));
+        tokio::fs::read_to_string(self.0.join(name)).await.map_err(failed)
     }
 }
 impl CredentialSource for Vault {
     fn issue<'a>(&'a self, request: &'a CredentialRequest) -> IssueFuture<'a> {
         Box::pin(async move {
             let secret = self.read(request.association().map_or("", |found| found.role.name())).await?;
-            let in_an_hour = SystemTime::now() + Duration::from_secs(3600);
-            Ok(SessionCredentials::new("ASIAVAULT", secret.trim(), "session", in_an_hour))
+            let expires_at = SystemTime::now() + Duration::from_secs(3600);
+            Ok(SessionCredentials::new("ASIAVAULT", secret.trim(), "session", expires_at))
         })
     }
 }
@@ -29,8 +29,8 @@ impl AssociationLookup for Vault {
         })
     }
 }
-type Answer = hyper::http::Result<Response<Full<Bytes>>>;
-async fn respond(service: CredentialService, peer: IpAddr, request: Request<Incoming>) -> Answer {
+type HttpResult = hyper::http::Result<Response<Full<Bytes>>>;
+async fn respond(service: CredentialService, peer: IpAddr, request: Request<Incoming>) -> HttpResult {
     let token = request.headers().get("authorization").and_then(|token| token.to_str().ok());
     let (code, headers, body) = match service.credentials(token.unwrap_or_default(), peer).await {
         Ok(json) => (200, vec![("content-type", "application/json".to_owned())], Bytes::from_owner(json)),

@@ -1,7 +1,7 @@
 //! Lists a bucket with the library `object_store`, which uses no AWS SDK: `object_store BUCKET`.
 //!
-//! Such a program calls the provider itself. `credentials()` is an atomic load and a copy, and the credentials are renewed
-//! ahead all the same.
+//! A program without an SDK calls the provider itself. `credentials()` is an atomic load and a copy, and a background task
+//! renews the credentials.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use object_store::aws::{AmazonS3Builder, AwsCredential};
 use object_store::{CredentialProvider, ObjectStore as _};
 use pod_identity_provider::PodIdentityCredentialsProvider;
 
-/// The provider as a provider of `object_store`.
+/// Adapts the provider to `object_store`.
 #[derive(Debug)]
 struct PodIdentity(PodIdentityCredentialsProvider);
 
-type Answer = object_store::Result<Arc<AwsCredential>>;
+type CredentialResult = object_store::Result<Arc<AwsCredential>>;
 
 impl CredentialProvider for PodIdentity {
     type Credential = AwsCredential;
 
-    // The attribute `async_trait` of the trait turns `async fn get_credential(&self) -> Answer` into this.
-    fn get_credential<'a, 'f>(&'a self) -> Pin<Box<dyn Future<Output = Answer> + Send + 'f>>
+    // The trait uses `async_trait`, which expands `async fn get_credential(&self) -> CredentialResult` to this signature.
+    fn get_credential<'a, 'f>(&'a self) -> Pin<Box<dyn Future<Output = CredentialResult> + Send + 'f>>
     where
         'a: 'f,
         Self: 'f,
@@ -41,7 +41,7 @@ impl CredentialProvider for PodIdentity {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bucket = std::env::args().nth(1).ok_or("usage: object_store BUCKET")?;
-    // `from_env` reads region and endpoint. The credentials that it may find are not used.
+    // `from_env` reads region and endpoint. Credentials in the environment are not used.
     let store = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
         .with_credentials(Arc::new(PodIdentity(pod_identity_provider::default())))

@@ -1,7 +1,7 @@
 //! Lists a bucket from inside a pod: `s3 BUCKET`.
 //!
-//! The pod's service account has a role by EKS Pod Identity. Two lines of the configuration use it: the provider, and its
-//! identity cache, which a client reads at each request. Region and endpoint come from the environment, as in any AWS
+//! The pod's service account has a role by EKS Pod Identity. Two lines of the configuration use it: the provider and its
+//! identity cache, which a client reads on each request. Region and endpoint come from the environment, as in any AWS
 //! program.
 
 use aws_config::BehaviorVersion;
@@ -12,7 +12,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bucket = std::env::args().nth(1).ok_or("usage: s3 BUCKET")?;
 
     let provider = pod_identity_provider::default();
-    // Without credentials the program ends here. The error prints its cause in this cluster and its fix.
+    // Without credentials the program ends here. The error prints its cause and its fix.
     provider.credentials().await?;
     let config = aws_config::defaults(BehaviorVersion::latest())
         .credentials_provider(provider.clone())

@@ -1,1 +1,1 @@
-//! Programs that show one use each: `cargo run -p examples --example NAME`.
+//! Example programs. Each shows one use: `cargo run -p examples --example NAME`.

@@ -5,32 +5,32 @@ use std::time::{Duration, SystemTime};
 use aws_smithy_async::time::{SharedTimeSource, TimeSource};
 use pod_identity_core::time::Now;
 
-/// The system's clocks, or a wall clock that the program gave. Beside a given one tokio's clock is the monotonic one, so
-/// that a test with paused time moves both.
+/// The system's clocks, or the program's own wall clock. A custom wall clock is paired with tokio's monotonic clock, so
+/// that tests with paused time control both.
 #[derive(Debug, Clone)]
 pub(crate) enum Clock {
     System,
-    Given { wall: SharedTimeSource, start: tokio::time::Instant },
+    Custom { wall: SharedTimeSource, start: tokio::time::Instant },
 }
 
 impl Clock {
-    pub(crate) fn given(wall: SharedTimeSource) -> Self {
-        Self::Given { wall, start: tokio::time::Instant::now() }
+    pub(crate) fn custom(wall: SharedTimeSource) -> Self {
+        Self::Custom { wall, start: tokio::time::Instant::now() }
     }
 
     /// Reads both clocks.
     pub(crate) fn now(&self) -> Now {
         match self {
             Self::System => system(),
-            Self::Given { wall, start } => Now { wall: wall.now(), monotonic: start.elapsed() },
+            Self::Custom { wall, start } => Now { wall: wall.now(), monotonic: start.elapsed() },
         }
     }
 
-    /// Reads the wall clock, in whole seconds since 1970.
-    pub(crate) fn second(&self) -> u64 {
+    /// Reads the wall clock, in whole seconds since 1970 (UTC).
+    pub(crate) fn unix_seconds(&self) -> u64 {
         match self {
-            Self::System => system_second(),
-            Self::Given { wall, .. } => second_of(wall.now()),
+            Self::System => system_unix_seconds(),
+            Self::Custom { wall, .. } => unix_seconds_of(wall.now()),
         }
     }
 }
@@ -41,20 +41,19 @@ impl TimeSource for Clock {
     }
 }
 
-/// Returns the whole seconds from 1970 to a time.
-pub(crate) fn second_of(time: SystemTime) -> u64 {
+/// Returns the whole seconds from 1970 (UTC) to a time.
+pub(crate) fn unix_seconds_of(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// Reads the clocks of the kernel's last tick, at most 10 ms ago (`clock_getres(2)`, `CLOCK_REALTIME_COARSE`). The
-/// standard library reads the processor's counter, which takes several times as long, and AWS's expiries are whole
-/// seconds.
+/// Reads the kernel's coarse clocks, which are at most 10 ms late (`clock_getres(2)`, `CLOCK_REALTIME_COARSE`). They are
+/// several times faster than the standard library's clocks, and AWS's expiry times are whole seconds.
 #[cfg(target_os = "linux")]
 fn system() -> Now {
     use rustix::time::{ClockId, Timespec, clock_gettime};
     let since_start = |clock| {
         let Timespec { tv_sec, tv_nsec } = clock_gettime(clock);
-        // Neither clock is negative, and there are fewer nanoseconds than a second has.
+        // The kernel returns no negative numbers, and fewer than 10^9 nanoseconds.
         Duration::new(u64::try_from(tv_sec).unwrap_or(0), u32::try_from(tv_nsec).unwrap_or(0))
     };
     Now {
@@ -64,7 +63,7 @@ fn system() -> Now {
 }
 
 #[cfg(target_os = "linux")]
-fn system_second() -> u64 {
+fn system_unix_seconds() -> u64 {
     use rustix::time::{ClockId, clock_gettime};
     u64::try_from(clock_gettime(ClockId::RealtimeCoarse).tv_sec).unwrap_or(0)
 }
@@ -79,8 +78,8 @@ fn system() -> Now {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn system_second() -> u64 {
-    second_of(system().wall)
+fn system_unix_seconds() -> u64 {
+    unix_seconds_of(system().wall)
 }
 
 #[cfg(test)]
@@ -89,12 +88,15 @@ mod tests {
 
     #[test]
     #[allow(clippy::disallowed_methods)]
-    fn the_system_clock_agrees_with_the_standard_library() {
+    fn system_clock_agrees_with_the_standard_library() {
         let before = SystemTime::now() - Duration::from_millis(10);
         let now = Clock::System.now();
         assert!(before <= now.wall && now.wall <= SystemTime::now(), "{before:?} {now:?}");
         assert!(now.monotonic <= Clock::System.now().monotonic);
-        let second = Clock::System.second();
-        assert!((second_of(before)..=second_of(SystemTime::now())).contains(&second), "{second}");
+        let seconds = Clock::System.unix_seconds();
+        assert!(
+            (unix_seconds_of(before)..=unix_seconds_of(SystemTime::now())).contains(&seconds),
+            "{seconds}"
+        );
     }
 }

@@ -6,7 +6,8 @@ use tokio::runtime::Handle;
 
 use crate::error::Error;
 
-/// The system's resolver, on the runtime's threads for blocking work. The SDK's own panics without a runtime.
+/// The system's resolver, on the runtime's threads for blocking work. Returns an error without a runtime, where the SDK's
+/// resolver panics.
 #[derive(Debug)]
 pub(crate) struct SystemResolver;
 

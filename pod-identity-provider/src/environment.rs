@@ -6,8 +6,8 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 /// The variables of AWS's SDKs (AWS SDKs and Tools reference, *Container credential provider*, *Assume role credential
-/// provider*, *Service-specific endpoints*), the host's name, and the variables of a proxy (`curl(1)`, *ENVIRONMENT*).
-const READ: [&str; 25] = [
+/// provider*, *Service-specific endpoints*), the host name, and the proxy variables (`curl(1)`, *ENVIRONMENT*).
+const VARIABLES: [&str; 25] = [
     RELATIVE_URI,
     FULL_URI,
     TOKEN_FILE,
@@ -24,13 +24,13 @@ const READ: [&str; 25] = [
     USE_DUALSTACK_ENDPOINT,
     CONTAINER_HOST_NAME,
     HTTPS_PROXY,
-    HTTPS_PROXY_SMALL,
+    HTTPS_PROXY_LOWERCASE,
     HTTP_PROXY,
-    HTTP_PROXY_SMALL,
+    HTTP_PROXY_LOWERCASE,
     ALL_PROXY,
-    ALL_PROXY_SMALL,
+    ALL_PROXY_LOWERCASE,
     NO_PROXY,
-    NO_PROXY_SMALL,
+    NO_PROXY_LOWERCASE,
     ACCESS_KEY_ID,
     PROFILE,
 ];
@@ -49,24 +49,24 @@ pub(crate) const ENDPOINT_URL_STS: &str = "AWS_ENDPOINT_URL_STS";
 pub(crate) const IGNORE_CONFIGURED_ENDPOINT_URLS: &str = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS";
 pub(crate) const USE_FIPS_ENDPOINT: &str = "AWS_USE_FIPS_ENDPOINT";
 pub(crate) const USE_DUALSTACK_ENDPOINT: &str = "AWS_USE_DUALSTACK_ENDPOINT";
-/// The pod's name, which kubelet sets as the host's name.
+/// The host name. Kubelet sets it to the pod's name.
 pub(crate) const CONTAINER_HOST_NAME: &str = "HOSTNAME";
 pub(crate) const HTTPS_PROXY: &str = "HTTPS_PROXY";
-pub(crate) const HTTPS_PROXY_SMALL: &str = "https_proxy";
+pub(crate) const HTTPS_PROXY_LOWERCASE: &str = "https_proxy";
 pub(crate) const HTTP_PROXY: &str = "HTTP_PROXY";
-pub(crate) const HTTP_PROXY_SMALL: &str = "http_proxy";
+pub(crate) const HTTP_PROXY_LOWERCASE: &str = "http_proxy";
 pub(crate) const ALL_PROXY: &str = "ALL_PROXY";
-pub(crate) const ALL_PROXY_SMALL: &str = "all_proxy";
+pub(crate) const ALL_PROXY_LOWERCASE: &str = "all_proxy";
 pub(crate) const NO_PROXY: &str = "NO_PROXY";
-pub(crate) const NO_PROXY_SMALL: &str = "no_proxy";
-/// Static keys. The secret beside it is not read.
+pub(crate) const NO_PROXY_LOWERCASE: &str = "no_proxy";
+/// Read for a warning only. `AWS_SECRET_ACCESS_KEY` is not read.
 pub(crate) const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
 pub(crate) const PROFILE: &str = "AWS_PROFILE";
 
-/// The environment variables that the provider reads: the process's own, or given ones.
+/// The environment variables of a provider: those of the process, or values from the program.
 ///
-/// An empty variable counts as not set, because a pod's spec unsets a variable that way. Values never print: one may be a
-/// token, another a proxy's password.
+/// An empty variable counts as not set, because a pod's spec can empty a variable but not remove it. `Debug` prints no
+/// values, because they include a token and a proxy's password.
 ///
 /// ```
 /// use pod_identity_provider::{Environment, Method, PodIdentityCredentialsProvider};
@@ -83,10 +83,10 @@ pub(crate) const PROFILE: &str = "AWS_PROFILE";
 /// | EKS Pod Identity | `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` before `AWS_CONTAINER_CREDENTIALS_FULL_URI`; `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE` before `AWS_CONTAINER_AUTHORIZATION_TOKEN` |
 /// | IRSA | `AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE`; `AWS_ROLE_SESSION_NAME`, else `HOSTNAME`, which is the pod's name |
 /// | STS | `AWS_REGION` before `AWS_DEFAULT_REGION`; `AWS_ENDPOINT_URL_STS` before `AWS_ENDPOINT_URL`, unless `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS` is `true`; `AWS_USE_FIPS_ENDPOINT`, `AWS_USE_DUALSTACK_ENDPOINT` |
-/// | a proxy to STS | `HTTPS_PROXY`, or `HTTP_PROXY` for a custom URL over http, each before `ALL_PROXY`; `NO_PROXY`; each in capitals before small letters |
+/// | a proxy to STS | `HTTPS_PROXY`, or `HTTP_PROXY` for a custom URL over http, each before `ALL_PROXY`; `NO_PROXY`; each in upper case before lower case |
 /// | a warning only | `AWS_ACCESS_KEY_ID`, `AWS_PROFILE` |
 ///
-/// The variables mean what they mean to AWS's SDKs (AWS SDKs and Tools reference, *Container credential provider*,
+/// The variables have the same meaning as in AWS's SDKs (AWS SDKs and Tools reference, *Container credential provider*,
 /// *Assume role credential provider*, *AWS Region*, *Service-specific endpoints*, *Dual-stack and FIPS endpoints*).
 #[derive(Clone, Default)]
 pub struct Environment(HashMap<String, Zeroizing<String>>);
@@ -95,11 +95,10 @@ impl Environment {
     /// Reads the variables of this process.
     pub fn of_process() -> Self {
         let value = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-        READ.into_iter().filter_map(|name| Some((name, value(name)?))).collect()
+        VARIABLES.into_iter().filter_map(|name| Some((name, value(name)?))).collect()
     }
 
-    /// Sets one variable, or unsets it with an empty value. For a role, region or session name that the program itself
-    /// decides.
+    /// Sets one variable. An empty value unsets it. A program uses this to choose a role, region or session name.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         let (name, value) = (name.into(), Zeroizing::new(value.into()));
@@ -141,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_never_print_and_empty_variables_are_not_set() {
+    fn debug_prints_no_values_and_empty_variables_are_not_set() {
         let environment = Environment::from_iter([(TOKEN, "secret"), (FULL_URI, "")]);
         assert_eq!(format!("{environment:?}"), r#"Environment(["AWS_CONTAINER_AUTHORIZATION_TOKEN"])"#);
         assert_eq!(environment.get(TOKEN), Some("secret"));

@@ -1,4 +1,4 @@
-//! The reasons why there are no credentials.
+//! The errors of the provider, each with its cause and its fix.
 
 mod endpoint;
 mod failure;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use aws_credential_types::provider::error::CredentialsError;
 
 pub use endpoint::EndpointError;
-pub(crate) use failure::{Failure, Refusal};
+pub(crate) use failure::{EndpointRefusal, Failure};
 use kinds::SourceFailure;
 pub use kinds::{
     ExpiredCredentials, InvalidConfiguration, NotConfigured, RuntimeError, SourceError, TokenUnreadable,
@@ -31,11 +31,10 @@ pub(crate) use sts::StsFailure;
 pub(crate) use text::chain;
 pub(crate) use text::one_line;
 
-/// The reason why there are no credentials, with its cause and its fix.
+/// A request for credentials failed. The error has a cause and a fix.
 ///
-/// `{}` and `{:?}` print the same line: the cause, then what to do. So the line is also in what
-/// `fn main() -> Result<(), Box<dyn Error>>` prints, and in the `{:?}` of an SDK's error. [`Error::of`] finds the
-/// error inside one of an SDK.
+/// `{}` and `{:?}` print the same line: the cause, then the fix. A `main` that returns `Result<(), Box<dyn Error>>` therefore
+/// prints both, and so does the `{:?}` of an SDK's error. [`Error::of`] finds this error inside an SDK's error.
 ///
 /// ```
 /// use pod_identity_provider::{Environment, Error, PodIdentityCredentialsProvider};
@@ -56,29 +55,28 @@ pub(crate) use text::one_line;
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Error {
-    /// The environment names no source of credentials.
+    /// No method is configured: environment variables are missing.
     NotConfigured(NotConfigured),
-    /// A variable of the pod's spec, the file that it names, or the program's own set-up is wrong.
+    /// An environment variable, the file that it names, or the program's own configuration is invalid.
     InvalidConfiguration(InvalidConfiguration),
-    /// The token file could not be read, for a reason that may pass.
+    /// The token file could not be read, and a later attempt may succeed.
     TokenUnreadable(TokenUnreadable),
-    /// The endpoint that the environment names could not be called, or returned no credentials.
+    /// The credentials endpoint could not be called, or returned no credentials.
     Endpoint(EndpointError),
-    /// STS could not be called, or returned no session. Only with the feature `irsa`.
+    /// STS could not be called, or returned no credentials. Only with the feature `irsa`.
     #[cfg(feature = "irsa")]
     Sts(StsError),
-    /// The provider that was given to
-    /// [`or_else`](crate::PodIdentityCredentialsProviderBuilder::or_else) failed or took too long, or a source of
-    /// credentials panicked.
+    /// The provider of [`or_else`](crate::PodIdentityCredentialsProviderBuilder::or_else) failed or exceeded the deadline, or
+    /// a source of credentials panicked.
     Source(SourceError),
-    /// The credentials had expired on arrival, or were about to while the cached ones last longer.
+    /// The fetched credentials had expired, or expire within seconds while the cached ones expire later.
     Expired(ExpiredCredentials),
-    /// The request needs a tokio runtime and there is none, or the runtime of the fetch has ended.
+    /// A tokio runtime is missing, or the runtime of the fetch ended.
     Runtime(RuntimeError),
 }
 
 impl Error {
-    /// Finds the error of this crate in an error of an SDK, at any depth.
+    /// Returns this crate's error inside an SDK's error, at any depth.
     ///
     /// ```
     /// # fn explain(error: impl std::error::Error + 'static) -> String {
@@ -93,19 +91,19 @@ impl Error {
         std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
     }
 
-    /// Returns the code of the refusal: one of this project's (`docs/reference/errors.md`), or one of AWS's. `None` unless an
-    /// endpoint or STS refused with a code.
+    /// Returns the error code of an endpoint or of STS. It is a code of this project (`docs/reference/errors.md`) or of AWS. Returns
+    /// `None` if the error has no code.
     pub fn code(&self) -> Option<&str> {
         match self {
             Self::Endpoint(error) => error.code(),
             #[cfg(feature = "irsa")]
             Self::Sts(error) => error.code(),
-            Self::Source(error) => own(error)?.code(),
+            Self::Source(error) => inner(error)?.code(),
             _ => None,
         }
     }
 
-    /// Returns what to do, where that is known.
+    /// Returns the fix, if it is known.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NotConfigured(error) => Some(error.hint()),
@@ -114,8 +112,8 @@ impl Error {
             Self::Endpoint(error) => error.hint(),
             #[cfg(feature = "irsa")]
             Self::Sts(error) => error.hint(),
-            Self::Source(error) => match own(error) {
-                Some(own) => own.hint(),
+            Self::Source(error) => match inner(error) {
+                Some(inner) => inner.hint(),
                 None => error.hint(),
             },
             Self::Expired(error) => Some(error.hint()),
@@ -123,25 +121,25 @@ impl Error {
         }
     }
 
-    /// Returns the pause before the next call, where the endpoint asks for one (`Retry-After`, RFC 9110, section
-    /// 10.2.3). It is at most 30 s. The provider keeps to it.
+    /// Returns the pause that the endpoint asks for (`Retry-After`, RFC 9110, section 10.2.3), at most 30 s. The provider
+    /// makes no call during the pause.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Endpoint(error) => error.retry_after(),
-            Self::Source(error) => own(error)?.retry_after(),
+            Self::Source(error) => inner(error)?.retry_after(),
             _ => None,
         }
     }
 
-    /// Returns whether the same request may succeed later without anybody acting.
+    /// Returns whether the same request may succeed later without a change of the configuration.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Endpoint(error) => error.is_retryable(),
             #[cfg(feature = "irsa")]
             Self::Sts(error) => error.is_retryable(),
             Self::TokenUnreadable(_) => true,
-            Self::Source(error) => match own(error) {
-                Some(own) => own.is_retryable(),
+            Self::Source(error) => match inner(error) {
+                Some(inner) => inner.is_retryable(),
                 None => error.is_retryable(),
             },
             Self::Runtime(error) => error.is_retryable(),
@@ -153,7 +151,7 @@ impl Error {
         Self::NotConfigured(NotConfigured { missing })
     }
 
-    /// A variable that cannot be used. `reason` continues a sentence that begins with the variable's name.
+    /// Returns the error of an invalid variable. The cause is `variable` followed by `reason`.
     pub(crate) fn unusable(variable: &'static str, reason: &str, hint: &'static str) -> Self {
         let cause = format!("{variable} {reason}");
         Self::InvalidConfiguration(InvalidConfiguration { variable: Some(variable), cause, hint })
@@ -178,7 +176,7 @@ impl Error {
         })
     }
 
-    /// A call of a provider that took longer than `limit`.
+    /// Returns the error of a call that exceeded `limit`.
     pub(crate) fn timed_out(limit: Duration) -> Self {
         Self::Source(SourceError { failure: SourceFailure::TimedOut(limit) })
     }
@@ -191,18 +189,18 @@ impl Error {
         Self::Runtime(RuntimeError { dropped: false })
     }
 
-    /// A fetch that ended with its runtime.
+    /// Returns the error of a fetch that was dropped with its runtime.
     pub(crate) fn dropped() -> Self {
         Self::Runtime(RuntimeError { dropped: true })
     }
 
-    /// The error of a source of credentials. An error of this crate stays what it is; one of another provider keeps
-    /// its kind.
+    /// Converts the error of a credential source. Unwraps an error of this crate, unless another provider has changed its
+    /// kind.
     pub(crate) fn of_source(error: CredentialsError) -> Self {
-        let own = error.source().and_then(|source| source.downcast_ref::<Self>());
-        let same_kind = |own: &&Self| kind(&CredentialsError::from((*own).clone())) == kind(&error);
-        match own.filter(same_kind) {
-            Some(own) => own.clone(),
+        let inner = error.source().and_then(|source| source.downcast_ref::<Self>());
+        let same_kind = |inner: &&Self| kind(&CredentialsError::from((*inner).clone())) == kind(&error);
+        match inner.filter(same_kind) {
+            Some(inner) => inner.clone(),
             None => Self::Source(SourceError { failure: SourceFailure::Failed(Arc::new(error)) }),
         }
     }
@@ -215,8 +213,8 @@ impl Error {
             Self::Endpoint(error) => error.cause(),
             #[cfg(feature = "irsa")]
             Self::Sts(error) => error.cause(),
-            Self::Source(error) => match own(error) {
-                Some(own) => own.cause(),
+            Self::Source(error) => match inner(error) {
+                Some(inner) => inner.cause(),
                 None => error.cause(),
             },
             Self::Expired(error) => error.cause(),
@@ -225,8 +223,8 @@ impl Error {
     }
 }
 
-/// The error of this crate that a provider given to `or_else` returned, as another of this crate's providers does.
-fn own(error: &SourceError) -> Option<&Error> {
+/// Returns this crate's error inside the error of the `or_else` provider.
+fn inner(error: &SourceError) -> Option<&Error> {
     Error::of(error.credentials_error()?)
 }
 
@@ -234,7 +232,7 @@ fn kind(error: &CredentialsError) -> std::mem::Discriminant<CredentialsError> {
     std::mem::discriminant(error)
 }
 
-/// The cause, then the hint. A message of this project's agent holds its hint already.
+/// Prints the cause, then the hint. Omits the hint if the cause contains it, as messages of this project's agent do.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cause = self.cause();
@@ -247,7 +245,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// The same line as `Display`: programs that print an SDK's error with `{:?}` print this.
+/// Prints the same line as `Display`, because `{:?}` of an SDK's error prints this text.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -256,14 +254,14 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {}
 
-/// The kind decides whether a chain of the SDK goes on: it does so after `CredentialsNotLoaded` only.
+/// Maps each error to a kind. A chain of the SDK continues with its next provider only after `CredentialsNotLoaded`.
 impl From<Error> for CredentialsError {
     fn from(error: Error) -> Self {
         match &error {
             Error::NotConfigured(_) => Self::not_loaded(error),
             Error::InvalidConfiguration(_) => Self::invalid_configuration(error),
             #[cfg(feature = "irsa")]
-            Error::Sts(sts) if sts.is_of_configuration() => Self::invalid_configuration(error),
+            Error::Sts(sts) if sts.is_configuration_error() => Self::invalid_configuration(error),
             Error::Source(source) => match source.credentials_error() {
                 Some(CredentialsError::CredentialsNotLoaded(_)) => Self::not_loaded(error),
                 Some(CredentialsError::InvalidConfiguration(_)) => Self::invalid_configuration(error),

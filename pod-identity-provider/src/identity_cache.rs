@@ -17,46 +17,49 @@ use aws_smithy_types::config_bag::ConfigBag;
 
 use crate::cell::CredentialCell;
 
-/// Serves one provider's identities from its cell, and passes every other resolver to the SDK's own cache.
+/// Serves one provider's identities from its cell. Passes every other resolver to the SDK's own cache.
 ///
-/// A configuration of the SDK wraps the provider in a resolver with a new cache partition, so the partition of the
-/// provider's own resolver is known only when a client uses it. The SDK shows a cache nothing of the wrapped provider but
-/// its `Debug` text. So the cache compares that text once with the text of the provider itself, and from then on
-/// partitions only. A chain or another wrapper prints its own name around the provider's, and is not served from the cell.
+/// The cache must recognise the provider's resolver. An SDK configuration wraps the provider in a resolver with a new cache
+/// partition, which is therefore unknown until a client's first request. The SDK exposes only the `Debug` text of the
+/// wrapped provider. So the cache compares the text once, and only the partition after that. A chain or another wrapper has
+/// another `Debug` text, and is not served from the cell.
 #[derive(Debug)]
 pub(crate) struct ProviderIdentityCache {
     cell: Arc<CredentialCell>,
-    /// The text of a resolver that is the provider itself.
-    printed: String,
-    /// The partition of the resolver that was recognised first.
-    own: OnceLock<IdentityCachePartition>,
-    others: SharedIdentityCache,
+    /// The `Debug` text of the provider's own resolver.
+    debug_text: String,
+    /// The partition of the first recognised resolver.
+    partition: OnceLock<IdentityCachePartition>,
+    sdk_cache: SharedIdentityCache,
 }
 
 impl ProviderIdentityCache {
-    /// A cache for the provider of this cell. The provider's `Debug` text must be its own and must not change.
+    /// Returns a cache for the provider of this cell. The provider's `Debug` text must be unique and must not change.
     pub(crate) fn new(cell: Arc<CredentialCell>, provider: impl ProvideCredentials + 'static) -> Self {
         let resolver = SharedIdentityResolver::new(SharedCredentialsProvider::new(provider));
         Self {
             cell,
-            printed: printed(&resolver),
-            own: OnceLock::new(),
-            others: IdentityCache::lazy().build(),
+            debug_text: debug_text(&resolver),
+            partition: OnceLock::new(),
+            sdk_cache: IdentityCache::lazy().build(),
         }
     }
 
-    /// Whether the resolver is the provider itself.
+    /// Returns whether the resolver is the provider itself.
     fn is_own(&self, resolver: &SharedIdentityResolver) -> bool {
         let partition = resolver.cache_partition();
-        match self.own.get() {
+        match self.partition.get() {
             Some(own) => *own == partition,
-            None => printed(resolver) == self.printed && *self.own.get_or_init(|| partition) == partition,
+            None => {
+                debug_text(resolver) == self.debug_text
+                    && *self.partition.get_or_init(|| partition) == partition
+            }
         }
     }
 }
 
 /// Returns the `Debug` text of a resolver without its partition.
-fn printed(resolver: &SharedIdentityResolver) -> String {
+fn debug_text(resolver: &SharedIdentityResolver) -> String {
     format!("{resolver:?}").replace(&format!("{:?}", resolver.cache_partition()), "")
 }
 
@@ -68,12 +71,12 @@ impl ResolveCachedIdentity for ProviderIdentityCache {
         config_bag: &'a ConfigBag,
     ) -> IdentityFuture<'a> {
         if !self.is_own(&resolver) {
-            return self.others.resolve_cached_identity(resolver, runtime_components, config_bag);
+            return self.sdk_cache.resolve_cached_identity(resolver, runtime_components, config_bag);
         }
         if let Some(identity) = self.cell.fresh_identity() {
             return IdentityFuture::ready(Ok(identity));
         }
-        // The provider itself caches, renews and waits.
+        // The provider has its own cache, so the SDK's cache is not needed.
         IdentityFuture::new(async move { resolver.resolve_identity(runtime_components, config_bag).await })
     }
 
@@ -82,7 +85,7 @@ impl ResolveCachedIdentity for ProviderIdentityCache {
         runtime_components: &RuntimeComponentsBuilder,
         config_bag: &ConfigBag,
     ) -> Result<(), BoxError> {
-        self.others.validate_base_client_config(runtime_components, config_bag)
+        self.sdk_cache.validate_base_client_config(runtime_components, config_bag)
     }
 
     fn validate_final_config(
@@ -90,6 +93,6 @@ impl ResolveCachedIdentity for ProviderIdentityCache {
         runtime_components: &RuntimeComponents,
         config_bag: &ConfigBag,
     ) -> Result<(), BoxError> {
-        self.others.validate_final_config(runtime_components, config_bag)
+        self.sdk_cache.validate_final_config(runtime_components, config_bag)
     }
 }

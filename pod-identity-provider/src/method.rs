@@ -1,11 +1,11 @@
-//! The method by which the environment gives a pod its credentials.
+//! The methods of getting credentials, and the choice by environment variables.
 
 use std::fmt;
 
 use crate::environment::{self as env, Environment};
 use crate::error::Error;
 
-/// A method by which a pod gets credentials.
+/// A method of getting credentials in a pod.
 ///
 /// ```
 /// use pod_identity_provider::{Method, PodIdentityCredentialsProvider};
@@ -17,8 +17,8 @@ use crate::error::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Method {
-    /// EKS Pod Identity: an agent on the node exchanges the pod's token (*EKS user guide*, *EKS Pod Identity*). Other
-    /// services that speak the container credentials protocol, such as Amazon ECS, count as this method too.
+    /// EKS Pod Identity: an agent on the node exchanges the pod's token (*EKS user guide*, *EKS Pod Identity*). This method
+    /// also covers other services with the container credentials protocol, such as Amazon ECS.
     PodIdentity,
     /// IAM roles for service accounts (IRSA): STS exchanges the pod's token (`AssumeRoleWithWebIdentity`). It needs the
     /// feature `irsa`.
@@ -34,19 +34,19 @@ impl fmt::Display for Method {
     }
 }
 
-/// Returns the first of these methods that the environment is set up for. A method that is set up and does not work is
-/// not skipped: the next one might give another role.
+/// Returns the first of these methods whose variables are set. Whether the method works does not matter: the next method
+/// might give another role.
 ///
 /// # Errors
-/// [`Error::NotConfigured`] if the environment is set up for none of them, with the variables that each lacks.
+/// [`Error::NotConfigured`] if no method has all its variables. It names the missing variables of each method.
 /// [`Error::InvalidConfiguration`] if the list is empty.
 pub(crate) fn choose(methods: &[Method], environment: &Environment) -> Result<Method, Error> {
     let missing = |names: &[&'static str]| -> Vec<_> {
         names.iter().copied().filter(|name| !environment.has(name)).collect()
     };
-    let mut lacking = Vec::new();
+    let mut incomplete = Vec::new();
     for method in methods {
-        let lacks = match method {
+        let variables = match method {
             Method::PodIdentity => {
                 let uris = missing(&[env::FULL_URI, env::RELATIVE_URI]);
                 // One of the two is enough.
@@ -63,9 +63,9 @@ pub(crate) fn choose(methods: &[Method], environment: &Environment) -> Result<Me
                 both.join(" and ")
             }
         };
-        lacking.push(format!("{lacks} for {method}"));
+        incomplete.push(format!("{variables} for {method}"));
     }
-    if lacking.is_empty() { Err(Error::no_method()) } else { Err(Error::not_configured(lacking.join("; "))) }
+    Err(if incomplete.is_empty() { Error::no_method() } else { Error::not_configured(incomplete.join("; ")) })
 }
 
 #[cfg(test)]
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_method_wins_that_the_environment_is_set_up_for() {
+    fn chooses_the_first_method_whose_variables_are_set() {
         let irsa = [env::ROLE_ARN, env::WEB_IDENTITY_TOKEN_FILE];
         let all = [env::FULL_URI, irsa[0], irsa[1]];
         assert_eq!(chosen(&BOTH, &all).unwrap(), Method::PodIdentity);
@@ -89,14 +89,14 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_list_of_methods_is_named_in_the_error() {
+    fn rejects_an_empty_list_of_methods() {
         let error = chosen(&[], &[env::FULL_URI]).unwrap_err();
         assert!(matches!(error, Error::InvalidConfiguration(_)), "{error}");
         assert!(error.to_string().contains("empty list of `methods`"), "{error}");
     }
 
     #[test]
-    fn where_nothing_is_set_up_the_error_names_the_variables_that_each_method_lacks() {
+    fn error_names_the_missing_variables_of_each_method() {
         let error = chosen(&BOTH, &[env::ROLE_ARN]).unwrap_err().to_string();
         for name in [env::FULL_URI, env::RELATIVE_URI, env::WEB_IDENTITY_TOKEN_FILE] {
             assert!(error.contains(name), "{name} in: {error}");

@@ -25,17 +25,17 @@ use crate::source;
 use crate::timer::Timer;
 use crate::transport::Transport;
 
-/// The time before expiry at which credentials are due for renewal: botocore's advisory refresh (900 s). This project's
-/// agent renews at half of a life, so it has longer ones by then, where sessions last 45 minutes or more.
-const AHEAD: Duration = Duration::from_secs(15 * 60);
-/// The time limit of a fetch with its retries.
-const DEADLINE: Duration = Duration::from_secs(10);
-/// The time limit of one attempt. The agent holds a request for up to 4.5 s while it calls EKS Auth.
-const ATTEMPT: Duration = Duration::from_secs(5);
+/// The time from renewal to expiry, as botocore's advisory refresh (900 s). This project's agent renews halfway through a
+/// lifetime. Sessions of 45 minutes or more are therefore already renewed on the node by then.
+const DEFAULT_REFRESH_AHEAD: Duration = Duration::from_secs(15 * 60);
+/// The time limit of a fetch, including retries.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
+/// The time limit of one attempt. It is longer than the agent's limit for a call of EKS Auth, which is 4.5 s.
+const DEFAULT_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A provider of the credentials of the pod that this program runs in.
+/// A provider of AWS credentials for the pod that this program runs in.
 ///
-/// Clones are the same provider: they share the credentials and each fetch. The [front page](crate) shows its use.
+/// Clones share the cached credentials and each fetch. The [crate documentation](crate) shows its use.
 ///
 /// ```
 /// use pod_identity_provider::PodIdentityCredentialsProvider;
@@ -52,17 +52,17 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct PodIdentityCredentialsProvider {
     cell: Arc<CredentialCell>,
-    chosen: Chosen,
-    /// Different for each provider of a process, so that no two print the same text.
+    source: SelectedSource,
+    /// A number that is unique in the process, so that the `Debug` texts of providers differ.
     number: u64,
 }
 
 /// The source of a provider's credentials.
 #[derive(Debug, Clone, Copy)]
-enum Chosen {
+enum SelectedSource {
     Method(Method),
     Fallback(&'static str),
-    Nothing,
+    None,
 }
 
 /// A builder of a [`PodIdentityCredentialsProvider`].
@@ -89,14 +89,14 @@ pub struct PodIdentityCredentialsProviderBuilder {
     timer: Timer,
     clock: Clock,
     refresh: Refresh,
-    ahead: Duration,
+    refresh_ahead: Duration,
     deadline: Duration,
-    attempt: Duration,
+    attempt_timeout: Duration,
 }
 
 impl PodIdentityCredentialsProvider {
-    /// Returns a builder with the settings of [`default`](crate::default): EKS Pod Identity, else IRSA, by the environment
-    /// of this process.
+    /// Returns a builder with the settings of [`default`](crate::default): the environment of this process, and EKS Pod
+    /// Identity before IRSA.
     pub fn builder() -> PodIdentityCredentialsProviderBuilder {
         PodIdentityCredentialsProviderBuilder {
             environment: None,
@@ -107,36 +107,36 @@ impl PodIdentityCredentialsProvider {
             timer: Timer::tokio(),
             clock: Clock::System,
             refresh: Refresh::default(),
-            ahead: AHEAD,
-            deadline: DEADLINE,
-            attempt: ATTEMPT,
+            refresh_ahead: DEFAULT_REFRESH_AHEAD,
+            deadline: DEFAULT_DEADLINE,
+            attempt_timeout: DEFAULT_ATTEMPT_TIMEOUT,
         }
     }
 
-    /// Returns the credentials: the cached ones, or those of a fetch that all concurrent requests share.
+    /// Returns the cached credentials. Fetches them if the cache is empty; concurrent requests share one fetch.
     ///
-    /// A program without an SDK calls this for each use. A program with an SDK calls it once at its start, so that a fault
-    /// of its set-up ends it with a cause and a fix; its clients then find the credentials cached.
+    /// A program without an SDK calls this for each use. A program with an SDK calls it once at its start, so that a
+    /// configuration error ends the program with a cause and a fix.
     ///
     /// # Errors
-    /// [`Error`], within the builder's [`deadline`](PodIdentityCredentialsProviderBuilder::deadline). It prints the cause
-    /// and the fix.
+    /// [`Error`], with the cause and the fix. It is returned within the builder's
+    /// [`deadline`](PodIdentityCredentialsProviderBuilder::deadline).
     pub async fn credentials(&self) -> Result<Credentials, Error> {
         self.cell.credentials().await
     }
 
     /// Returns an identity cache for clients whose credentials provider is this provider.
     ///
-    /// A client asks its identity cache at each request. This cache serves the provider's credentials without a lock, and
-    /// the provider renews them ahead of their expiry. The SDK's own cache takes locks, and looks for new credentials
-    /// seconds before the old ones expire.
+    /// A client reads its identity cache on each request. This cache serves the provider's credentials without a lock, and
+    /// the provider renews them ahead of expiry. The SDK's own cache takes locks, and fetches new credentials only seconds
+    /// before the old ones expire.
     ///
-    /// Every other resolver goes to the SDK's own cache: a chain that contains this provider, a wrapper around it, and a
-    /// provider that one operation is given. So does a second configuration with the same cache, and a provider inside a
-    /// `SharedCredentialsProvider` of the program. Give each configuration a clone of the provider and a cache of its own.
+    /// Use one cache for each client configuration, with a clone of the provider. For any other credentials provider this
+    /// cache calls the SDK's own cache. Examples are a chain that contains this provider, a wrapper around it, a
+    /// `SharedCredentialsProvider` that the program made of it, and a provider that is set for one operation.
     ///
-    /// The cache recognises the provider by its `Debug` text, since the SDK shows nothing else of it. A wrapper must not
-    /// print the text of the provider inside it as its own.
+    /// The cache recognises the provider by its `Debug` text, because the SDK exposes nothing else. The `Debug` text of a
+    /// wrapper must therefore differ from the text of the provider inside it.
     pub fn identity_cache(&self) -> SharedIdentityCache {
         SharedIdentityCache::new(self.new_identity_cache())
     }
@@ -145,30 +145,30 @@ impl PodIdentityCredentialsProvider {
         ProviderIdentityCache::new(self.cell.clone(), self.clone())
     }
 
-    /// Returns the method by which the credentials are fetched. `None` where the environment is set up for none, so that
-    /// the provider of [`or_else`](PodIdentityCredentialsProviderBuilder::or_else) is called, or each request fails.
+    /// Returns the method in use. Returns `None` if the environment configures no method. Requests then call the provider
+    /// of [`or_else`](PodIdentityCredentialsProviderBuilder::or_else), or fail if there is none.
     pub fn method(&self) -> Option<Method> {
-        match self.chosen {
-            Chosen::Method(method) => Some(method),
-            Chosen::Fallback(_) | Chosen::Nothing => None,
+        match self.source {
+            SelectedSource::Method(method) => Some(method),
+            SelectedSource::Fallback(_) | SelectedSource::None => None,
         }
     }
 
-    /// Returns the name of the provider given to [`or_else`](PodIdentityCredentialsProviderBuilder::or_else), if that is
-    /// the source of the credentials.
+    /// Returns the name of the provider of [`or_else`](PodIdentityCredentialsProviderBuilder::or_else), if requests call
+    /// it.
     pub fn fallback(&self) -> Option<&'static str> {
-        match self.chosen {
-            Chosen::Fallback(name) => Some(name),
-            Chosen::Method(_) | Chosen::Nothing => None,
+        match self.source {
+            SelectedSource::Fallback(name) => Some(name),
+            SelectedSource::Method(_) | SelectedSource::None => None,
         }
     }
 }
 
-/// Prints no credentials, and a number that tells the providers of a process apart.
+/// Prints the number and the source, and no credentials.
 impl fmt::Debug for PodIdentityCredentialsProvider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut provider = f.debug_struct("PodIdentityCredentialsProvider");
-        provider.field("number", &self.number).field("source", &self.chosen).finish()
+        provider.field("number", &self.number).field("source", &self.source).finish()
     }
 }
 
@@ -186,62 +186,63 @@ impl ProvideCredentials for PodIdentityCredentialsProvider {
 }
 
 impl PodIdentityCredentialsProviderBuilder {
-    /// Sets the variables to read instead of the process's own.
+    /// Sets the environment variables. The default is the environment of the process.
     pub fn environment(mut self, environment: Environment) -> Self {
         self.environment = Some(environment);
         self
     }
 
-    /// Sets the methods in their order. The first one wins that the environment is set up for. By default EKS Pod Identity
-    /// is before IRSA: a pod with both is on its way from the older to the newer.
+    /// Sets the methods in order of preference. The provider uses the first method whose variables are set. The default is
+    /// EKS Pod Identity before IRSA, because a pod with both is being migrated to EKS Pod Identity.
     ///
-    /// An empty list is an [`InvalidConfiguration`](Error::InvalidConfiguration) of the first request, unless there is a
-    /// provider of [`or_else`](Self::or_else).
+    /// With an empty list and no provider of [`or_else`](Self::or_else), requests fail with
+    /// [`InvalidConfiguration`](Error::InvalidConfiguration).
     pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
         self.methods = methods.into_iter().collect();
         self
     }
 
-    /// Sets a provider to call where the environment is set up for none of the methods, as on a developer's machine.
-    /// `name` is its name in the log. Its credentials are renewed ahead and shared like others.
+    /// Sets a provider to call if the environment configures none of the methods, for example on a developer's machine.
+    /// `name` is its name in the log. Its credentials are cached and renewed like those of the methods.
     ///
-    /// A provider of the node's role, such as `aws_config::imds::credentials::ImdsCredentialsProvider`, gives that role
-    /// also to a pod that the webhook missed. Without this call that never happens.
+    /// **Warning:** a provider of the node's role, such as `aws_config::imds::credentials::ImdsCredentialsProvider`, also
+    /// gives that role to pods that the webhook has not injected. Without this call, no pod gets the node's role.
     pub fn or_else(mut self, name: &'static str, provider: impl ProvideCredentials + 'static) -> Self {
         self.fallback = Some((name, SharedCredentialsProvider::new(provider)));
         self
     }
 
     /// Sets the HTTP client, as in an SDK's configuration. The default is the SDK's own client. It calls the agent without
-    /// a proxy, since the agent is on this node, and STS through the proxy of the [`environment`](Self::environment)
-    /// (`HTTPS_PROXY`, `HTTP_PROXY` for a custom URL over http, `ALL_PROXY`, `NO_PROXY`, in capitals or small letters).
+    /// a proxy, because the agent is on this node. It calls STS through the proxy of the
+    /// [`environment`](Self::environment): `HTTPS_PROXY`, `HTTP_PROXY` for a custom URL over http, `ALL_PROXY` and
+    /// `NO_PROXY`, in upper or lower case.
     pub fn http_client(mut self, client: impl HttpClient + 'static) -> Self {
         self.http_client = Some(client.into_shared());
         self
     }
 
-    /// Sets the resolver of the name in the credentials URI. The default is the system's. Over http each fetch resolves the
-    /// name and is refused unless all its addresses are allowed. A client of [`http_client`](Self::http_client) resolves
-    /// names for https itself, and the client of STS always does.
+    /// Sets the DNS resolver for the name in the credentials URI. The default is the system's resolver. For an http URI,
+    /// each attempt resolves the name and fails unless all its addresses are allowed. The resolver is not used for STS, nor
+    /// for https with a client of [`http_client`](Self::http_client): these clients resolve names themselves.
     pub fn dns(mut self, resolver: impl ResolveDns + 'static) -> Self {
         self.dns = resolver.into_shared();
         self
     }
 
-    /// Sets the way in which credentials are renewed. The default is a background task.
+    /// Sets how credentials are renewed. The default is a background task.
     pub fn refresh(mut self, refresh: Refresh) -> Self {
         self.refresh = refresh;
         self
     }
 
-    /// Sets the remaining life at which credentials are renewed: 15 minutes by default. A life shorter than twice that is
-    /// renewed at its half. The renewal starts later by a random part of up to a fifth of that time.
-    pub fn refresh_ahead(mut self, ahead: Duration) -> Self {
-        self.ahead = ahead;
+    /// Sets the time from renewal to expiry: 15 minutes by default. Credentials with a lifetime shorter than twice this
+    /// time are renewed halfway through it. A random delay of up to a fifth of the time is added.
+    pub fn refresh_ahead(mut self, refresh_ahead: Duration) -> Self {
+        self.refresh_ahead = refresh_ahead;
         self
     }
 
-    /// Sets the time limit of a fetch with its retries: 10 s by default.
+    /// Sets the time limit of a fetch, including retries: 10 s by default.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -249,25 +250,25 @@ impl PodIdentityCredentialsProviderBuilder {
 
     /// Sets the time limit of one attempt of a fetch: 5 s by default.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
-        self.attempt = timeout;
+        self.attempt_timeout = timeout;
         self
     }
 
-    /// Sets the sleep implementation. The default is tokio's timers, which panic in a runtime without them
-    /// (`enable_time`). The given one must work wherever requests are made, also outside a runtime.
+    /// Sets the sleep implementation. It must work wherever requests are made, including outside a runtime. The default is
+    /// tokio's timers, which panic in a runtime that was built without `enable_time`.
     pub fn sleep_impl(mut self, sleep: impl AsyncSleep + 'static) -> Self {
-        self.timer = Timer::given(SharedAsyncSleep::new(sleep));
+        self.timer = Timer::custom(SharedAsyncSleep::new(sleep));
         self
     }
 
-    /// Sets the source of the time. The default is the system's clock.
+    /// Sets the wall clock. The default is the system's clock.
     pub fn time_source(mut self, time: impl TimeSource + 'static) -> Self {
-        self.clock = Clock::given(SharedTimeSource::new(time));
+        self.clock = Clock::custom(SharedTimeSource::new(time));
         self
     }
 
-    /// Returns the provider. It fetches nothing yet. A wrong or missing variable is the error of the first request, so that
-    /// a chain of providers can go on to the next.
+    /// Returns the provider. The first request fetches the credentials. It also reports wrong and missing variables, so
+    /// that a chain of providers can continue with its next provider.
     pub fn build(self) -> PodIdentityCredentialsProvider {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let environment = self.environment.unwrap_or_else(Environment::of_process);
@@ -276,23 +277,23 @@ impl PodIdentityCredentialsProviderBuilder {
             dns: self.dns,
             timer: self.timer.clone(),
             clock: self.clock.clone(),
-            attempt: self.attempt,
+            attempt_timeout: self.attempt_timeout,
             deadline: self.deadline,
         };
-        let (chosen, source) = match (method::choose(&self.methods, &environment), self.fallback) {
+        let (selected, source) = match (method::choose(&self.methods, &environment), self.fallback) {
             (Ok(method), _) => {
-                tracing::info!(%method, "source of credentials chosen");
-                warn_of_ignored(&environment);
-                (Chosen::Method(method), source::of_method(method, &environment, transport))
+                tracing::info!(%method, "credential source selected");
+                warn_about_ignored_variables(&environment);
+                (SelectedSource::Method(method), source::of_method(method, &environment, transport))
             }
             (Err(_), Some((name, provider))) => {
-                tracing::info!(provider = name, "source of credentials chosen");
-                (Chosen::Fallback(name), source::of_provider(provider, transport))
+                tracing::info!(provider = name, "credential source selected");
+                (SelectedSource::Fallback(name), source::of_provider(provider, transport))
             }
             (Err(error), None) => {
-                tracing::warn!(%error, "no source of credentials");
-                warn_of_ignored(&environment);
-                (Chosen::Nothing, source::unavailable(error))
+                tracing::warn!(%error, "no credential source found");
+                warn_about_ignored_variables(&environment);
+                (SelectedSource::None, source::unavailable(error))
             }
         };
         PodIdentityCredentialsProvider {
@@ -301,18 +302,18 @@ impl PodIdentityCredentialsProviderBuilder {
                 self.clock,
                 self.timer,
                 self.refresh,
-                self.ahead,
+                self.refresh_ahead,
                 self.deadline,
             ),
-            chosen,
+            source: selected,
             number: NEXT.fetch_add(1, Ordering::Relaxed),
         }
     }
 }
 
-/// Warns of variables with which the SDK's default chain would use other credentials (aws-config,
-/// `default_provider::credentials`: static keys and profiles are before web identity and container credentials).
-fn warn_of_ignored(environment: &Environment) {
+/// Warns about variables that this provider ignores. The SDK's default chain would use their credentials (aws-config,
+/// `default_provider::credentials`: static keys and profiles come before web identity and container credentials).
+fn warn_about_ignored_variables(environment: &Environment) {
     for ignored in [env::ACCESS_KEY_ID, env::PROFILE] {
         if environment.has(ignored) {
             tracing::warn!(

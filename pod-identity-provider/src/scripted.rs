@@ -1,4 +1,4 @@
-//! A source for tests that follows a script, in virtual time.
+//! A scripted source for tests, in virtual time.
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,38 +14,40 @@ pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-/// A wall clock that runs with tokio's clock and can be set.
+/// A wall clock that follows tokio's clock and can be set.
 #[derive(Debug, Clone)]
-pub(crate) struct Wall {
+pub(crate) struct WallClock {
     start: Instant,
-    set_by_seconds: Arc<AtomicI64>,
+    offset_seconds: Arc<AtomicI64>,
 }
 
-impl Wall {
-    pub(crate) fn set(&self, seconds: i64) {
-        self.set_by_seconds.fetch_add(seconds, Ordering::Relaxed);
+impl WallClock {
+    /// Sets the clock forward, or back if `seconds` is negative.
+    pub(crate) fn advance(&self, seconds: i64) {
+        self.offset_seconds.fetch_add(seconds, Ordering::Relaxed);
     }
 }
 
-impl TimeSource for Wall {
+impl TimeSource for WallClock {
     fn now(&self) -> SystemTime {
-        let seconds = 1_800_000_000 + self.set_by_seconds.load(Ordering::Relaxed);
+        let seconds = 1_800_000_000 + self.offset_seconds.load(Ordering::Relaxed);
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.try_into().unwrap()) + self.start.elapsed()
     }
 }
 
-/// The source's reaction to a call.
+/// How the source reacts to a call.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Answer {
-    /// Credentials with that life.
-    Lasting(Duration),
-    /// Credentials with that expiry.
-    Until(SystemTime),
-    WithoutEnd,
-    Failure(fn() -> CredentialsError),
+pub(crate) enum Behavior {
+    /// Returns credentials with this lifetime.
+    ExpireAfter(Duration),
+    /// Returns credentials with this expiry.
+    ExpireAt(SystemTime),
+    /// Returns credentials without an expiry.
+    NeverExpire,
+    Fail(fn() -> CredentialsError),
     Panic,
-    /// No answer, ever.
-    Silence,
+    /// Never returns.
+    Hang,
 }
 
 /// A source that records its calls.
@@ -54,74 +56,72 @@ pub(crate) struct Source(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    wall: Wall,
-    answer: Mutex<Answer>,
-    /// The time of an answer.
-    takes: Mutex<Duration>,
-    /// The times of the calls.
-    asked: Mutex<Vec<Instant>>,
-    /// The number of calls without an answer yet.
-    open: AtomicUsize,
+    wall: WallClock,
+    behavior: Mutex<Behavior>,
+    /// The duration of a call.
+    latency: Mutex<Duration>,
+    call_times: Mutex<Vec<Instant>>,
+    pending_calls: AtomicUsize,
 }
 
-/// Counts a call as answered or dropped.
-struct Open<'a>(&'a AtomicUsize);
+/// Ends a pending call when dropped, also if the call is cancelled.
+struct PendingCall<'a>(&'a AtomicUsize);
 
-impl Drop for Open<'_> {
+impl Drop for PendingCall<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-pub(crate) fn down() -> CredentialsError {
+pub(crate) fn agent_down() -> CredentialsError {
     CredentialsError::provider_error("the agent is down")
 }
 
 impl Source {
-    pub(crate) fn wall(&self) -> Wall {
+    pub(crate) fn wall(&self) -> WallClock {
         self.0.wall.clone()
     }
 
-    pub(crate) fn answers(&self, answer: Answer) {
-        *self.0.answer.lock().unwrap() = answer;
+    pub(crate) fn set_behavior(&self, behavior: Behavior) {
+        *self.0.behavior.lock().unwrap() = behavior;
     }
 
-    pub(crate) fn takes(&self, time: Duration) {
-        *self.0.takes.lock().unwrap() = time;
+    pub(crate) fn set_latency(&self, latency: Duration) {
+        *self.0.latency.lock().unwrap() = latency;
     }
 
-    pub(crate) fn asked(&self) -> Vec<Instant> {
-        self.0.asked.lock().unwrap().clone()
+    pub(crate) fn call_times(&self) -> Vec<Instant> {
+        self.0.call_times.lock().unwrap().clone()
     }
 
     pub(crate) fn calls(&self) -> usize {
-        self.asked().len()
+        self.call_times().len()
     }
 
-    pub(crate) fn open(&self) -> usize {
-        self.0.open.load(Ordering::Relaxed)
+    pub(crate) fn pending_calls(&self) -> usize {
+        self.0.pending_calls.load(Ordering::Relaxed)
     }
 
-    pub(crate) async fn answer(&self) -> Result<Credentials, CredentialsError> {
+    pub(crate) async fn call(&self) -> Result<Credentials, CredentialsError> {
         let number = {
-            let mut asked = self.0.asked.lock().unwrap();
-            asked.push(Instant::now());
-            asked.len()
+            let mut call_times = self.0.call_times.lock().unwrap();
+            call_times.push(Instant::now());
+            call_times.len()
         };
-        self.0.open.fetch_add(1, Ordering::Relaxed);
-        let _open = Open(&self.0.open);
-        let takes = *self.0.takes.lock().unwrap();
-        if !takes.is_zero() {
-            tokio::time::sleep(takes).await;
+        self.0.pending_calls.fetch_add(1, Ordering::Relaxed);
+        let _pending = PendingCall(&self.0.pending_calls);
+        let latency = *self.0.latency.lock().unwrap();
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
         }
-        let answer = *self.0.answer.lock().unwrap();
-        let end = match answer {
-            Answer::Lasting(life) => Some(self.0.wall.now() + life),
-            Answer::Until(end) => Some(end),
-            Answer::WithoutEnd => None,
-            Answer::Failure(error) => return Err(error()),
-            Answer::Panic => panic!("of the script"),
-            Answer::Silence => std::future::pending().await,
+        let behavior = *self.0.behavior.lock().unwrap();
+        let end = match behavior {
+            Behavior::ExpireAfter(life) => Some(self.0.wall.now() + life),
+            Behavior::ExpireAt(end) => Some(end),
+            Behavior::NeverExpire => None,
+            Behavior::Fail(error) => return Err(error()),
+            Behavior::Panic => panic!("the script panics"),
+            Behavior::Hang => std::future::pending().await,
         };
         Ok(Credentials::new(
             format!("ASIA{number}"),
@@ -138,24 +138,24 @@ impl ProvideCredentials for Source {
     where
         Self: 'a,
     {
-        future::ProvideCredentials::new(self.answer())
+        future::ProvideCredentials::new(self.call())
     }
 }
 
-/// Returns a source of credentials with that life, and its clock.
-pub(crate) fn source(life: Duration) -> (Source, Wall) {
-    let wall = Wall { start: Instant::now(), set_by_seconds: Arc::default() };
+/// Returns a source of credentials with this lifetime, and its clock.
+pub(crate) fn source(life: Duration) -> (Source, WallClock) {
+    let wall = WallClock { start: Instant::now(), offset_seconds: Arc::default() };
     let inner = Inner {
         wall: wall.clone(),
-        answer: Mutex::new(Answer::Lasting(life)),
-        takes: Mutex::default(),
-        asked: Mutex::default(),
-        open: AtomicUsize::new(0),
+        behavior: Mutex::new(Behavior::ExpireAfter(life)),
+        latency: Mutex::default(),
+        call_times: Mutex::default(),
+        pending_calls: AtomicUsize::new(0),
     };
     (Source(Arc::new(inner)), wall)
 }
 
-/// Lets ready tasks run and aborted tasks end.
+/// Yields until ready tasks have run and aborted tasks have ended.
 pub(crate) async fn settle() {
     for _ in 0..10 {
         tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! The source of fresh credentials for each method.
+//! The source of credentials for each method.
 
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 
@@ -10,8 +10,7 @@ use crate::transport::Transport;
 #[cfg(feature = "irsa")]
 use crate::web_identity::WebIdentityCredentials;
 
-/// Returns the source of a method that the environment is set up for. Each of its calls ends within the transport's
-/// deadline.
+/// Returns the source of a method that the environment configures. Each of its calls ends within the transport's deadline.
 pub(crate) fn of_method(
     method: Method,
     environment: &Environment,
@@ -30,7 +29,7 @@ pub(crate) fn of_method(
     }
 }
 
-/// Returns the source of a provider that was given to the builder.
+/// Returns a source that calls the builder's fallback provider.
 pub(crate) fn of_provider(
     provider: SharedCredentialsProvider,
     transport: Transport,
@@ -55,7 +54,8 @@ impl ProvideCredentials for Unavailable {
     }
 }
 
-/// A provider of the program's own, which may hang. It may also need no runtime, so without timers it has no deadline.
+/// The program's own provider, with a deadline because it may hang. Without usable timers there is no deadline, because
+/// the provider may need no runtime.
 #[derive(Debug)]
 struct WithinDeadline {
     provider: SharedCredentialsProvider,
@@ -69,7 +69,7 @@ impl ProvideCredentials for WithinDeadline {
     {
         let Transport { timer, deadline, .. } = &self.transport;
         future::ProvideCredentials::new(async move {
-            let call = timer.within(*deadline, self.provider.provide_credentials());
+            let call = timer.timeout(*deadline, self.provider.provide_credentials());
             call.await.unwrap_or_else(|_| Err(Error::timed_out(*deadline).into()))
         })
     }

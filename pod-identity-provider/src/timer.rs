@@ -1,4 +1,4 @@
-//! Timers, where there are any.
+//! The timers of requests and renewals.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    /// Tokio's timers.
+    /// Uses tokio's timers.
     pub(crate) fn tokio() -> Self {
         Self { sleep: SharedAsyncSleep::new(TokioSleep::new()), needs_tokio: true }
     }
 
-    /// A sleep implementation that the program gave. It must work wherever requests are made.
-    pub(crate) fn given(sleep: SharedAsyncSleep) -> Self {
+    /// Uses the program's own sleep implementation. It must work wherever requests are made.
+    pub(crate) fn custom(sleep: SharedAsyncSleep) -> Self {
         Self { sleep, needs_tokio: false }
     }
 
-    /// Whether the timer works here: outside a runtime tokio's timers panic.
+    /// Returns whether the timer works here. Tokio's timers panic outside a runtime.
     pub(crate) fn is_usable(&self) -> bool {
         !self.needs_tokio || Handle::try_current().is_ok()
     }
@@ -34,8 +34,8 @@ impl Timer {
         self.sleep.sleep(time)
     }
 
-    /// Runs `call` for at most `limit`, or without a limit where the timer is not [usable](Self::is_usable).
-    pub(crate) async fn within<T>(
+    /// Runs `call` for at most `limit`. Runs it without a limit if the timer is not [usable](Self::is_usable).
+    pub(crate) async fn timeout<T>(
         &self,
         limit: Duration,
         call: impl Future<Output = T>,
@@ -46,7 +46,7 @@ impl Timer {
         Timeout::new(call, self.sleep(limit)).await
     }
 
-    /// The sleep implementation, for the SDK.
+    /// Returns the sleep implementation, for the SDK.
     pub(crate) fn shared(&self) -> SharedAsyncSleep {
         self.sleep.clone()
     }

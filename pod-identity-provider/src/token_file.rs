@@ -1,4 +1,4 @@
-//! The file of the pod's token.
+//! The file with the pod's token.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
@@ -7,78 +7,79 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, TokenUnreadable};
 
-/// What to do about a missing file.
-const NOT_THERE: &str = "Check that the pod has the volume of the token and that the path is right. Create the pod again if \
-                         it was created before the webhook, its association or its service account's annotation";
-/// What to do about a file of another user. Kubelet makes the file readable to the user of the pod's containers, or to
-/// the group `fsGroup` (Kubernetes, *Configure Service Accounts for Pods*; KEP-1205, *File Permission*).
-const NOT_ALLOWED: &str = "Set fsGroup in the pod's securityContext, or set runAsUser to the user of this process: no other \
-                           user may read the token file";
-/// What to do about a file that holds no token.
-const NOT_A_TOKEN: &str = "Let the variable name the file of the projected service account token, and let only kubelet \
-                           write to it";
+const FIX_MISSING_FILE: &str = "Check that the pod has the token's volume and that the path is right. Recreate the pod if it \
+                                was created before the webhook, its association or its service account's annotation";
+/// Kubelet makes the file readable to the user of the pod's containers, or to the group `fsGroup` (Kubernetes, *Configure
+/// Service Accounts for Pods*; KEP-1205, *File Permission*).
+const FIX_PERMISSION: &str = "Set fsGroup in the pod's securityContext, or set runAsUser to the user of this process: kubelet \
+                              makes the token file readable to that group or user only";
+const FIX_NOT_A_TOKEN: &str = "Set the variable to the path of the projected service account token, and let only kubelet \
+                               write to that file";
 
-/// Reads the token from the file that `variable` names. White space around the token is removed, since files that people
-/// write end with a line feed.
+/// Reads the token from `path`, the value of `variable`. Removes white space around the token, because a file that a person
+/// wrote ends with a line feed.
 ///
-/// It blocks. Kubelet keeps tokens in memory (a `tmpfs`), so the read is faster than a switch to another thread.
+/// The read blocks. Kubelet keeps tokens in memory (a `tmpfs`), so a read is faster than a switch to another thread.
 ///
 /// # Errors
 /// [`Error::InvalidConfiguration`] if the file is missing, is not readable by this user, or holds no token.
-/// [`Error::TokenUnreadable`] for other errors of the system. No error holds the content.
-pub(crate) fn read(variable: &'static str, path: &str, longest: usize) -> Result<Zeroizing<String>, Error> {
+/// [`Error::TokenUnreadable`] for other I/O errors. The errors do not contain the file's content.
+pub(crate) fn read(
+    variable: &'static str,
+    path: &str,
+    max_length: usize,
+) -> Result<Zeroizing<String>, Error> {
     let failed = |error| failed(variable, path, &error);
-    // Opening a pipe without a writer would block for ever.
+    // Opening a pipe without a writer blocks forever.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
         return Err(Error::unusable(
             variable,
             &format!("names {path:?}, which is no regular file"),
-            NOT_A_TOKEN,
+            FIX_NOT_A_TOKEN,
         ));
     }
-    // Capacity for everything: a buffer that grows leaves copies of the token in memory.
-    let mut content = Zeroizing::new(Vec::with_capacity(longest + 64));
-    let most = u64::try_from(longest).unwrap_or(u64::MAX).saturating_add(1);
-    File::open(path).and_then(|file| file.take(most).read_to_end(&mut content)).map_err(failed)?;
-    check(variable, &content, longest)
+    // Reserve the full capacity, because a growing buffer leaves copies of the token in memory.
+    let mut content = Zeroizing::new(Vec::with_capacity(max_length + 64));
+    let read_limit = u64::try_from(max_length).unwrap_or(u64::MAX).saturating_add(1);
+    File::open(path).and_then(|file| file.take(read_limit).read_to_end(&mut content)).map_err(failed)?;
+    check(variable, &content, max_length)
 }
 
-/// Classifies an error of the system. What the pod's spec has wrong is final. Other errors, such as too many open files,
-/// may pass.
+/// Classifies an I/O error. Errors that the pod's spec causes are final. Others are retryable, such as too many open files.
 fn failed(variable: &'static str, path: &str, error: &io::Error) -> Error {
     let reason = format!("names {path:?}, which cannot be read: {error}");
     match error.kind() {
         ErrorKind::NotFound => {
-            Error::unusable(variable, &format!("names {path:?}, which does not exist"), NOT_THERE)
+            Error::unusable(variable, &format!("names {path:?}, which does not exist"), FIX_MISSING_FILE)
         }
-        ErrorKind::PermissionDenied => Error::unusable(variable, &reason, NOT_ALLOWED),
+        ErrorKind::PermissionDenied => Error::unusable(variable, &reason, FIX_PERMISSION),
         _ => Error::TokenUnreadable(TokenUnreadable { variable, reason }),
     }
 }
 
-/// Checks that the content is a token that an HTTP header can hold.
+/// Returns the token in `content`, without white space around it.
 ///
 /// # Errors
-/// [`Error::InvalidConfiguration`] if it is not.
+/// [`Error::InvalidConfiguration`] if the token is empty, too long, or not allowed in an HTTP header.
 pub(crate) fn check(
     variable: &'static str,
     content: &[u8],
-    longest: usize,
+    max_length: usize,
 ) -> Result<Zeroizing<String>, Error> {
     let token = content.trim_ascii();
-    let wrong = match std::str::from_utf8(token) {
-        _ if content.len() > longest => format!("gives a token of more than {longest} bytes"),
-        Ok("") => "gives an empty token".to_owned(),
+    let reason = match std::str::from_utf8(token) {
+        _ if content.len() > max_length => format!("provides a token of more than {max_length} bytes"),
+        Ok("") => "provides an empty token".to_owned(),
         Ok(token) if token.bytes().all(|byte| matches!(byte, b' '..=b'~')) => {
             return Ok(Zeroizing::new(token.to_owned()));
         }
-        _ => "gives a token with a line feed or another character in it that no HTTP header can hold"
+        _ => "provides a token with a character that an HTTP header cannot contain, such as a line feed"
             .to_owned(),
     };
-    Err(Error::unusable(variable, &wrong, NOT_A_TOKEN))
+    Err(Error::unusable(variable, &reason, FIX_NOT_A_TOKEN))
 }
 
-/// Removes the token from another program's text, with all parts of it that have at least 16 characters.
+/// Removes the token from a text of another program. Also removes parts of the token of at least 16 characters.
 pub(crate) fn redact(token: &str, text: &str) -> String {
     const SHORTEST_PART: usize = 16;
     const REDACTED: &str = "<redacted>";
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_and_its_parts_are_removed_from_a_text() {
+    fn redacts_a_token_and_its_parts() {
         const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW0ifQ.c2lnbmF0dXJlLW9mLXRoaXM";
         let text = format!("token {TOKEN} of system; header eyJhbGciOiJSUzI1NiJ9, cut eyJhbGciOiJSUzI1N...");
         let expected = "token <redacted> of system; header <redacted>, cut <redacted>...";
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_printable_ascii_and_white_space_around_it_is_removed() {
+    fn accepts_printable_ascii_and_removes_white_space_around_it() {
         let read = |text: &[u8]| check("TOKEN", text, 10).map(|token| token.to_string());
         for text in ["a.b.c", "a.b.c\n", "a.b.c\r\n", " a.b.c \n\n"] {
             assert_eq!(read(text.as_bytes()).unwrap(), "a.b.c", "{text:?}");
@@ -132,22 +133,22 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_and_a_refused_read_are_final() {
+    fn missing_and_forbidden_files_are_final_errors() {
         let missing = failed("TOKEN", "/token", &ErrorKind::NotFound.into());
         let denied = failed("TOKEN", "/token", &ErrorKind::PermissionDenied.into());
-        for (error, says, hint) in
+        for (error, cause, hint) in
             [(missing, "which does not exist", "volume"), (denied, "permission denied", "fsGroup")]
         {
             assert!(matches!(error, Error::InvalidConfiguration(_)) && !error.is_retryable(), "{error:?}");
             let text = error.to_string();
-            assert!(text.contains(says) && text.contains(hint), "{text}");
+            assert!(text.contains(cause) && text.contains(hint), "{text}");
         }
     }
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn other_errors_of_the_system_are_retryable() {
-        // Reading a process's memory at address 0 is EIO.
+    fn other_io_errors_are_retryable() {
+        // Reading a process's memory at address 0 fails with EIO.
         let error = read("TOKEN", "/proc/self/mem", 10).unwrap_err();
         assert!(matches!(error, Error::TokenUnreadable(_)) && error.is_retryable(), "{error:?}");
         assert!(error.to_string().contains("os error 5"), "{error}");
@@ -155,13 +156,13 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn a_pipe_without_a_writer_is_refused_at_once() {
+    fn rejects_a_pipe_without_blocking() {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("token").display().to_string();
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let (send, receive) = std::sync::mpsc::channel();
         std::thread::spawn(move || send.send(read("TOKEN", &pipe, 10)));
-        let read = receive.recv_timeout(std::time::Duration::from_secs(30)).expect("the reader waits");
+        let read = receive.recv_timeout(std::time::Duration::from_secs(30)).expect("read does not block");
         assert!(read.unwrap_err().to_string().contains("no regular file"));
     }
 }

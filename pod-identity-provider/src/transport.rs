@@ -1,4 +1,4 @@
-//! The parts that a source sends requests with, and its time limits.
+//! The HTTP client of a source, with its resolver, timer, clock and time limits.
 
 use std::time::Duration;
 
@@ -19,16 +19,16 @@ pub(crate) struct Transport {
     pub(crate) timer: Timer,
     pub(crate) clock: Clock,
     /// The time limit of one attempt.
-    pub(crate) attempt: Duration,
+    pub(crate) attempt_timeout: Duration,
     /// The time limit of all attempts of one fetch.
     pub(crate) deadline: Duration,
 }
 
 impl Transport {
-    /// Checks that requests can be sent from here: tokio's timers and the SDK's own client panic outside a runtime.
+    /// Checks for a tokio runtime if the HTTP client or the timer needs one. Both panic without it.
     ///
     /// # Errors
-    /// [`Error::Runtime`] where they would.
+    /// [`Error::Runtime`] if a runtime is needed and missing.
     pub(crate) fn check_runtime(&self) -> Result<(), Error> {
         let has_client = self.http_client.is_some() || Handle::try_current().is_ok();
         if has_client && self.timer.is_usable() { Ok(()) } else { Err(Error::no_runtime()) }

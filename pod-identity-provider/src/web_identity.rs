@@ -23,16 +23,16 @@ use crate::transport::Transport;
 
 use attempts::Attempts;
 
-/// The provider name in these credentials.
-const NAME: &str = "WebIdentity";
+/// The provider name in the credentials.
+const PROVIDER_NAME: &str = "WebIdentity";
 /// The length of a session name (STS API reference, *AssumeRoleWithWebIdentity*: 2 to 64 of `[\w+=,.@-]`).
-const SESSION_NAME: std::ops::RangeInclusive<usize> = 2..=64;
-/// The longest token that STS takes (STS API reference, *AssumeRoleWithWebIdentity*, `WebIdentityToken`).
-const LONGEST_TOKEN: usize = 20_000;
-/// The session name where nothing names the pod.
-const NAMELESS: &str = "pod-identity-provider";
+const SESSION_NAME_LENGTH: std::ops::RangeInclusive<usize> = 2..=64;
+/// The longest token that STS accepts (STS API reference, *AssumeRoleWithWebIdentity*, `WebIdentityToken`).
+const MAX_TOKEN_LENGTH: usize = 20_000;
+/// The session name if the pod's name is unknown.
+const DEFAULT_SESSION_NAME: &str = "pod-identity-provider";
 
-/// Calls STS.
+/// The source of credentials for IRSA: calls of STS.
 #[derive(Debug)]
 pub(crate) struct WebIdentityCredentials {
     sts: Result<Client, Error>,
@@ -43,7 +43,7 @@ pub(crate) struct WebIdentityCredentials {
 }
 
 impl WebIdentityCredentials {
-    /// An environment that cannot be used is the error of the first request.
+    /// Returns a source for the role and the token of the environment. The first request reports an invalid environment.
     pub(crate) fn new(environment: &Environment, transport: Transport) -> Self {
         let variable = |name| environment.get(name).unwrap_or_default().to_owned();
         Self {
@@ -58,16 +58,16 @@ impl WebIdentityCredentials {
     async fn fetch(&self) -> Result<Credentials, Error> {
         let sts = self.sts.as_ref().map_err(Clone::clone)?;
         self.transport.check_runtime()?;
-        // For each fetch, since kubelet replaces the token before it expires.
-        let token = token_file::read(env::WEB_IDENTITY_TOKEN_FILE, &self.token_file, LONGEST_TOKEN)?;
+        // Each fetch reads the token, because kubelet replaces it before it expires.
+        let token = token_file::read(env::WEB_IDENTITY_TOKEN_FILE, &self.token_file, MAX_TOKEN_LENGTH)?;
         let call = sts
             .assume_role_with_web_identity()
             .role_arn(&self.role)
             .role_session_name(&self.session_name)
             .web_identity_token(token.as_str());
         let attempts = Attempts::default();
-        let answer = call.customize().interceptor(attempts.clone()).send().await;
-        let session = answer.map_err(|error| failure(&error, &attempts, &token)).and_then(credentials);
+        let response = call.customize().interceptor(attempts.clone()).send().await;
+        let session = response.map_err(|error| failure(&error, &attempts, &token)).and_then(credentials);
         session.map_err(|failure| Error::Sts(StsError { role: self.role.clone(), failure }))
     }
 }
@@ -81,7 +81,7 @@ impl ProvideCredentials for WebIdentityCredentials {
     }
 }
 
-/// Returns the same name for all sessions of a pod, so that CloudTrail tells pods apart and not fetches.
+/// Returns the session name. All sessions of a pod have the same name, so that CloudTrail shows one name per pod.
 fn session_name(environment: &Environment) -> String {
     if let Some(name) = environment.get(env::ROLE_SESSION_NAME) {
         return name.to_owned();
@@ -89,8 +89,8 @@ fn session_name(environment: &Environment) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c);
     let host = environment.get(env::CONTAINER_HOST_NAME).unwrap_or_default();
     let name: String =
-        host.chars().take(*SESSION_NAME.end()).map(|c| if allowed(c) { c } else { '-' }).collect();
-    if SESSION_NAME.contains(&name.len()) { name } else { NAMELESS.to_owned() }
+        host.chars().take(*SESSION_NAME_LENGTH.end()).map(|c| if allowed(c) { c } else { '-' }).collect();
+    if SESSION_NAME_LENGTH.contains(&name.len()) { name } else { DEFAULT_SESSION_NAME.to_owned() }
 }
 
 /// Classifies a failed call.
@@ -101,7 +101,7 @@ fn failure<R: std::fmt::Debug + 'static>(
 ) -> StsFailure {
     let printable = |text: &str| one_line(&token_file::redact(token, text));
     let refusal = match error {
-        // An attempt that the deadline cut short says less than the refusal before it.
+        // The deadline ended this attempt early, so the previous refusal is more useful.
         SdkError::ServiceError(_) | SdkError::TimeoutError(_) => attempts.refusal(),
         _ => None,
     };
@@ -110,26 +110,26 @@ fn failure<R: std::fmt::Debug + 'static>(
     }
     let reason = printable(&chain(error));
     match error {
-        SdkError::TimeoutError(_) => StsFailure::Unanswered { reason },
-        _ if attempts.any_sent() => StsFailure::Unanswered { reason },
-        _ => StsFailure::NotAsked { reason },
+        SdkError::TimeoutError(_) => StsFailure::NoResponse { reason },
+        _ if attempts.any_sent() => StsFailure::NoResponse { reason },
+        _ => StsFailure::NotSent { reason },
     }
 }
 
-fn credentials(answer: AssumeRoleWithWebIdentityOutput) -> Result<Credentials, StsFailure> {
-    session(answer)
+fn credentials(response: AssumeRoleWithWebIdentityOutput) -> Result<Credentials, StsFailure> {
+    session(response)
         .map_err(|missing| StsFailure::Malformed { reason: missing.to_string() })
         .map(|session| sdk_credentials(&session))
 }
 
-fn session(answer: AssumeRoleWithWebIdentityOutput) -> Result<SessionCredentials, MissingMember> {
-    let role = answer.assumed_role_user.and_then(|user| user.arn.parse::<AssumedRoleArn>().ok());
-    let keys = answer.credentials.ok_or(MissingMember("credentials"))?;
+fn session(response: AssumeRoleWithWebIdentityOutput) -> Result<SessionCredentials, MissingMember> {
+    let role = response.assumed_role_user.and_then(|user| user.arn.parse::<AssumedRoleArn>().ok());
+    let credentials = response.credentials.ok_or(MissingMember("credentials"))?;
     let session = SessionCredentials::of_answer(
-        keys.access_key_id,
-        keys.secret_access_key,
-        keys.session_token,
-        keys.expiration.try_into().ok(),
+        credentials.access_key_id,
+        credentials.secret_access_key,
+        credentials.session_token,
+        credentials.expiration.try_into().ok(),
     )?;
     Ok(match role {
         Some(role) => session.with_account(role.account().clone()),
@@ -137,15 +137,15 @@ fn session(answer: AssumeRoleWithWebIdentityOutput) -> Result<SessionCredentials
     })
 }
 
-/// Converts a session, with the features that the SDK reports to AWS in its user agent.
+/// Converts a session to SDK credentials. Sets the features that the SDK reports to AWS in its user agent.
 fn sdk_credentials(session: &SessionCredentials) -> Credentials {
     let mut credentials = Credentials::builder()
         .access_key_id(session.access_key_id())
         .secret_access_key(session.secret_access_key())
         .session_token(session.session_token())
         .expiry(session.expires_at())
-        .provider_name(NAME);
-    credentials.set_account_id(session.account().map(|account| account.as_str().into()));
+        .provider_name(PROVIDER_NAME);
+    credentials.set_account_id(session.account().map(|account_id| account_id.as_str().into()));
     let mut credentials = credentials.build();
     let features = credentials.get_property_mut_or_default::<Vec<AwsCredentialFeature>>();
     features.push(AwsCredentialFeature::CredentialsEnvVarsStsWebIdToken);
@@ -157,22 +157,22 @@ fn sdk_credentials(session: &SessionCredentials) -> Credentials {
 mod tests {
     use super::*;
 
-    fn named(variables: &[(&str, &str)]) -> String {
+    fn session_name_of(variables: &[(&str, &str)]) -> String {
         session_name(&variables.iter().copied().collect())
     }
 
     #[test]
-    fn a_session_is_named_by_its_variable_or_after_its_pod() {
+    fn session_name_is_the_variable_or_the_pods_name() {
         let pod = (env::CONTAINER_HOST_NAME, "shop-5d8f7c-x2x4z");
-        assert_eq!(named(&[(env::ROLE_SESSION_NAME, "told"), pod]), "told");
-        assert_eq!(named(&[pod]), "shop-5d8f7c-x2x4z");
-        assert_eq!(named(&[]), NAMELESS);
+        assert_eq!(session_name_of(&[(env::ROLE_SESSION_NAME, "told"), pod]), "told");
+        assert_eq!(session_name_of(&[pod]), "shop-5d8f7c-x2x4z");
+        assert_eq!(session_name_of(&[]), DEFAULT_SESSION_NAME);
     }
 
     #[test]
-    fn a_host_name_that_sts_would_refuse_is_made_valid() {
-        let host = |name: &str| named(&[(env::CONTAINER_HOST_NAME, name)]);
-        assert_eq!(host("a"), NAMELESS);
+    fn invalid_characters_of_the_host_name_are_replaced() {
+        let host = |name: &str| session_name_of(&[(env::CONTAINER_HOST_NAME, name)]);
+        assert_eq!(host("a"), DEFAULT_SESSION_NAME);
         assert_eq!(host("my host/ä"), "my-host--");
         assert_eq!(host(&"x".repeat(100)), "x".repeat(64));
         assert_eq!(host(&"ä".repeat(100)), "-".repeat(64));

@@ -1,16 +1,16 @@
-//! A Kubernetes control plane for one command, as the tests have it:
+//! Runs one command with the Kubernetes control plane of the tests:
 //! `cargo run -p testing --features cluster --example control-plane -- kubectl get namespaces`.
 //!
-//! The command runs in the control plane's network, with `KUBECONFIG` naming the admin's file. Without a
-//! command it only says how long the start took: the programs are built then, if they were not.
+//! The command runs in the control plane's network. `KUBECONFIG` is the path of a file with all rights. Without a command
+//! the example builds and starts the control plane, and prints the time of the start.
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
     use std::process::{Command, ExitCode};
 
-    let from = tokio::time::Instant::now();
+    let start = tokio::time::Instant::now();
     let Some(cluster) = testing::cluster::Cluster::start() else { return ExitCode::FAILURE };
-    eprintln!("a control plane is ready after {:.1} s", from.elapsed().as_secs_f32());
+    eprintln!("control plane ready after {:.1} s", start.elapsed().as_secs_f32());
     let mut arguments = std::env::args_os().skip(1);
     let Some(program) = arguments.next() else { return ExitCode::SUCCESS };
     let mut command = Command::new(program);
@@ -27,5 +27,5 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
-    eprintln!("this needs Linux: it makes a network namespace");
+    eprintln!("the control plane needs Linux, for a network namespace");
 }

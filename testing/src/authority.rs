@@ -1,88 +1,87 @@
-//! A private certificate authority, and the files that it makes.
+//! A private certificate authority and its files.
 
 use std::path::PathBuf;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-/// An authority for servers on 127.0.0.1. Its files go with it.
+/// A certificate authority for servers on 127.0.0.1. Its files are removed when this is dropped.
 pub struct Authority {
     directory: tempfile::TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
-/// Certificates for tests are made of what is always there.
-const MADE: &str = "rcgen makes a certificate";
+const RCGEN_WORKS: &str = "rcgen makes a certificate";
 
 impl Authority {
-    /// A new authority, with its own certificate in [`ca_file`](Self::ca_file).
+    /// Creates an authority, and writes its certificate to [`ca_file`](Self::ca_file).
     ///
     /// # Panics
-    /// Where no file can be written.
+    /// If the file cannot be written.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        let mut params = CertificateParams::new(vec![]).expect(MADE);
+        let mut params = CertificateParams::new(vec![]).expect(RCGEN_WORKS);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect(MADE);
-        let issuer = CertifiedIssuer::self_signed(params, key).expect(MADE);
+        let key = KeyPair::generate().expect(RCGEN_WORKS);
+        let issuer = CertifiedIssuer::self_signed(params, key).expect(RCGEN_WORKS);
         let authority = Self { directory: tempfile::tempdir().expect("a directory"), issuer };
         std::fs::write(authority.ca_file(), authority.ca_pem()).expect("a file");
         authority
     }
 
-    /// Where a test may put files of its own.
+    /// Returns the directory of the files. A test may add files of its own.
     pub fn directory(&self) -> &std::path::Path {
         self.directory.path()
     }
 
-    /// The authority's own certificate, as a file.
+    /// Returns the path of the CA certificate.
     pub fn ca_file(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
     }
 
-    /// The authority's own certificate, in PEM.
+    /// Returns the CA certificate in PEM.
     pub fn ca_pem(&self) -> String {
         self.issuer.pem()
     }
 
-    /// The authority's own certificate, in DER.
+    /// Returns the CA certificate in DER.
     pub fn ca_der(&self) -> Vec<u8> {
         self.issuer.der().to_vec()
     }
 
-    /// The file of the server's certificate.
+    /// Returns the path of the server's certificate.
     pub fn certificate_file(&self) -> PathBuf {
         self.directory.path().join("tls.crt")
     }
 
-    /// The file of the server's key.
+    /// Returns the path of the server's key.
     pub fn key_file(&self) -> PathBuf {
         self.directory.path().join("tls.key")
     }
 
-    /// A new pair for 127.0.0.1: certificate and key, in PEM.
+    /// Creates a certificate and key for 127.0.0.1, in PEM.
     ///
     /// # Panics
-    /// Where rcgen fails.
+    /// If rcgen fails.
     pub fn pair(&self) -> (String, String) {
         self.pair_for(&["127.0.0.1"])
     }
 
-    /// A new pair for servers with these names and addresses.
+    /// Creates a certificate and key for these names and addresses, in PEM.
     ///
     /// # Panics
-    /// Where rcgen fails.
+    /// If rcgen fails.
     pub fn pair_for(&self, names: &[&str]) -> (String, String) {
-        let key = KeyPair::generate().expect(MADE);
+        let key = KeyPair::generate().expect(RCGEN_WORKS);
         let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
-        let params = CertificateParams::new(names).expect(MADE);
-        let certificate = params.signed_by(&key, &self.issuer).expect(MADE);
+        let params = CertificateParams::new(names).expect(RCGEN_WORKS);
+        let certificate = params.signed_by(&key, &self.issuer).expect(RCGEN_WORKS);
         (certificate.pem(), key.serialize_pem())
     }
 
-    /// Writes a new pair into the files.
+    /// Writes a new certificate and key for 127.0.0.1 to the files.
     ///
     /// # Panics
-    /// Where they cannot be written.
+    /// If the files cannot be written.
     pub fn write_pair(&self) {
         let (certificate, key) = self.pair();
         std::fs::write(self.certificate_file(), certificate).expect("a file");

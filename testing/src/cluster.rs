@@ -1,29 +1,28 @@
 //! A real control plane, etcd and kube-apiserver, for tests.
 //!
-//! [`Cluster::shared`] starts one for the whole test binary, in a network namespace of its own: addresses
-//! and ports are fixed and clash with nobody, and nothing of the machine's network is seen or changed.
-//! What a test does with it runs inside that namespace: [`Cluster::run`].
+//! [`Cluster::shared`] starts one control plane for the whole test binary, in a network namespace of its own. The namespace
+//! is isolated from the machine's network, so the addresses and ports are fixed. [`Cluster::run`] runs a test inside it.
 //!
 //! ```no_run
-//! # use testing::cluster::{Cluster, account, namespace};
+//! # use testing::cluster::{Cluster, namespace, service_account};
 //! let Some(cluster) = Cluster::shared() else { return };
 //! cluster.run(async || {
 //!     let client = cluster.client().await;
 //!     namespace(&client, "shop", &[]).await;
-//!     account(&client, "shop", "cart", &[("eks.amazonaws.com/role-arn", "cart")]).await;
+//!     service_account(&client, "shop", "cart", &[("eks.amazonaws.com/role-arn", "cart")]).await;
 //! });
 //! ```
 //!
-//! - Every address of `172.30.0.0/16` can be bound there ([`pod_address`]), as pods' can: what a Service
-//!   ([`serve`]) or a webhook's URL names is called at such an address. The agent's address is there too.
-//! - There is no controller and no node. What they would make, a test makes: the account `default` of a
-//!   namespace, EndpointSlices, the tokens in pods.
-//! - RBAC is on. [`Cluster::kubeconfig`] is the admin's; [`Cluster::kubeconfig_of`] is an account's.
-//! - The issuer of service account tokens (RS256) is the API server's own URL.
+//! - A test can bind any address of `172.30.0.0/16` ([`pod_address`]) and the agent's address. The API server calls webhooks
+//!   at these addresses, by a Service ([`set_endpoints`]) or a URL.
+//! - There are no controllers and no nodes. A test creates their objects itself: the service account `default` of a
+//!   namespace, EndpointSlices, and the tokens of pods.
+//! - RBAC is on. [`Cluster::kubeconfig`] has all rights. [`Cluster::kubeconfig_of`] has the rights of a service account.
+//! - The issuer of service account tokens (RS256) is the API server's URL.
 
-mod programs; // etcd and kube-apiserver, built from their sources
+mod programs; // etcd and kube-apiserver, built from source
 mod files; // certificates, keys, tokens, kubeconfig files
-mod objects; // what people, controllers and kubelet make
+mod objects; // Kubernetes objects
 
 use std::future::Future;
 use std::io::{BufRead, BufReader};
@@ -37,62 +36,63 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use crate::install::Unavailable;
-use crate::left_out::or_left_out;
 use crate::netns;
-pub use objects::{account, apply, apply_object, documents, namespace, serve, token};
+use crate::skip::or_skip;
+pub use objects::{apply, apply_object, documents, namespace, service_account, set_endpoints, token};
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster");
 
-/// Where the API server listens, on port 443.
+/// The API server's address. Its port is 443.
 pub const API_ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
 
-/// Where it is found inside a cluster: the Service `kubernetes`, the first of the Services' addresses.
+/// The address of the Service `kubernetes`: the first of the Service addresses.
 pub const SERVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 
-/// Where EKS Pod Identity's agent is for pods.
+/// The address of EKS Pod Identity's agent.
 pub const AGENT_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 23);
 
 /// The issuer of service account tokens.
 pub const ISSUER: &str = "https://172.30.0.1";
 
-/// An address of a pod, by number.
+/// Returns the address of a pod, by number.
 pub const fn pod_address(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(172, 30, 1, number)
 }
 
-/// A running control plane; it ends when this is dropped, and with the process at the latest.
+/// A running control plane. It ends when this is dropped, or when the process ends.
 #[derive(Debug)]
 pub struct Cluster {
-    /// Ends everything when its standard input ends.
-    holder: Child,
+    /// Stops the programs when its standard input is closed.
+    supervisor: Child,
     directory: PathBuf,
 }
 
 impl Cluster {
-    /// The one of this process, started by whoever comes first; `None` where it cannot be had, which a
-    /// line on stderr says.
+    /// Returns the shared control plane of this process. The first call starts it. If that is not possible, prints a notice
+    /// on standard error and returns `None`.
     ///
     /// # Panics
-    /// Under `CI=true`, in place of `None`.
+    /// If it cannot be started under `CI=true`.
     pub fn shared() -> Option<&'static Self> {
         static SHARED: OnceLock<Option<Cluster>> = OnceLock::new();
         SHARED.get_or_init(Self::start).as_ref()
     }
 
-    /// A new one, ready to be asked; as [`Cluster::shared`] otherwise.
+    /// Starts a new control plane and waits until it is ready. If it is unavailable, prints a notice on standard error and
+    /// returns `None`.
     ///
     /// # Panics
-    /// Where it does not start; and under `CI=true`, in place of `None`.
+    /// If it is not ready in time, or is unavailable under `CI=true`.
     pub fn start() -> Option<Self> {
         Self::start_with(&[])
     }
 
-    /// Starts a control plane whose kube-apiserver gets these flags too.
+    /// Starts a control plane with additional flags of kube-apiserver.
     ///
     /// # Panics
-    /// As [`Cluster::start`] does.
+    /// Like [`Cluster::start`].
     pub fn start_with(flags: &[&str]) -> Option<Self> {
-        or_left_out("Kubernetes control plane", Self::try_start(flags))
+        or_skip("Kubernetes control plane", Self::try_start(flags))
     }
 
     fn try_start(flags: &[&str]) -> Result<Self, Unavailable> {
@@ -101,36 +101,38 @@ impl Cluster {
         }
         let path = programs::path()?;
         let directory = files::write();
-        let mut holder = Command::new("unshare")
+        let mut supervisor = Command::new("unshare")
             .args(["--net", "/bin/sh"])
             .arg(Path::new(SOURCES).join("control-plane.sh"))
             .arg(&directory)
             .args([API_ADDRESS, SERVICE_ADDRESS, AGENT_ADDRESS].map(|address| address.to_string()))
             .args(flags)
             .env("PATH", path)
-            .process_group(0) // Ctrl-C is for the tests; this has to outlive them
+            .process_group(0) // Ctrl-C must not end it before the tests
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|error| Unavailable::because(format!("unshare cannot be started: {error}")))?;
-        let mut up = String::new();
-        let said = holder.stdout.take().map(|stdout| BufReader::new(stdout).read_line(&mut up));
-        let cluster = Self { holder, directory };
-        assert!(up == "up\n", "no network namespace, see above: {said:?} {up:?}");
+        let mut first_line = String::new();
+        let read = supervisor.stdout.take().map(|stdout| BufReader::new(stdout).read_line(&mut first_line));
+        let cluster = Self { supervisor, directory };
+        assert!(
+            first_line == "up\n",
+            "the control plane did not start, see standard error: {read:?} {first_line:?}"
+        );
         cluster.wait_until_ready();
         Ok(cluster)
     }
 
-    /// Runs something inside the cluster's network, on a thread and a tokio runtime of its own. A panic
-    /// there is one here.
+    /// Runs a future inside the cluster's network, on a new thread with a new tokio runtime.
     ///
     /// # Panics
-    /// Where what it ran did.
+    /// If the future panics.
     pub fn run<T: Send + 'static, F: Future<Output = T>>(
         &self,
         inside: impl FnOnce() -> F + Send + 'static,
     ) -> T {
-        let thread = netns::within(format!("/proc/{}/ns/net", self.holder.id()), || {
+        let thread = netns::run_in_namespace(format!("/proc/{}/ns/net", self.supervisor.id()), || {
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
             let runtime = runtime.worker_threads(2).enable_all().build().expect("threads");
             runtime.block_on(inside())
@@ -138,34 +140,34 @@ impl Cluster {
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// The admin's kubeconfig file.
+    /// Returns the path of a kubeconfig file with all rights.
     pub fn kubeconfig(&self) -> PathBuf {
         self.directory.join(files::ADMIN)
     }
 
-    /// The certificate authority of the API server, as a file.
+    /// Returns the path of the API server's CA certificate.
     pub fn ca_file(&self) -> PathBuf {
         self.directory.join(files::CA)
     }
 
-    /// What the API server has logged: it says there which webhooks it could not call.
+    /// Returns the API server's log. It contains the failed calls of webhooks.
     pub fn api_log(&self) -> String {
         std::fs::read_to_string(self.directory.join(files::API_LOG)).unwrap_or_default()
     }
 
-    /// A client with all rights. It belongs to the runtime that it is made on.
+    /// Returns a client with all rights. Use it only on the runtime that created it.
     pub async fn client(&self) -> kube::Client {
         client(&self.kubeconfig()).await
     }
 
-    /// A kubeconfig file with the rights of a service account: RBAC decides what that is. Its token holds
-    /// for an hour.
+    /// Writes a kubeconfig file with the RBAC rights of a service account, and returns its path. The token is valid for an
+    /// hour.
     ///
     /// # Panics
-    /// Where there is no such account.
-    pub async fn kubeconfig_of(&self, namespace: &str, account: &str) -> PathBuf {
-        let token = token(&self.client().await, namespace, account, None, &[ISSUER], 3600).await;
-        files::kubeconfig(&self.directory, &format!("{namespace}.{account}.kubeconfig"), &token)
+    /// If the service account does not exist.
+    pub async fn kubeconfig_of(&self, namespace: &str, service_account: &str) -> PathBuf {
+        let token = token(&self.client().await, namespace, service_account, None, &[ISSUER], 3600).await;
+        files::kubeconfig(&self.directory, &format!("{namespace}.{service_account}.kubeconfig"), &token)
     }
 
     fn wait_until_ready(&self) {
@@ -173,22 +175,22 @@ impl Cluster {
         self.run(async move || {
             let client = client(&kubeconfig).await;
             let ready = async {
-                // Its answer is 500 until everything of it has started.
+                // `/readyz` returns 500 until all components have started.
                 while !ready(&client).await {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             };
-            let in_time = tokio::time::timeout(Duration::from_secs(60), ready).await;
-            assert!(in_time.is_ok(), "the API server is not ready after 60 s:\n{}", files::logs(&logs));
+            let result = tokio::time::timeout(Duration::from_secs(60), ready).await;
+            assert!(result.is_ok(), "the API server is not ready after 60 s:\n{}", files::logs(&logs));
         });
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        drop(self.holder.stdin.take());
-        if let Err(error) = self.holder.wait() {
-            eprintln!("a control plane stays behind: {error}");
+        drop(self.supervisor.stdin.take());
+        if let Err(error) = self.supervisor.wait() {
+            eprintln!("the control plane was not stopped: {error}");
         }
     }
 }
@@ -198,10 +200,10 @@ async fn ready(client: &kube::Client) -> bool {
     client.request_text(request).await.is_ok()
 }
 
-/// A client as that kubeconfig file says.
+/// Returns a client with this kubeconfig file.
 ///
 /// # Panics
-/// Where it cannot be read, or is none.
+/// If the file cannot be read or is invalid.
 pub async fn client(kubeconfig: &Path) -> kube::Client {
     let kubeconfig = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig file");
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;

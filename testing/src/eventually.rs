@@ -1,22 +1,22 @@
-//! Waiting for what has to happen soon.
+//! Waiting for a condition.
 
 use std::time::Duration;
 
-/// Asks again until there is an answer.
+/// Polls `condition` until it returns a value.
 ///
 /// # Panics
-/// After a minute without one, with `what` was waited for.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
-    let asked = async {
+/// After one minute. The message contains `what`.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut condition: impl FnMut() -> F) -> T {
+    let polling = async {
         loop {
-            if let Some(answer) = ask().await {
-                return answer;
+            if let Some(value) = condition().await {
+                return value;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    match tokio::time::timeout(Duration::from_secs(60), asked).await {
-        Ok(answer) => answer,
+    match tokio::time::timeout(Duration::from_secs(60), polling).await {
+        Ok(value) => value,
         Err(_) => panic!("not within a minute: {what}"),
     }
 }

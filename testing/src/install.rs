@@ -1,4 +1,4 @@
-//! Installing once, whoever comes first, and never half.
+//! Installation of tools, at most once and never partially.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -7,9 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::left_out::say;
+use crate::skip::print_past_harness;
 
-/// Why something cannot be had.
+/// The reason why a tool is unavailable.
 #[derive(Debug)]
 pub(crate) struct Unavailable(String);
 
@@ -21,92 +21,94 @@ impl fmt::Display for Unavailable {
 
 impl Unavailable {
     #[cfg(feature = "cluster")]
-    pub(crate) fn because(why: impl Into<String>) -> Self {
-        Self(why.into())
+    pub(crate) fn because(reason: impl Into<String>) -> Self {
+        Self(reason.into())
     }
 }
 
-/// What an installation is made of: other files or another program, another installation.
+/// The inputs of an installation. Changed files or another version of the program give a new installation.
 pub(crate) struct Manifest<'a> {
     pub(crate) kind: &'static str,
     pub(crate) files: &'a [PathBuf],
-    pub(crate) program: &'a str,
+    pub(crate) program_version: &'a str,
 }
 
 impl Manifest<'_> {
-    /// The directory of this installation, made by `install` when nobody has made it yet.
+    /// Returns the directory of the installation. If it does not exist, calls `install` with a staging directory, which is
+    /// renamed when it is complete. An interrupted installation is therefore never used.
     ///
-    /// Other processes and threads wait meanwhile. An installation is made beside its place and moved
-    /// there when it is whole, so that one that was interrupted is never found.
+    /// Other processes and threads wait for the end of the installation.
     pub(crate) fn install(
         &self,
         tools: &Path,
         install: impl FnOnce(&Path) -> Result<(), Unavailable>,
     ) -> Result<PathBuf, Unavailable> {
         let name = format!("{}-{:016x}", self.kind, self.digest()?);
-        let place = tools.join(&name);
-        if place.is_dir() {
-            return Ok(place);
+        let directory = tools.join(&name);
+        if directory.is_dir() {
+            return Ok(directory);
         }
-        fs::create_dir_all(tools).map_err(|error| cannot("create", tools, &error))?;
+        fs::create_dir_all(tools).map_err(|error| failed_to("create", tools, &error))?;
         let lock_file = tools.join(format!("{name}.lock"));
-        // Unlocked when it is closed, so by a killed process too.
-        let lock = File::create(&lock_file).map_err(|error| cannot("create", &lock_file, &error))?;
-        lock.lock().map_err(|error| cannot("lock", &lock_file, &error))?;
-        if place.is_dir() {
-            return Ok(place);
+        // The kernel releases the lock when the process ends, even if it is killed.
+        let lock = File::create(&lock_file).map_err(|error| failed_to("create", &lock_file, &error))?;
+        lock.lock().map_err(|error| failed_to("lock", &lock_file, &error))?;
+        if directory.is_dir() {
+            return Ok(directory);
         }
-        let draft = tools.join(format!("{name}.draft"));
-        if draft.exists() {
-            fs::remove_dir_all(&draft).map_err(|error| cannot("remove", &draft, &error))?;
+        let staging = tools.join(format!("{name}.staging"));
+        if staging.exists() {
+            fs::remove_dir_all(&staging).map_err(|error| failed_to("remove", &staging, &error))?;
         }
-        say(&format!("installing {} into {} (once)", self.kind, place.display()));
-        fs::create_dir(&draft).map_err(|error| cannot("create", &draft, &error))?;
-        install(&draft)?;
-        fs::rename(&draft, &place).map_err(|error| cannot("move", &draft, &error))?;
-        say(&format!("installed {}", self.kind));
-        Ok(place)
+        print_past_harness(&format!("installing {} into {} (once)", self.kind, directory.display()));
+        fs::create_dir(&staging).map_err(|error| failed_to("create", &staging, &error))?;
+        install(&staging)?;
+        fs::rename(&staging, &directory).map_err(|error| failed_to("move", &staging, &error))?;
+        print_past_harness(&format!("installed {}", self.kind));
+        Ok(directory)
     }
 
-    /// Another Rust may hash otherwise: that installs once more, and harms nobody.
+    /// Hashes the inputs. Another version of Rust may return another hash, which only causes a new installation.
     fn digest(&self) -> Result<u64, Unavailable> {
         let mut hasher = DefaultHasher::new();
-        self.program.hash(&mut hasher);
+        self.program_version.hash(&mut hasher);
         for file in self.files {
-            fs::read(file).map_err(|error| cannot("read", file, &error))?.hash(&mut hasher);
+            fs::read(file).map_err(|error| failed_to("read", file, &error))?.hash(&mut hasher);
         }
         Ok(hasher.finish())
     }
 }
 
-/// `target/tools`, where cargo puts what it makes.
+/// Returns the directory `tools` inside cargo's target directory.
 pub(crate) fn tools() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     workspace.join(target).join("tools")
 }
 
-/// What a program says of its version, when it is at least `oldest`.
+/// Returns the output of `program --version`.
+///
+/// # Errors
+/// If the program cannot be started, or its version is older than `oldest`.
 pub(crate) fn version(program: &str, prefix: &str, oldest: (u32, u32)) -> Result<String, Unavailable> {
-    let text = said(Command::new(program).arg("--version"))?;
+    let text = output_of(Command::new(program).arg("--version"))?;
     let mut numbers = text.strip_prefix(prefix).unwrap_or_default().split('.').map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= oldest => Ok(text),
         _ => {
             let (major, minor) = oldest;
-            Err(Unavailable(format!("{program} has to be {major}.{minor} or newer, and says {text:?}")))
+            Err(Unavailable(format!("version of {program} is {text:?}, want {major}.{minor} or newer")))
         }
     }
 }
 
-/// Runs an installer to its end, with the environment of the tests: a proxy or a registry may be
-/// configured there.
+/// Runs an installer to its end. It inherits the environment of the tests, which may configure a proxy or a registry.
 pub(crate) fn run(command: &mut Command) -> Result<(), Unavailable> {
-    said(command).map(drop)
+    output_of(command).map(drop)
 }
 
-/// As [`run`], and what it printed.
-pub(crate) fn said(command: &mut Command) -> Result<String, Unavailable> {
+/// Runs a program like [`run`], and returns its standard output.
+pub(crate) fn output_of(command: &mut Command) -> Result<String, Unavailable> {
     let output = command.output().map_err(|error| {
         Unavailable(format!("{} cannot be started: {error}", command.get_program().display()))
     })?;
@@ -118,10 +120,10 @@ pub(crate) fn said(command: &mut Command) -> Result<String, Unavailable> {
 }
 
 pub(crate) fn copy_into(file: &Path, directory: &Path) -> Result<(), Unavailable> {
-    let place = directory.join(file.file_name().unwrap_or_default());
-    fs::copy(file, &place).map(drop).map_err(|error| cannot("write", &place, &error))
+    let copy = directory.join(file.file_name().unwrap_or_default());
+    fs::copy(file, &copy).map(drop).map_err(|error| failed_to("write", &copy, &error))
 }
 
-fn cannot(what: &str, path: &Path, error: &io::Error) -> Unavailable {
-    Unavailable(format!("cannot {what} {}: {error}", path.display()))
+fn failed_to(action: &str, path: &Path, error: &io::Error) -> Unavailable {
+    Unavailable(format!("cannot {action} {}: {error}", path.display()))
 }

@@ -1,16 +1,16 @@
-//! What the tests of several crates share.
+//! Test helpers that several crates share.
 
 pub mod sdk; // SDK clients in several languages
-pub mod wire; // HTTP/1.1 to the byte, as well-behaved clients cannot speak it
-pub mod flags; // a program's flags and its page
-pub mod authority; // certificates that only a test trusts
-pub mod logs; // what the process has logged
-pub mod eventually; // waiting for what has to happen soon
+pub mod wire; // HTTP/1.1 with full control over the bytes
+pub mod flags; // check of a program's flags against its documentation
+pub mod authority; // private certificate authority
+pub mod logs; // captured log lines of the process
+pub mod eventually; // waiting for a condition
 #[cfg(target_os = "linux")]
-pub mod program; // a real program as a process of its own
+pub mod program; // child processes that end with the test
 #[cfg(target_os = "linux")]
-pub mod netns; // peers with addresses of their own
+pub mod netns; // network namespaces
 #[cfg(all(target_os = "linux", feature = "cluster"))]
 pub mod cluster; // a real Kubernetes control plane
-mod install; // what is installed once, below target/tools
-mod left_out; // what a machine lacks
+mod install; // installation of tools below target/tools
+mod skip; // skipping of tests whose programs are missing

@@ -1,6 +1,7 @@
-//! What the process has logged: every line of every crate, at trace level, as JSON.
+//! The captured log lines of the process, as JSON.
 //!
-//! Tests of one binary run at once and share the log, so each looks for names that only it uses.
+//! Tests of one binary run concurrently and share the log. Each test must therefore search for names that no other test
+//! uses.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, Once, PoisonError};
@@ -33,18 +34,19 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// Starts to remember, once a process. Our own crates at trace level; libraries warn only, as in the
-/// shipped binaries.
-pub fn remember() {
+/// Starts capturing log lines, once per process. The level is trace for this workspace's crates, and warn for libraries as
+/// in the shipped binaries.
+pub fn capture() {
     START.call_once(|| {
         let own = ["core", "runtime", "auth", "agent", "local", "webhook"];
-        let filter = own.iter().fold("warn".to_owned(), |all, one| format!("{all},pod_identity_{one}=trace"));
+        let filter =
+            own.iter().fold("warn".to_owned(), |all, name| format!("{all},pod_identity_{name}=trace"));
         let logs = tracing_subscriber::fmt().json().flatten_event(true).with_writer(|| Lines);
         let _ = logs.with_env_filter(EnvFilter::new(filter)).try_init();
     });
 }
 
-/// The lines so far that hold all of these texts.
+/// Returns the captured lines that contain all of these texts.
 pub fn lines_with(texts: &[&str]) -> Vec<String> {
     let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
     lines.iter().filter(|line| texts.iter().all(|text| line.contains(text))).cloned().collect()

@@ -1,7 +1,7 @@
 //! Network namespaces: peers with addresses of their own, on one machine.
 //!
-//! They see nothing of the machine's network, nor it of them, so that tests may take any address and
-//! run beside each other. They need Linux, root and `ip` (iproute2).
+//! A namespace is isolated from the machine's network, so tests can use any address and run concurrently. Namespaces need
+//! Linux, root and `ip` (iproute2).
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,32 +13,32 @@ use std::thread::JoinHandle;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::left_out::{in_ci, say};
+use crate::skip::{in_ci, print_past_harness};
 
-/// A network namespace, with its loopback interface up. It goes when it is dropped.
+/// A network namespace with its loopback interface up. It is deleted when this is dropped.
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
 }
 
-/// Whether there can be namespaces. Where not, it says so in capitals.
+/// Returns whether namespaces can be created. If not, prints a notice on standard error, and the test must return early.
 ///
 /// # Panics
-/// With `CI=true`, where there must be.
+/// If namespaces cannot be created under `CI=true`.
 pub fn available() -> bool {
     let Err(reason) = Namespace::new() else { return true };
-    assert!(!in_ci(), "network namespaces are needed under CI=true: {reason}");
-    say(&format!(
-        "\n*** A TEST IS LEFT OUT: it needs network namespaces, so root and iproute2: {reason} ***\n"
+    assert!(!in_ci(), "network namespaces are required under CI=true: {reason}");
+    print_past_harness(&format!(
+        "\n*** TEST SKIPPED: network namespaces need root and iproute2: {reason} ***\n"
     ));
     false
 }
 
 impl Namespace {
-    /// A new one.
+    /// Creates a namespace.
     ///
     /// # Errors
-    /// Where it cannot be made.
+    /// If it cannot be created.
     pub fn new() -> io::Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -49,48 +49,47 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// Gives it an address of its own, beside those of its links.
+    /// Adds an address to the loopback interface.
     ///
     /// # Errors
-    /// Where it cannot have it.
+    /// If the address cannot be added.
     pub fn add_address(&self, address: Ipv4Addr) -> io::Result<()> {
         self.ip(&format!("address add {address}/32 dev lo\n"))
     }
 
-    /// Sets one of its own kernel parameters, by its path below `/proc/sys/net`.
+    /// Sets a kernel parameter of the namespace. `name` is the path below `/proc/sys/net`.
     ///
     /// # Errors
-    /// Where that cannot be written.
+    /// If the parameter cannot be written.
     ///
     /// # Panics
-    /// Where the namespace cannot be entered.
+    /// If the namespace cannot be entered.
     pub fn sysctl(&self, name: &str, value: &str) -> io::Result<()> {
         let (path, value) = (format!("/proc/sys/net/{name}"), value.to_owned());
         let written = self.run(move || std::fs::write(path, value)).join();
         written.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// Connects it with a node of that address, by way of which it reaches everything else. The link
-    /// has the network `x.y.z.0/24` of that address, and the last bytes from 2 to `1 + addresses` are
-    /// this side's.
+    /// Connects this namespace to a node, and sets the default route through the node. The link has the network `x.y.z.0/24`
+    /// of the node's address. This side gets the host numbers from 2 to `1 + addresses`.
     ///
     /// # Errors
-    /// Where the link cannot be made.
+    /// If the link cannot be created.
     pub fn connect(&self, node: &Namespace, node_address: Ipv4Addr, addresses: u8) -> io::Result<()> {
         let [a, b, c, _] = node_address.octets();
         let Self { name } = self;
         let node_name = &node.name;
         ip(&format!("link add eth-{c} netns {node_name} type veth peer name eth0 netns {name}\n"))?;
         node.ip(&format!("address add {node_address}/24 dev eth-{c}\nlink set eth-{c} up\n"))?;
-        let own: String = (2..2 + u16::from(addresses))
+        let own_addresses: String = (2..2 + u16::from(addresses))
             .map(|d| format!("address add {a}.{b}.{c}.{d}/24 dev eth0\n"))
             .collect();
-        self.ip(&format!("{own}link set eth0 up\nroute add default via {node_address}\n"))
+        self.ip(&format!("{own_addresses}link set eth0 up\nroute add default via {node_address}\n"))
     }
 
-    /// Runs something on a thread of its own in it: what that binds and connects to is there.
+    /// Runs a function inside the namespace, on a new thread.
     pub fn run<T: Send + 'static>(&self, inside: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-        within(format!("/run/netns/{}", self.name), inside)
+        run_in_namespace(format!("/run/netns/{}", self.name), inside)
     }
 
     fn ip(&self, commands: &str) -> io::Result<()> {
@@ -101,14 +100,14 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         if let Err(error) = ip(&format!("netns delete {}\n", self.name)) {
-            eprintln!("a network namespace stays behind: {error}");
+            eprintln!("network namespace was not deleted: {error}");
         }
     }
 }
 
-/// Runs something on a thread of its own in the network namespace of that path. Threads and processes that
-/// it starts are there too.
-pub(crate) fn within<T: Send + 'static>(
+/// Runs a function on a new thread inside the network namespace of this path. Threads and processes that the function
+/// starts are inside the namespace too.
+pub(crate) fn run_in_namespace<T: Send + 'static>(
     path: String,
     inside: impl FnOnce() -> T + Send + 'static,
 ) -> JoinHandle<T> {
@@ -124,7 +123,7 @@ fn ip(commands: &str) -> io::Result<()> {
     run(&[], commands)
 }
 
-/// Many commands at once: `ip` starts slowly.
+/// Runs several commands with one `ip` process, because `ip` starts slowly.
 fn run(arguments: &[&str], commands: &str) -> io::Result<()> {
     let mut command = Command::new("ip");
     let command = command.args(arguments).args(["-batch", "-"]);

@@ -1,4 +1,4 @@
-//! A real program as a process of its own, which ends with the test.
+//! Child processes that end with the test.
 
 use std::io;
 use std::process::{Child, Command, ExitStatus};
@@ -6,25 +6,25 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A running program. It is killed when it is dropped.
+/// A running program. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Program(Child);
 
 impl Program {
-    /// Starts a command.
+    /// Starts a program.
     ///
     /// # Errors
-    /// Where it cannot be started.
+    /// If it cannot be started.
     pub fn start(command: &mut Command) -> io::Result<Self> {
         command.spawn().map(Self)
     }
 
-    /// The process, for its pipes.
+    /// Returns the process, for access to its pipes.
     pub fn child(&mut self) -> &mut Child {
         &mut self.0
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.0.id()
     }
@@ -32,15 +32,15 @@ impl Program {
     /// Sends SIGTERM.
     ///
     /// # Panics
-    /// Where the process is gone.
+    /// If the process has ended.
     pub fn terminate(&self) {
         kill_process(Pid::from_child(&self.0), Signal::TERM).expect("the program runs");
     }
 
-    /// Waits for the program to end by itself.
+    /// Waits for the end of the program.
     ///
     /// # Panics
-    /// Where it has not ended after `limit`.
+    /// If it has not ended after `limit`.
     #[allow(clippy::disallowed_methods)]
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let start = Instant::now();
@@ -53,18 +53,18 @@ impl Program {
         }
     }
 
-    /// Whether the program still runs.
+    /// Returns whether the program is running.
     ///
     /// # Panics
-    /// Where its state cannot be read.
+    /// If its state cannot be read.
     pub fn is_running(&mut self) -> bool {
         self.0.try_wait().expect("the program's state can be read").is_none()
     }
 
-    /// Resident memory in KiB.
+    /// Returns the resident memory in KiB.
     ///
     /// # Panics
-    /// Where the process is gone.
+    /// If the process has ended.
     pub fn resident_kib(&self) -> u64 {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("the program runs");
@@ -72,10 +72,10 @@ impl Program {
         line.trim().trim_end_matches(" kB").parse().expect("VmRSS is a number")
     }
 
-    /// Number of open descriptors.
+    /// Returns the number of open descriptors.
     ///
     /// # Panics
-    /// Where the process is gone.
+    /// If the process has ended.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.0.id())).expect("the program runs").count()
     }

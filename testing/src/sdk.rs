@@ -1,12 +1,9 @@
-//! AWS's own clients in other languages, as applications run them: boto3 and the AWS CLI, the SDK for
-//! JavaScript.
+//! AWS's clients in other languages: boto3, the AWS CLI, and the SDK for JavaScript.
 //!
-//! [`Python::ready`] and [`Node::ready`] install pinned versions on first use, below the workspace's
-//! `target/tools`, and give `None` with a loud line where the language itself is missing; under `CI=true`
-//! that is a failure.
+//! [`Python::ready`] and [`Node::ready`] install pinned versions on first use, below the workspace's `target/tools`. If the
+//! language is missing, they print a notice and return `None`. Under `CI=true` they panic instead.
 //!
-//! A program sees nothing of the environment of the tests: it gets `PATH`, an empty `HOME`, and what the
-//! test gives.
+//! A program does not inherit the environment of the tests. It gets `PATH`, an empty `HOME`, and the variables of the test.
 //!
 //! ```no_run
 //! # use testing::sdk::Python;
@@ -23,7 +20,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::install::{self, Manifest, Unavailable};
-use crate::left_out::or_left_out;
+use crate::skip::or_skip;
 pub use run::{Output, Running};
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/sdk");
@@ -35,22 +32,22 @@ pub struct Python {
 }
 
 impl Python {
-    /// Python, installed; `None` where it cannot be had, which a line on stderr says.
+    /// Returns an installation. If Python is unavailable, prints a notice on standard error and returns `None`.
     ///
     /// # Panics
     ///
-    /// Under `CI=true`, in place of `None`.
+    /// If Python is unavailable under `CI=true`.
     pub fn ready() -> Option<Self> {
         static READY: OnceLock<Option<Python>> = OnceLock::new();
-        READY.get_or_init(|| or_left_out("Python with AWS's SDK", Self::below(&install::tools()))).clone()
+        READY.get_or_init(|| or_skip("Python with AWS's SDK", Self::install(&install::tools()))).clone()
     }
 
-    /// Python, installed below `tools`.
-    fn below(tools: &Path) -> Result<Self, Unavailable> {
-        // The oldest that boto3 1.44 takes (its Requires-Python).
+    /// Installs Python's packages below `tools`.
+    fn install(tools: &Path) -> Result<Self, Unavailable> {
+        // The oldest version that boto3 1.44 supports (its Requires-Python).
         let version = install::version("python3", "Python ", (3, 10))?;
         let requirements = Path::new(SOURCES).join("python/requirements.txt");
-        let manifest = Manifest { kind: "python", files: &[requirements], program: &version };
+        let manifest = Manifest { kind: "python", files: &[requirements], program_version: &version };
         let root = manifest.install(tools, |root| {
             install::run(Command::new("python3").args(["-m", "venv"]).arg(root))?;
             install::run(
@@ -75,7 +72,7 @@ impl Python {
         self.start(name, args, env).finish()
     }
 
-    /// Starts a script of `sdk/python` and goes on, to change something while it runs.
+    /// Starts a script of `sdk/python` and does not wait for its end.
     pub fn start(&self, name: &str, args: &[&str], env: &[(&str, &str)]) -> Running {
         let mut command = self.command();
         command.arg(Path::new(SOURCES).join("python").join(name)).args(args);
@@ -85,14 +82,14 @@ impl Python {
     /// Runs `aws` with these arguments to its end.
     pub fn aws_cli(&self, args: &[&str], env: &[(&str, &str)]) -> Output {
         let mut command = self.command();
-        // Not `bin/aws`: its first line names the directory that it was installed in, which has moved since.
+        // Not `bin/aws`, whose first line contains the staging directory of the installation.
         command.args(["-m", "awscli"]).args(args);
         Running::start(command, env, run::home()).finish()
     }
 
     fn command(&self) -> Command {
         let mut command = Command::new(self.root.join("bin/python"));
-        command.arg("-B"); // no __pycache__ among the sources
+        command.arg("-B"); // write no __pycache__ into the source directory
         command
     }
 }
@@ -104,23 +101,23 @@ pub struct Node {
 }
 
 impl Node {
-    /// Node.js, installed; `None` where it cannot be had, which a line on stderr says.
+    /// Returns an installation. If Node.js is unavailable, prints a notice on standard error and returns `None`.
     ///
     /// # Panics
     ///
-    /// Under `CI=true`, in place of `None`.
+    /// If Node.js is unavailable under `CI=true`.
     pub fn ready() -> Option<Self> {
         static READY: OnceLock<Option<Node>> = OnceLock::new();
-        READY.get_or_init(|| or_left_out("Node.js with AWS's SDK", Self::below(&install::tools()))).clone()
+        READY.get_or_init(|| or_skip("Node.js with AWS's SDK", Self::install(&install::tools()))).clone()
     }
 
-    /// Node.js, installed below `tools`.
-    fn below(tools: &Path) -> Result<Self, Unavailable> {
-        // The oldest that the SDK takes (its package.json's engines).
+    /// Installs Node's packages below `tools`.
+    fn install(tools: &Path) -> Result<Self, Unavailable> {
+        // The oldest version that the SDK supports (`engines` in its package.json).
         let version = install::version("node", "v", (20, 0))?;
         let sources = Path::new(SOURCES).join("js");
         let files = ["package.json", "package-lock.json"].map(|name| sources.join(name));
-        let manifest = Manifest { kind: "node", files: &files, program: &version };
+        let manifest = Manifest { kind: "node", files: &files, program_version: &version };
         let root = manifest.install(tools, |root| {
             for file in &files {
                 install::copy_into(file, root)?;
@@ -136,14 +133,14 @@ impl Node {
         self.start(name, args, env).finish()
     }
 
-    /// Starts a script of `sdk/js` and goes on, to change something while it runs.
+    /// Starts a script of `sdk/js` and does not wait for its end.
     ///
     /// # Panics
     ///
-    /// There is no room for a copy of the scripts.
+    /// If the scripts cannot be copied.
     pub fn start(&self, name: &str, args: &[&str], env: &[(&str, &str)]) -> Running {
         let home = run::home();
-        // Node looks for modules beside the script and above it, and nowhere else.
+        // Node finds modules only in `node_modules` beside the script or above it.
         run::link_scripts(&Path::new(SOURCES).join("js"), &self.root.join("node_modules"), home.path())
             .unwrap_or_else(|error| panic!("cannot copy the scripts to {}: {error}", home.path().display()));
         let mut command = Command::new("node");

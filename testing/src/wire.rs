@@ -1,4 +1,4 @@
-//! HTTP/1.1 to the byte: requests that well-behaved clients cannot send, answers as they came.
+//! HTTP/1.1 with full control over the bytes: requests that HTTP libraries refuse to send, and unmodified responses.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,26 +7,26 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-/// How long an answer may take: more than any limit of the services.
+/// The time limit of a response. It is longer than all time limits of the services.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// A connection, over TCP or over TLS.
 #[derive(Debug)]
 pub struct Connection<S = TcpStream>(BufReader<S>);
 
-/// An answer.
+/// A response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// The headers, names in lower case.
+    /// The headers. Names are in lower case.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
 }
 
 impl Answer {
-    /// A header that is there once.
+    /// Returns the value of a header, if the header occurs exactly once.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(found, _)| found == name).map(|(_, value)| value);
         match (values.next(), values.next()) {
@@ -35,22 +35,22 @@ impl Answer {
         }
     }
 
-    /// The body as JSON; null where it is none.
+    /// Returns the body as JSON, or `null` if it is not JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
 impl Connection {
-    /// Connects.
+    /// Opens a TCP connection.
     ///
     /// # Errors
-    /// Where nobody listens.
+    /// If the connection is refused.
     pub async fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -59,24 +59,24 @@ impl Connection {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    /// A connection over any stream.
+    /// Returns a connection over any stream.
     pub fn over(stream: S) -> Self {
         Self(BufReader::new(stream))
     }
 
-    /// Sends bytes as they are.
+    /// Sends raw bytes.
     ///
     /// # Errors
-    /// Where the other side is gone.
+    /// If the peer has closed the connection.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all(bytes).await?;
         self.0.flush().await
     }
 
-    /// Sends a request; `Host` and `Content-Length` have to be among the headers where they are due.
+    /// Sends a request and returns the response. Adds no headers: the caller sets `Host` and `Content-Length` if needed.
     ///
     /// # Errors
-    /// Where the connection ends before the answer does.
+    /// If the connection ends before the end of the response.
     pub async fn ask(&mut self, line: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
         let mut head = format!("{line} HTTP/1.1\r\n");
         for (name, value) in headers {
@@ -84,19 +84,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         head += "\r\n";
         self.send(&[head.as_bytes(), body].concat()).await?;
-        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+        let timed_out = |_| io::Error::from(io::ErrorKind::TimedOut);
         let answer = self.read_answer(!line.starts_with("HEAD "));
-        tokio::time::timeout(ANSWER_LIMIT, answer).await.map_err(late)?
+        tokio::time::timeout(ANSWER_LIMIT, answer).await.map_err(timed_out)?
     }
 
-    /// Reads one answer.
+    /// Reads one response.
     ///
     /// # Errors
-    /// [`io::ErrorKind::UnexpectedEof`] where the connection ends before, [`io::ErrorKind::TimedOut`]
-    /// where nothing comes.
+    /// [`io::ErrorKind::UnexpectedEof`] if the connection ends first, [`io::ErrorKind::TimedOut`] after the time limit.
     pub async fn answer(&mut self) -> io::Result<Answer> {
-        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-        tokio::time::timeout(ANSWER_LIMIT, self.read_answer(true)).await.map_err(late)?
+        let timed_out = |_| io::Error::from(io::ErrorKind::TimedOut);
+        tokio::time::timeout(ANSWER_LIMIT, self.read_answer(true)).await.map_err(timed_out)?
     }
 
     async fn read_answer(&mut self, with_body: bool) -> io::Result<Answer> {
@@ -124,17 +123,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(line.trim_end().to_owned())
     }
 
-    /// Whether the other side closes the connection, without another byte.
+    /// Returns whether the peer closes the connection without sending another byte.
     pub async fn closes(&mut self) -> bool {
         let read = self.0.read_u8();
         matches!(tokio::time::timeout(ANSWER_LIMIT, read).await, Ok(Err(_)))
     }
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a new connection, with `Host`, `Connection: close` and `Content-Length`.
 ///
 /// # Errors
-/// As [`Connection::ask`].
+/// Like [`Connection::ask`].
 pub async fn ask(
     address: SocketAddr,
     line: &str,
@@ -151,11 +150,11 @@ pub async fn ask(
     Connection::open(address).await?.ask(line, &all, body).await
 }
 
-/// A server on a loopback address that answers every request with a body that never ends: its address. The server ends
+/// Starts a server on a loopback address, and returns the address. The body of its responses never ends. The server ends
 /// with the runtime.
 ///
 /// # Errors
-/// Where it cannot listen.
+/// If the server cannot listen.
 pub async fn endless(content_type: &'static str) -> io::Result<SocketAddr> {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;

@@ -1,4 +1,4 @@
-//! The control plane for tests does what a real one does, and goes.
+//! The control plane for tests: tokens, discovery, RBAC and cleanup.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
@@ -10,17 +10,17 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{Api, ListParams, PostParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
-use testing::cluster::{API_ADDRESS, Cluster, ISSUER, account, apply, namespace, token};
+use testing::cluster::{API_ADDRESS, Cluster, ISSUER, apply, namespace, service_account, token};
 
 const AUDIENCE: &str = "pods.eks.amazonaws.com";
 
 #[test]
-fn a_token_for_a_pod_is_signed_with_a_key_that_discovery_leads_to() {
+fn pod_token_is_signed_with_a_discoverable_key() {
     let Some(cluster) = Cluster::shared() else { return };
     cluster.run(async || {
         let client = cluster.client().await;
         namespace(&client, "tokens", &[]).await;
-        account(&client, "tokens", "app", &[]).await;
+        service_account(&client, "tokens", "app", &[]).await;
         let pods: Api<Pod> = Api::namespaced(client.clone(), "tokens");
         let containers = json!([{"name": "app", "image": "app"}]);
         let spec = json!({"serviceAccountName": "app", "containers": containers});
@@ -46,14 +46,14 @@ fn a_token_for_a_pod_is_signed_with_a_key_that_discovery_leads_to() {
 }
 
 #[test]
-fn an_account_may_do_what_rbac_allows_it() {
+fn service_account_has_the_rights_that_rbac_grants() {
     let Some(cluster) = Cluster::shared() else { return };
     cluster.run(async || {
         let client = cluster.client().await;
         namespace(&client, "rights", &[]).await;
         let kubeconfig = cluster.kubeconfig_of("rights", "default").await;
-        let client_of_account = testing::cluster::client(&kubeconfig).await;
-        let secrets: Api<Secret> = Api::namespaced(client_of_account, "rights");
+        let service_account_client = testing::cluster::client(&kubeconfig).await;
+        let secrets: Api<Secret> = Api::namespaced(service_account_client, "rights");
         let refused = secrets.list(&ListParams::default()).await.unwrap_err().to_string();
         assert!(refused.contains("system:serviceaccount:rights:default\" cannot list resource"), "{refused}");
 
@@ -73,36 +73,35 @@ subjects: [{kind: ServiceAccount, name: default, namespace: rights}]
 ",
         )
         .await;
-        testing::eventually::eventually("the role counts", async || {
+        testing::eventually::eventually("the role is effective", async || {
             secrets.list(&ListParams::default()).await.ok()
         })
         .await;
     });
 }
 
-/// The cluster that is shared ends the same way, with the process.
+/// The shared cluster ends in the same way at the end of the process.
 #[test]
-fn nothing_of_a_cluster_stays_behind() {
+fn dropping_a_cluster_removes_its_processes_and_files() {
     let Some(cluster) = Cluster::start() else { return };
     let directory = cluster.kubeconfig().parent().unwrap().to_owned();
-    let programs = cluster.run(async || processes_here());
+    let programs = cluster.run(async || processes_in_namespace());
     let names: Vec<_> = programs.iter().map(|(_, name)| name.as_str()).collect();
     assert!(names.contains(&"etcd") && names.contains(&"kube-apiserver"), "{names:?}");
     drop(cluster);
     assert!(!directory.exists());
-    let left: Vec<_> =
+    let remaining: Vec<_> =
         programs.iter().filter(|(pid, _)| Path::new(&format!("/proc/{pid}")).exists()).collect();
-    assert!(left.is_empty(), "{left:?}");
+    assert!(remaining.is_empty(), "{remaining:?}");
 }
 
-/// The other processes in the network namespace of this thread: number and name.
-fn processes_here() -> Vec<(u32, String)> {
-    let here = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
-    let numbers = std::fs::read_dir("/proc")
+/// Returns the ids and names of the processes in the network namespace of this thread.
+fn processes_in_namespace() -> Vec<(u32, String)> {
+    let namespace = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+    let pids = std::fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<u32>().ok());
-    numbers
-        .filter(|pid| std::fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|there| there == here))
+    pids.filter(|pid| std::fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|link| link == namespace))
         .filter_map(|pid| {
             Some((pid, std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned()))
         })

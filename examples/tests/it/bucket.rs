@@ -1,4 +1,4 @@
-//! An S3 with one bucket, as far as `ListObjectsV2` goes: two pages of one object each.
+//! A fake S3 with one bucket and only `ListObjectsV2`. The list has two pages of one object each.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -18,17 +18,17 @@ pub(crate) struct Bucket(Arc<Served>);
 
 struct Served {
     address: SocketAddr,
-    /// Whose requests are answered.
+    /// The only accepted credentials.
     credentials: Credentials,
     region: String,
-    answered: Mutex<Vec<&'static str>>,
+    served_pages: Mutex<Vec<&'static str>>,
 }
 
 impl Bucket {
     pub(crate) async fn serve(credentials: Credentials, region: &str) -> Self {
         let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let (address, region) = (listener.address().unwrap(), region.to_owned());
-        let bucket = Self(Arc::new(Served { address, credentials, region, answered: Mutex::default() }));
+        let bucket = Self(Arc::new(Served { address, credentials, region, served_pages: Mutex::default() }));
         tokio::spawn(listener.serve(Arc::new(bucket.clone()), Shutdown::never()));
         bucket
     }
@@ -37,32 +37,32 @@ impl Bucket {
         format!("http://{}", self.0.address)
     }
 
-    pub(crate) fn answered(&self) -> Vec<&'static str> {
-        self.0.answered.lock().unwrap().clone()
+    pub(crate) fn served_pages(&self) -> Vec<&'static str> {
+        self.0.served_pages.lock().unwrap().clone()
     }
 }
 
 impl Handler for Bucket {
     async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
-        let Served { credentials, region, answered, .. } = &*self.0;
+        let Served { credentials, region, served_pages, .. } = &*self.0;
         let (parts, _) = request.into_parts();
         let secret_of = |id: &str| {
             (id == credentials.access_key_id()).then(|| credentials.secret_access_key().to_owned().into())
         };
-        // Without a body: a list is a GET.
+        // The body is empty, because a list is a GET request.
         let signer = match sigv4::verify(&parts, b"", "s3", Some(region), secret_of, clock::now()) {
             Ok(signer) => signer,
             Err(error) => return plain(StatusCode::FORBIDDEN, error.to_string()),
         };
         if signer.session_token.as_deref() != credentials.session_token() {
-            return plain(StatusCode::FORBIDDEN, "another session's token");
+            return plain(StatusCode::FORBIDDEN, "session token of another session");
         }
         let query = parts.uri.query().unwrap_or_default();
         if parts.uri.path().trim_end_matches('/') != "/reports" || !query.contains("list-type=2") {
-            return plain(StatusCode::NOT_FOUND, "here is a list of the bucket reports");
+            return plain(StatusCode::NOT_FOUND, "only ListObjectsV2 of the bucket reports is supported");
         }
         let second = query.contains("continuation-token=next");
-        answered.lock().unwrap().push(if second { "page 2" } else { "page 1" });
+        served_pages.lock().unwrap().push(if second { "page 2" } else { "page 1" });
         let (key, size) = if second { ("2026/october.csv", 7) } else { ("2026/november.csv", 42) };
         let more = if second { "" } else { "<NextContinuationToken>next</NextContinuationToken>" };
         let list = format!(

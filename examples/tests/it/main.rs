@@ -1,9 +1,10 @@
-//! The examples as programs in a pod: real agent, auth service and STS, and an S3 that verifies signatures.
+//! Runs the examples with the variables of a pod, a real agent and auth service, a local STS, and a fake S3 that verifies
+//! signatures.
 
 #![allow(clippy::unwrap_used)]
 
-mod bucket; // S3, as far as a list of objects
-mod embed;
+mod bucket; // fake S3 with one bucket
+mod embed; // tests of the example `embed`
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -18,7 +19,7 @@ use pod_identity_runtime::clock;
 
 type Variables = Vec<(&'static str, String)>;
 
-/// A role beside the sample's, for tokens of its issuer.
+/// An additional role for IRSA, which trusts the sample's issuer.
 const IRSA: &str = r#"
 roles:
   - arn: arn:aws:iam::111122223333:role/irsa
@@ -31,7 +32,7 @@ roles:
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A pod's variables for Pod Identity, which belong to the laptop.
+/// Starts a local cluster. Returns it with the variables of a pod that uses Pod Identity.
 async fn pod() -> (Laptop, Variables) {
     let world = World::from_yaml(&SAMPLE.replace("\nroles:\n", IRSA)).unwrap();
     let laptop = Laptop::start(world, Setup::default()).await.unwrap();
@@ -48,11 +49,11 @@ async fn pod() -> (Laptop, Variables) {
 }
 
 fn workload() -> Workload {
-    let [namespace, account, pod] = ["default", "app", "app-1"];
-    Workload::new(namespace.parse().unwrap(), account.parse().unwrap(), pod.parse().unwrap()).unwrap()
+    let (namespace, service_account) = ("default".parse().unwrap(), "app".parse().unwrap());
+    Workload::new(namespace, service_account, "app-1".parse().unwrap()).unwrap()
 }
 
-/// Returns the program of an example, which `cargo test` has built beside this test.
+/// Returns the path of an example, which `cargo test` has built.
 fn program(example: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let program = test.ancestors().nth(2).unwrap().join("examples").join(example);
@@ -60,7 +61,7 @@ fn program(example: &str) -> PathBuf {
     program
 }
 
-/// Runs an example with these variables and no others.
+/// Runs an example with only these variables.
 async fn run(example: &str, args: &'static [&str], variables: Variables) -> Output {
     let program = program(example);
     let run = move || Command::new(program).args(args).env_clear().envs(variables).output().unwrap();
@@ -71,12 +72,12 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Lists the bucket with an example, and gives the bucket with what was asked of it.
+/// Lists a bucket with an example. Returns the bucket, which has recorded the requests.
 async fn list(example: &str) -> Bucket {
     let (laptop, mut variables) = pod().await;
     let environment = variables.iter().cloned().collect();
     let provider = PodIdentityCredentialsProvider::builder().environment(environment).build();
-    // The agent hands out one session for a pod: the program's is this one.
+    // The agent serves one session per pod, so the example gets the same session.
     let bucket = Bucket::serve(provider.credentials().await.unwrap(), laptop.region()).await;
     variables.extend([("AWS_ENDPOINT_URL_S3", bucket.url()), ("AWS_ALLOW_HTTP", "true".to_owned())]);
     let output = run(example, &["reports"], variables).await;
@@ -86,14 +87,14 @@ async fn list(example: &str) -> Bucket {
 }
 
 #[tokio::test]
-async fn the_sdks_client_lists_a_bucket_in_pages_signed_by_the_pods_session() {
-    assert_eq!(list("s3").await.answered(), ["page 1", "page 2"]);
+async fn s3_lists_a_bucket_in_pages_signed_by_the_pods_session() {
+    assert_eq!(list("s3").await.served_pages(), ["page 1", "page 2"]);
 }
 
 #[tokio::test]
-async fn an_sdks_client_without_credentials_prints_the_missing_variables() {
-    let nothing = vec![("AWS_REGION", "eu-west-1".to_owned()), ("HOME", "/nonexistent".to_owned())];
-    let output = run("s3", &["reports"], nothing).await;
+async fn s3_without_credentials_prints_the_missing_variables() {
+    let variables = vec![("AWS_REGION", "eu-west-1".to_owned()), ("HOME", "/nonexistent".to_owned())];
+    let output = run("s3", &["reports"], variables).await;
     let stderr = text(&output.stderr);
     assert!(!output.status.success());
     assert!(
@@ -109,16 +110,17 @@ async fn an_sdks_client_without_credentials_prints_the_missing_variables() {
 
 #[tokio::test]
 async fn object_store_lists_a_bucket_in_pages_signed_by_the_pods_session() {
-    assert_eq!(list("object_store").await.answered(), ["page 1", "page 2"]);
+    assert_eq!(list("object_store").await.served_pages(), ["page 1", "page 2"]);
 }
 
 #[tokio::test]
-async fn a_custom_chain_prints_its_method() {
+async fn custom_chain_prints_its_method() {
     let (laptop, mut variables) = pod().await;
-    variables.push(("HTTP_PROXY", "http://proxy.invalid".to_owned())); // the agent is on this node
+    variables.push(("HTTP_PROXY", "http://proxy.invalid".to_owned())); // not used for the agent
     let output = run("custom_chain", &[], variables).await;
     let stdout = text(&output.stdout);
-    let id = stdout.strip_prefix("in a pod, by EKS Pod Identity\n").and_then(|rest| rest.split(',').next());
+    let id =
+        stdout.strip_prefix("in a pod, method: EKS Pod Identity\n").and_then(|rest| rest.split(',').next());
     assert!(laptop.sts().inspect(id.expect(&stdout)).is_some(), "{stdout}");
 
     let own = vec![
@@ -126,11 +128,14 @@ async fn a_custom_chain_prints_its_method() {
         ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
     ];
     let stdout = text(&run("custom_chain", &[], own).await.stdout);
-    assert!(stdout.starts_with("not in a pod: a developer's credentials\nAKIADEVELOPER"), "{stdout}");
+    assert!(
+        stdout.starts_with("not in a pod, fallback: a developer's credentials\nAKIADEVELOPER"),
+        "{stdout}"
+    );
 }
 
 #[tokio::test]
-async fn sts_is_called_through_the_environments_proxy() {
+async fn custom_chain_calls_sts_through_the_proxy() {
     let (laptop, _) = pod().await;
     let mut request = workload().token_request(clock::now(), HOUR);
     request.audiences = vec!["sts.amazonaws.com".to_owned()];
@@ -140,13 +145,14 @@ async fn sts_is_called_through_the_environments_proxy() {
         ("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/irsa".to_owned()),
         ("AWS_WEB_IDENTITY_TOKEN_FILE", file.display().to_string()),
         ("AWS_REGION", laptop.region().to_owned()),
-        // A name that leads nowhere: whoever gets the request is the proxy, and here that is STS.
+        // The name cannot be resolved, so only a proxy can handle the request. STS acts as the proxy.
         ("AWS_ENDPOINT_URL_STS", "http://sts.invalid".to_owned()),
         ("HTTP_PROXY", laptop.sts_url()),
     ];
     let stdout = text(&run("custom_chain", &[], variables).await.stdout);
-    let id =
-        stdout.strip_prefix("in a pod, by web identity (IRSA)\n").and_then(|rest| rest.split(',').next());
+    let id = stdout
+        .strip_prefix("in a pod, method: web identity (IRSA)\n")
+        .and_then(|rest| rest.split(',').next());
     let session = laptop.sts().inspect(id.expect(&stdout)).expect(&stdout);
     assert!(session.assumed_role_arn.contains("assumed-role/irsa/"), "{session:?}");
 }

@@ -203,7 +203,7 @@ fn refused(status: u16, code: &str) -> Result<(), (u16, String)> {
 
 #[tokio::test]
 async fn an_accepted_token_teaches_the_keys_and_a_rotated_one_is_served_while_eks_auth_is_away() {
-    testing::logs::remember();
+    testing::logs::capture();
     let authority = Authority::new();
     let issuer = Published::start(Some(&authority)).await;
     let stand = Stand::learning(&[&issuer], &authority).await;

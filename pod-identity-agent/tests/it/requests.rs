@@ -189,7 +189,7 @@ async fn what_is_not_http_gets_no_credentials_and_no_second_request_is_smuggled(
 
 #[tokio::test]
 async fn credentials_are_served_on_both_address_families_and_missing_ones_are_left_out() {
-    testing::logs::remember();
+    testing::logs::capture();
     let eks_auth = fake_eks_auth(Behaviour::Says(200, "", granted("default", "app"))).await;
     // 192.0.2.0/24 is for documentation: no host has it.
     let nobodys: IpAddr = "192.0.2.77".parse().unwrap();

@@ -62,7 +62,7 @@ async fn an_upstream_that_is_not_there_is_a_503() {
 
 #[tokio::test]
 async fn an_answer_for_another_service_account_gives_no_credentials() {
-    testing::logs::remember();
+    testing::logs::capture();
     for (namespace, account) in
         [("default", "other"), ("other", "app"), ("app", "default"), ("default", "App")]
     {

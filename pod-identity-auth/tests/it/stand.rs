@@ -100,7 +100,7 @@ pub(crate) async fn stand(plan: Plan) -> Stand {
 }
 
 pub(crate) async fn stand_beside(laptop: Laptop, plan: Plan) -> Stand {
-    testing::logs::remember();
+    testing::logs::capture();
     let directory = tempfile::tempdir().unwrap();
     let associations = plan.associations.unwrap_or_else(|| directory.path().join("associations.yaml"));
     if !associations.exists() {

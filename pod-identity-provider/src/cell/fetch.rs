@@ -1,4 +1,4 @@
-//! Fetches, and the lines that they log.
+//! Fetches and their log lines.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,17 +16,17 @@ use super::cached::CachedCredentials;
 use super::reader::{FetchError, Reader};
 use crate::error::{Error, ExpiredCredentials};
 
-/// Fetched credentials with so little life left do not replace cached ones that last longer. Neither this project's agent
-/// nor AWS's serves credentials within this margin.
-const SOON: Duration = Duration::from_secs(15);
+/// Fetched credentials that expire within this time do not replace cached ones that expire later. The agents of this
+/// project and of AWS serve no such credentials.
+const NEAR_EXPIRY: Duration = Duration::from_secs(15);
 
 /// The source of a cell's credentials.
 #[derive(Debug)]
 pub(super) struct Upstream {
     provider: SharedCredentialsProvider,
     reader: Arc<Reader>,
-    ahead: Duration,
-    /// The last error with a `Retry-After`, and the end of that pause by the monotonic clock.
+    refresh_ahead: Duration,
+    /// The end of the last `Retry-After` pause by the monotonic clock, and the error that asked for it.
     pause: Mutex<Option<(Duration, Error)>>,
 }
 
@@ -34,31 +34,34 @@ impl Upstream {
     pub(super) fn new(
         provider: impl ProvideCredentials + 'static,
         reader: Arc<Reader>,
-        ahead: Duration,
+        refresh_ahead: Duration,
     ) -> Self {
         let provider = SharedCredentialsProvider::new(provider);
-        Self { provider, reader, ahead, pause: Mutex::default() }
+        Self { provider, reader, refresh_ahead, pause: Mutex::default() }
     }
 
-    /// Prepares fetched credentials for the cache.
+    /// Returns a cache entry for fetched credentials.
+    ///
+    /// # Errors
+    /// [`Error::Expired`] if the credentials have expired, or are [near expiry](NEAR_EXPIRY) and the cached ones expire later.
     fn cached(&self, credentials: Credentials, now: Now) -> Result<CachedCredentials, Error> {
-        let cached = CachedCredentials::new(credentials, now, self.ahead)?;
+        let cached = CachedCredentials::new(credentials, now, self.refresh_ahead)?;
         let expires_at = cached.expires_at();
-        let soon = expires_at.duration_since(now.wall).is_ok_and(|left| left <= SOON);
-        if soon && self.reader.outlasts(expires_at, now) {
+        let near_expiry = expires_at.duration_since(now.wall).is_ok_and(|remaining| remaining <= NEAR_EXPIRY);
+        if near_expiry && self.reader.outlasts(expires_at, now) {
             return Err(Error::Expired(ExpiredCredentials { expired_at: expires_at, now: now.wall }));
         }
         Ok(cached)
     }
 
-    /// Returns the error that asked for a pause, while that pause lasts.
-    fn pausing(&self, now: Now) -> Option<Error> {
+    /// Returns the error that asked for a pause if the pause has not ended.
+    fn active_pause(&self, now: Now) -> Option<Error> {
         let pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
         pause.as_ref().filter(|(until, _)| now.monotonic < *until).map(|(_, error)| error.clone())
     }
 
-    /// Records the pause that an error asks for (`Retry-After`). An error that is returned again during its pause does not
-    /// prolong it.
+    /// Records the pause that an error asks for (`Retry-After`). During a pause the same error is returned again, which must
+    /// not extend the pause.
     fn record_pause(&self, error: &Error, now: Now) {
         let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
         if pause.as_ref().is_none_or(|(until, _)| now.monotonic >= *until) {
@@ -67,71 +70,71 @@ impl Upstream {
         }
     }
 
-    /// Logs the first failure and the first success after it. Others are debug lines.
+    /// Logs the first failure, and the first success after failures. Further results are logged at debug level.
     fn log(&self, result: &Result<CachedCredentials, Error>) {
-        match (result, self.reader.failed(result.is_err())) {
+        match (result, self.reader.record_result(result.is_err())) {
             (Ok(_), false) => tracing::debug!("credentials fetched"),
-            (Ok(_), true) => tracing::info!("credentials fetched again after failures"),
-            (Err(error), false) => tracing::warn!(%error, "credentials not fetched"),
-            (Err(error), true) => tracing::debug!(%error, "credentials still not fetched"),
+            (Ok(_), true) => tracing::info!("credentials fetched after failures"),
+            (Err(error), false) => tracing::warn!(%error, "credential fetch failed"),
+            (Err(error), true) => tracing::debug!(%error, "credential fetch failed again"),
         }
     }
 }
 
-/// The permit for a fetch. The fetch holds it until it ends or is abandoned.
-pub(super) type Lead = Mutex<Option<SlotLead<CachedCredentials, FetchError>>>;
+/// The leader of a flight. The fetch holds it until it ends or is abandoned.
+pub(super) type Leader = Mutex<Option<SlotLead<CachedCredentials, FetchError>>>;
 
-/// The fetch that began last.
+/// The fetch that was started last.
 #[derive(Debug, Default)]
-pub(super) struct Flight(Mutex<Option<Begun>>);
+pub(super) struct Flight(Mutex<Option<StartedFetch>>);
 
 #[derive(Debug)]
-struct Begun {
-    at: Duration,
-    lead: Weak<Lead>,
+struct StartedFetch {
+    started_at: Duration,
+    leader: Weak<Leader>,
 }
 
 impl Flight {
-    /// Begins a fetch.
-    pub(super) fn begin(&self, lead: SlotLead<CachedCredentials, FetchError>, now: Now) -> Arc<Lead> {
-        let lead = Arc::new(Mutex::new(Some(lead)));
-        let begun = Begun { at: now.monotonic, lead: Arc::downgrade(&lead) };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
-        lead
+    /// Records the start of a fetch.
+    pub(super) fn begin(&self, leader: SlotLead<CachedCredentials, FetchError>, now: Now) -> Arc<Leader> {
+        let leader = Arc::new(Mutex::new(Some(leader)));
+        let started = StartedFetch { started_at: now.monotonic, leader: Arc::downgrade(&leader) };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
+        leader
     }
 
-    /// Takes the permit from a fetch that has run for longer than `limit`, and returns whether it did. Such a fetch runs on
-    /// a runtime that nobody drives, or its process was frozen. All waiting requests begin again, and its late result is
-    /// discarded.
+    /// Abandons the fetch if it has run for longer than `limit`, and returns whether it did. The cause is a runtime that is
+    /// not polled, or a frozen process. All waiting requests start again, and a late result of the fetch is discarded.
     pub(super) fn abandon_overdue(&self, limit: Duration, now: Now) -> bool {
         let flight = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let overdue = flight.as_ref().filter(|begun| now.monotonic.saturating_sub(begun.at) > limit);
-        let lead = overdue.and_then(|begun| begun.lead.upgrade());
+        let overdue =
+            flight.as_ref().filter(|started| now.monotonic.saturating_sub(started.started_at) > limit);
+        let leader = overdue.and_then(|started| started.leader.upgrade());
         drop(flight);
-        lead.is_some_and(|lead| take(&lead).is_some())
+        leader.is_some_and(|leader| take(&leader).is_some())
     }
 }
 
-fn take(lead: &Lead) -> Option<SlotLead<CachedCredentials, FetchError>> {
-    lead.lock().unwrap_or_else(PoisonError::into_inner).take()
+fn take(leader: &Leader) -> Option<SlotLead<CachedCredentials, FetchError>> {
+    leader.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// Fetches, and publishes the result to all waiting requests.
-pub(super) async fn fetch(upstream: Arc<Upstream>, lead: Arc<Lead>) {
-    let result = match upstream.pausing(upstream.reader.now()) {
+/// Fetches credentials and publishes the result to all waiting requests.
+pub(super) async fn fetch(upstream: Arc<Upstream>, leader: Arc<Leader>) {
+    let result = match upstream.active_pause(upstream.reader.now()) {
         Some(error) => Err(error),
         None => call(&upstream.provider).await,
     };
     let now = upstream.reader.now();
     let result = result.and_then(|credentials| upstream.cached(credentials, now));
-    if let Some(lead) = take(&lead) {
+    if let Some(leader) = take(&leader) {
         upstream.log(&result);
         let result = result.inspect_err(|error| upstream.record_pause(error, now));
-        lead.complete(now, result.map_err(FetchError));
+        leader.complete(now, result.map_err(FetchError));
     }
 }
 
-/// Calls the provider. A panic counts as a failure, so that the next call comes after a pause and not with each request.
+/// Calls the provider. A panic counts as a failure, so that the pause after failures applies.
 async fn call(provider: &SharedCredentialsProvider) -> Result<Credentials, Error> {
     let mut call = pin!(async { provider.provide_credentials().await.map_err(Error::of_source) });
     poll_fn(|context| {

@@ -10,15 +10,15 @@ use pod_identity_core::cache::Slot;
 use pod_identity_core::error::{Effect, UpstreamError};
 use pod_identity_core::time::Now;
 
-use super::cached::{CachedCredentials, Need};
+use super::cached::{CachedCredentials, Freshness};
 use crate::clock::Clock;
 use crate::error::Error;
 
 /// Credentials are served until they expire, because AWS accepts them until then.
-pub(super) const MARGIN: Duration = Duration::ZERO;
+pub(super) const EXPIRY_MARGIN: Duration = Duration::ZERO;
 
-/// The reason why a fetch brought no credentials, for all requests that waited. It never ends cached credentials, because
-/// only AWS decides when they end.
+/// The error of a failed fetch, shared by all waiting requests. It never evicts cached credentials, because AWS accepts
+/// them until they expire.
 #[derive(Debug)]
 pub(super) struct FetchError(pub(super) Error);
 
@@ -28,18 +28,17 @@ impl UpstreamError for FetchError {
     }
 }
 
-/// The cached credentials. A read takes no lock and writes nothing that other threads read.
+/// The cached credentials. A read takes no lock and writes to no shared memory.
 #[derive(Debug)]
 pub(super) struct Reader {
     slot: Arc<Slot<CachedCredentials, FetchError>>,
     clock: Clock,
-    /// Whether the last fetch failed.
-    failing: AtomicBool,
+    last_fetch_failed: AtomicBool,
 }
 
 impl Reader {
     pub(super) fn new(clock: Clock) -> Self {
-        Self { slot: Arc::default(), clock, failing: AtomicBool::new(false) }
+        Self { slot: Arc::default(), clock, last_fetch_failed: AtomicBool::new(false) }
     }
 
     pub(super) fn slot(&self) -> &Arc<Slot<CachedCredentials, FetchError>> {
@@ -50,42 +49,45 @@ impl Reader {
         self.clock.now()
     }
 
-    /// Records whether a fetch failed. Returns whether the previous one did.
-    pub(super) fn failed(&self, failed: bool) -> bool {
-        self.failing.swap(failed, Ordering::Relaxed)
+    /// Records whether a fetch failed. Returns whether the previous fetch failed.
+    pub(super) fn record_result(&self, failed: bool) -> bool {
+        self.last_fetch_failed.swap(failed, Ordering::Relaxed)
     }
 
-    /// Returns the identity of credentials that are valid and not due. It costs one read of the wall clock and one
-    /// comparison. The task that renews, and [`Self::credentials`], compare the monotonic clock too.
+    /// Returns the identity of the credentials if they are not due for renewal. This fast path reads only the wall clock.
+    /// The renewal task and [`Self::credentials`] also compare the monotonic clock.
     pub(super) fn fresh_identity(&self) -> Option<Identity> {
-        let second = self.clock.second();
-        self.slot.peek(BEFORE_ANY_END, MARGIN, |entry| entry.value().fresh_identity(second))?
+        let now = self.clock.unix_seconds();
+        self.slot.peek(BEFORE_ANY_EXPIRY, EXPIRY_MARGIN, |entry| entry.value().fresh_identity(now))?
     }
 
-    /// Returns the credentials that are valid, and what they need.
-    pub(super) fn credentials(&self, now: Now) -> Option<(Credentials, Need)> {
-        self.slot.peek(now, MARGIN, |entry| {
+    /// Returns the credentials if they are valid, with their freshness.
+    pub(super) fn credentials(&self, now: Now) -> Option<(Credentials, Freshness)> {
+        self.slot.peek(now, EXPIRY_MARGIN, |entry| {
             let cached = entry.value();
-            let need = match cached.need(entry.expiry().left(now)) {
-                // While there are credentials, no request waits for a source that has just failed.
-                Need::Fetch { .. } if self.failing.load(Ordering::Relaxed) => Need::Renewal,
-                need => need,
+            let freshness = match cached.freshness(entry.expiry().left(now)) {
+                // A request with valid credentials does not wait for a source that has just failed.
+                Freshness::NearExpiry { .. } if self.last_fetch_failed.load(Ordering::Relaxed) => {
+                    Freshness::RenewalDue
+                }
+                freshness => freshness,
             };
-            (cached.credentials().clone(), need)
+            (cached.credentials().clone(), freshness)
         })
     }
 
-    /// Whether the cached credentials expire later than `end`.
-    pub(super) fn outlasts(&self, end: SystemTime, now: Now) -> bool {
-        self.slot.peek(now, MARGIN, |entry| entry.expiry().wall() > end).unwrap_or(false)
+    /// Returns whether the cached credentials expire after `expires_at`.
+    pub(super) fn outlasts(&self, expires_at: SystemTime, now: Now) -> bool {
+        self.slot.peek(now, EXPIRY_MARGIN, |entry| entry.expiry().wall() > expires_at).unwrap_or(false)
     }
 
-    /// Returns the time until the credentials are due: zero if there are no valid ones.
+    /// Returns the time until the credentials are due for renewal. Returns zero if there are no valid credentials.
     pub(super) fn due_in(&self, now: Now) -> Duration {
-        let due_in = self.slot.peek(now, MARGIN, |entry| entry.value().due_in(entry.expiry().left(now)));
+        let due_in =
+            self.slot.peek(now, EXPIRY_MARGIN, |entry| entry.value().due_in(entry.expiry().left(now)));
         due_in.unwrap_or_default()
     }
 }
 
-/// A time at which no entry has expired, for reads that compare times themselves.
-const BEFORE_ANY_END: Now = Now { wall: SystemTime::UNIX_EPOCH, monotonic: Duration::ZERO };
+/// A time before any expiry, for reads with their own check of the time.
+const BEFORE_ANY_EXPIRY: Now = Now { wall: SystemTime::UNIX_EPOCH, monotonic: Duration::ZERO };

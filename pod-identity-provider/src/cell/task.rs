@@ -1,16 +1,16 @@
-//! Tasks that end with their owner.
+//! Tasks that are aborted when their owner is dropped.
 
 use std::sync::{Mutex, PoisonError};
 
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-/// A task, or none yet. Dropping this aborts the task.
+/// Holds at most one task, and aborts it when dropped.
 #[derive(Debug, Default)]
 pub(super) struct Task(Mutex<Option<AbortHandle>>);
 
 impl Task {
-    /// Starts this task, and aborts the previous one.
+    /// Starts `task` and aborts the previous task.
     pub(super) fn start(&self, runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
         let task = runtime.spawn(task).abort_handle();
         let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(task);
@@ -19,7 +19,7 @@ impl Task {
         }
     }
 
-    /// Starts this task, unless one runs.
+    /// Starts `task` unless a task is running.
     pub(super) fn start_unless_running<F>(&self, runtime: &Handle, task: impl FnOnce() -> F)
     where
         F: Future<Output = ()> + Send + 'static,

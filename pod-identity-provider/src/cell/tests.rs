@@ -17,47 +17,45 @@ use tokio::time::Instant;
 use super::{CredentialCell, Refresh};
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::scripted::{Answer, HOUR, MINUTE, SECOND, Source, down, settle, source};
+use crate::scripted::{Behavior, HOUR, MINUTE, SECOND, Source, agent_down, settle, source};
 use crate::timer::Timer;
 
-/// The time before expiry at which credentials are due here.
-const AHEAD: Duration = Duration::from_secs(900);
-/// The deadline of a source here.
+const REFRESH_AHEAD: Duration = Duration::from_secs(900);
 const DEADLINE: Duration = Duration::from_secs(10);
 
 fn cell(source: &Source, refresh: Refresh) -> Arc<CredentialCell> {
-    cell_that_sleeps(source, refresh, TokioSleep::new())
+    cell_with_sleep(source, refresh, TokioSleep::new())
 }
 
-fn cell_that_sleeps(
+fn cell_with_sleep(
     source: &Source,
     refresh: Refresh,
     sleep: impl AsyncSleep + 'static,
 ) -> Arc<CredentialCell> {
-    let clock = Clock::given(SharedTimeSource::new(source.wall()));
+    let clock = Clock::custom(SharedTimeSource::new(source.wall()));
     CredentialCell::new(
         source.clone(),
         clock,
-        Timer::given(SharedAsyncSleep::new(sleep)),
+        Timer::custom(SharedAsyncSleep::new(sleep)),
         refresh,
-        AHEAD,
+        REFRESH_AHEAD,
         DEADLINE,
     )
 }
 
-/// Returns the access key id or the error, and the time that the request took.
+/// Makes a request. Returns the access key id or the error, and the duration.
 async fn request(cell: &Arc<CredentialCell>) -> (Result<String, Error>, Duration) {
-    let begun = Instant::now();
-    let given = cell.credentials().await;
-    (given.map(|credentials| credentials.access_key_id().to_owned()), begun.elapsed())
+    let started = Instant::now();
+    let result = cell.credentials().await;
+    (result.map(|credentials| credentials.access_key_id().to_owned()), started.elapsed())
 }
 
-/// Makes one request a second for that time. None fails or waits.
-async fn all_are_served_at_once(cell: &Arc<CredentialCell>, time: Duration) {
+/// Makes one request per second for `time`, and asserts that none fails or waits.
+async fn assert_served_without_waiting(cell: &Arc<CredentialCell>, time: Duration) {
     let end = Instant::now() + time;
     while Instant::now() < end {
-        let (given, took) = request(cell).await;
-        assert!(given.is_ok(), "{given:?} with {:?} to go", end - Instant::now());
+        let (result, took) = request(cell).await;
+        assert!(result.is_ok(), "{result:?} with {:?} to go", end - Instant::now());
         assert_eq!(took, Duration::ZERO, "with {:?} to go", end - Instant::now());
         tokio::time::sleep(SECOND).await;
     }

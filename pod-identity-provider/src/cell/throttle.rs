@@ -1,14 +1,14 @@
-//! One request per second does the work of all.
+//! A limit of one request per second.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pod_identity_core::time::Now;
 
-/// The shortest time between two looks at a renewal.
+/// The shortest time between two allowed requests.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Allows one request per second. The other requests read the time and write nothing.
+/// Allows one request per second. A request that is not allowed writes to no shared memory.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
     /// The time of the next allowed request, in milliseconds of the monotonic clock.
@@ -16,12 +16,12 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    /// Whether this request is the one of its second.
+    /// Returns whether this request is allowed.
     pub(super) fn allows(&self, now: Now) -> bool {
         let next = self.next.load(Ordering::Relaxed);
-        let after = millis(now.monotonic.saturating_add(INTERVAL));
+        let following = millis(now.monotonic.saturating_add(INTERVAL));
         millis(now.monotonic) >= next
-            && self.next.compare_exchange(next, after, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            && self.next.compare_exchange(next, following, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 

@@ -11,23 +11,23 @@ use crate::environment::{self as env, Environment};
 use crate::error::Error;
 use crate::token_file;
 
-/// The longest token that the agent reads. A longer file is not a token's.
-const LONGEST: usize = BearerToken::MAX_LENGTH;
+/// The longest token that the agent accepts.
+const MAX_LENGTH: usize = BearerToken::MAX_LENGTH;
 
-/// The place of the token. The file wins, as in AWS's SDKs except Java's: kubelet replaces it while the pod lives, and a
-/// variable stays as it is.
+/// The source of the pod's token. The file takes precedence, as in AWS's SDKs except Java's. Kubelet replaces the token in
+/// the file, and cannot change a variable of a running process.
 pub(super) enum Authorization {
     File(String),
     Value(Zeroizing<String>),
-    /// Requests have none, as on Amazon ECS, where the URI is the secret.
+    /// Requests have no token, as on Amazon ECS, where the URI is the secret.
     None,
 }
 
 impl Authorization {
     pub(super) fn of(environment: &Environment) -> Self {
         match (environment.get(env::TOKEN_FILE), environment.get(env::TOKEN)) {
-            (Some(path), also) => {
-                if also.is_some() {
+            (Some(path), value) => {
+                if value.is_some() {
                     tracing::warn!(used = env::TOKEN_FILE, unused = env::TOKEN, "two tokens are set");
                 }
                 Self::File(path.to_owned())
@@ -40,11 +40,11 @@ impl Authorization {
     /// Reads the current token.
     ///
     /// # Errors
-    /// [`Error::InvalidConfiguration`] or [`Error::TokenUnreadable`] if a token is configured and cannot be used.
+    /// [`Error::InvalidConfiguration`] or [`Error::TokenUnreadable`] if the configured token is invalid or unreadable.
     pub(super) fn token(&self) -> Result<Option<Token>, Error> {
         let token = match self {
-            Self::File(path) => token_file::read(env::TOKEN_FILE, path, LONGEST)?,
-            Self::Value(value) => token_file::check(env::TOKEN, value.as_bytes(), LONGEST)?,
+            Self::File(path) => token_file::read(env::TOKEN_FILE, path, MAX_LENGTH)?,
+            Self::Value(value) => token_file::check(env::TOKEN, value.as_bytes(), MAX_LENGTH)?,
             Self::None => return Ok(None),
         };
         Ok(Some(Token(token)))
@@ -61,13 +61,13 @@ impl fmt::Debug for Authorization {
     }
 }
 
-/// A token that a header can hold.
+/// A token that is valid in an HTTP header.
 pub(super) struct Token(Zeroizing<String>);
 
 impl Token {
-    /// Returns the header's value: the token without `Bearer`, which neither AWS's agent nor ours accepts.
+    /// Returns the token as a header value. It has no `Bearer` prefix, which the agents of AWS and of this project reject.
     ///
-    /// The header shares the bytes, so that they are overwritten when the request is dropped.
+    /// The bytes of the header are zeroized when the request is dropped.
     pub(super) fn header(&self) -> Option<HeaderValue> {
         let bytes = Bytes::from_owner(Zeroizing::new(self.0.as_bytes().to_vec()));
         let mut value = HeaderValue::from_maybe_shared(bytes).ok()?;
@@ -75,7 +75,7 @@ impl Token {
         Some(value)
     }
 
-    /// Removes this token from another program's text.
+    /// Removes the token from a text of another program.
     pub(super) fn redact(&self, text: &str) -> String {
         token_file::redact(&self.0, text)
     }
@@ -92,14 +92,14 @@ mod tests {
     }
 
     #[test]
-    fn a_header_with_a_token_prints_no_token() {
+    fn debug_of_the_header_prints_no_token() {
         let header = token().header().unwrap();
         assert_eq!(header.as_bytes(), TOKEN.as_bytes());
         assert_eq!(format!("{header:?}"), "Sensitive");
     }
 
     #[test]
-    fn the_file_wins_over_the_value_and_both_are_optional() {
+    fn file_takes_precedence_over_value_and_both_are_optional() {
         let of = |variables: &[(&str, &str)]| {
             format!("{:?}", Authorization::of(&variables.iter().copied().collect::<Environment>()))
         };

@@ -1,4 +1,4 @@
-//! The URI of the credentials and the addresses that requests are sent to.
+//! The credentials URI and the addresses of requests.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -6,28 +6,29 @@ use aws_smithy_runtime_api::client::dns::{ResolveDns as _, SharedDnsResolver};
 use http::Uri;
 use http::uri::Authority;
 
-use super::fault::Fault;
+use super::attempt_error::AttemptError;
 use crate::environment::{self as env, Environment};
 use crate::error::{Error, Failure};
 
 /// The host of a relative URI: the agent of Amazon ECS (*Amazon ECS developer guide*, *Task IAM role*).
-const ECS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2));
+const ECS_AGENT: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2));
 /// The agent of EKS Pod Identity (*EKS user guide*, *Set up the Amazon EKS Pod Identity Agent*).
-const EKS: [IpAddr; 2] = [
+const EKS_AGENT: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
 ];
 
-/// Whether the token may be sent to this address over plain HTTP: only inside this machine (AWS SDKs and Tools reference,
-/// *Container credential provider*). Otherwise a changed variable would send the token to any host.
+/// Returns whether the token may be sent to this address over plain HTTP. Only addresses on this machine are allowed (AWS
+/// SDKs and Tools reference, *Container credential provider*). Otherwise a manipulated variable could send the token to any
+/// host.
 fn is_allowed(address: IpAddr) -> bool {
-    address.is_loopback() || address == ECS || EKS.contains(&address)
+    address.is_loopback() || address == ECS_AGENT || EKS_AGENT.contains(&address)
 }
 
-const ALLOWED: &str = "Let the webhook set the variable, or use https: over http only loopback, 169.254.170.2, 169.254.170.23, \
-                       [fd00:ec2::23] and names with no other address are allowed";
+const FIX_NOT_ALLOWED: &str = "Let the webhook set the variable, or use https. Over http only loopback, 169.254.170.2, \
+                               169.254.170.23, [fd00:ec2::23] and names of these addresses are allowed";
 
-/// The URI of the credentials.
+/// A valid credentials URI.
 pub(super) struct Endpoint {
     host: Host,
     authority: Authority,
@@ -37,30 +38,31 @@ pub(super) struct Endpoint {
 enum Host {
     /// An address that is allowed over HTTP.
     Address(IpAddr),
-    /// A name that each attempt resolves and checks.
+    /// A name over HTTP. Each attempt resolves it and checks the addresses.
     Name(String),
-    /// Any host: over HTTPS its certificate proves the name.
+    /// Any host over HTTPS, because the certificate proves its name.
     Https,
 }
 
-/// A target of a request.
+/// The destination of a request.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Target {
     pub(super) uri: Uri,
-    /// The `Host` header, where it differs from the URI's host.
+    /// The `Host` header, if it differs from the URI's host.
     pub(super) host: Option<String>,
 }
 
 impl Endpoint {
-    /// Reads the URI: the relative one before the full one, as AWS's SDKs except Go's do.
+    /// Returns the endpoint of the environment. The relative URI takes precedence over the full URI, as in AWS's SDKs except
+    /// Go's.
     ///
     /// # Errors
-    /// [`Error::InvalidConfiguration`] for a URI that is not allowed. The URI is not in the error: on Amazon ECS it is a
-    /// secret.
+    /// [`Error::InvalidConfiguration`] for a URI that is not allowed. The error does not contain the URI, because it is a
+    /// secret on Amazon ECS.
     pub(super) fn of(environment: &Environment) -> Result<Self, Error> {
         match (environment.get(env::RELATIVE_URI), environment.get(env::FULL_URI)) {
-            (Some(relative), also) => {
-                if also.is_some() {
+            (Some(relative), full) => {
+                if full.is_some() {
                     tracing::warn!(used = env::RELATIVE_URI, unused = env::FULL_URI, "two URIs are set");
                 }
                 Self::relative(relative).map_err(|reason| {
@@ -69,7 +71,7 @@ impl Endpoint {
                     Error::unusable(env::RELATIVE_URI, &reason, hint)
                 })
             }
-            (None, Some(full)) => Self::full(full).map_err(refused),
+            (None, Some(full)) => Self::full(full).map_err(invalid_full_uri),
             (None, None) => Err(Error::not_configured(format!("{} or {}", env::FULL_URI, env::RELATIVE_URI))),
         }
     }
@@ -81,11 +83,11 @@ impl Endpoint {
         if path.starts_with("//") {
             return Err("names a host".to_owned());
         }
-        Ok(Self::full(&format!("http://{ECS}{path}"))?)
+        Ok(Self::full(&format!("http://{ECS_AGENT}{path}"))?)
     }
 
     fn full(text: &str) -> Result<Self, &'static str> {
-        // Parts that the parser drops silently or refuses without a reason.
+        // The parser drops or rejects these parts without a reason.
         let (scheme, rest) = text.split_once("://").ok_or("has no scheme")?;
         let https = scheme.eq_ignore_ascii_case("https");
         if !https && !scheme.eq_ignore_ascii_case("http") {
@@ -105,7 +107,7 @@ impl Endpoint {
         if authority.as_str() != authority.host() && authority.port_u16().is_none_or(|port| port == 0) {
             return Err("has an invalid port");
         }
-        if authority.host().starts_with('[') && bracketed(authority.host()).is_none() {
+        if authority.host().starts_with('[') && bracketed_ipv6(authority.host()).is_none() {
             return Err("has a host in brackets that is not an IPv6 address");
         }
         let host = if https { Host::Https } else { Host::http(authority.host())? };
@@ -113,9 +115,9 @@ impl Endpoint {
         Ok(Self { host, authority: authority.clone(), path_and_query: path_and_query.to_owned() })
     }
 
-    /// Whether the URI names an address of EKS Pod Identity's agent.
+    /// Returns whether the host is an address of EKS Pod Identity's agent.
     pub(super) fn is_eks_agent(&self) -> bool {
-        matches!(self.host, Host::Address(address) if EKS.contains(&address))
+        matches!(self.host, Host::Address(address) if EKS_AGENT.contains(&address))
     }
 
     pub(super) fn is_https(&self) -> bool {
@@ -128,24 +130,26 @@ impl Endpoint {
         format!("{scheme}://{}", self.authority)
     }
 
-    /// Returns the targets of a request, which are tried until one is reached. The addresses of a name are checked, and
-    /// requests go to them and not to the name, which could have others a moment later.
-    pub(super) async fn places(&self, dns: &SharedDnsResolver) -> Result<Vec<Place>, Fault> {
+    /// Returns the targets of a request, to be tried in order until one accepts a connection. A name is replaced by its
+    /// checked addresses, because the name may have other addresses at the next lookup.
+    pub(super) async fn targets(&self, dns: &SharedDnsResolver) -> Result<Vec<Target>, AttemptError> {
         match &self.host {
-            Host::Https => Ok(vec![Place { uri: self.uri("https", self.authority.as_str())?, host: None }]),
-            Host::Address(address) => Ok(vec![Place { uri: self.uri_at(*address)?, host: None }]),
+            Host::Https => Ok(vec![Target { uri: self.uri("https", self.authority.as_str())?, host: None }]),
+            Host::Address(address) => Ok(vec![Target { uri: self.uri_at(*address)?, host: None }]),
             Host::Name(name) => {
-                let mut addresses = dns.resolve_dns(name).await.map_err(|error| Fault::of(&error))?;
+                let mut addresses = dns.resolve_dns(name).await.map_err(|error| AttemptError::of(&error))?;
                 if addresses.is_empty() {
-                    return Err(Failure::Unresolved { reason: "it has no address".to_owned() }.into());
+                    return Err(Failure::Dns { reason: "it has no address".to_owned() }.into());
                 }
                 if let Some(other) = addresses.iter().find(|address| !is_allowed(**address)) {
-                    return Err(refused(&format!("names {name:?}, which has the address {other}")).into());
+                    return Err(
+                        invalid_full_uri(&format!("names {name:?}, which has the address {other}")).into()
+                    );
                 }
-                addresses.dedup(); // resolvers return an address for each kind of socket
+                addresses.dedup(); // resolvers return each address once per socket type
                 let host = Some(self.authority.to_string());
-                let place = |address| Ok(Place { uri: self.uri_at(address)?, host: host.clone() });
-                addresses.into_iter().map(place).collect()
+                let target = |address| Ok(Target { uri: self.uri_at(address)?, host: host.clone() });
+                addresses.into_iter().map(target).collect()
             }
         }
     }
@@ -161,13 +165,13 @@ impl Endpoint {
 
     fn uri(&self, scheme: &str, authority: &str) -> Result<Uri, Error> {
         let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(&*self.path_and_query);
-        uri.build().map_err(|_| refused("is not a URI"))
+        uri.build().map_err(|_| invalid_full_uri("is not a URI"))
     }
 }
 
 impl Host {
     fn http(host: &str) -> Result<Self, &'static str> {
-        match bracketed(host).or_else(|| host.parse().ok()) {
+        match bracketed_ipv6(host).or_else(|| host.parse().ok()) {
             Some(address) if is_allowed(address) => Ok(Self::Address(address)),
             Some(_) => Err("names an address that is not allowed over http"),
             None => Ok(Self::Name(host.to_owned())),
@@ -175,9 +179,9 @@ impl Host {
     }
 }
 
-/// Reads an IPv6 address in brackets (RFC 3986, section 3.2.2). A zone, as in `[fe80::1%25eth0]`, is refused: no address
-/// that is allowed over http has one, and no certificate.
-fn bracketed(host: &str) -> Option<IpAddr> {
+/// Parses an IPv6 address in brackets (RFC 3986, section 3.2.2). Rejects a zone, as in `[fe80::1%25eth0]`, because neither
+/// allowed addresses nor certificates have zones.
+fn bracketed_ipv6(host: &str) -> Option<IpAddr> {
     host.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6)
 }
 
@@ -187,8 +191,8 @@ impl std::fmt::Debug for Endpoint {
     }
 }
 
-fn refused(reason: &str) -> Error {
-    Error::unusable(env::FULL_URI, reason, ALLOWED)
+fn invalid_full_uri(reason: &str) -> Error {
+    Error::unusable(env::FULL_URI, reason, FIX_NOT_ALLOWED)
 }
 
 #[cfg(test)]
@@ -204,8 +208,8 @@ mod tests {
     }
 
     #[test]
-    fn over_http_only_addresses_of_this_machine_are_allowed() {
-        for (uri, asked) in [
+    fn http_is_allowed_only_for_addresses_on_this_machine() {
+        for (uri, expected) in [
             ("http://127.0.0.1/", "http://127.0.0.1/"),
             ("HTTP://127.8.9.1:8080/creds?a=b", "http://127.8.9.1:8080/creds?a=b"),
             ("http://[::1]:1338", "http://[::1]:1338/"),
@@ -218,7 +222,7 @@ mod tests {
             ("https://example.com/c", "https://example.com/c"),
             ("https://[2001:db8::1]:8443/c", "https://[2001:db8::1]:8443/c"),
         ] {
-            assert_eq!(full(uri).as_deref(), Ok(asked), "{uri}");
+            assert_eq!(full(uri).as_deref(), Ok(expected), "{uri}");
         }
         for uri in [
             "http://169.254.169.254/latest/meta-data",
@@ -234,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_names_what_is_wrong_with_the_uri() {
+    fn error_describes_the_fault_of_the_uri() {
         for (uri, reason) in [
             ("ftp://127.0.0.1/c", "has another scheme than http or https"),
             ("file:///etc/passwd", "has another scheme than http or https"),
@@ -262,16 +266,16 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_uri_names_no_host() {
-        let asked =
+    fn relative_uri_cannot_change_the_host() {
+        let full =
             |uri: &str| Endpoint::relative(uri).map(|endpoint| endpoint.origin() + &endpoint.path_and_query);
-        assert_eq!(asked("/v2/credentials?id=1").unwrap(), "http://169.254.170.2/v2/credentials?id=1");
-        assert_eq!(asked("/@example.com/c").unwrap(), "http://169.254.170.2/@example.com/c");
-        assert_eq!(asked("//example.com/c").unwrap_err(), "names a host");
+        assert_eq!(full("/v2/credentials?id=1").unwrap(), "http://169.254.170.2/v2/credentials?id=1");
+        assert_eq!(full("/@example.com/c").unwrap(), "http://169.254.170.2/@example.com/c");
+        assert_eq!(full("//example.com/c").unwrap_err(), "names a host");
         for uri in
             ["example.com/c", "@example.com/c", ".example.com/c", ":80/c", "http://example.com/c", " /c"]
         {
-            assert_eq!(asked(uri).unwrap_err(), "does not begin with a slash", "{uri}");
+            assert_eq!(full(uri).unwrap_err(), "does not begin with a slash", "{uri}");
         }
     }
 }

@@ -1,17 +1,17 @@
-//! Fields of a JSON object that should be strings.
+//! String fields of a JSON object.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
-/// The value of a field: a string, which may be a secret, or something else.
+/// The value of a field that should be a string. A string may be a secret.
 #[derive(Default)]
 pub(super) enum JsonField {
     #[default]
     Missing,
     Text(Zeroizing<String>),
-    /// JSON of another type, which is not kept.
+    /// JSON of another type. The value is dropped.
     Other,
 }
 
@@ -23,7 +23,10 @@ impl JsonField {
         }
     }
 
-    /// Returns the string of a required field. The error holds the name only.
+    /// Returns the string of a required field.
+    ///
+    /// # Errors
+    /// If the field is missing, empty or not a string. The error contains the name but not the value.
     pub(super) fn required(self, name: &str) -> Result<Zeroizing<String>, String> {
         match self {
             Self::Missing => Err(format!("{name} is missing")),
@@ -34,6 +37,9 @@ impl JsonField {
     }
 
     /// Returns the string of an optional field. An empty string counts as missing.
+    ///
+    /// # Errors
+    /// If the field is not a string.
     pub(super) fn optional(self, name: &str) -> Result<Option<Zeroizing<String>>, String> {
         match self {
             Self::Missing => Ok(None),
@@ -45,13 +51,13 @@ impl JsonField {
 
 impl<'de> Deserialize<'de> for JsonField {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Read)
+        deserializer.deserialize_any(JsonFieldVisitor)
     }
 }
 
-struct Read;
+struct JsonFieldVisitor;
 
-impl<'de> Visitor<'de> for Read {
+impl<'de> Visitor<'de> for JsonFieldVisitor {
     type Value = JsonField;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,7 +68,7 @@ impl<'de> Visitor<'de> for Read {
         Ok(JsonField::Text(Zeroizing::new(text.to_owned())))
     }
 
-    /// `null` counts as missing.
+    /// Treats `null` as missing.
     fn visit_unit<E>(self) -> Result<JsonField, E> {
         Ok(JsonField::Missing)
     }

@@ -1,4 +1,4 @@
-//! The request and the client that sends it.
+//! The request and its HTTP client.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -22,79 +22,81 @@ use aws_smithy_types::body::SdkBody;
 use http::HeaderValue;
 use http::header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT};
 
+use super::attempt_error::AttemptError;
 use super::authorization::Token;
-use super::endpoint::{Endpoint, Place};
-use super::fault::Fault;
+use super::endpoint::{Endpoint, Target};
 use crate::error::{Error, Failure};
 use crate::timer::Timer;
 use crate::transport::Transport;
 
-/// The longest wait for a connection. The agent is on this node, so a slower connection was dropped on the way.
-const CONNECT: Duration = Duration::from_secs(1);
+/// The time limit of a connection. The agent is on this node, so a slower connection attempt was dropped by the network.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-const NAME: &str = concat!("pod-identity-provider/", env!("CARGO_PKG_VERSION"));
+const USER_AGENT_NAME: &str = concat!("pod-identity-provider/", env!("CARGO_PKG_VERSION"));
 
-/// Sends requests with the given client, or with the SDK's own and no proxy, since the agent is on this node.
+/// Sends requests with the program's client, or with the SDK's default client. The latter uses no proxy, because the agent
+/// is on this node.
 #[derive(Debug)]
 pub(super) struct Client {
-    given: Option<SharedHttpClient>,
+    custom_client: Option<SharedHttpClient>,
     dns: SharedDnsResolver,
     timer: Timer,
     time: SharedTimeSource,
-    connect: Duration,
+    connect_timeout: Duration,
     connector: OnceLock<SharedHttpConnector>,
 }
 
 impl Client {
     pub(super) fn new(transport: &Transport) -> Self {
         Self {
-            given: transport.http_client.clone(),
+            custom_client: transport.http_client.clone(),
             dns: transport.dns.clone(),
             timer: transport.timer.clone(),
             time: SharedTimeSource::new(transport.clock.clone()),
-            connect: CONNECT.min(transport.attempt),
+            connect_timeout: CONNECT_TIMEOUT.min(transport.attempt_timeout),
             connector: OnceLock::new(),
         }
     }
 
-    /// Sends a request and returns the response with an unread body. Redirects are not followed, because the token would
-    /// be sent there too.
+    /// Sends a request and returns the response with an unread body. Does not follow redirects, because they would send the
+    /// token to another server.
     pub(super) async fn send(
         &self,
         endpoint: &Endpoint,
-        place: Place,
+        target: Target,
         token: Option<&Token>,
-    ) -> Result<HttpResponse, Fault> {
+    ) -> Result<HttpResponse, AttemptError> {
         let connector = self.connector(endpoint)?;
-        let answer = connector.call(request(place, token)?).await;
-        answer.map_err(|error| self.fault(error))
+        let response = connector.call(request(target, token)?).await;
+        response.map_err(|error| self.attempt_error(error))
     }
 
-    fn fault(&self, error: ConnectorError) -> Fault {
-        // The connector has one timeout only.
+    fn attempt_error(&self, error: ConnectorError) -> AttemptError {
+        // The connect timeout is the only timeout of the connector.
         if error.is_timeout() {
-            return Failure::NotConnected { limit: self.connect }.into();
+            return Failure::ConnectTimeout { limit: self.connect_timeout }.into();
         }
-        Fault::of(&*error.into_source())
+        AttemptError::of(&*error.into_source())
     }
 
-    fn connector(&self, endpoint: &Endpoint) -> Result<SharedHttpConnector, Fault> {
+    fn connector(&self, endpoint: &Endpoint) -> Result<SharedHttpConnector, AttemptError> {
         if let Some(connector) = self.connector.get() {
             return Ok(connector.clone());
         }
-        let client = match &self.given {
+        let client = match &self.custom_client {
             Some(client) => client.clone(),
-            None => own(endpoint.is_https(), &self.dns)?,
+            None => default_client(endpoint.is_https(), &self.dns)?,
         };
-        let settings = HttpConnectorSettings::builder().connect_timeout(self.connect).build();
-        let components = self.components().map_err(|error| Failure::Broken { reason: error.to_string() })?;
+        let settings = HttpConnectorSettings::builder().connect_timeout(self.connect_timeout).build();
+        let components =
+            self.components().map_err(|error| Failure::Connection { reason: error.to_string() })?;
         Ok(self.connector.get_or_init(|| client.http_connector(&settings, &components)).clone())
     }
 
-    /// The components that a client requires. Only timer and time are used; the others are those of a client that neither
-    /// signs nor retries.
+    /// Returns the components that a client requires. Only timer and time are used. The other components neither sign nor
+    /// retry.
     fn components(&self) -> Result<RuntimeComponents, BuildError> {
-        RuntimeComponents::builder(NAME)
+        RuntimeComponents::builder(USER_AGENT_NAME)
             .with_sleep_impl(Some(self.timer.shared()))
             .with_time_source(Some(self.time.clone()))
             .with_auth_scheme_option_resolver(Some(StaticAuthSchemeOptionResolver::new(vec![
@@ -109,9 +111,9 @@ impl Client {
     }
 }
 
-/// The SDK's own client. It has TLS, which reads the system's certificates, and resolves names only for an https URI.
+/// Returns the SDK's default client. For https it has TLS with the system's certificates, and resolves names with `dns`.
 #[cfg_attr(not(feature = "https"), allow(unused_variables))]
-fn own(https: bool, dns: &SharedDnsResolver) -> Result<SharedHttpClient, Error> {
+fn default_client(https: bool, dns: &SharedDnsResolver) -> Result<SharedHttpClient, Error> {
     if !https {
         return Ok(Builder::new().build_http());
     }
@@ -126,21 +128,23 @@ fn own(https: bool, dns: &SharedDnsResolver) -> Result<SharedHttpClient, Error> 
     Err(Error::feature_missing("https"))
 }
 
-fn request(place: Place, token: Option<&Token>) -> Result<HttpRequest, Failure> {
+fn request(target: Target, token: Option<&Token>) -> Result<HttpRequest, Failure> {
     let mut request =
-        http::Request::get(place.uri).header(ACCEPT, "application/json").header(USER_AGENT, NAME);
-    if let Some(host) = place.host {
+        http::Request::get(target.uri).header(ACCEPT, "application/json").header(USER_AGENT, USER_AGENT_NAME);
+    if let Some(host) = target.host {
         request = request.header(HOST, HeaderValue::from_str(&host).map_err(unsendable)?);
     }
     if let Some(token) = token {
-        request = request
-            .header(AUTHORIZATION, token.header().ok_or("the token is no header").map_err(unsendable)?);
+        request = request.header(
+            AUTHORIZATION,
+            token.header().ok_or("the token is not valid in a header").map_err(unsendable)?,
+        );
     }
     let request = request.body(SdkBody::empty()).map_err(unsendable)?;
     HttpRequest::try_from(request).map_err(unsendable)
 }
 
-/// All parts of a request were checked, so this does not happen.
+/// Converts an error of building a request. It is not expected, because all parts were checked before.
 fn unsendable(error: impl std::fmt::Display) -> Failure {
-    Failure::Broken { reason: error.to_string() }
+    Failure::Connection { reason: error.to_string() }
 }

@@ -1,4 +1,4 @@
-//! The response: credentials or a refusal.
+//! Parsing of responses.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,43 +11,43 @@ use pod_identity_core::json;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use super::attempt_error::AttemptError;
 use super::authorization::Token;
-use super::fault::Fault;
 use super::json_field::JsonField;
 use super::refusal;
 use crate::error::Failure;
 
-/// The longest response that is read. Credentials have about 2 KiB.
-const LONGEST: usize = 64 * 1024;
+/// The longest accepted response body. A response with credentials has about 2 KiB.
+const MAX_LENGTH: usize = 64 * 1024;
 
-/// The provider name in these credentials.
-const NAME: &str = "PodIdentity";
+/// The provider name in the credentials.
+const PROVIDER_NAME: &str = "PodIdentity";
 
-/// Reads a response to its end. Only status 200 counts as credentials, as in botocore and the SDK for JavaScript.
-pub(super) async fn read(response: HttpResponse, token: Option<&Token>) -> Result<Credentials, Fault> {
+/// Reads and parses a response. Only status 200 counts as success, as in botocore and the SDK for JavaScript.
+pub(super) async fn read(response: HttpResponse, token: Option<&Token>) -> Result<Credentials, AttemptError> {
     let status = response.status().as_u16();
-    let retry_after = pause(&response);
+    let retry_after = retry_after_header(&response);
     let body = body(response).await?;
     match status {
         200 => Ok(credentials(&body, token)?),
-        _ => Err(Fault::Failure { failure: refusal::read(status, &body, token), retry_after }),
+        _ => Err(AttemptError::Failure { failure: refusal::read(status, &body, token), retry_after }),
     }
 }
 
-/// Returns the pause that the response asks for.
-fn pause(response: &HttpResponse) -> Option<Duration> {
+/// Returns the pause of the `Retry-After` header.
+fn retry_after_header(response: &HttpResponse) -> Option<Duration> {
     retry_after(std::str::from_utf8(response.headers().get_bytes("retry-after")?).ok()?)
 }
 
 async fn body(response: HttpResponse) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    // Capacity for everything: a buffer that grows leaves copies of the secrets in memory.
-    let mut all = Zeroizing::new(Vec::with_capacity(LONGEST));
+    // Reserve the full capacity, because a growing buffer leaves copies of the secrets in memory.
+    let mut all = Zeroizing::new(Vec::with_capacity(MAX_LENGTH));
     let mut body = response.into_body();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Failure::of_connection(&*error))?;
         let Some(data) = frame.data_ref() else { continue };
-        if data.len() > LONGEST - all.len() {
-            return Err(Failure::Malformed { reason: format!("it has more than {LONGEST} bytes") });
+        if data.len() > MAX_LENGTH - all.len() {
+            return Err(Failure::Malformed { reason: format!("it has more than {MAX_LENGTH} bytes") });
         }
         all.extend_from_slice(data);
     }
@@ -74,11 +74,11 @@ struct Body {
 }
 
 fn credentials(json: &[u8], token: Option<&Token>) -> Result<Credentials, Failure> {
-    let body: Body =
-        json::from_slice(json).map_err(|error| malformed(refusal::printable(&error.to_string(), token)))?;
-    // A refusal with the wrong status. Other agents of this protocol write `Success` beside credentials.
+    let body: Body = json::from_slice(json)
+        .map_err(|error| malformed(refusal::redacted_line(&error.to_string(), token)))?;
+    // Some agents send a refusal with status 200. Others send the code `Success` with credentials.
     if let Some(code) = body.code.text().filter(|code| *code != "Success") {
-        return Err(refusal::coded(200, code, body.message.text().unwrap_or_default(), token));
+        return Err(refusal::refusal_with_code(200, code, body.message.text().unwrap_or_default(), token));
     }
     let access_key_id = body.access_key_id.required("AccessKeyId").map_err(malformed)?;
     let secret_access_key = body.secret_access_key.required("SecretAccessKey").map_err(malformed)?;
@@ -89,9 +89,9 @@ fn credentials(json: &[u8], token: Option<&Token>) -> Result<Credentials, Failur
         .secret_access_key(&*secret_access_key)
         .session_token(&*session_token)
         .expiry(expires_at)
-        .provider_name(NAME);
-    if let Some(account) = body.account_id.optional("AccountId").map_err(malformed)? {
-        builder = builder.account_id(&*account);
+        .provider_name(PROVIDER_NAME);
+    if let Some(account_id) = body.account_id.optional("AccountId").map_err(malformed)? {
+        builder = builder.account_id(&*account_id);
     }
     let mut credentials = builder.build();
     credentials
@@ -100,7 +100,8 @@ fn credentials(json: &[u8], token: Option<&Token>) -> Result<Credentials, Failur
     Ok(credentials)
 }
 
-/// Reads a time of RFC 3339 with `Z` or any offset. The agents write `Z`, others `+00:00` or, in Java's old form, `+0000`.
+/// Parses an RFC 3339 time with `Z` or any offset. The EKS agents send `Z`. Other endpoints send `+00:00`, or `+0000` in
+/// Java's old format.
 fn expiration(text: &str) -> Result<SystemTime, Failure> {
     let time: jiff::Timestamp =
         text.parse().map_err(|_| malformed("Expiration is not a time of RFC 3339".to_owned()))?;
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expiration_is_a_time_with_an_offset() {
+    fn expiration_must_have_an_offset() {
         for text in [
             "2026-11-22T06:00:00Z",
             "2026-11-22T06:00:00.123456789Z",

@@ -1,4 +1,4 @@
-//! Attempts in virtual time, at an endpoint that follows a script.
+//! Attempts in virtual time, with a scripted endpoint.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -23,31 +23,34 @@ use crate::environment::{Environment, FULL_URI, TOKEN_FILE};
 use crate::scripted::{HOUR, SECOND, source};
 use crate::timer::Timer;
 
-const GOOD: &str = r#"{"AccessKeyId":"ASIA","SecretAccessKey":"secret","Token":"token",
+const CREDENTIALS: &str = r#"{"AccessKeyId":"ASIA","SecretAccessKey":"secret","Token":"token",
                        "Expiration":"2999-01-01T00:00:00Z"}"#;
 
-/// The endpoint's reaction to a request.
+/// How the agent reacts to a request.
 #[derive(Debug, Clone, Copy)]
-enum Answer {
-    /// 503, with this `Retry-After`.
+enum Behavior {
+    /// Returns 503 with this `Retry-After`.
     Unavailable(&'static str),
-    Silence,
+    Hang,
 }
 
-/// Returns these answers one after the other, then credentials, each after 10 ms.
+/// Follows the script, then returns credentials. Each response takes 10 ms.
 #[derive(Debug, Clone)]
 struct Agent {
-    answers: Arc<Mutex<VecDeque<Answer>>>,
-    asked: Arc<Mutex<Vec<Instant>>>,
+    behaviors: Arc<Mutex<VecDeque<Behavior>>>,
+    request_times: Arc<Mutex<Vec<Instant>>>,
 }
 
 impl Agent {
-    fn new(answers: impl IntoIterator<Item = Answer>) -> Self {
-        Self { answers: Arc::new(Mutex::new(answers.into_iter().collect())), asked: Arc::default() }
+    fn new(behaviors: impl IntoIterator<Item = Behavior>) -> Self {
+        Self {
+            behaviors: Arc::new(Mutex::new(behaviors.into_iter().collect())),
+            request_times: Arc::default(),
+        }
     }
 
-    fn asked(&self) -> Vec<Instant> {
-        self.asked.lock().unwrap().clone()
+    fn request_times(&self) -> Vec<Instant> {
+        self.request_times.lock().unwrap().clone()
     }
 
     fn fetch(&self) -> JoinHandle<Result<Credentials, Error>> {
@@ -59,8 +62,8 @@ impl Agent {
             http_client: Some(SharedHttpClient::new(self.clone())),
             dns: SharedDnsResolver::new(SystemResolver),
             timer: Timer::tokio(),
-            clock: Clock::given(SharedTimeSource::new(source(HOUR).1)),
-            attempt: 5 * SECOND,
+            clock: Clock::custom(SharedTimeSource::new(source(HOUR).1)),
+            attempt_timeout: 5 * SECOND,
             deadline: 10 * SECOND,
         };
         let environment = Environment::from_iter([(FULL_URI, "http://127.0.0.1/"), (TOKEN_FILE, path)]);
@@ -70,9 +73,9 @@ impl Agent {
         })
     }
 
-    /// Lets the fetch run until it has made that many requests, or has ended.
-    async fn asked_often(&self, times: usize, fetch: &JoinHandle<Result<Credentials, Error>>) {
-        while self.asked().len() < times && !fetch.is_finished() {
+    /// Waits until the fetch has made this number of requests, or has ended.
+    async fn wait_for_requests(&self, times: usize, fetch: &JoinHandle<Result<Credentials, Error>>) {
+        while self.request_times().len() < times && !fetch.is_finished() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -80,17 +83,17 @@ impl Agent {
 
 impl HttpConnector for Agent {
     fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
-        self.asked.lock().unwrap().push(Instant::now());
-        let answer = self.answers.lock().unwrap().pop_front();
+        self.request_times.lock().unwrap().push(Instant::now());
+        let behavior = self.behaviors.lock().unwrap().pop_front();
         HttpConnectorFuture::new(async move {
             tokio::time::sleep(Duration::from_millis(10)).await;
-            let (status, body) = match answer {
-                None => (200, GOOD),
-                Some(Answer::Unavailable(_)) => (503, ""),
-                Some(Answer::Silence) => std::future::pending().await,
+            let (status, body) = match behavior {
+                None => (200, CREDENTIALS),
+                Some(Behavior::Unavailable(_)) => (503, ""),
+                Some(Behavior::Hang) => std::future::pending().await,
             };
             let mut response = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
-            if let Some(Answer::Unavailable(retry_after)) = answer {
+            if let Some(Behavior::Unavailable(retry_after)) = behavior {
                 response.headers_mut().insert("retry-after", retry_after);
             }
             Ok(response)
@@ -104,32 +107,32 @@ impl HttpClient for Agent {
     }
 }
 
-fn endpoint_error(answer: Result<Credentials, Error>) -> crate::error::EndpointError {
-    match answer.unwrap_err() {
+fn endpoint_error(result: Result<Credentials, Error>) -> crate::error::EndpointError {
+    match result.unwrap_err() {
         Error::Endpoint(error) => error,
         other => panic!("{other:?}"),
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_asks_for_no_pause_gets_one_too() {
-    let agent = Agent::new([Answer::Unavailable("0"); 200]);
+async fn pauses_between_attempts_after_retry_after_zero() {
+    let agent = Agent::new([Behavior::Unavailable("0"); 200]);
     let error = endpoint_error(agent.fetch().await.unwrap());
     assert_eq!(error.status(), Some(503));
-    // Pauses are a second on average from the sixth on.
+    // From the sixth pause on, the average is one second.
     assert!((3..60).contains(&error.attempts()), "{} attempts", error.attempts());
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_pause_that_the_endpoint_asks_for_is_kept_with_jitter_on_top() {
+async fn pause_is_retry_after_plus_jitter() {
     let mut pauses = Vec::new();
     for _ in 0..20 {
-        let agent = Agent::new([Answer::Unavailable("2")]);
+        let agent = Agent::new([Behavior::Unavailable("2")]);
         agent.fetch().await.unwrap().unwrap();
-        let asked = agent.asked();
-        pauses.push(asked[1] - asked[0] - Duration::from_millis(10));
+        let request_times = agent.request_times();
+        pauses.push(request_times[1] - request_times[0] - Duration::from_millis(10));
     }
-    // Tokio's timers are of whole milliseconds.
+    // Tokio's timers have a resolution of one millisecond.
     let longest = 2 * SECOND + Duration::from_millis(102);
     assert!(pauses.iter().all(|pause| (2 * SECOND..longest).contains(pause)), "{pauses:?}");
     pauses.sort();
@@ -138,26 +141,26 @@ async fn the_pause_that_the_endpoint_asks_for_is_kept_with_jitter_on_top() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_beyond_the_deadline_is_in_the_error() {
-    let agent = Agent::new([Answer::Unavailable("1"), Answer::Unavailable("20")]);
+async fn error_has_the_retry_after_that_is_beyond_the_deadline() {
+    let agent = Agent::new([Behavior::Unavailable("1"), Behavior::Unavailable("20")]);
     let error = endpoint_error(agent.fetch().await.unwrap());
     assert_eq!((error.attempts(), error.retry_after()), (2, Some(20 * SECOND)));
     assert!(error.took() < 2 * SECOND, "{:?}", error.took());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_that_was_kept_is_not_in_the_error() {
-    let agent = Agent::new([Answer::Unavailable("6"), Answer::Silence]);
+async fn error_has_no_retry_after_that_has_passed() {
+    let agent = Agent::new([Behavior::Unavailable("6"), Behavior::Hang]);
     let error = endpoint_error(agent.fetch().await.unwrap());
     assert_eq!((error.status(), error.attempts(), error.retry_after()), (Some(503), 2, None));
 }
 
 #[tokio::test(start_paused = true)]
 #[cfg(unix)]
-async fn a_token_that_is_unreadable_for_a_moment_is_read_again() {
+async fn retries_after_an_error_reading_the_token() {
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
-    // A link to itself: ELOOP.
+    // Reading a symbolic link to itself fails with ELOOP.
     std::os::unix::fs::symlink(&token, &token).unwrap();
     let agent = Agent::new([]);
     let fetch = agent.fetch_with_token(&token.display().to_string());
@@ -166,17 +169,17 @@ async fn a_token_that_is_unreadable_for_a_moment_is_read_again() {
     std::fs::remove_file(&token).unwrap();
     std::fs::write(&token, "the-pods-token").unwrap();
     assert!(fetch.await.unwrap().is_ok());
-    assert_eq!(agent.asked().len(), 1);
+    assert_eq!(agent.request_times().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_that_was_frozen_has_its_whole_deadline_when_it_wakes() {
-    for (answers, what) in [([Answer::Silence], "an attempt"), ([Answer::Unavailable("2")], "a pause")] {
-        let agent = Agent::new(answers);
+async fn deadline_restarts_after_the_process_was_frozen() {
+    for (behaviors, what) in [([Behavior::Hang], "an attempt"), ([Behavior::Unavailable("2")], "a pause")] {
+        let agent = Agent::new(behaviors);
         let fetch = agent.fetch();
-        agent.asked_often(1, &fetch).await;
+        agent.wait_for_requests(1, &fetch).await;
         if what == "a pause" {
-            // The answer has arrived and the pause begun.
+            // The response has arrived, and the fetch is in its pause.
             tokio::time::sleep(SECOND).await;
         }
         tokio::time::advance(HOUR).await;
@@ -185,11 +188,11 @@ async fn a_process_that_was_frozen_has_its_whole_deadline_when_it_wakes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_that_is_always_late_does_not_retry_for_ever() {
-    let agent = Agent::new([Answer::Silence; 50]);
+async fn process_whose_timers_are_always_late_stops_retrying() {
+    let agent = Agent::new([Behavior::Hang; 50]);
     let fetch = agent.fetch();
     for attempt in 1..50 {
-        agent.asked_often(attempt, &fetch).await;
+        agent.wait_for_requests(attempt, &fetch).await;
         tokio::time::advance(20 * SECOND).await;
     }
     assert!(fetch.is_finished());

@@ -1,13 +1,13 @@
-//! The error of an endpoint.
+//! The error of a credentials endpoint.
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-use super::failure::{Failure, Refusal};
+use super::failure::{EndpointRefusal, Failure};
 use super::hints;
 
-/// The endpoint returned no credentials: its last response, or the reason why there was none.
+/// The endpoint could not be called, or refused. The error describes the last attempt.
 #[derive(Debug, Clone)]
 pub struct EndpointError {
     pub(crate) endpoint: String,
@@ -18,23 +18,24 @@ pub struct EndpointError {
 }
 
 impl EndpointError {
-    /// Returns scheme, host and port of the endpoint. Its path is a secret on Amazon ECS.
+    /// Returns scheme, host and port of the endpoint. The path is not included, because it is a secret on Amazon ECS.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Returns the HTTP status of the last response, unless that had status 200.
+    /// Returns the HTTP status of the refusal. Returns `None` if the endpoint did not refuse.
     pub fn status(&self) -> Option<u16> {
         self.refusal().map(|refusal| refusal.status)
     }
 
-    /// Returns the endpoint's own message, if its last response has one.
+    /// Returns the endpoint's message, if its last response has one.
     pub fn message(&self) -> Option<&str> {
         self.refusal().map(|refusal| &*refusal.message).filter(|message| !message.is_empty())
     }
 
-    /// Returns the pause that the endpoint asks for (`Retry-After`), at most 30 s. `None` where it asks for none, and
-    /// where the provider has waited for it. The provider does not wait beyond its deadline, nor after a final refusal.
+    /// Returns the remaining pause that the endpoint asks for (`Retry-After`), at most 30 s. Returns `None` if the endpoint
+    /// asked for none, or if the provider has already waited. The provider does not wait after a final refusal, and not for
+    /// a pause beyond its deadline.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
@@ -62,7 +63,7 @@ impl EndpointError {
         let cause = format!("no credentials from {endpoint}: {}", failure.cause());
         match attempts {
             1 => cause,
-            // Before the message, which may end with what to do.
+            // The attempts come first, because the message may end with a fix.
             _ => format!("{attempts} attempts in {:.1} s, {cause}", took.as_secs_f64()),
         }
     }
@@ -71,15 +72,15 @@ impl EndpointError {
         hints::of(&self.failure, &self.endpoint)
     }
 
-    fn refusal(&self) -> Option<&Refusal> {
+    fn refusal(&self) -> Option<&EndpointRefusal> {
         match &self.failure {
-            Failure::Answer(refusal) => Some(refusal),
+            Failure::Refusal(refusal) => Some(refusal),
             _ => None,
         }
     }
 }
 
-/// The cause without the hint, which [`Error::hint`](crate::Error::hint) returns.
+/// Prints the cause. [`Error::hint`](crate::Error::hint) returns the fix.
 impl fmt::Display for EndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.cause())

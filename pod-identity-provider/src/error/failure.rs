@@ -1,4 +1,4 @@
-//! The result of one attempt that brought no credentials.
+//! The cause of a failed attempt.
 
 use std::error::Error as StdError;
 use std::io;
@@ -9,106 +9,106 @@ use pod_identity_core::error::ErrorCode;
 
 use super::text::{chain, sources};
 
-/// The reason why one attempt brought no credentials. Its texts hold no secret.
+/// The cause of a failed attempt. The texts contain no secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// The host's name could not be resolved.
-    Unresolved { reason: String },
-    /// Nothing listens at the address.
-    Refused,
+    Dns { reason: String },
+    /// No program listens at the address.
+    ConnectionRefused,
     /// There is no route to the address.
     NoRoute { reason: String },
-    /// The connection was not accepted in time.
-    NotConnected { limit: Duration },
+    /// The connection was not established in time.
+    ConnectTimeout { limit: Duration },
     /// The response was not complete in time.
-    TimedOut { limit: Duration },
+    ResponseTimeout { limit: Duration },
     /// The TLS handshake failed.
-    Insecure { reason: String },
+    Tls { reason: String },
     /// The connection ended early, or could not be used.
-    Broken { reason: String },
+    Connection { reason: String },
     /// The endpoint refused.
-    Answer(Refusal),
-    /// The response has status 200 and holds no credentials.
+    Refusal(EndpointRefusal),
+    /// The response has status 200 but no valid credentials.
     Malformed { reason: String },
 }
 
 /// A response that refuses credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct EndpointRefusal {
     pub(crate) status: u16,
     pub(crate) code: Option<String>,
     pub(crate) message: String,
-    /// Whether the body is HTML or XML.
-    pub(crate) page: bool,
-    /// Whether the request had no token, because no variable names one.
+    /// Whether the body looks like HTML or XML.
+    pub(crate) is_markup: bool,
+    /// Whether the request had no token.
     pub(crate) without_token: bool,
 }
 
 impl Failure {
-    /// Whether another attempt may help: after faults of the connection, and after 408, 429 and 5xx unless the code of
-    /// this project's agent says otherwise. Other refusals and responses without credentials are final.
+    /// Returns whether to try again: after connection errors, and after status 408, 429 and 5xx. A code of this project in
+    /// the response can make such a status final. Other responses are final.
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
-            Self::Unresolved { .. }
-            | Self::Refused
+            Self::Dns { .. }
+            | Self::ConnectionRefused
             | Self::NoRoute { .. }
-            | Self::NotConnected { .. }
-            | Self::TimedOut { .. }
-            | Self::Broken { .. } => true,
-            Self::Answer(Refusal { status, code, .. }) => {
-                let own: Option<ErrorCode> = code.as_deref().and_then(|code| code.parse().ok());
-                matches!(status, 408 | 429 | 500..=599) && own.is_none_or(ErrorCode::is_retryable)
+            | Self::ConnectTimeout { .. }
+            | Self::ResponseTimeout { .. }
+            | Self::Connection { .. } => true,
+            Self::Refusal(EndpointRefusal { status, code, .. }) => {
+                let code: Option<ErrorCode> = code.as_deref().and_then(|code| code.parse().ok());
+                matches!(status, 408 | 429 | 500..=599) && code.is_none_or(ErrorCode::is_retryable)
             }
-            // The certificate and the body stay the same.
-            Self::Insecure { .. } | Self::Malformed { .. } => false,
+            // A retry would get the same certificate or body.
+            Self::Tls { .. } | Self::Malformed { .. } => false,
         }
     }
 
-    /// Whether the address was not reached, so that the next address of the name is worth a try.
-    pub(crate) fn is_of_address(&self) -> bool {
-        matches!(self, Self::Refused | Self::NoRoute { .. } | Self::NotConnected { .. })
+    /// Returns whether there was no connection, so that the next address of the name should be tried.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        matches!(self, Self::ConnectionRefused | Self::NoRoute { .. } | Self::ConnectTimeout { .. })
     }
 
-    /// Classifies an error before the response.
+    /// Classifies an error that occurred before the response.
     pub(crate) fn of_request(error: &(dyn StdError + 'static)) -> Self {
         if let Some(unresolved) = sources(error).find(|error| error.is::<ResolveDnsError>()) {
-            return Self::Unresolved { reason: chain(unresolved) };
+            return Self::Dns { reason: chain(unresolved) };
         }
         match io_kind(error) {
-            // rustls reports a bad certificate or handshake so (tokio-rustls, `Stream::read_io`).
-            Some(io::ErrorKind::InvalidData) => Self::Insecure { reason: chain(error) },
+            // The error kind of rustls for a bad certificate or handshake (tokio-rustls, `Stream::read_io`).
+            Some(io::ErrorKind::InvalidData) => Self::Tls { reason: chain(error) },
             _ => Self::of_connection(error),
         }
     }
 
-    /// Classifies an error of a connection.
+    /// Classifies a connection error.
     pub(crate) fn of_connection(error: &(dyn StdError + 'static)) -> Self {
         let reason = chain(error);
         match io_kind(error) {
-            Some(io::ErrorKind::ConnectionRefused) => Self::Refused,
+            Some(io::ErrorKind::ConnectionRefused) => Self::ConnectionRefused,
             Some(
-                // A local firewall rule causes the last one (`connect(2)`, EPERM and EACCES).
                 io::ErrorKind::HostUnreachable
                 | io::ErrorKind::NetworkUnreachable
                 | io::ErrorKind::AddrNotAvailable
+                // A local firewall rule (`connect(2)`, EPERM and EACCES).
                 | io::ErrorKind::PermissionDenied,
             ) => Self::NoRoute { reason },
-            _ => Self::Broken { reason },
+            _ => Self::Connection { reason },
         }
     }
 
     pub(crate) fn cause(&self) -> String {
         match self {
-            Self::Unresolved { reason } => format!("its name was not resolved: {reason}"),
-            Self::Refused => "nothing listens there (connection refused)".to_owned(),
+            Self::Dns { reason } => format!("its name was not resolved: {reason}"),
+            Self::ConnectionRefused => "nothing listens there (connection refused)".to_owned(),
             Self::NoRoute { reason } => format!("it cannot be reached: {reason}"),
-            Self::NotConnected { limit } => {
-                format!("the connection was not accepted within {} s", seconds(*limit))
+            Self::ConnectTimeout { limit } => {
+                format!("no connection within {} s", seconds(*limit))
             }
-            Self::TimedOut { limit } => format!("no complete response within {} s", seconds(*limit)),
-            Self::Insecure { reason } => format!("TLS failed: {reason}"),
-            Self::Broken { reason } => format!("the connection failed: {reason}"),
-            Self::Answer(Refusal { status, code, message, .. }) => {
+            Self::ResponseTimeout { limit } => format!("no complete response within {} s", seconds(*limit)),
+            Self::Tls { reason } => format!("TLS failed: {reason}"),
+            Self::Connection { reason } => format!("the connection failed: {reason}"),
+            Self::Refusal(EndpointRefusal { status, code, message, .. }) => {
                 let code = code.as_deref().filter(|code| !message.contains(code));
                 let parts = [Some(format!("status {status}")), code.map(str::to_owned)];
                 let message = Some(message.clone()).filter(|message| !message.is_empty());
@@ -119,12 +119,12 @@ impl Failure {
     }
 }
 
-/// Seconds, to the hundredth.
+/// Returns seconds, rounded to hundredths.
 fn seconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 100.0).round() / 100.0
 }
 
 fn io_kind(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
-    // The innermost one: the system's, or rustls's inside one of hyper-rustls.
+    // The innermost error is the system's, or that of rustls inside an error of hyper-rustls.
     sources(error).filter_map(|error| error.downcast_ref::<io::Error>()).last().map(io::Error::kind)
 }

@@ -1,56 +1,56 @@
-//! What to do about an endpoint that returns no credentials.
+//! Fixes for errors of credentials endpoints.
 
 use std::net::IpAddr;
 
 use pod_identity_core::error::ErrorCode;
 
-use super::failure::{Failure, Refusal};
+use super::failure::{EndpointRefusal, Failure};
 
-const OTHER_PROGRAM: &str = "Check the URI: another program than the one that gives credentials answers there, or a \
-                             proxy on the way does";
+const FIX_OTHER_SERVER: &str =
+    "Check the URI: the program that answers there is no credentials endpoint. It may be a proxy";
 
-/// Returns what to do, where that is known. About the agents of EKS Pod Identity more is known than about other programs
-/// that speak their protocol.
+/// Returns the fix, if it is known. The fixes for agents of EKS Pod Identity are more specific than those for other
+/// endpoints with the same protocol.
 pub(super) fn of(failure: &Failure, endpoint: &str) -> Option<&'static str> {
-    let of_eks = is_of_eks(endpoint);
+    let is_eks = is_eks_agent(endpoint);
     Some(match failure {
-        Failure::Unresolved { .. } => {
+        Failure::Dns { .. } => {
             "Check the name and the pod's DNS, or use the agent's address: http://169.254.170.23/v1/credentials"
         }
-        Failure::Refused if of_eks => {
+        Failure::ConnectionRefused if is_eks => {
             "Start the agent on this node: check that its DaemonSet tolerates the node's taints and that its pod there is \
              ready"
         }
-        Failure::Refused => {
-            "Start the program that gives credentials at this address; on your own machine that is `pod-identity-local run`"
+        Failure::ConnectionRefused => {
+            "Start the program that serves credentials at this address. On your own machine that is `pod-identity-local run`"
         }
-        Failure::NoRoute { .. } if of_eks => {
-            "Install the agent on this node, use the URI of the pod's IP family (IPv4 or IPv6), and let network policies \
-             allow the agent's address"
+        Failure::NoRoute { .. } if is_eks => {
+            "Install the agent on this node, use the URI for the pod's IP family (IPv4 or IPv6), and allow the agent's address \
+             in network policies"
         }
-        Failure::NotConnected { .. } if of_eks => {
-            "Install the agent on this node, and let network policies allow its address"
+        Failure::ConnectTimeout { .. } if is_eks => {
+            "Install the agent on this node, and allow its address in network policies"
         }
-        Failure::NoRoute { .. } | Failure::NotConnected { .. } => {
-            "Check that this program's network has a route to that address"
+        Failure::NoRoute { .. } | Failure::ConnectTimeout { .. } => {
+            "Check that this program's network has a route to the address"
         }
-        Failure::TimedOut { .. } if of_eks => {
-            "The agent is slow: see its log for calls of EKS Auth or of its auth service, and check its CPU limit"
+        Failure::ResponseTimeout { .. } if is_eks => {
+            "The agent is slow. Check its log for slow calls of EKS Auth or of its auth service, and check its CPU limit"
         }
-        Failure::TimedOut { .. } => "The program there is slow: see its log",
-        Failure::Insecure { .. } => {
+        Failure::ResponseTimeout { .. } => "The program at this address is slow. Check its log",
+        Failure::Tls { .. } => {
             "Use a certificate that is valid today, names the URI's host, and is signed by a CA that the system or the file \
              of SSL_CERT_FILE trusts"
         }
-        Failure::Broken { .. } => "Check whether the program there restarts: see its log",
-        Failure::Malformed { .. } => OTHER_PROGRAM,
-        Failure::Answer(refusal) => return of_refusal(refusal, of_eks),
+        Failure::Connection { .. } => "Check the log of the program at this address for restarts",
+        Failure::Malformed { .. } => FIX_OTHER_SERVER,
+        Failure::Refusal(refusal) => return of_refusal(refusal, is_eks),
     })
 }
 
-/// Whether the endpoint is an agent of EKS Pod Identity: one of its addresses, or a name over http, which must resolve
-/// to allowed addresses. Amazon ECS and loopback addresses are not.
-fn is_of_eks(endpoint: &str) -> bool {
+/// Returns whether the endpoint is an agent of EKS Pod Identity. True for the agent's addresses and for names over http,
+/// whose addresses are checked. False for Amazon ECS and loopback addresses.
+fn is_eks_agent(endpoint: &str) -> bool {
     let Some(authority) = endpoint.strip_prefix("http://") else { return false };
     let host = authority
         .rsplit_once(':')
@@ -62,40 +62,38 @@ fn is_of_eks(endpoint: &str) -> bool {
     }
 }
 
-fn of_refusal(refusal: &Refusal, of_eks: bool) -> Option<&'static str> {
+fn of_refusal(refusal: &EndpointRefusal, is_eks: bool) -> Option<&'static str> {
     if refusal.without_token && matches!(refusal.status, 400 | 401 | 403) {
         return Some(
-            "The request had no token: set AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE to the path of the pod's token (the \
-             webhook does), or AWS_CONTAINER_AUTHORIZATION_TOKEN",
+            "The request had no token: set AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE to the path of the pod's token, as the \
+             webhook does, or set AWS_CONTAINER_AUTHORIZATION_TOKEN",
         );
     }
-    if let Some(code) = refusal.code.as_deref().and_then(known) {
+    if let Some(code) = refusal.code.as_deref().and_then(error_code) {
         return Some(code.fix());
     }
     match refusal.status {
-        _ if refusal.page => Some(
-            "A proxy or another server answered with a page: add the address to NO_PROXY where a proxy is set, and check the \
-             URI",
+        _ if refusal.is_markup => Some(
+            "A proxy or another server answered with a page: check the URI, and add the address to NO_PROXY if a proxy is set",
         ),
-        201..=299 => Some(OTHER_PROGRAM),
-        300..=399 => {
-            Some("Use the URI itself: redirects are not followed, because the token would be sent there too")
-        }
+        201..=299 => Some(FIX_OTHER_SERVER),
+        300..=399 => Some(
+            "Set the final URI: redirects are not followed, because they would send the token to another server",
+        ),
         429 => Some(ErrorCode::Throttled.fix()),
-        // AWS's agent answers so to a `Host` that is not one of its addresses.
-        403 if of_eks => {
+        // The response of AWS's agent to a `Host` header that is not one of its addresses.
+        403 if is_eks => {
             Some("Use the address http://169.254.170.23/v1/credentials: AWS's agent refuses other names")
         }
-        404 if of_eks => Some(ErrorCode::NotFound.fix()),
-        _ if of_eks => Some("See the agent's log for this moment"),
+        404 if is_eks => Some(ErrorCode::NotFound.fix()),
+        _ if is_eks => Some("Check the agent's log at this time"),
         404 => Some("Check the path of the URI"),
         _ => None,
     }
 }
 
-/// The meaning of a code: one of this project, one of EKS Auth as this project's agent reads it, or STS's code for a
-/// refusal by a trust policy.
-fn known(code: &str) -> Option<ErrorCode> {
+/// Parses a code of this project, of EKS Auth, or of STS for a refusal by a trust policy.
+fn error_code(code: &str) -> Option<ErrorCode> {
     match code {
         "AccessDenied" => Some(ErrorCode::RoleTrustRefused),
         _ => code.parse().ok().or_else(|| ErrorCode::of_eks_auth(code)),

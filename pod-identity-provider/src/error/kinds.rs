@@ -1,4 +1,4 @@
-//! The errors of this crate that concern neither an endpoint nor STS.
+//! Errors that involve neither an endpoint nor STS.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -7,14 +7,14 @@ use aws_credential_types::provider::error::CredentialsError;
 
 use super::text::chain;
 
-/// The environment names no source of credentials.
+/// No method is configured: environment variables are missing.
 #[derive(Debug, Clone)]
 pub struct NotConfigured {
     pub(super) missing: String,
 }
 
 impl NotConfigured {
-    /// Returns the variables that are not set, for each method.
+    /// Returns the missing variables of each method.
     pub fn missing(&self) -> &str {
         &self.missing
     }
@@ -27,13 +27,14 @@ impl NotConfigured {
     }
 
     pub(super) fn hint(&self) -> &'static str {
-        "Give the service account an association or a role annotation, see that the webhook runs, and create the pod \
-         again. On your own machine start the program with `pod-identity-local run -- PROGRAM`. The node's role is not \
+        "Create an association or a role annotation for the service account, check that the webhook runs, and create the \
+         pod again. On your own machine start the program with `pod-identity-local run -- PROGRAM`. The node's role is not \
          used"
     }
 }
 
-/// A variable of the pod's spec, the file that it names, or the program's own set-up is wrong. No secret is in it.
+/// An environment variable, the file that it names, or the program's own configuration is invalid. The error contains no
+/// secrets.
 #[derive(Debug, Clone)]
 pub struct InvalidConfiguration {
     pub(super) variable: Option<&'static str>,
@@ -42,7 +43,7 @@ pub struct InvalidConfiguration {
 }
 
 impl InvalidConfiguration {
-    /// Returns the variable that is wrong or missing. `None` where the program's own set-up is wrong.
+    /// Returns the invalid or missing variable. Returns `None` if the program's own configuration is invalid.
     pub fn variable(&self) -> Option<&'static str> {
         self.variable
     }
@@ -52,7 +53,7 @@ impl InvalidConfiguration {
     }
 }
 
-/// The token file could not be read, for a reason that may pass.
+/// The token file could not be read, and a later attempt may succeed.
 #[derive(Debug, Clone)]
 pub struct TokenUnreadable {
     pub(crate) variable: &'static str,
@@ -74,8 +75,8 @@ impl TokenUnreadable {
     }
 }
 
-/// The provider that was given to [`or_else`](crate::PodIdentityCredentialsProviderBuilder::or_else) failed or took
-/// too long, or a source of credentials panicked.
+/// The provider of [`or_else`](crate::PodIdentityCredentialsProviderBuilder::or_else) failed or exceeded the deadline, or a
+/// source of credentials panicked.
 #[derive(Debug, Clone)]
 pub struct SourceError {
     pub(super) failure: SourceFailure,
@@ -90,7 +91,7 @@ pub(super) enum SourceFailure {
 }
 
 impl SourceError {
-    /// Returns the error that the provider returned. `None` where it took too long or panicked.
+    /// Returns the error of the provider. Returns `None` if it exceeded the deadline or panicked.
     pub fn credentials_error(&self) -> Option<&CredentialsError> {
         match &self.failure {
             SourceFailure::Failed(error) => Some(error),
@@ -106,7 +107,7 @@ impl SourceError {
         match &self.failure {
             SourceFailure::Failed(error) => chain(&**error),
             SourceFailure::TimedOut(limit) => {
-                format!("the provider given to `or_else` returned nothing within {} s", limit.as_secs_f64())
+                format!("the provider of `or_else` returned nothing within {} s", limit.as_secs_f64())
             }
             SourceFailure::Panicked => "the source of the credentials panicked".to_owned(),
         }
@@ -115,13 +116,15 @@ impl SourceError {
     pub(super) fn hint(&self) -> Option<&'static str> {
         match &self.failure {
             SourceFailure::Failed(_) => None,
-            SourceFailure::TimedOut(_) => Some("Find out why it hangs, or raise the builder's `deadline`"),
-            SourceFailure::Panicked => Some("See this program's standard error for the panic and its place"),
+            SourceFailure::TimedOut(_) => {
+                Some("Check why the provider hangs, or raise the builder's `deadline`")
+            }
+            SourceFailure::Panicked => Some("Find the panic message on this program's standard error"),
         }
     }
 }
 
-/// The credentials had expired on arrival, or were about to while the cached ones last longer.
+/// The fetched credentials had expired, or expire within seconds while the cached ones expire later.
 #[derive(Debug, Clone)]
 pub struct ExpiredCredentials {
     pub(crate) expired_at: SystemTime,
@@ -148,10 +151,10 @@ impl ExpiredCredentials {
     }
 }
 
-/// The request needs a tokio runtime and there is none, or the runtime of the fetch has ended.
+/// A tokio runtime is missing, or the runtime of the fetch ended.
 #[derive(Debug, Clone)]
 pub struct RuntimeError {
-    /// Whether a fetch was dropped; else there is no runtime.
+    /// Whether a fetch was dropped. Otherwise a runtime is missing.
     pub(super) dropped: bool,
 }
 
@@ -162,7 +165,7 @@ impl RuntimeError {
 
     pub(super) fn cause(&self) -> String {
         let cause = match self.dropped {
-            true => "the tokio runtime that fetched the credentials ended, or was not driven",
+            true => "the tokio runtime that fetched the credentials ended, or was not polled",
             false => {
                 "there is no tokio runtime, which the default HTTP client, timers and name resolver need"
             }

@@ -3,24 +3,23 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-/// STS returned no session for the pod's token: its refusal, or the reason why it did not answer. Only with the feature
-/// `irsa`.
+/// STS could not be called, or refused the pod's token. Only with the feature `irsa`.
 #[derive(Debug, Clone)]
 pub struct StsError {
     pub(crate) role: String,
     pub(crate) failure: StsFailure,
 }
 
-/// The reason why a fetch brought no session. Its texts hold no secret.
+/// The cause of a failed call. The texts contain no secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StsFailure {
     /// STS refused.
     Refused { code: String, message: String },
-    /// There was no request to send: the variables contradict each other.
-    NotAsked { reason: String },
-    /// There was no response, or none of STS.
-    Unanswered { reason: String },
-    /// A successful response without credentials.
+    /// The SDK built no request, because the environment variables contradict each other.
+    NotSent { reason: String },
+    /// There was no response, or a response of another server.
+    NoResponse { reason: String },
+    /// The response is successful but has no valid credentials.
     Malformed { reason: String },
 }
 
@@ -30,7 +29,7 @@ impl StsError {
         &self.role
     }
 
-    /// Returns STS's own message, if STS refused.
+    /// Returns the message of STS, if STS refused.
     pub fn message(&self) -> Option<&str> {
         match &self.failure {
             StsFailure::Refused { message, .. } => Some(message),
@@ -38,9 +37,9 @@ impl StsError {
         }
     }
 
-    /// Whether the pod's variables allow no request.
-    pub(super) fn is_of_configuration(&self) -> bool {
-        matches!(self.failure, StsFailure::NotAsked { .. })
+    /// Returns whether the environment variables caused the error.
+    pub(super) fn is_configuration_error(&self) -> bool {
+        matches!(self.failure, StsFailure::NotSent { .. })
     }
 
     pub(super) fn code(&self) -> Option<&str> {
@@ -50,8 +49,8 @@ impl StsError {
         }
     }
 
-    /// Whether a later call may succeed. The SDK has retried these codes already (aws-runtime, `AwsErrorCodeClassifier`;
-    /// `IDPCommunicationError` by the service model).
+    /// Returns whether a later call may succeed. The codes are those that the SDK retries (aws-runtime,
+    /// `AwsErrorCodeClassifier`; `IDPCommunicationError` in the service model).
     pub(super) fn is_retryable(&self) -> bool {
         match &self.failure {
             StsFailure::Refused { code, .. } => matches!(
@@ -63,8 +62,8 @@ impl StsError {
                     | "Throttling"
                     | "ThrottlingException"
             ),
-            StsFailure::Unanswered { .. } => true,
-            StsFailure::NotAsked { .. } | StsFailure::Malformed { .. } => false,
+            StsFailure::NoResponse { .. } => true,
+            StsFailure::NotSent { .. } | StsFailure::Malformed { .. } => false,
         }
     }
 
@@ -74,11 +73,11 @@ impl StsError {
             StsFailure::Refused { code, message } => {
                 format!("STS refused a session of {role}: {code}: {message}")
             }
-            StsFailure::NotAsked { reason } => {
+            StsFailure::NotSent { reason } => {
                 format!("STS cannot be called for a session of {role}: {reason}")
             }
-            StsFailure::Unanswered { reason } => {
-                format!("STS did not answer about a session of {role}: {reason}")
+            StsFailure::NoResponse { reason } => {
+                format!("STS did not answer a request for a session of {role}: {reason}")
             }
             StsFailure::Malformed { reason } => {
                 format!("STS's response holds no session of {role}: {reason}")
@@ -88,23 +87,23 @@ impl StsError {
 
     pub(super) fn hint(&self) -> Option<&'static str> {
         match &self.failure {
-            StsFailure::Refused { code, .. } => of_code(code),
-            StsFailure::NotAsked { .. } => Some(
+            StsFailure::Refused { code, .. } => hint_for_code(code),
+            StsFailure::NotSent { .. } => Some(
                 "Check AWS_REGION, AWS_ENDPOINT_URL_STS and AWS_ENDPOINT_URL: a custom URL excludes AWS_USE_FIPS_ENDPOINT and \
                  AWS_USE_DUALSTACK_ENDPOINT",
             ),
-            StsFailure::Unanswered { .. } => Some(
-                "Let the pod reach STS in this region, through HTTPS_PROXY where there is a proxy. A VPC without internet \
-                 access needs an endpoint for STS",
+            StsFailure::NoResponse { .. } => Some(
+                "Check that the pod can reach STS in this region, and set HTTPS_PROXY if there is a proxy. A VPC without \
+                 internet access needs an endpoint for STS",
             ),
             StsFailure::Malformed { .. } => {
-                Some("Check the endpoint URL and the proxy: another server than STS answers")
+                Some("Check the endpoint URL and the proxy: the server that answers is not STS")
             }
         }
     }
 }
 
-/// The cause without the hint, which [`Error::hint`](crate::Error::hint) returns.
+/// Prints the cause. [`Error::hint`](crate::Error::hint) returns the fix.
 impl fmt::Display for StsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.cause())
@@ -113,17 +112,16 @@ impl fmt::Display for StsError {
 
 impl StdError for StsError {}
 
-/// Returns what to do (STS API reference, *AssumeRoleWithWebIdentity*, Errors, and *Common errors*).
-fn of_code(code: &str) -> Option<&'static str> {
+/// Returns the fix for an error code (STS API reference, *AssumeRoleWithWebIdentity*, Errors, and *Common errors*).
+fn hint_for_code(code: &str) -> Option<&'static str> {
     Some(match code {
         "AccessDenied" => {
-            "Let the role's trust policy allow sts:AssumeRoleWithWebIdentity to the cluster's OIDC provider (Principal: \
-             Federated), with conditions on sub and aud that this service account's token meets. STS refuses a missing \
-             role with the same code"
+            "Check that the role exists. Its trust policy must allow sts:AssumeRoleWithWebIdentity for the cluster's OIDC \
+             provider (Principal: Federated). Its conditions on sub and aud must match this service account's token"
         }
         "InvalidIdentityToken" => {
             "Create an OIDC provider for the cluster's issuer in the role's AWS account, with the token's audience \
-             (sts.amazonaws.com) among its client ids, and let AWS reach the issuer's keys"
+             (sts.amazonaws.com) in its client ids. AWS must be able to fetch the issuer's keys"
         }
         "ExpiredTokenException" => {
             "Check that AWS_WEB_IDENTITY_TOKEN_FILE names the file that kubelet writes, and that this node's clock is right. \
@@ -131,12 +129,12 @@ fn of_code(code: &str) -> Option<&'static str> {
         }
         "IDPRejectedClaim" => "Create the pod again: the issuer rejects this token",
         "IDPCommunicationError" => {
-            "Make the discovery document and the keys of the cluster's issuer public: AWS could not read them"
+            "Make the discovery document and the keys of the cluster's issuer public: AWS could not fetch them"
         }
         "RegionDisabledException" => {
-            "Activate STS in this region (IAM console, Account settings), or set AWS_REGION to one where it is"
+            "Activate STS in this region (IAM console, Account settings), or set AWS_REGION to a region where it is active"
         }
-        "PackedPolicyTooLarge" => "Let the issuer put fewer or shorter session tags into the token",
+        "PackedPolicyTooLarge" => "Configure the issuer to put fewer or shorter session tags into the token",
         "ValidationError" => "Check AWS_ROLE_ARN and AWS_ROLE_SESSION_NAME",
         _ => return None,
     })

@@ -1,24 +1,24 @@
-//! Texts of other programs, made fit for a log line and an error.
+//! Texts of other programs and of error chains, as one line.
 
 use std::error::Error as StdError;
 use std::io;
 
-/// Makes one line of a text, of at most 1 KiB.
+/// Replaces control characters with spaces, and truncates the text to 1 KiB.
 pub(crate) fn one_line(text: &str) -> String {
-    const LONGEST: usize = 1024;
+    const MAX_LENGTH: usize = 1024;
     let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if line.len() > LONGEST {
-        line.truncate(line.floor_char_boundary(LONGEST));
+    if line.len() > MAX_LENGTH {
+        line.truncate(line.floor_char_boundary(MAX_LENGTH));
         line += "...";
     }
     line.trim().to_owned()
 }
 
-/// The text of an error and of all its sources.
+/// Returns the text of an error and of all its sources.
 pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut texts: Vec<String> = Vec::new();
     for text in sources(error).map(ToString::to_string) {
-        // Some errors print their source too.
+        // Some errors include the text of their source.
         if !texts.iter().any(|before| before.contains(&text)) {
             texts.push(text);
         }
@@ -26,7 +26,7 @@ pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
     texts.join(": ")
 }
 
-/// An error and all its sources. `io::Error::source` skips the error that it holds.
+/// Iterates over an error and all its sources. Includes the error inside an `io::Error`, which `io::Error::source` skips.
 pub(super) fn sources<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {

@@ -1,4 +1,4 @@
-//! The identity cache in clients of STS, and alone.
+//! The identity cache alone, and in clients of STS.
 
 mod alone;
 mod clients;

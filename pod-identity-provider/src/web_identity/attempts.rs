@@ -1,4 +1,4 @@
-//! The refusals within one call: after a timeout the SDK reports the timeout only.
+//! The refusals during one call. The SDK does not report them if the call ends with a timeout.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,35 +14,35 @@ use aws_smithy_runtime_api::client::orchestrator::OrchestratorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 
-/// An interceptor for one call.
+/// An interceptor that records the attempts of one call.
 #[derive(Clone, Default)]
-pub(super) struct Attempts(Arc<Mutex<Seen>>);
+pub(super) struct Attempts(Arc<Mutex<Record>>);
 
 #[derive(Default)]
-struct Seen {
+struct Record {
     sent: bool,
-    refusal: Option<Refusal>,
+    refusal: Option<StsRefusal>,
 }
 
-/// Code and message as STS wrote them. They may hold the token.
+/// Code and message of STS. They may contain the token.
 #[derive(Clone)]
-pub(super) struct Refusal {
+pub(super) struct StsRefusal {
     pub(super) code: String,
     pub(super) message: String,
 }
 
 impl Attempts {
-    /// Whether a request was complete and could be sent.
+    /// Returns whether the SDK built a request to send.
     pub(super) fn any_sent(&self) -> bool {
-        self.seen().sent
+        self.record().sent
     }
 
     /// Returns STS's last refusal that had a code.
-    pub(super) fn refusal(&self) -> Option<Refusal> {
-        self.seen().refusal.clone()
+    pub(super) fn refusal(&self) -> Option<StsRefusal> {
+        self.record().refusal.clone()
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn record(&self) -> MutexGuard<'_, Record> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -64,7 +64,7 @@ impl Intercept for Attempts {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        self.seen().sent = true;
+        self.record().sent = true;
         Ok(())
     }
 
@@ -79,7 +79,7 @@ impl Intercept for Attempts {
         let error = error.and_then(|error| error.downcast_ref::<AssumeRoleWithWebIdentityError>());
         if let Some(error) = error {
             let message = error.message().unwrap_or_default().to_owned();
-            self.seen().refusal = error.code().map(|code| Refusal { code: code.to_owned(), message });
+            self.record().refusal = error.code().map(|code| StsRefusal { code: code.to_owned(), message });
         }
         Ok(())
     }

@@ -14,19 +14,19 @@ use crate::environment::{self as env, Environment};
 use crate::error::Error;
 use crate::transport::Transport;
 
-/// Returns a client of STS in the pod's region. It signs nothing, because the call needs the token only.
+/// Returns a client of STS in the pod's region. It does not sign, because the call is authorized by the token alone.
 ///
 /// # Errors
-/// [`Error::InvalidConfiguration`] without a region, and for an invalid proxy URL.
+/// [`Error::InvalidConfiguration`] if the region is missing or the proxy URL is invalid.
 pub(super) fn client(environment: &Environment, transport: &Transport) -> Result<Client, Error> {
     let timeouts = TimeoutConfig::builder()
         .operation_timeout(transport.deadline)
-        .operation_attempt_timeout(transport.attempt)
+        .operation_attempt_timeout(transport.attempt_timeout)
         .build();
     let url = url(environment);
     let http_client = match &transport.http_client {
         Some(client) => client.clone(),
-        None => through(proxy::of(environment, url.is_none_or(is_https))?),
+        None => client_with_proxy(proxy::of(environment, url.is_none_or(is_https))?),
     };
     let mut config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -42,7 +42,7 @@ pub(super) fn client(environment: &Environment, transport: &Transport) -> Result
     Ok(Client::from_conf(config.build()))
 }
 
-/// Reads `AWS_REGION` first, as all SDKs. boto3 and the AWS CLI read only the other.
+/// Returns the region. `AWS_REGION` takes precedence, as in the SDKs. boto3 and the AWS CLI read only `AWS_DEFAULT_REGION`.
 fn region(environment: &Environment) -> Result<String, Error> {
     let region = environment.get(env::REGION).or_else(|| environment.get(env::DEFAULT_REGION));
     region.map(str::to_owned).ok_or_else(|| {
@@ -55,7 +55,7 @@ fn region(environment: &Environment) -> Result<String, Error> {
     })
 }
 
-/// Returns the custom URL of STS, if there is one (AWS SDKs and Tools reference, *Service-specific endpoints*).
+/// Returns the custom URL of STS, if one is set (AWS SDKs and Tools reference, *Service-specific endpoints*).
 fn url(environment: &Environment) -> Option<&str> {
     if is_true(environment, env::IGNORE_CONFIGURED_ENDPOINT_URLS) {
         return None;
@@ -71,9 +71,9 @@ fn is_true(environment: &Environment, name: &str) -> bool {
     environment.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
-/// The SDK's default client with a proxy, since STS is outside the cluster. The SDK's own reads no `HTTPS_PROXY`, and
-/// `ProxyConfig::from_env` reads the variables of the process only.
-fn through(proxy: ProxyConfig) -> SharedHttpClient {
+/// Returns the SDK's default client with this proxy. The SDK's default client does not read `HTTPS_PROXY`, and
+/// `ProxyConfig::from_env` reads only the variables of the process.
+fn client_with_proxy(proxy: ProxyConfig) -> SharedHttpClient {
     Builder::new().build_with_connector_fn(move |settings, components| {
         let mut connector = Connector::builder();
         connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_region_is_aws_region_before_the_default_and_the_error_names_both() {
+    fn aws_region_takes_precedence_and_the_error_names_both_variables() {
         let both = environment(&[(env::REGION, "eu-west-1"), (env::DEFAULT_REGION, "eu-west-2")]);
         assert_eq!(region(&both).unwrap(), "eu-west-1");
         assert_eq!(region(&environment(&[(env::DEFAULT_REGION, "eu-west-2")])).unwrap(), "eu-west-2");
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_url_of_sts_wins_over_the_url_of_all_services_and_both_can_be_ignored() {
+    fn url_of_sts_takes_precedence_and_urls_can_be_ignored() {
         let (sts, all) = ((env::ENDPOINT_URL_STS, "https://sts"), (env::ENDPOINT_URL, "https://all"));
         let ignored = |value| (env::IGNORE_CONFIGURED_ENDPOINT_URLS, value);
         assert_eq!(url(&environment(&[all, sts])), Some("https://sts"));

@@ -1,4 +1,4 @@
-//! Changes between attempts, and the errors without an agent.
+//! Retries, and the errors without an agent.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ async fn each_attempt_reads_the_token() {
         .await;
     std::fs::write(file.path(), "second-token").unwrap();
     fetch.await.unwrap().unwrap();
-    assert_eq!(endpoint.wrong(), [""; 0]);
+    assert_eq!(endpoint.failures(), [""; 0]);
 }
 
 #[cfg(target_os = "linux")]
@@ -63,8 +63,8 @@ mod in_a_namespace {
 
     use super::*;
 
-    /// Calls the agent's real address inside a namespace.
-    fn ask(namespace: &Namespace, agent: Option<Vec<Exchange>>) -> Result<Vec<String>, Error> {
+    /// Fetches from the agent's real address inside a network namespace.
+    fn fetch(namespace: &Namespace, agent: Option<Vec<Exchange>>) -> Result<Vec<String>, Error> {
         let inside = namespace.run(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -77,37 +77,37 @@ mod in_a_namespace {
                     ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "the-pods-token"),
                 ]);
                 provider.credentials().await?;
-                Ok(endpoint.map(|endpoint| endpoint.wrong()).unwrap_or_default())
+                Ok(endpoint.map(|endpoint| endpoint.failures()).unwrap_or_default())
             })
         });
         inside.join().unwrap()
     }
 
     #[test]
-    fn the_agents_own_address_is_called_by_the_sdks_own_client() {
+    fn default_client_calls_the_agents_address() {
         if !available() {
             return;
         }
         let node = Namespace::new().unwrap();
         node.add_address("169.254.170.23".parse().unwrap()).unwrap();
         let traffic = exchanges("http://169.254.170.23", &["the-pods-token"], good());
-        assert_eq!(ask(&node, Some(traffic)).unwrap(), [""; 0]);
+        assert_eq!(fetch(&node, Some(traffic)).unwrap(), [""; 0]);
     }
 
     #[test]
-    fn without_an_agent_the_error_tells_a_missing_address_from_a_stopped_agent() {
+    fn error_distinguishes_a_missing_address_from_a_stopped_agent() {
         if !available() {
             return;
         }
         let node = Namespace::new().unwrap();
-        let error = ask(&node, None).unwrap_err();
+        let error = fetch(&node, None).unwrap_err();
         let text = error.to_string();
         assert!(
             text.contains("it cannot be reached") && text.contains("Install the agent on this node"),
             "{text}"
         );
         node.add_address("169.254.170.23".parse().unwrap()).unwrap();
-        let error = ask(&node, None).unwrap_err();
+        let error = fetch(&node, None).unwrap_err();
         let text = error.to_string();
         assert!(
             text.contains("connection refused") && text.contains("Start the agent on this node"),

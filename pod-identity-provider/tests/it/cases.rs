@@ -1,4 +1,4 @@
-//! The cases of `tests/cases`: an environment, an endpoint and the expected result.
+//! The test cases in `tests/cases`. Each has an environment, the HTTP traffic of an endpoint, and an expected result.
 
 mod case;
 mod client;
@@ -12,39 +12,40 @@ use aws_credential_types::provider::error::CredentialsError;
 use pod_identity_provider::{Environment, Error, PodIdentityCredentialsProvider};
 
 use crate::log::Log;
-use crate::replay::{Answer, Endpoint};
+use crate::replay::{Endpoint, Reply};
 use case::{Case, Client, Expected};
-use client::{AllTo, Names};
+use client::{RedirectingClient, ScriptedDns};
 
-/// The number of concurrent cases, low enough that none runs out of time.
-const AT_ONCE: usize = 8;
+/// The number of concurrent cases. It is low enough that no case exceeds its time limits.
+const CONCURRENT_CASES: usize = 8;
 const USER_AGENT: &str = concat!("pod-identity-provider/", env!("CARGO_PKG_VERSION"));
 
 #[test]
-fn every_case_has_the_result_in_its_folder() {
+fn all_cases_have_their_expected_result() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
     let mut folders: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
     assert!(folders.len() >= 40, "{} cases", folders.len());
     let queue = Mutex::new(folders.into_iter());
-    let wrong = Mutex::new(Vec::new());
+    let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
+        for _ in 0..CONCURRENT_CASES {
             scope.spawn(|| {
                 loop {
                     let Some(folder) = queue.lock().unwrap().next() else { return };
                     let found = Case::read(&folder).map_or_else(|error| vec![error], |case| run(&case));
                     let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-                    wrong.lock().unwrap().extend(found.into_iter().map(|found| format!("{name}: {found}")));
+                    let found = found.into_iter().map(|failure| format!("{name}: {failure}"));
+                    failures.lock().unwrap().extend(found);
                 }
             });
         }
     });
-    let wrong = wrong.into_inner().unwrap();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// Runs a case on this thread, whose log is then the case's log.
+/// Runs a case on this thread with a log of its own. Returns the failures.
 fn run(case: &Case) -> Vec<String> {
     match case.test.without_feature.as_deref() {
         Some("https") if cfg!(feature = "https") => return Vec::new(),
@@ -53,36 +54,37 @@ fn run(case: &Case) -> Vec<String> {
     }
     let log = Log::default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut wrong = tracing::subscriber::with_default(log.subscriber(), || {
-        let outcome =
-            runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), outcome(case)).await });
-        outcome.unwrap_or_else(|_| vec!["it did not end within a minute".to_owned()])
+    let mut failures = tracing::subscriber::with_default(log.subscriber(), || {
+        let limit = Duration::from_secs(60);
+        let failures = runtime.block_on(async { tokio::time::timeout(limit, fetch(case)).await });
+        failures.unwrap_or_else(|_| vec![format!("the fetch did not end within {limit:?}")])
     });
     let log = log.text();
     for text in &case.test.logs_once {
         if log.matches(text.as_str()).count() != 1 {
-            wrong.push(format!("not once in the log: {text}\n{log}"));
+            failures.push(format!("the log does not contain this text once: {text}\n{log}"));
         }
     }
     if !case.traffic.is_empty() && !log.contains("TRACE") {
-        wrong.push("the log is not that of all levels".to_owned());
+        failures.push("the log has no trace lines".to_owned());
     }
-    wrong.extend(
+    failures.extend(
         secrets(case)
             .into_iter()
             .filter(|secret| log.contains(secret))
-            .map(|secret| format!("logged: {secret}")),
+            .map(|secret| format!("the log contains the secret {secret}")),
     );
-    wrong
+    failures
 }
 
-async fn outcome(case: &Case) -> Vec<String> {
+/// Fetches credentials in the environment of a case. Returns the failures.
+async fn fetch(case: &Case) -> Vec<String> {
     let endpoint = Endpoint::start(case.traffic.clone(), Some(USER_AGENT)).await;
     // A bound port without a listener.
-    let nobody = tokio::net::TcpSocket::new_v4().unwrap();
-    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let unused_port = tokio::net::TcpSocket::new_v4().unwrap();
+    unused_port.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let port = match case.test.client {
-        Client::Nobody => nobody.local_addr().unwrap().port(),
+        Client::ClosedPort => unused_port.local_addr().unwrap().port(),
         _ => endpoint.address.port(),
     };
     let fs = case.folder.join("fs").display().to_string();
@@ -93,32 +95,32 @@ async fn outcome(case: &Case) -> Vec<String> {
         .attempt_timeout(Duration::from_millis(case.test.attempt_timeout_ms))
         .deadline(Duration::from_millis(case.test.deadline_ms));
     if case.test.client == Client::Mapped {
-        builder = builder.http_client(AllTo(endpoint.address));
+        builder = builder.http_client(RedirectingClient(endpoint.address));
     }
     if let Some(names) = &case.test.dns {
-        builder = builder.dns(Names(Mutex::new(names.clone())));
+        builder = builder.dns(ScriptedDns(Mutex::new(names.clone())));
     }
     let provider = builder.build();
     let result = provider.credentials().await;
-    let mut wrong = endpoint.wrong();
-    let mut seen = format!("{provider:?} {provider:#?}");
+    let mut failures = endpoint.failures();
+    let mut printed = format!("{provider:?} {provider:#?}");
     match &result {
-        Ok(credentials) => seen += &format!("{credentials:?} {credentials:#?}"),
+        Ok(credentials) => printed += &format!("{credentials:?} {credentials:#?}"),
         Err(error) => {
-            // The fields of its variants too, which print with `{:?}` alone.
-            let (of_sdk, fields) = (CredentialsError::from(error.clone()), fields(error));
-            seen += &format!("{error} {error:?} {fields} {of_sdk} {of_sdk:?}");
+            // `{:?}` of the error does not print the fields of its variants.
+            let (sdk_error, fields) = (CredentialsError::from(error.clone()), fields(error));
+            printed += &format!("{error} {error:?} {fields} {sdk_error} {sdk_error:?}");
         }
     }
     for secret in secrets(case) {
-        // A shorter secret would be found by accident.
-        assert!(secret.len() >= 8, "{secret:?}: a secret of a case has at least 8 characters");
-        if seen.contains(&secret) {
-            wrong.push(format!("{secret} is in {seen}"));
+        // A shorter text could occur by accident.
+        assert!(secret.len() >= 8, "secret {secret:?} has fewer than 8 characters");
+        if printed.contains(&secret) {
+            failures.push(format!("the secret {secret} is printed: {printed}"));
         }
     }
-    wrong.extend(compare(&case.test.result, result));
-    wrong
+    failures.extend(compare(&case.test.result, result));
+    failures
 }
 
 fn compare(expected: &Expected, result: Result<aws_credential_types::Credentials, Error>) -> Vec<String> {
@@ -138,25 +140,24 @@ fn compare(expected: &Expected, result: Result<aws_credential_types::Credentials
             if same == [true; 7] { Vec::new() } else { vec![format!("{same:?}: {credentials:?}")] }
         }
         (Expected::Err(expected), Err(error)) => {
-            let of_sdk = format!("{:?}", CredentialsError::from(error.clone()));
-            let kind = of_sdk.split('(').next().unwrap_or_default().to_owned();
+            let sdk_error = format!("{:?}", CredentialsError::from(error.clone()));
+            let kind = sdk_error.split('(').next().unwrap_or_default().to_owned();
             let text = error.to_string();
-            let mut wrong = Vec::new();
+            let mut failures = Vec::new();
             if kind != expected.kind
                 || error.code() != expected.code.as_deref()
                 || error.is_retryable() != expected.retryable
             {
-                wrong.push(format!("{kind}, {:?}, retryable {}", error.code(), error.is_retryable()));
+                failures.push(format!("{kind}, {:?}, retryable {}", error.code(), error.is_retryable()));
             }
-            let missing = expected.says.iter().filter(|says| !text.contains(says.as_str()));
-            wrong.extend(missing.map(|says| format!("{says:?} is not in {text:?}")));
-            let there = expected.says_not.iter().filter(|says| text.contains(says.as_str()));
-            wrong.extend(there.map(|says| format!("{says:?} is in {text:?}")));
-            // Every error has a fix, and prints it in both forms.
-            if !of_sdk.contains(&text) || error.hint().is_none_or(|hint| !text.contains(hint)) {
-                wrong.push(format!("no hint in {text:?}, or it is not in {of_sdk:?}"));
+            let missing = expected.contains.iter().filter(|part| !text.contains(part.as_str()));
+            failures.extend(missing.map(|part| format!("{part:?} is not in {text:?}")));
+            let unwanted = expected.does_not_contain.iter().filter(|part| text.contains(part.as_str()));
+            failures.extend(unwanted.map(|part| format!("{part:?} is in {text:?}")));
+            if !sdk_error.contains(&text) || error.hint().is_none_or(|hint| !text.contains(hint)) {
+                failures.push(format!("no hint in {text:?}, or the text is not in {sdk_error:?}"));
             }
-            wrong
+            failures
         }
         (_, Ok(credentials)) => vec![format!("no error: {credentials:?}")],
         (_, Err(error)) => vec![error.to_string()],
@@ -174,12 +175,12 @@ fn fields(error: &Error) -> String {
     }
 }
 
-/// Returns the secrets: the pod's tokens, sent or not, the keys and tokens of responses, and those that the case names.
+/// Returns the secrets of a case: the pod's tokens, the secrets in responses, and the field `secrets`.
 fn secrets(case: &Case) -> BTreeSet<String> {
     let mut secrets: BTreeSet<_> = case.test.secrets.iter().cloned().chain(case.tokens()).collect();
     for exchange in &case.traffic {
         secrets.extend(exchange.request.authorization.clone());
-        let Answer::Response(response) = &exchange.answer else { continue };
+        let Reply::Response(response) = &exchange.reply else { continue };
         let members =
             ["SecretAccessKey", "Token"].map(|name| response.body[name].as_str().map(str::to_owned));
         secrets.extend(members.into_iter().flatten().filter(|text| !text.is_empty()));

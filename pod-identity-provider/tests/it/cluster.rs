@@ -1,4 +1,4 @@
-//! A cluster with one pod that both methods are set up for, and an agent that can be killed.
+//! A local cluster with one pod that is configured for both methods, and an agent that can be killed.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -28,18 +28,18 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts the cluster. Sessions expire after `session_life`, if it is given.
-    pub(crate) async fn start(session_life: Option<Duration>) -> Self {
+    /// Starts the cluster. Sessions have this lifetime, or STS's default lifetime.
+    pub(crate) async fn start(session_lifetime: Option<Duration>) -> Self {
         let world = World::from_yaml(include_str!("world.yaml")).unwrap();
-        let setup = Setup { expire_after: session_life, ..Setup::default() };
+        let setup = Setup { expire_after: session_lifetime, ..Setup::default() };
         let laptop = Laptop::start(world, setup).await.unwrap();
-        let [namespace, account, pod] = ["default", "app", "app-1"];
-        let pod = Workload::new(namespace.parse().unwrap(), account.parse().unwrap(), pod.parse().unwrap())
-            .unwrap();
+        let [namespace, service_account, pod] = ["default", "app", "app-1"];
+        let (namespace, service_account) = (namespace.parse().unwrap(), service_account.parse().unwrap());
+        let pod = Workload::new(namespace, service_account, pod.parse().unwrap()).unwrap();
         Self { laptop, pod }
     }
 
-    /// Returns the variables of Pod Identity's webhook, with the agent at that URL.
+    /// Returns the variables that Pod Identity's webhook sets, with this URL of the agent.
     pub(crate) fn pod_identity(&self, credentials_url: &str) -> Vec<(&'static str, String)> {
         let token = self.laptop.token(&self.pod, clock::now(), TOKEN_LIFE).unwrap();
         vec![
@@ -48,7 +48,7 @@ impl Cluster {
         ]
     }
 
-    /// Returns the variables of IRSA's webhook and of kubelet.
+    /// Returns the variables that IRSA's webhook and kubelet set.
     pub(crate) fn irsa(&self, role: &str) -> Vec<(&'static str, String)> {
         vec![
             ("AWS_ROLE_ARN", format!("arn:aws:iam::111122223333:role/{role}")),
@@ -62,9 +62,9 @@ impl Cluster {
         ]
     }
 
-    /// Returns a token issued now.
-    pub(crate) fn token_for(&self, audience: &str, life: Duration) -> String {
-        let mut request = self.pod.token_request(clock::now(), life);
+    /// Returns a new token of the pod.
+    pub(crate) fn token_for(&self, audience: &str, lifetime: Duration) -> String {
+        let mut request = self.pod.token_request(clock::now(), lifetime);
         request.audiences = vec![audience.to_owned()];
         self.laptop.issuer().mint(&request).unwrap()
     }
@@ -76,7 +76,7 @@ impl Cluster {
         file.display().to_string()
     }
 
-    /// Returns a client of STS with that provider and without retries.
+    /// Returns a client of STS with this provider and without retries.
     pub(crate) fn client(&self, provider: &PodIdentityCredentialsProvider) -> aws_sdk_sts::Client {
         let config = aws_sdk_sts::Config::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -89,13 +89,13 @@ impl Cluster {
         aws_sdk_sts::Client::from_conf(config)
     }
 
-    /// Returns the ARN of the caller with that provider.
-    pub(crate) async fn caller(&self, provider: &PodIdentityCredentialsProvider) -> String {
+    /// Returns the ARN of the role session of this provider.
+    pub(crate) async fn caller_arn(&self, provider: &PodIdentityCredentialsProvider) -> String {
         arn(&self.client(provider)).await
     }
 }
 
-/// Returns the ARN of a client's caller.
+/// Returns the ARN of the role session of this client.
 pub(crate) async fn arn(client: &aws_sdk_sts::Client) -> String {
     client.get_caller_identity().send().await.unwrap().arn.unwrap()
 }
@@ -111,7 +111,7 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Starts it. It keeps its address when it is started again.
+    /// Starts the agent. It has the same address after a restart.
     pub(crate) async fn start(cluster: &Cluster) -> Self {
         let outbound = Outbound::default();
         let sdk_config = SdkConfig::builder()
@@ -130,12 +130,12 @@ impl Agent {
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let config = Config::new(cluster.laptop.cluster().clone(), vec![any_port], eks_auth);
         let mut agent = Self { config, running: None };
-        agent.revive().await;
+        agent.restart().await;
         agent
     }
 
-    pub(crate) async fn revive(&mut self) {
-        // The runtime may not have closed its socket yet.
+    pub(crate) async fn restart(&mut self) {
+        // The runtime may not have closed the previous socket yet.
         let app =
             eventually("the agent's port is free", async || App::bind(self.config.clone()).await.ok()).await;
         self.config.listen = app.addresses();
@@ -144,7 +144,7 @@ impl Agent {
         }));
     }
 
-    /// Kills it without a drain: open requests get no response, and nothing listens.
+    /// Kills the agent without draining: open requests get no response, and nothing listens.
     pub(crate) async fn kill(&mut self) {
         let Some(task) = self.running.take() else { return };
         task.abort();

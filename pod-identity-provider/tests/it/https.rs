@@ -1,5 +1,5 @@
-//! Endpoints over HTTPS, with the SDK's own client and the system's certificates. `SSL_CERT_FILE` names those for a whole
-//! process, so each case runs in a process of its own.
+//! Endpoints over HTTPS, with the SDK's default client. `SSL_CERT_FILE` sets the system's certificates for a whole process,
+//! so each request runs in a process of its own.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -11,22 +11,23 @@ use serde_json::json;
 use testing::authority::Authority;
 
 use crate::replay::Endpoint;
-use crate::side_by_side::{JOB, Job, Outcome, Side, in_a_process};
+use crate::side_by_side::{Implementation, JOB, Job, JobResult, run_in_process};
 
 const TOKEN: &str = "the-pods-token";
 const LOOPBACK: &str = "127.0.0.1";
 
-/// A name that only the given resolver knows.
+/// A name that only the custom resolver knows.
 const NAME: &str = "agent.invalid";
 
-/// Calls an endpoint with a certificate of `authority` for `named`, in a system that trusts `trusted`.
-async fn ask(
+/// Calls an endpoint whose certificate is issued by `authority` for the host `named`. The system trusts `trusted`. Returns
+/// the result and the wrong requests.
+async fn fetch(
     host: &str,
     authority: &Authority,
     named: &str,
     trusted: &Authority,
     dns: Option<IpAddr>,
-) -> (Outcome, Vec<String>) {
+) -> (JobResult, Vec<String>) {
     let (certificate, key) = authority.pair_for(&[named]);
     let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
@@ -45,7 +46,7 @@ async fn ask(
     let traffic = json!([{"request": request, "response": {"status": 200, "body": body}}]);
     let endpoint =
         Endpoint::start_tls(serde_json::from_value(traffic).unwrap(), Arc::new(config).into()).await;
-    let outcome = in_a_process([
+    let outcome = run_in_process([
         (
             "AWS_CONTAINER_CREDENTIALS_FULL_URI",
             format!("https://{host}:{}/v1/credentials", endpoint.address.port()),
@@ -55,7 +56,7 @@ async fn ask(
         (
             JOB,
             serde_json::to_string(&Job {
-                side: Side::Ours,
+                implementation: Implementation::ThisCrate,
                 attempt_ms: Some(1000),
                 through_cache: false,
                 dns,
@@ -63,19 +64,19 @@ async fn ask(
             .unwrap(),
         ),
     ]);
-    (outcome.await, endpoint.wrong())
+    (outcome.await, endpoint.failures())
 }
 
 #[tokio::test]
-async fn an_endpoint_that_the_system_trusts_is_called() {
+async fn trusted_endpoint_is_called() {
     let authority = Authority::new();
-    let (outcome, wrong) = ask(LOOPBACK, &authority, LOOPBACK, &authority, None).await;
+    let (outcome, wrong) = fetch(LOOPBACK, &authority, LOOPBACK, &authority, None).await;
     assert_eq!((outcome.credentials, wrong), (Some(true), Vec::new()), "{}", outcome.error);
 }
 
 #[tokio::test]
-async fn an_endpoint_that_the_system_does_not_trust_gets_no_token() {
-    let (outcome, wrong) = ask(LOOPBACK, &Authority::new(), LOOPBACK, &Authority::new(), None).await;
+async fn endpoint_with_an_untrusted_certificate_gets_no_token() {
+    let (outcome, wrong) = fetch(LOOPBACK, &Authority::new(), LOOPBACK, &Authority::new(), None).await;
     assert_eq!(outcome.credentials, Some(false));
     assert!(
         outcome.error.contains("TLS failed")
@@ -85,18 +86,18 @@ async fn an_endpoint_that_the_system_does_not_trust_gets_no_token() {
         outcome.error
     );
     let (request, handshakes) = wrong.split_last().unwrap();
-    assert!(request.contains("request 0 came 0 times"), "{request}");
-    // There is no retry, since the certificate stays the same.
+    assert!(request.contains("request 0 was received 0 times"), "{request}");
+    // There is no retry, because the certificate stays the same.
     assert!(matches!(handshakes, [wrong] if wrong.starts_with("TLS: ")), "{handshakes:?}");
 }
 
 #[tokio::test]
-async fn the_given_resolver_is_used_and_the_certificate_must_name_the_host() {
+async fn custom_resolver_is_used_and_the_certificate_must_name_the_host() {
     let authority = Authority::new();
-    let there = Some(Ipv4Addr::LOCALHOST.into());
-    let (outcome, wrong) = ask(NAME, &authority, NAME, &authority, there).await;
+    let resolves_to = Some(Ipv4Addr::LOCALHOST.into());
+    let (outcome, wrong) = fetch(NAME, &authority, NAME, &authority, resolves_to).await;
     assert_eq!((outcome.credentials, wrong), (Some(true), Vec::new()), "{}", outcome.error);
-    let (outcome, _) = ask(NAME, &authority, LOOPBACK, &authority, there).await;
+    let (outcome, _) = fetch(NAME, &authority, LOOPBACK, &authority, resolves_to).await;
     assert!(
         outcome.error.contains("TLS failed") && outcome.error.contains("names the URI's host"),
         "{}",
@@ -105,8 +106,8 @@ async fn the_given_resolver_is_used_and_the_certificate_must_name_the_host() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_not_resolved_is_in_the_error() {
+async fn error_reports_a_name_that_cannot_be_resolved() {
     let authority = Authority::new();
-    let (outcome, _) = ask(NAME, &authority, NAME, &authority, None).await;
+    let (outcome, _) = fetch(NAME, &authority, NAME, &authority, None).await;
     assert!(outcome.error.contains("its name was not resolved"), "{}", outcome.error);
 }

@@ -1,4 +1,4 @@
-//! The log lines of the provider and of its dependencies.
+//! Captured log lines of the provider and of its dependencies.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ impl Log {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
 
-    /// Returns a subscriber that writes all levels of all crates here.
+    /// Returns a subscriber that writes all levels of all crates to this log.
     pub(crate) fn subscriber(&self) -> impl Subscriber + Send + Sync + use<> {
         let all_levels = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE);
         all_levels.with_ansi(false).with_writer(self.clone()).finish()

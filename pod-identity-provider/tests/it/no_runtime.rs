@@ -8,80 +8,83 @@ use aws_credential_types::Credentials;
 use aws_smithy_async::rt::sleep::{AsyncSleep, Sleep};
 use pod_identity_provider::{Environment, Error, PodIdentityCredentialsProvider as Provider};
 
-use crate::script::Script;
+use crate::script::ScriptedClient;
 
-/// Of a container without a token.
+/// An endpoint that needs no token.
 const AGENT: (&str, &str) = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.2/v1/credentials");
 
-/// A sleep without a runtime, in which no time passes.
+/// A sleep implementation without a runtime. Its sleeps never end.
 #[derive(Debug)]
-struct Still;
+struct PendingSleep;
 
-impl AsyncSleep for Still {
+impl AsyncSleep for PendingSleep {
     fn sleep(&self, _: Duration) -> Sleep {
         Sleep::new(std::future::pending())
     }
 }
 
-/// Returns the result of a request that never waits.
-fn ask(provider: &Provider) -> Result<Credentials, Error> {
+/// Polls a request once and returns its result. Panics if the request waits.
+fn poll_once(provider: &Provider) -> Result<Credentials, Error> {
     let credentials = pin!(provider.credentials());
     match credentials.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(answer) => answer,
-        Poll::Pending => panic!("it waits for a runtime, or for credentials"),
+        Poll::Ready(result) => result,
+        Poll::Pending => panic!("the request waits"),
     }
 }
 
-fn lacks_a_runtime(provider: &Provider) {
-    let error = ask(provider).unwrap_err();
+fn assert_needs_a_runtime(provider: &Provider) {
+    let error = poll_once(provider).unwrap_err();
     assert!(matches!(error, Error::Runtime(_)) && !error.is_retryable(), "{error}");
     assert!(error.to_string().contains("sleep_impl"), "{error}");
 }
 
-fn agent() -> Script {
+fn agent() -> ScriptedClient {
     let body = r#"{"AccessKeyId":"ASIAAGENT","SecretAccessKey":"secret","Token":"token",
                    "Expiration":"2999-01-01T00:00:00Z"}"#;
-    Script::new([(200, body.to_owned())])
+    ScriptedClient::new([(200, body.to_owned())])
 }
 
 #[test]
-fn the_sdks_own_client_needs_a_runtime() {
-    lacks_a_runtime(&Provider::builder().environment([AGENT].into_iter().collect()).build());
-    let sleeps = Provider::builder().environment([AGENT].into_iter().collect()).sleep_impl(Still);
-    lacks_a_runtime(&sleeps.build());
+fn default_client_needs_a_runtime() {
+    assert_needs_a_runtime(&Provider::builder().environment([AGENT].into_iter().collect()).build());
+    let builder = Provider::builder().environment([AGENT].into_iter().collect()).sleep_impl(PendingSleep);
+    assert_needs_a_runtime(&builder.build());
 }
 
 #[test]
-fn a_client_without_a_runtime_needs_a_sleep_without_one() {
+fn custom_client_outside_a_runtime_needs_a_custom_sleep_implementation() {
     let script = agent();
     let builder =
         || Provider::builder().environment([AGENT].into_iter().collect()).http_client(script.clone());
-    lacks_a_runtime(&builder().build());
-    assert!(script.asked().is_empty());
-    assert_eq!(ask(&builder().sleep_impl(Still).build()).unwrap().access_key_id(), "ASIAAGENT");
+    assert_needs_a_runtime(&builder().build());
+    assert!(script.requested_urls().is_empty());
+    assert_eq!(poll_once(&builder().sleep_impl(PendingSleep).build()).unwrap().access_key_id(), "ASIAAGENT");
 }
 
 #[test]
-fn the_fallback_is_called_without_a_deadline_where_there_are_no_timers() {
+fn fallback_is_called_outside_a_runtime() {
     let own = Credentials::new("AKIADEVELOPER", "secret", None, None, "test");
     let provider = Provider::builder().environment(Environment::default()).or_else("own", own).build();
-    assert_eq!(ask(&provider).unwrap().access_key_id(), "AKIADEVELOPER");
+    assert_eq!(poll_once(&provider).unwrap().access_key_id(), "AKIADEVELOPER");
 }
 
 #[cfg(feature = "irsa")]
 #[test]
-fn sts_is_called_without_a_runtime_by_a_client_and_a_sleep_that_need_none() {
+fn sts_is_called_outside_a_runtime_with_a_custom_client_and_sleep_implementation() {
     use pod_identity_provider::Method;
 
     let token = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(token.path(), "the-pods-token").unwrap();
-    let sts = Script::new([(200, crate::script::session("secret"))]);
+    let sts = ScriptedClient::new([(200, crate::script::session("secret"))]);
     let builder = || {
         Provider::builder()
             .environment(crate::script::irsa(token.path()).into_iter().collect())
             .methods([Method::WebIdentity])
             .http_client(sts.clone())
     };
-    lacks_a_runtime(&builder().build());
-    assert_eq!(ask(&builder().sleep_impl(Still).build()).unwrap().access_key_id(), "ASIAFETCHED");
+    assert_needs_a_runtime(&builder().build());
+    assert_eq!(
+        poll_once(&builder().sleep_impl(PendingSleep).build()).unwrap().access_key_id(),
+        "ASIAFETCHED"
+    );
 }

@@ -1,4 +1,4 @@
-//! Errors as programs print them, with the real SDK, and the warnings at start.
+//! Errors that programs print, and warnings at start.
 
 use std::error::Error as StdError;
 use std::net::SocketAddr;
@@ -12,10 +12,10 @@ use pod_identity_runtime::clock;
 use crate::log::Log;
 
 const DEADLINE: Duration = Duration::from_secs(2);
-/// For a machine that is busy.
-const SLACK: Duration = Duration::from_millis(900);
+/// Tolerance for a busy machine.
+const TOLERANCE: Duration = Duration::from_millis(900);
 
-/// A provider of an agent at that address.
+/// Returns a provider that calls an agent at this address.
 fn provider(agent: SocketAddr) -> PodIdentityCredentialsProvider {
     let uri = format!("http://{agent}/v1/credentials");
     let environment = Environment::default()
@@ -24,9 +24,13 @@ fn provider(agent: SocketAddr) -> PodIdentityCredentialsProvider {
     PodIdentityCredentialsProvider::builder().environment(environment).deadline(DEADLINE).build()
 }
 
-/// The program of README.md, which calls STS with the SDK's default retries. `checks` is its first call of `credentials`.
-async fn program(provider: PodIdentityCredentialsProvider, checks: bool) -> Result<(), Box<dyn StdError>> {
-    if checks {
+/// The program of README.md, which calls STS with the SDK's default retries. `checks_first` enables its first statement,
+/// the call of `credentials`.
+async fn program(
+    provider: PodIdentityCredentialsProvider,
+    checks_first: bool,
+) -> Result<(), Box<dyn StdError>> {
+    if checks_first {
         provider.credentials().await?;
     }
     let config = aws_config::defaults(BehaviorVersion::latest())
@@ -39,44 +43,44 @@ async fn program(provider: PodIdentityCredentialsProvider, checks: bool) -> Resu
     Ok(())
 }
 
-/// Runs the program, which fails within the deadline, and checks what it prints.
-async fn prints(agent: SocketAddr, cause: &str, fix: &str) {
-    for checks in [true, false] {
+/// Asserts that the program fails within the deadline and prints cause and fix.
+async fn assert_program_prints(agent: SocketAddr, cause: &str, fix: &str) {
+    for checks_first in [true, false] {
         let begun = clock::monotonic();
-        let error = program(provider(agent), checks).await.unwrap_err();
+        let error = program(provider(agent), checks_first).await.unwrap_err();
         let took = begun.elapsed();
-        assert!(took < DEADLINE + SLACK, "after {took:?}: {error:?}");
-        // What `main` prints.
+        assert!(took < DEADLINE + TOLERANCE, "after {took:?}: {error:?}");
+        // The output of a `main` that returns the error.
         let printed = format!("Error: {error:?}");
         assert!(printed.contains(cause) && printed.contains(fix), "{printed}");
         assert!(!printed.contains('\n') && !printed.contains("the-pods-token"), "{printed}");
         let own = Error::of(&*error).unwrap();
         assert!(printed.contains(&own.to_string()), "{printed}");
-        // What a program prints with `{e}`: the SDK's errors print no cause.
+        // `{}` of the SDK's errors prints no cause.
         let display = error.to_string();
-        assert_eq!(display, if checks { own.to_string() } else { "dispatch failure".to_owned() });
+        assert_eq!(display, if checks_first { own.to_string() } else { "dispatch failure".to_owned() });
     }
 }
 
 #[tokio::test]
-async fn with_the_agent_down_cause_and_fix_are_printed_within_the_deadline() {
+async fn prints_cause_and_fix_within_the_deadline_while_the_agent_is_down() {
     // A bound port without a listener.
-    let nobody = tokio::net::TcpSocket::new_v4().unwrap();
-    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let agent = nobody.local_addr().unwrap();
-    prints(agent, "nothing listens there (connection refused)", "Start the program that gives credentials")
-        .await;
+    let unused_port = tokio::net::TcpSocket::new_v4().unwrap();
+    unused_port.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let agent = unused_port.local_addr().unwrap();
+    let cause = "nothing listens there (connection refused)";
+    assert_program_prints(agent, cause, "Start the program that serves credentials").await;
 }
 
 #[tokio::test]
-async fn with_an_agent_that_hangs_cause_and_fix_are_printed_within_the_deadline() {
-    // It accepts connections and answers none.
-    let hangs = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let agent = hangs.local_addr().unwrap();
-    prints(agent, "no complete response within", "The program there is slow: see its log").await;
+async fn prints_cause_and_fix_within_the_deadline_while_the_agent_hangs() {
+    // The kernel accepts connections, and no program answers.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let agent = listener.local_addr().unwrap();
+    assert_program_prints(agent, "no complete response within", "The program at this address is slow").await;
 }
 
-/// The log of a provider's start.
+/// Creates a provider and returns its log.
 fn log_of_start(variables: &[(&str, &str)], fallback: bool) -> String {
     let log = Log::default();
     tracing::subscriber::with_default(log.subscriber(), || {
@@ -89,7 +93,7 @@ fn log_of_start(variables: &[(&str, &str)], fallback: bool) -> String {
 }
 
 #[test]
-fn static_keys_and_a_profile_that_are_ignored_are_a_warning_at_start() {
+fn warns_at_start_about_ignored_static_keys_and_profiles() {
     let agent = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials");
     let static_keys = [("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "the-secret-key")];
     let profile = ("AWS_PROFILE", "developer");
@@ -107,7 +111,7 @@ fn static_keys_and_a_profile_that_are_ignored_are_a_warning_at_start() {
         }
     }
     let without = log_of_start(&[agent, ("AWS_PROFILE", "")], false);
-    // The fallback may use them.
+    // With a fallback there is no warning, because the fallback may use the variables.
     for log in [without, log_of_start(&[static_keys[0], profile], true)] {
         assert!(!log.contains("WARN"), "{log}");
     }

@@ -1,4 +1,4 @@
-//! A scripted endpoint: it compares each request exactly and sends the response of the script.
+//! A scripted endpoint. It compares each request exactly with the script, and sends the response of the script.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,59 +10,58 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-/// An expected request and its response.
+/// An expected request and the reply.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "Written")]
+#[serde(try_from = "ExchangeFile")]
 pub(crate) struct Exchange {
     pub(crate) request: Request,
-    pub(crate) answer: Answer,
-    /// The request comes twice or more.
-    pub(crate) again: bool,
+    pub(crate) reply: Reply,
+    /// Whether the request is expected at least twice. Otherwise it is expected once.
+    pub(crate) repeated: bool,
 }
 
-/// An exchange as a case writes it.
+/// An exchange in a file of a case.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct ExchangeFile {
     request: Request,
     response: Option<Response>,
-    failure: Option<Failure>,
+    failure: Option<ConnectionFailure>,
     #[serde(default)]
-    again: bool,
+    repeated: bool,
 }
 
-impl TryFrom<Written> for Exchange {
+impl TryFrom<ExchangeFile> for Exchange {
     type Error = &'static str;
 
-    fn try_from(written: Written) -> Result<Self, &'static str> {
-        let Written { request, response, failure, again } = written;
-        let answer = match (response, failure) {
-            (Some(response), None) => Answer::Response(response),
-            (None, Some(failure)) => Answer::Failure(failure),
+    fn try_from(file: ExchangeFile) -> Result<Self, &'static str> {
+        let ExchangeFile { request, response, failure, repeated } = file;
+        let reply = match (response, failure) {
+            (Some(response), None) => Reply::Response(response),
+            (None, Some(failure)) => Reply::ConnectionFailure(failure),
             _ => return Err("an exchange has either a response or a failure"),
         };
-        Ok(Self { request, answer, again })
+        Ok(Self { request, reply, repeated })
     }
 }
 
-/// A GET with these headers, `Accept: application/json`, the provider's `User-Agent`, and no others.
+/// A GET request with these headers, `Accept: application/json`, the provider's `User-Agent`, and no other headers.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Request {
-    /// Scheme, host and port that the request was sent to.
+    /// Scheme, host and port of the request.
     pub(crate) to: String,
     pub(crate) path: String,
-    /// The `Host` header. Host and port of `to` by default.
+    /// The `Host` header. The default is host and port of `to`.
     pub(crate) host: Option<String>,
-    /// The `Authorization` header, if there must be one.
+    /// The `Authorization` header. `None` if the request must not have one.
     pub(crate) authorization: Option<String>,
 }
 
 #[derive(Debug, Clone)]
-pub(crate) enum Answer {
+pub(crate) enum Reply {
     Response(Response),
-    /// A failure instead of a response.
-    Failure(Failure),
+    ConnectionFailure(ConnectionFailure),
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -71,7 +70,7 @@ pub(crate) struct Response {
     pub(crate) status: u16,
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, String>,
-    /// A plain text or JSON.
+    /// A string is sent as plain text, and other values as JSON.
     #[serde(default)]
     pub(crate) body: serde_json::Value,
     /// The number of repetitions of the body.
@@ -88,18 +87,18 @@ fn once() -> usize {
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Failure {
-    /// The connection is closed.
+pub(crate) enum ConnectionFailure {
+    /// Closes the connection without a response.
     Close,
-    /// The connection is closed inside the body.
+    /// Closes the connection in the middle of the body.
     Cut,
-    /// Nothing is sent, and the connection stays open.
+    /// Sends nothing, and keeps the connection open.
     Hang,
-    /// The body stops in the middle, and the connection stays open.
+    /// Stops in the middle of the body, and keeps the connection open.
     Stall,
 }
 
-/// The endpoint, at its own address.
+/// A running endpoint.
 pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
     state: Arc<Mutex<State>>,
@@ -108,19 +107,19 @@ pub(crate) struct Endpoint {
 struct State {
     exchanges: Vec<Exchange>,
     /// The number of requests for each exchange.
-    seen: Vec<usize>,
+    counts: Vec<usize>,
     wrong: Vec<String>,
-    /// The expected `User-Agent`, if it is compared.
+    /// The expected `User-Agent`. `None` if it is not compared.
     user_agent: Option<&'static str>,
 }
 
 impl Endpoint {
-    /// Serves until the runtime ends. `${port}` in expected requests is this endpoint's port.
+    /// Starts an endpoint, which ends with the runtime. `${port}` in expected requests is replaced by its port.
     pub(crate) async fn start(exchanges: Vec<Exchange>, user_agent: Option<&'static str>) -> Self {
         Self::start_at("127.0.0.1:0", exchanges, user_agent).await
     }
 
-    /// Serves at a given address.
+    /// Starts an endpoint at a fixed address.
     pub(crate) async fn start_at(
         address: &str,
         exchanges: Vec<Exchange>,
@@ -129,7 +128,7 @@ impl Endpoint {
         Self::serve(address, exchanges, user_agent, None).await
     }
 
-    /// Serves over TLS.
+    /// Starts an endpoint with TLS.
     #[cfg(feature = "https")]
     pub(crate) async fn start_tls(exchanges: Vec<Exchange>, tls: TlsAcceptor) -> Self {
         Self::serve("127.0.0.1:0", exchanges, None, Some(tls)).await
@@ -149,8 +148,8 @@ impl Endpoint {
                 *text = text.replace("${port}", &address.port().to_string());
             }
         }
-        let seen = vec![0; exchanges.len()];
-        let state = Arc::new(Mutex::new(State { exchanges, seen, wrong: Vec::new(), user_agent }));
+        let counts = vec![0; exchanges.len()];
+        let state = Arc::new(Mutex::new(State { exchanges, counts, wrong: Vec::new(), user_agent }));
         let shared = state.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -171,50 +170,50 @@ impl Endpoint {
 
     /// Returns the number of requests.
     pub(crate) fn requests(&self) -> usize {
-        self.state.lock().unwrap().seen.iter().sum()
+        self.state.lock().unwrap().counts.iter().sum()
     }
 
-    /// Returns the unexpected requests.
+    /// Describes the unexpected requests.
     pub(crate) fn unexpected(&self) -> Vec<String> {
         self.state.lock().unwrap().wrong.clone()
     }
 
-    /// Returns the unexpected and the missing requests.
-    pub(crate) fn wrong(&self) -> Vec<String> {
+    /// Describes the unexpected and the missing requests.
+    pub(crate) fn failures(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
         let mut wrong = state.wrong.clone();
-        for (number, (exchange, seen)) in state.exchanges.iter().zip(&state.seen).enumerate() {
-            let enough = if exchange.again { *seen >= 2 } else { *seen == 1 };
-            if !enough {
-                wrong.push(format!("request {number} came {seen} times: {:?}", exchange.request));
+        for (number, (exchange, count)) in state.exchanges.iter().zip(&state.counts).enumerate() {
+            let as_expected = if exchange.repeated { *count >= 2 } else { *count == 1 };
+            if !as_expected {
+                wrong.push(format!("request {number} was received {count} times: {:?}", exchange.request));
             }
         }
         wrong
     }
 }
 
-/// The header in which a client in between names the target of a request. Direct requests have none.
+/// The header with the original target of a request, if a test client has changed the target.
 pub(crate) const SENT_TO: &str = "x-sent-to";
 
-/// The beginning of a response.
-const BEGUN: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"AccessKeyId\"";
+/// The first part of a response.
+const PARTIAL_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"AccessKeyId\"";
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: Arc<Mutex<State>>) {
     let mut stream = BufReader::new(stream);
     while let Some(head) = head(&mut stream).await {
-        let answer = state.lock().unwrap().next(&head);
-        match answer {
-            Some(Answer::Response(response)) => {
+        let reply = state.lock().unwrap().next(&head);
+        match reply {
+            Some(Reply::Response(response)) => {
                 tokio::time::sleep(Duration::from_millis(response.after_ms)).await;
                 if stream.write_all(&response.bytes()).await.is_err() {
                     return;
                 }
             }
-            Some(Answer::Failure(failure)) => {
-                if matches!(failure, Failure::Cut | Failure::Stall) {
-                    let _ = stream.write_all(BEGUN).await;
+            Some(Reply::ConnectionFailure(failure)) => {
+                if matches!(failure, ConnectionFailure::Cut | ConnectionFailure::Stall) {
+                    let _ = stream.write_all(PARTIAL_RESPONSE).await;
                 }
-                if matches!(failure, Failure::Hang | Failure::Stall) {
+                if matches!(failure, ConnectionFailure::Hang | ConnectionFailure::Stall) {
                     let _ = stream.read_u8().await; // until the peer closes the connection
                 }
                 return;
@@ -256,21 +255,21 @@ impl Response {
 }
 
 impl State {
-    fn next(&mut self, head: &[String]) -> Option<Answer> {
-        let complete = |number: usize| if self.exchanges[number].again { 2 } else { 1 };
-        let open = (0..self.exchanges.len()).find(|number| self.seen[*number] < complete(*number));
-        let last = self.exchanges.len().checked_sub(1).filter(|last| self.exchanges[*last].again);
+    fn next(&mut self, head: &[String]) -> Option<Reply> {
+        let complete = |number: usize| if self.exchanges[number].repeated { 2 } else { 1 };
+        let open = (0..self.exchanges.len()).find(|number| self.counts[*number] < complete(*number));
+        let last = self.exchanges.len().checked_sub(1).filter(|last| self.exchanges[*last].repeated);
         let Some(number) = open.or(last) else {
             self.wrong.push(format!("unexpected: {head:?}"));
             return None;
         };
-        self.seen[number] += 1;
+        self.counts[number] += 1;
         let wrong = self.exchanges[number].request.differs(head, self.user_agent);
         if let Some(wrong) = wrong {
             self.wrong.push(format!("request {number}: {wrong}"));
             return None;
         }
-        Some(self.exchanges[number].answer.clone())
+        Some(self.exchanges[number].reply.clone())
     }
 }
 
@@ -309,7 +308,7 @@ impl Request {
 }
 
 #[test]
-fn a_line_that_is_not_a_header_is_a_difference() {
+fn rejects_a_line_that_is_not_a_header() {
     let request = Request {
         to: "http://127.0.0.1:80".to_owned(),
         path: "/".to_owned(),

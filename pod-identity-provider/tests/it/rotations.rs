@@ -1,4 +1,4 @@
-//! Sessions expire and the agent dies while a client runs.
+//! Renewals of short sessions while the agent is killed and restarted.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,39 +9,39 @@ use pod_identity_runtime::clock;
 use crate::cluster::{Agent, Cluster, arn, environment};
 
 const ROTATIONS: usize = 10;
-/// Short, but long enough for a busy machine: when the agent is back, at least three seconds are left.
-const SESSION_LIFE: Duration = Duration::from_secs(11);
-/// The outage begins with the first use of a session. The provider renews at half of a life or a little later, so nearly
-/// every renewal fails at first.
-const AGENT_IS_DEAD: Duration = Duration::from_secs(6);
-/// On an idle machine the test takes about 65 s.
+/// Short, but long enough for a busy machine: at least three seconds remain when the agent has restarted.
+const SESSION_LIFETIME: Duration = Duration::from_secs(11);
+/// The duration of an outage, which begins with the first use of a session. The provider renews halfway through the
+/// lifetime or slightly later, so nearly every first renewal fails.
+const OUTAGE: Duration = Duration::from_secs(6);
+/// The time limit of the test. On an idle machine it takes about 65 s.
 const LIMIT: Duration = Duration::from_secs(150);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_request_fails_across_ten_rotations_while_the_agent_is_killed_and_started_again() {
-    let cluster = Cluster::start(Some(SESSION_LIFE)).await;
+async fn no_request_fails_during_ten_rotations_with_outages_of_the_agent() {
+    let cluster = Cluster::start(Some(SESSION_LIFETIME)).await;
     let mut agent = Agent::start(&cluster).await;
     let variables = environment(cluster.pod_identity(&agent.url()));
     let provider = PodIdentityCredentialsProvider::builder().environment(variables).build();
     let client = cluster.client(&provider);
 
     let started = clock::monotonic();
-    let mut dead_since = None;
+    let mut outage_since = None;
     let (mut sessions, mut calls, mut calls_without_agent) = (BTreeSet::new(), 0, 0);
-    // The client does not retry: one call without valid credentials fails the test.
+    // The client does not retry, so one call without valid credentials fails the test.
     while sessions.len() <= ROTATIONS {
         assert!(started.elapsed() < LIMIT, "{sessions:#?} after {calls} calls");
-        // Session names are unique, so the ARN tells sessions apart.
+        // Session names are unique, and the ARN contains the session name.
         let arn = arn(&client).await;
         assert!(arn.starts_with("arn:aws:sts::111122223333:assumed-role/app/eks-laptop-app-1-"), "{arn}");
         calls += 1;
-        calls_without_agent += u32::from(dead_since.is_some());
+        calls_without_agent += u32::from(outage_since.is_some());
         if sessions.insert(arn) {
             agent.kill().await;
-            dead_since = Some(clock::monotonic());
-        } else if dead_since.is_some_and(|since| since.elapsed() > AGENT_IS_DEAD) {
-            agent.revive().await;
-            dead_since = None;
+            outage_since = Some(clock::monotonic());
+        } else if outage_since.is_some_and(|since| since.elapsed() > OUTAGE) {
+            agent.restart().await;
+            outage_since = None;
         }
         tokio::time::sleep(Duration::from_millis(10)).await; // a busy client
     }

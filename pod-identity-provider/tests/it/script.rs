@@ -1,4 +1,4 @@
-//! A scripted endpoint of AWS.
+//! A scripted HTTP client, in place of STS.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -10,56 +10,56 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 
-/// Returns these responses one after the other. A further request panics.
+/// An HTTP client that returns scripted responses in order. After the last response a request panics or hangs.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Script {
-    answers: Arc<Mutex<VecDeque<(u16, String)>>>,
-    asked: Arc<Mutex<Vec<String>>>,
-    /// Whether further requests hang.
-    then_silent: bool,
+pub(crate) struct ScriptedClient {
+    responses: Arc<Mutex<VecDeque<(u16, String)>>>,
+    requested_urls: Arc<Mutex<Vec<String>>>,
+    /// Whether requests after the last response hang.
+    then_hang: bool,
 }
 
-impl Script {
-    pub(crate) fn new(answers: impl IntoIterator<Item = (u16, String)>) -> Self {
+impl ScriptedClient {
+    pub(crate) fn new(responses: impl IntoIterator<Item = (u16, String)>) -> Self {
         Self {
-            answers: Arc::new(Mutex::new(answers.into_iter().collect())),
-            asked: Arc::default(),
-            then_silent: false,
+            responses: Arc::new(Mutex::new(responses.into_iter().collect())),
+            requested_urls: Arc::default(),
+            then_hang: false,
         }
     }
 
-    /// Lets further requests hang.
+    /// Makes requests after the last response hang.
     #[cfg(feature = "irsa")]
-    pub(crate) fn then_silent(self) -> Self {
-        Self { then_silent: true, ..self }
+    pub(crate) fn then_hang(self) -> Self {
+        Self { then_hang: true, ..self }
     }
 
-    /// Returns the requested URLs. Requests with a pod's token are not signed.
-    pub(crate) fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+    /// Returns the URLs of all requests.
+    pub(crate) fn requested_urls(&self) -> Vec<String> {
+        self.requested_urls.lock().unwrap().clone()
     }
 }
 
-impl HttpConnector for Script {
+impl HttpConnector for ScriptedClient {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        assert_eq!(request.headers().get("authorization"), None);
-        self.asked.lock().unwrap().push(request.uri().to_owned());
-        let answer = self.answers.lock().unwrap().pop_front();
-        if self.then_silent && answer.is_none() {
+        assert_eq!(request.headers().get("authorization"), None); // calls with a web identity token are not signed
+        self.requested_urls.lock().unwrap().push(request.uri().to_owned());
+        let response = self.responses.lock().unwrap().pop_front();
+        if self.then_hang && response.is_none() {
             return HttpConnectorFuture::new(std::future::pending());
         }
-        let (status, body) = answer.expect("an unexpected request");
+        let (status, body) = response.expect("an unexpected request");
         HttpConnectorFuture::ready(Ok(HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body))))
     }
 }
 
-impl HttpClient for Script {
+impl HttpClient for ScriptedClient {
     fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
         SharedHttpConnector::new(self.clone())
     }
 }
 
-/// Returns STS's response to a token, with that secret key.
+/// Returns a response of STS with this secret key.
 #[cfg(feature = "irsa")]
 pub(crate) fn session(secret: &str) -> String {
     format!(

@@ -1,9 +1,9 @@
-//! The same endpoints with this crate's provider and with the SDK's own: the table in README.md.
+//! The same endpoints with this crate's provider and with the SDK's provider. The test checks the table in README.md.
 //!
 //! The SDK's provider reads the environment of the process, so each provider runs in a process of its own.
 
-mod client; // a client's identity cache with either provider
-mod one; // one request
+mod client; // identity cache of a client
+mod one; // one request in a process of its own
 mod outage; // requests during an outage of the agent
 
 use std::fmt::Write as _;
@@ -25,49 +25,47 @@ const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzaWRlIn0.c2lnbmF0dXJl";
 const MESSAGE: &str = "no association gives default/app a role";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Side {
-    Ours,
+pub(crate) enum Implementation {
+    ThisCrate,
     Sdk,
 }
 
-/// The job of a process, in a variable.
+/// The task of a child process, passed in the variable [`JOB`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Job {
-    pub(crate) side: Side,
-    /// The time limit of an attempt, if it is not the default.
+    pub(crate) implementation: Implementation,
+    /// The time limit of an attempt in milliseconds. `None` for the default.
     pub(crate) attempt_ms: Option<u64>,
-    /// The address of every name, if this crate does not use the system's resolver.
+    /// The address of all names, for this crate only. `None` for the system's resolver.
     pub(crate) dns: Option<IpAddr>,
-    /// Whether the request goes through a client's identity cache.
+    /// Whether the request uses a client's identity cache.
     pub(crate) through_cache: bool,
 }
 
-/// The result, in a line of the process.
+/// The result of a child process. It is printed on one line, after [`RESULT_PREFIX`].
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Outcome {
-    /// `None` if there was no result in time.
+pub(crate) struct JobResult {
+    /// Whether there were credentials. `None` after a timeout.
     pub(crate) credentials: Option<bool>,
     /// The text of the error and of its sources.
     pub(crate) error: String,
     millis: u64,
 }
 
-/// The variable with the [`Job`].
 pub(crate) const JOB: &str = "SIDE_BY_SIDE";
-/// The prefix of the [`Outcome`].
-const OUTCOME: &str = "OUTCOME ";
+const RESULT_PREFIX: &str = "RESULT ";
 
 struct Row {
     what: &'static str,
     traffic: Value,
-    /// The end of the token file.
+    /// The last character of the token file.
     line_end: &'static str,
     attempt_ms: Option<u64>,
     through_cache: bool,
 }
 
 #[test]
-fn the_table_in_the_readme_is_what_the_two_providers_do() {
+fn table_in_the_readme_is_current() {
     let table = table();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let page = std::fs::read_to_string(&path).unwrap();
@@ -82,22 +80,24 @@ fn the_table_in_the_readme_is_what_the_two_providers_do() {
 
 fn table() -> String {
     let rows = rows();
-    let sides = [Side::Ours, Side::Sdk];
+    let implementations = [Implementation::ThisCrate, Implementation::Sdk];
     let cells: Vec<[Mutex<String>; 2]> = rows.iter().map(|_| Default::default()).collect();
-    let queue = Mutex::new((0..rows.len()).flat_map(|row| sides.map(|side| (row, side))));
+    let queue = Mutex::new(
+        (0..rows.len()).flat_map(|row| implementations.map(|implementation| (row, implementation))),
+    );
     std::thread::scope(|scope| {
-        // The slowest one only waits.
+        // Six threads for two cores are enough, because the slowest requests only wait.
         for _ in 0..6 {
             scope.spawn(|| {
                 loop {
-                    let Some((row, side)) = queue.lock().unwrap().next() else { return };
-                    let cell = rows[row].ask(side);
-                    *cells[row][usize::from(side == Side::Sdk)].lock().unwrap() = cell;
+                    let Some((row, implementation)) = queue.lock().unwrap().next() else { return };
+                    let cell = rows[row].run(implementation);
+                    *cells[row][usize::from(implementation == Implementation::Sdk)].lock().unwrap() = cell;
                 }
             });
         }
     });
-    let outage = sides.map(outage::ask);
+    let outage = implementations.map(outage::run);
     let mut table = format!(
         "A test calls the same endpoints with this crate and with aws-config {}, and writes this table. It calls each provider\n\
          itself, or where a row says so a client's identity cache: the provider's here and the SDK's own there.\n\n\
@@ -126,8 +126,8 @@ fn rows() -> Vec<Row> {
             let request =
                 json!({"to": "http://127.0.0.1:${port}", "path": "/v1/credentials", "authorization": TOKEN});
             match answer.as_str() {
-                Some(failure) => json!({"request": request, "failure": failure, "again": number == last}),
-                None => json!({"request": request, "response": answer, "again": number == last}),
+                Some(failure) => json!({"request": request, "failure": failure, "repeated": number == last}),
+                None => json!({"request": request, "response": answer, "repeated": number == last}),
             }
         };
         let traffic = answers.into_iter().enumerate().map(exchange).collect();
@@ -159,8 +159,8 @@ fn rows() -> Vec<Row> {
 }
 
 impl Row {
-    /// Runs one provider and returns a text that is the same on a slow machine.
-    fn ask(&self, side: Side) -> String {
+    /// Runs one provider and returns the cell of the table. The text does not depend on the speed of the machine.
+    fn run(&self, implementation: Implementation) -> String {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
         std::fs::write(&file, format!("{TOKEN}{}", self.line_end)).unwrap();
@@ -169,7 +169,12 @@ impl Row {
         let (outcome, requests, unexpected) = runtime.block_on(async {
             let endpoint = Endpoint::start(exchanges, None).await;
             let uri = format!("http://{}/v1/credentials", endpoint.address);
-            let job = Job { side, attempt_ms: self.attempt_ms, through_cache: self.through_cache, dns: None };
+            let job = Job {
+                implementation,
+                attempt_ms: self.attempt_ms,
+                through_cache: self.through_cache,
+                dns: None,
+            };
             let env = [
                 ("AWS_CONTAINER_CREDENTIALS_FULL_URI", uri),
                 ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file.display().to_string()),
@@ -178,15 +183,15 @@ impl Row {
                 ("HTTP_PROXY", "http://127.0.0.1:9".to_owned()),
                 ("http_proxy", "http://127.0.0.1:9".to_owned()),
             ];
-            let outcome = in_a_process(env).await;
+            let outcome = run_in_process(env).await;
             (outcome, endpoint.requests(), endpoint.unexpected())
         });
-        assert_eq!(unexpected, [""; 0], "{}, {side:?}", self.what);
+        assert_eq!(unexpected, [""; 0], "{}, {implementation:?}", self.what);
         outcome.text(requests)
     }
 }
 
-impl Outcome {
+impl JobResult {
     fn text(&self, requests: usize) -> String {
         let result = match self.credentials {
             Some(true) => "**credentials**",
@@ -213,39 +218,39 @@ impl Outcome {
         match [refusal.as_str(), MESSAGE, refusal.fix()].map(|part| self.error.contains(part)) {
             [true, true, true] => "an error, with code, message and fix",
             [false, false, false] => "an error",
-            some => panic!("the table has no words for this, {some:?}: {}", self.error),
+            parts => panic!("unexpected error text, parts {parts:?}: {}", self.error),
         }
     }
 }
 
-/// Returns major and minor version of the lock file.
+/// Returns the major and minor version of aws-config in the lock file.
 fn version_of_aws_config() -> String {
     let lock = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock")).unwrap();
     let (_, package) = lock.split_once("name = \"aws-config\"\nversion = \"").unwrap();
     package.split('.').take(2).collect::<Vec<_>>().join(".")
 }
 
-/// Runs a provider in a process with these variables only.
-pub(crate) async fn in_a_process<const N: usize>(env: [(&'static str, String); N]) -> Outcome {
+/// Runs one provider in a process that has only these variables.
+pub(crate) async fn run_in_process<const N: usize>(env: [(&'static str, String); N]) -> JobResult {
     let child =
-        tokio::task::spawn_blocking(move || process("side_by_side::one::one_provider_is_asked_once", env));
+        tokio::task::spawn_blocking(move || process("side_by_side::one::one_provider_fetches_once", env));
     serde_json::from_str(&child.await.unwrap()).unwrap()
 }
 
-/// Runs one test of this binary in a process with these variables only, and returns its result line.
+/// Runs one test of this binary in a process that has only these variables. Returns its result line.
 fn process<const N: usize>(test: &str, env: [(&str, String); N]) -> String {
     let mut command = Command::new(std::env::current_exe().unwrap());
     let output =
         command.args([test, "--exact", "--ignored", "--nocapture"]).env_clear().envs(env).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    let outcome = text.lines().find_map(|line| line.split_once(OUTCOME));
+    let outcome = text.lines().find_map(|line| line.split_once(RESULT_PREFIX));
     let Some((_, outcome)) = outcome else {
-        panic!("{test} says nothing: {text}{}", String::from_utf8_lossy(&output.stderr));
+        panic!("{test} printed no result: {text}{}", String::from_utf8_lossy(&output.stderr));
     };
     outcome.to_owned()
 }
 
-/// Returns the job of this process. `None` if somebody runs the ignored tests.
+/// Returns the job of this process. Returns `None` if the ignored test was started by hand.
 fn job() -> Option<Job> {
     Some(serde_json::from_str(&std::env::var(JOB).ok()?).unwrap())
 }

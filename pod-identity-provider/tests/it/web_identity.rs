@@ -8,7 +8,7 @@ use testing::eventually::eventually;
 
 use crate::cluster::{Cluster, STS_AUDIENCE, environment};
 use crate::log::Log;
-use crate::script::{Script, irsa, session};
+use crate::script::{ScriptedClient, irsa, session};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -29,11 +29,11 @@ async fn refusal(variables: Variables) -> (String, String, &'static str) {
 }
 
 #[tokio::test]
-async fn a_pod_with_irsa_has_its_service_accounts_role_and_the_pods_name() {
+async fn pod_with_irsa_gets_its_role_and_a_session_with_the_pods_name() {
     let cluster = Cluster::start(None).await;
     let provider = provider(cluster.irsa("irsa"));
     assert_eq!(provider.method(), Some(Method::WebIdentity));
-    assert_eq!(cluster.caller(&provider).await, "arn:aws:sts::111122223333:assumed-role/irsa/app-1");
+    assert_eq!(cluster.caller_arn(&provider).await, "arn:aws:sts::111122223333:assumed-role/irsa/app-1");
     let credentials = provider.credentials().await.unwrap();
     assert_eq!(credentials.account_id().unwrap().as_str(), "111122223333");
     let session = cluster.laptop.sts().inspect(credentials.access_key_id()).unwrap();
@@ -42,14 +42,14 @@ async fn a_pod_with_irsa_has_its_service_accounts_role_and_the_pods_name() {
 }
 
 #[tokio::test]
-async fn a_refusal_of_sts_keeps_its_message_and_gets_a_fix() {
+async fn refusal_of_sts_has_its_code_its_message_and_a_fix() {
     let cluster = Cluster::start(None).await;
-    let with_token = |audience: &str, life: Duration| {
+    let with_token = |audience: &str, lifetime: Duration| {
         let mut variables = cluster.irsa("irsa");
-        variables[1].1 = cluster.file(&format!("token-{audience}"), &cluster.token_for(audience, life));
+        variables[1].1 = cluster.file(&format!("token-{audience}"), &cluster.token_for(audience, lifetime));
         variables
     };
-    for (variables, code, words, advice) in [
+    for (variables, code, message_part, hint_part) in [
         (cluster.irsa("app"), "AccessDenied", "Not authorized to perform", "trust policy"),
         (with_token("elsewhere", HOUR), "InvalidIdentityToken", "Incorrect token audience", "client ids"),
         (with_token(STS_AUDIENCE, Duration::ZERO), "ExpiredTokenException", "Token expired", "Kubelet"),
@@ -60,10 +60,10 @@ async fn a_refusal_of_sts_keeps_its_message_and_gets_a_fix() {
             "AWS_ROLE_SESSION_NAME",
         ),
     ] {
-        let (actual, message, hint) = refusal(variables).await;
-        assert_eq!(actual, code, "{message}");
-        assert!(message.contains(words), "{code}: {message}");
-        assert!(hint.contains(advice), "{code}: {hint}");
+        let (error_code, message, hint) = refusal(variables).await;
+        assert_eq!(error_code, code, "{message}");
+        assert!(message.contains(message_part), "{code}: {message}");
+        assert!(hint.contains(hint_part), "{code}: {hint}");
     }
     assert!(cluster.laptop.sts().sessions().is_empty());
 }
@@ -76,63 +76,63 @@ async fn each_fetch_reads_the_token() {
     let provider = provider(variables);
     let error = provider.credentials().await.unwrap_err();
     let error = error.to_string();
-    assert!(error.contains("AWS_WEB_IDENTITY_TOKEN_FILE gives an empty token"), "{error}");
+    assert!(error.contains("AWS_WEB_IDENTITY_TOKEN_FILE provides an empty token"), "{error}");
     cluster.file("irsa-token", &format!("{}\n", cluster.token_for(STS_AUDIENCE, HOUR)));
-    // All requests get the same error for about a second.
+    // For about one second all requests get the same error.
     eventually("credentials", async || provider.credentials().await.ok()).await;
 }
 
 #[tokio::test]
-async fn without_a_region_sts_is_not_called() {
+async fn sts_is_not_called_without_a_region() {
     let cluster = Cluster::start(None).await;
     let variables = cluster.irsa("irsa").into_iter().filter(|(name, _)| *name != "AWS_DEFAULT_REGION");
-    let nobody = Script::default();
+    let unused_client = ScriptedClient::default();
     let provider = PodIdentityCredentialsProvider::builder()
         .environment(environment(variables.collect()))
         .methods([Method::WebIdentity])
-        .http_client(nobody.clone())
+        .http_client(unused_client.clone())
         .build();
     let error = provider.credentials().await.unwrap_err();
     assert!(matches!(error, Error::InvalidConfiguration(_)), "{error}");
     let error = error.to_string();
     assert!(error.contains("AWS_REGION is not set, nor is AWS_DEFAULT_REGION"), "{error}");
-    assert!(nobody.asked().is_empty());
+    assert!(unused_client.requested_urls().is_empty());
 }
 
-/// Returns the access key id or the error of these responses, and the requested URLs.
-async fn asked_at_aws<const N: usize>(
+/// Fetches with these responses of STS. Returns the access key id or the error, and the requested URLs.
+async fn fetch_from_aws<const N: usize>(
     variables: Variables,
-    answers: [(u16, String); N],
+    responses: [(u16, String); N],
 ) -> (Result<String, Error>, Vec<String>) {
-    let sts = Script::new(answers);
+    let sts = ScriptedClient::new(responses);
     let provider = PodIdentityCredentialsProvider::builder()
         .environment(environment(variables))
         .methods([Method::WebIdentity])
         .http_client(sts.clone())
         .build();
-    let answer = provider.credentials().await.map(|credentials| credentials.access_key_id().to_owned());
-    (answer, sts.asked())
+    let result = provider.credentials().await.map(|credentials| credentials.access_key_id().to_owned());
+    (result, sts.requested_urls())
 }
 
-/// Returns the pod's variables with AWS's own endpoint.
-fn at_aws(cluster: &Cluster, more: &[(&'static str, &str)]) -> Variables {
+/// Returns the pod's variables without a custom URL of STS.
+fn variables_for_aws(cluster: &Cluster, more: &[(&'static str, &str)]) -> Variables {
     let variables = cluster.irsa("irsa").into_iter().filter(|(name, _)| *name != "AWS_ENDPOINT_URL_STS");
     variables.chain(more.iter().map(|(name, value)| (*name, (*value).to_owned()))).collect()
 }
 
 #[tokio::test]
-async fn an_issuer_that_aws_cannot_reach_for_a_moment_causes_a_retry() {
+async fn retries_if_aws_cannot_reach_the_issuer() {
     let cluster = Cluster::start(None).await;
     let unreachable = "<ErrorResponse><Error><Type>Sender</Type><Code>IDPCommunicationError</Code>\
                        <Message>not now</Message></Error></ErrorResponse>";
-    let answers = [(400, unreachable.to_owned()), (200, session("secret"))];
-    let (answer, asked) = asked_at_aws(at_aws(&cluster, &[]), answers).await;
-    assert_eq!(answer.unwrap(), "ASIAFETCHED");
-    assert_eq!(asked, ["https://sts.eu-west-1.amazonaws.com/"; 2]);
+    let responses = [(400, unreachable.to_owned()), (200, session("secret"))];
+    let (result, urls) = fetch_from_aws(variables_for_aws(&cluster, &[]), responses).await;
+    assert_eq!(result.unwrap(), "ASIAFETCHED");
+    assert_eq!(urls, ["https://sts.eu-west-1.amazonaws.com/"; 2]);
 }
 
 #[tokio::test]
-async fn neither_the_token_nor_the_credentials_are_logged_at_any_level() {
+async fn token_and_credentials_are_not_logged_at_any_level() {
     let cluster = Cluster::start(None).await;
     let variables = cluster.irsa("irsa");
     let token = std::fs::read_to_string(&variables[1].1).unwrap();
@@ -148,7 +148,7 @@ async fn neither_the_token_nor_the_credentials_are_logged_at_any_level() {
 }
 
 #[tokio::test]
-async fn fips_and_dual_stack_endpoints_are_called_if_configured() {
+async fn calls_fips_and_dual_stack_endpoints_if_configured() {
     let cluster = Cluster::start(None).await;
     for (more, url) in [
         (
@@ -157,22 +157,23 @@ async fn fips_and_dual_stack_endpoints_are_called_if_configured() {
         ),
         (&[("AWS_USE_DUALSTACK_ENDPOINT", "true")], "https://sts.eu-west-1.api.aws/"),
     ] {
-        let (answer, asked) = asked_at_aws(at_aws(&cluster, more), [(200, session("secret"))]).await;
-        assert_eq!((answer.unwrap().as_str(), &*asked), ("ASIAFETCHED", &[url.to_owned()][..]));
+        let (result, urls) =
+            fetch_from_aws(variables_for_aws(&cluster, more), [(200, session("secret"))]).await;
+        assert_eq!((result.unwrap().as_str(), &*urls), ("ASIAFETCHED", &[url.to_owned()][..]));
     }
 }
 
 #[tokio::test]
-async fn a_response_without_a_member_is_an_error() {
+async fn rejects_a_response_without_a_secret_key() {
     let cluster = Cluster::start(None).await;
-    let (answer, _) = asked_at_aws(at_aws(&cluster, &[]), [(200, session(""))]).await;
-    let error = answer.unwrap_err();
+    let (result, _) = fetch_from_aws(variables_for_aws(&cluster, &[]), [(200, session(""))]).await;
+    let error = result.unwrap_err();
     let error = error.to_string();
     assert!(error.contains("holds no session of") && error.contains("secretAccessKey is missing"), "{error}");
 }
 
 #[tokio::test]
-async fn contradicting_variables_are_an_invalid_configuration() {
+async fn contradictory_variables_are_an_invalid_configuration() {
     let token = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(token.path(), "the-pods-token").unwrap();
     let url = ("AWS_ENDPOINT_URL_STS", "https://sts.example.com");
@@ -182,24 +183,24 @@ async fn contradicting_variables_are_an_invalid_configuration() {
         &[url, ("AWS_USE_DUALSTACK_ENDPOINT", "true")],
     ] {
         let more = more.iter().map(|(name, value)| (*name, (*value).to_owned()));
-        let (answer, asked) =
-            asked_at_aws::<0>(irsa(token.path()).into_iter().chain(more).collect(), []).await;
-        let error = answer.unwrap_err();
+        let (result, urls) =
+            fetch_from_aws::<0>(irsa(token.path()).into_iter().chain(more).collect(), []).await;
+        let error = result.unwrap_err();
         assert!(!error.is_retryable(), "{error}");
         assert!(error.to_string().contains("STS cannot be called"), "{error}");
         assert!(error.hint().unwrap().contains("AWS_ENDPOINT_URL"), "{error}");
         assert!(matches!(error.into(), CredentialsError::InvalidConfiguration(_)));
-        assert_eq!(asked, [""; 0]);
+        assert_eq!(urls, [""; 0]);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_the_deadline_the_last_refusal_of_sts_is_the_error() {
+async fn error_at_the_deadline_is_the_last_refusal_of_sts() {
     let token = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(token.path(), "the-pods-token").unwrap();
     let throttled = "<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code>\
                      <Message>Rate exceeded</Message></Error></ErrorResponse>";
-    let sts = Script::new([(400, throttled.to_owned())]).then_silent();
+    let sts = ScriptedClient::new([(400, throttled.to_owned())]).then_hang();
     let provider = PodIdentityCredentialsProvider::builder()
         .environment(environment(irsa(token.path())))
         .methods([Method::WebIdentity])
@@ -209,24 +210,24 @@ async fn at_the_deadline_the_last_refusal_of_sts_is_the_error() {
     let Error::Sts(failed) = &error else { panic!("{error}") };
     assert_eq!((error.code(), failed.message()), (Some("Throttling"), Some("Rate exceeded")));
     assert!(error.is_retryable());
-    assert!(sts.asked().len() > 1);
+    assert!(sts.requested_urls().len() > 1);
 }
 
 #[tokio::test]
-async fn sts_is_called_through_the_proxy_of_the_given_environment() {
+async fn sts_is_called_through_the_proxy_of_the_environment() {
     let cluster = Cluster::start(None).await;
-    // The name does not resolve, so only a proxy can serve the request. Here STS is the proxy.
+    // The name cannot be resolved, so only a proxy can handle the request. STS acts as the proxy.
     let proxy = cluster.laptop.sts_url().replacen("http://", "http://user:proxys-password@", 1);
     let with = |more: &[(&'static str, &str)]| {
-        provider(at_aws(
+        provider(variables_for_aws(
             &cluster,
             &[&[("AWS_ENDPOINT_URL_STS", "http://sts.invalid"), ("http_proxy", &*proxy)], more].concat(),
         ))
     };
     let provider = with(&[]);
-    let role = cluster.laptop.sts();
+    let sts = cluster.laptop.sts();
     let credentials = provider.credentials().await.unwrap();
-    assert!(role.inspect(credentials.access_key_id()).unwrap().assumed_role_arn.contains("irsa"));
+    assert!(sts.inspect(credentials.access_key_id()).unwrap().assumed_role_arn.contains("irsa"));
     assert!(!format!("{provider:?}").contains("proxys-password"));
     let error = with(&[("NO_PROXY", "sts.invalid")]).credentials().await.unwrap_err();
     let error = error.to_string();

@@ -115,7 +115,7 @@ async fn certificates_are_replaced_under_load_without_a_failed_request() {
 
 #[tokio::test]
 async fn a_half_written_pair_leaves_the_old_certificate_in_use() {
-    testing::logs::remember();
+    testing::logs::capture();
     let authority = Authority::new();
     let address = serve(&authority).await;
     let before = ask(address, &authority).await.unwrap().1;

@@ -20,7 +20,7 @@ struct Alone {
 
 impl Alone {
     async fn new() -> Self {
-        testing::logs::remember();
+        testing::logs::capture();
         let flags = ["webhook", "--kube-api=http://127.0.0.1:9", "--in-cluster=false"];
         let config = parse(flags).unwrap().config().unwrap();
         let client = client::client(&config.api_server).await.unwrap();

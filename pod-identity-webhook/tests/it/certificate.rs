@@ -24,7 +24,7 @@ use prometheus_client::registry::Registry;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
-use testing::cluster::{Cluster, apply, apply_object, namespace, pod_address, serve};
+use testing::cluster::{Cluster, apply, apply_object, namespace, pod_address, set_endpoints};
 use testing::eventually::eventually;
 use tokio::net::TcpStream;
 
@@ -154,7 +154,7 @@ async fn bundles(configurations: &Api<MutatingWebhookConfiguration>, name: &str)
 #[test]
 fn two_replicas_make_one_certificate_with_the_rights_of_the_manifests_and_mend_what_others_overwrite() {
     let Some(cluster) = Cluster::shared() else { return };
-    testing::logs::remember();
+    testing::logs::capture();
     cluster.run(async || {
         let admin = cluster.client().await;
         namespace(&admin, "authority", &[]).await;
@@ -276,7 +276,8 @@ fn rotations_under_load_lose_no_review() {
         for replica in &replicas {
             replica.is_ready().await;
         }
-        serve(&admin, "rotation", "webhook", &replicas.each_ref().map(|replica| replica.address)).await;
+        set_endpoints(&admin, "rotation", "webhook", &replicas.each_ref().map(|replica| replica.address))
+            .await;
         let create = {
             let admin = admin.clone();
             async move |name: String| {
@@ -375,7 +376,7 @@ async fn install(admin: &Client, cluster: &Cluster, name: &str) -> (Client, Stri
 #[test]
 fn a_certificate_that_cannot_be_renewed_is_counted_and_logged_and_the_replica_stays_ready() {
     let Some(cluster) = Cluster::shared() else { return };
-    testing::logs::remember();
+    testing::logs::capture();
     cluster.run(async || {
         let admin = cluster.client().await;
         let (client, flags) = install(&admin, cluster, "tightened").await;

@@ -15,7 +15,7 @@ use pod_identity_webhook::client::client;
 use pod_identity_webhook::lookup::{Freshness, Lookup, LookupResult, ReadFailure};
 use prometheus_client::registry::Registry;
 use serde_json::json;
-use testing::cluster::{Cluster, account, apply, namespace};
+use testing::cluster::{Cluster, apply, namespace, service_account};
 use testing::eventually::eventually;
 
 use crate::gate::{Gate, State};
@@ -130,10 +130,10 @@ fn a_read_sees_every_change_that_came_before_it_and_the_watch_does_not() {
             let roles = ["", "one", "two", ""].into_iter().chain(["three"]);
             for (step, role) in roles.enumerate() {
                 match step {
-                    0 => account(&admin, "orders", &app, &[]).await,
+                    0 => service_account(&admin, "orders", &app, &[]).await,
                     1 | 2 => annotate(&admin, "orders", &app, role).await,
                     3 => delete(&admin, "orders", &app).await,
-                    _ => account(&admin, "orders", &app, &[(ROLE, &arn(role))]).await,
+                    _ => service_account(&admin, "orders", &app, &[(ROLE, &arn(role))]).await,
                 }
                 missed += u32::from(watches.role("orders", &app).await != fresh(role));
                 assert_eq!(reads.fresh_role("orders", &app).await, role, "{app}, step {step}");
@@ -163,7 +163,7 @@ fn a_burst_of_reviews_is_few_reads() {
     cluster.run(async || {
         let admin = cluster.client().await;
         namespace(&admin, "burst", &[]).await;
-        account(&admin, "burst", "app", &[(ROLE, &arn("app"))]).await;
+        service_account(&admin, "burst", "app", &[(ROLE, &arn("app"))]).await;
         let fixture = Fixture::with(&cluster.kubeconfig(), &[]).await;
         let reviews = (0..64).map(|_| fixture.fresh_role("burst", "app"));
         for role in futures_util::future::join_all(reviews).await {
@@ -181,8 +181,8 @@ fn without_the_right_to_read_it_is_said_which_rule_is_missing() {
     cluster.run(async || {
         let admin = cluster.client().await;
         namespace(&admin, "rights", &[]).await;
-        account(&admin, "rights", "webhook", &[]).await;
-        account(&admin, "rights", "app", &[(ROLE, &arn("app"))]).await;
+        service_account(&admin, "rights", "webhook", &[]).await;
+        service_account(&admin, "rights", "app", &[(ROLE, &arn("app"))]).await;
         let kubeconfig = cluster.kubeconfig_of("rights", "webhook").await;
         let fixture = Fixture::with(&kubeconfig, &["--watch-config-map", "--namespace=rights"]).await;
         let failure = eventually("it is forbidden", async || match fixture.role("rights", "app").await {
@@ -216,7 +216,7 @@ fn while_the_api_server_is_away_the_watch_answers_and_then_it_goes_on() {
     cluster.run(async || {
         let admin = cluster.client().await;
         namespace(&admin, "away", &[]).await;
-        account(&admin, "away", "app", &[(ROLE, &arn("one"))]).await;
+        service_account(&admin, "away", "app", &[(ROLE, &arn("one"))]).await;
         let (gate, directory) = (Gate::open().await, tempfile::tempdir().unwrap());
         let kubeconfig = gate.kubeconfig(&cluster.kubeconfig(), directory.path());
         gate.is(State::Closed);
@@ -241,7 +241,7 @@ fn while_the_api_server_is_away_the_watch_answers_and_then_it_goes_on() {
         }
         gate.is(State::Closed); // what it had is lost
         annotate(&admin, "away", "app", "two").await;
-        account(&admin, "away", "new", &[(ROLE, &arn("new"))]).await;
+        service_account(&admin, "away", "new", &[(ROLE, &arn("new"))]).await;
         gate.is(State::Open);
         assert!(reads.readiness.missing().is_empty(), "it stays ready");
         eventually("reads succeed again", async || {
@@ -262,8 +262,8 @@ fn the_config_map_counts_as_it_is_now_and_a_broken_one_as_it_was() {
     cluster.run(async || {
         let admin = cluster.client().await;
         namespace(&admin, "mapped", &[]).await;
-        account(&admin, "mapped", "app", &[]).await;
-        account(&admin, "mapped", "own", &[(ROLE, &arn("own"))]).await;
+        service_account(&admin, "mapped", "app", &[]).await;
+        service_account(&admin, "mapped", "own", &[(ROLE, &arn("own"))]).await;
         let api: Api<ConfigMap> = Api::namespaced(admin.clone(), "mapped");
         let fixture =
             Fixture::with(&cluster.kubeconfig(), &["--watch-config-map", "--namespace=mapped"]).await;
@@ -311,8 +311,9 @@ fn accounts_of_several_pages_are_all_listed() {
         namespace(&admin, "pages", &[]).await;
         let names: Vec<_> = (0..1100).map(|number| format!("app-{number}")).collect();
         for some in names.chunks(50) {
-            let made =
-                some.iter().map(|name| async { account(&admin, "pages", name, &[(ROLE, &arn(name))]).await });
+            let made = some
+                .iter()
+                .map(|name| async { service_account(&admin, "pages", name, &[(ROLE, &arn(name))]).await });
             futures_util::future::join_all(made).await;
         }
         let fixture = Fixture::with(&cluster.kubeconfig(), &["--service-account-read=cache"]).await;
@@ -328,13 +329,13 @@ fn accounts_of_several_pages_are_all_listed() {
 #[test]
 fn an_api_server_that_does_not_stream_lists_is_asked_for_pages() {
     let Some(cluster) = Cluster::start_with(&["--feature-gates=WatchList=false"]) else { return };
-    testing::logs::remember();
+    testing::logs::capture();
     cluster.run({
         let kubeconfig = cluster.kubeconfig();
         async move || {
             let admin = testing::cluster::client(&kubeconfig).await;
             namespace(&admin, "unstreamed", &[]).await;
-            account(&admin, "unstreamed", "app", &[(ROLE, &arn("app"))]).await;
+            service_account(&admin, "unstreamed", "app", &[(ROLE, &arn("app"))]).await;
             let fixture = Fixture::with(&kubeconfig, &["--service-account-read=cache"]).await;
             fixture.is_ready().await;
             assert_eq!(fixture.role("unstreamed", "app").await, fresh("app"));

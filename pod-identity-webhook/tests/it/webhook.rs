@@ -40,7 +40,7 @@ pub(crate) type Tls = Connection<TlsStream<TcpStream>>;
 impl Webhook {
     /// Starts one with these flags beside those of its certificate; `cart` in `shop` has Pod Identity.
     pub(crate) async fn start(flags: &[&str]) -> Self {
-        testing::logs::remember();
+        testing::logs::capture();
         let authority = Authority::new();
         authority.write_pair();
         let identities = authority.directory().join("identities.json");

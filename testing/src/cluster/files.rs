@@ -13,12 +13,12 @@ use crate::authority::Authority;
 
 /// The admin's kubeconfig file.
 pub(super) const ADMIN: &str = "admin.kubeconfig";
-/// The authority that certified the API server.
+/// The CA certificate of the API server.
 pub(super) const CA: &str = "ca.crt";
-/// What kube-apiserver logs.
+/// The log of kube-apiserver.
 pub(super) const API_LOG: &str = "kube-apiserver.log";
 
-/// Writes what `control-plane.sh` wants into a directory, which that removes.
+/// Writes the input files of `control-plane.sh` into a new directory. The script removes the directory.
 pub(super) fn write() -> PathBuf {
     let directory = tempfile::tempdir().expect("a directory").keep();
     let write = |name: &str, text: String| fs::write(directory.join(name), text).expect("a file");
@@ -28,17 +28,17 @@ pub(super) fn write() -> PathBuf {
     write(CA, authority.ca_pem());
     write("api.crt", certificate);
     write("api.key", key);
-    // RSA, so that tokens are signed with RS256, as in most clusters; with an EC key it would be ES256.
-    let accounts = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).expect("an RSA key");
-    write("accounts.key", accounts.serialize_pem());
+    // An RSA key, so that tokens are signed with RS256 as in most clusters.
+    let token_key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).expect("an RSA key");
+    write("accounts.key", token_key.serialize_pem());
     let token = Uuid::new_v4().simple().to_string();
-    // Token, user, UID, groups: https://kubernetes.io/docs/reference/access-authn-authz/authentication/
+    // Columns: token, user, UID, groups (https://kubernetes.io/docs/reference/access-authn-authz/authentication/).
     write("tokens.csv", format!("{token},admin,admin,system:masters\n"));
     kubeconfig(&directory, ADMIN, &token);
     directory
 }
 
-/// Writes a kubeconfig file for a token.
+/// Writes a kubeconfig file with this token, and returns its path.
 pub(super) fn kubeconfig(directory: &Path, name: &str, token: &str) -> PathBuf {
     let path = directory.join(name);
     let config = json!({
@@ -53,7 +53,7 @@ pub(super) fn kubeconfig(directory: &Path, name: &str, token: &str) -> PathBuf {
     path
 }
 
-/// The ends of the programs' logs.
+/// Returns the last lines of the programs' logs.
 pub(super) fn logs(directory: &Path) -> String {
     let end = |name: &str| {
         let log = fs::read_to_string(directory.join(name)).unwrap_or_default();

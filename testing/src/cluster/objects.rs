@@ -1,4 +1,4 @@
-//! What people, controllers and kubelet make in a cluster.
+//! Kubernetes objects that users, controllers and kubelet create.
 
 use std::net::SocketAddrV4;
 
@@ -13,36 +13,37 @@ use serde_json::{Value, json};
 
 const FIELD_MANAGER: &str = "tests";
 
-/// Applies manifests, one or more YAML documents, as `kubectl apply --server-side --force-conflicts` does.
+/// Applies one or more YAML documents, like `kubectl apply --server-side --force-conflicts`.
 ///
 /// # Panics
-/// Where the API server refuses one, or does not know its kind.
+/// If the API server rejects an object or does not know its kind.
 pub async fn apply(client: &Client, manifests: &str) {
     for object in documents(manifests) {
         apply_object(client, &object).await;
     }
 }
 
-/// The objects of manifests.
+/// Parses YAML documents.
 ///
 /// # Panics
-/// Where they are no YAML.
+/// If the text is not YAML.
 pub fn documents(manifests: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(manifests).expect("YAML")
 }
 
-/// As [`apply`], one object.
+/// Applies one object, like [`apply`].
 ///
 /// # Panics
-/// As [`apply`].
+/// Like [`apply`].
 pub async fn apply_object(client: &Client, object: &Value) {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let (group, version) = text("/apiVersion").rsplit_once('/').unwrap_or(("", text("/apiVersion")));
     let kind = GroupVersionKind::gvk(group, version, text("/kind"));
-    let (resource, _) = kube::discovery::pinned_kind(client, &kind).await.expect("a kind that is known");
+    let (resource, _) =
+        kube::discovery::pinned_kind(client, &kind).await.expect("the API server knows the kind");
     let api = api(client, text("/metadata/namespace"), &resource);
-    let how = PatchParams::apply(FIELD_MANAGER).force();
-    api.patch(text("/metadata/name"), &how, &Patch::Apply(object)).await.expect("to be applied");
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    api.patch(text("/metadata/name"), &params, &Patch::Apply(object)).await.expect("the object is applied");
 }
 
 fn api(client: &Client, namespace: &str, resource: &ApiResource) -> Api<DynamicObject> {
@@ -52,34 +53,34 @@ fn api(client: &Client, namespace: &str, resource: &ApiResource) -> Api<DynamicO
     }
 }
 
-/// Makes a namespace with these labels, and its account `default`, which else a controller makes. Without it
-/// no pod of the namespace is let in.
+/// Creates a namespace with these labels and its service account `default`. In a real cluster a controller creates the
+/// service account. Without it the API server admits no pods.
 ///
 /// # Panics
-/// Where there is one already.
+/// If the namespace exists.
 pub async fn namespace(client: &Client, name: &str, labels: &[(&str, &str)]) {
     let namespace = json!({"metadata": {"name": name, "labels": map(labels)}});
     create::<Namespace>(&Api::all(client.clone()), namespace).await;
-    account(client, name, "default", &[]).await;
+    service_account(client, name, "default", &[]).await;
 }
 
-/// Makes a service account with these annotations.
+/// Creates a service account with these annotations.
 ///
 /// # Panics
-/// Where there is one already.
-pub async fn account(client: &Client, namespace: &str, name: &str, annotations: &[(&str, &str)]) {
-    let account = json!({"metadata": {"name": name, "annotations": map(annotations)}});
-    create::<ServiceAccount>(&Api::namespaced(client.clone(), namespace), account).await;
+/// If the service account exists.
+pub async fn service_account(client: &Client, namespace: &str, name: &str, annotations: &[(&str, &str)]) {
+    let service_account = json!({"metadata": {"name": name, "annotations": map(annotations)}});
+    create::<ServiceAccount>(&Api::namespaced(client.clone(), namespace), service_account).await;
 }
 
-/// A token of an account, as kubelet asks for it; bound to the pod if there is one.
+/// Requests a service account token, like kubelet. The token is bound to `pod`, if it is given.
 ///
 /// # Panics
-/// Where the API server refuses.
+/// If the API server refuses.
 pub async fn token(
     client: &Client,
     namespace: &str,
-    account: &str,
+    service_account: &str,
     pod: Option<&Pod>,
     audiences: &[&str],
     seconds: i64,
@@ -98,41 +99,44 @@ pub async fn token(
     };
     let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
     let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
-    let answer = api.create_token_request(account, &PostParams::default(), &request).await;
-    answer.expect("to be answered").status.and_then(|status| status.token).expect("a token")
+    let response = api.create_token_request(service_account, &PostParams::default(), &request).await;
+    response.expect("a token response").status.and_then(|status| status.token).expect("a token")
 }
 
-/// Says where a Service is served: EndpointSlices, which else a controller makes of the pods that are
-/// ready. Those of before go. The Service is made where there is none; its port is 443.
+/// Sets the endpoints of a Service: creates EndpointSlices for these addresses, and deletes all others. In a real cluster a
+/// controller does this. Creates the Service, with port 443, if it does not exist.
 ///
 /// # Panics
-/// Where the API server refuses.
-pub async fn serve(client: &Client, namespace: &str, service: &str, endpoints: &[SocketAddrV4]) {
+/// If the API server refuses.
+pub async fn set_endpoints(client: &Client, namespace: &str, service: &str, endpoints: &[SocketAddrV4]) {
     let services: Api<Service> = Api::namespaced(client.clone(), namespace);
-    if services.get_opt(service).await.expect("an answer").is_none() {
+    if services.get_opt(service).await.expect("a response").is_none() {
         create(&services, json!({"metadata": {"name": service}, "spec": {"ports": [{"port": 443}]}})).await;
     }
-    let spec = services.get(service).await.expect("an answer").spec.unwrap_or_default();
-    // A port of the Service and one of an EndpointSlice belong together by name.
+    let spec = services.get(service).await.expect("a response").spec.unwrap_or_default();
+    // Ports of a Service and of an EndpointSlice are matched by name.
     let port_name = spec.ports.unwrap_or_default().first().and_then(|port| port.name.clone());
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
     let label = format!("kubernetes.io/service-name={service}");
-    let mut before = slices.list(&ListParams::default().labels(&label)).await.expect("an answer").items;
+    let mut old_slices = slices.list(&ListParams::default().labels(&label)).await.expect("a response").items;
     for endpoint in endpoints {
-        // One for each: an EndpointSlice has its ports for all of its addresses.
+        // One EndpointSlice for each endpoint, because the ports of an EndpointSlice apply to all its addresses.
         let name = format!("{service}-{}-{}", endpoint.ip(), endpoint.port());
-        before.retain(|slice| slice.name_any() != name);
+        old_slices.retain(|slice| slice.name_any() != name);
         let slice = json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
             "metadata": {"name": name, "labels": {"kubernetes.io/service-name": service}},
             "addressType": "IPv4", "ports": [{"name": port_name, "port": endpoint.port()}],
             "endpoints": [{"addresses": [endpoint.ip()], "conditions": {"ready": true}}],
         });
-        let how = PatchParams::apply(FIELD_MANAGER).force();
-        slices.patch(&name, &how, &Patch::Apply(&slice)).await.expect("an EndpointSlice");
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        slices.patch(&name, &params, &Patch::Apply(&slice)).await.expect("the EndpointSlice is applied");
     }
-    for slice in before {
-        slices.delete(&slice.name_any(), &DeleteParams::default()).await.expect("to be deleted");
+    for slice in old_slices {
+        slices
+            .delete(&slice.name_any(), &DeleteParams::default())
+            .await
+            .expect("the EndpointSlice is deleted");
     }
 }
 
@@ -140,8 +144,8 @@ async fn create<K>(api: &Api<K>, object: Value)
 where
     K: Clone + std::fmt::Debug + DeserializeOwned + serde::Serialize,
 {
-    let object = serde_json::from_value(object).expect("an object of its kind");
-    api.create(&PostParams::default(), &object).await.expect("to be created");
+    let object = serde_json::from_value(object).expect("an object of this kind");
+    api.create(&PostParams::default(), &object).await.expect("the object is created");
 }
 
 fn map(pairs: &[(&str, &str)]) -> Value {

@@ -1,7 +1,7 @@
-//! etcd and kube-apiserver, built from their sources on first use: Go modules with pinned versions and
-//! checked sums (`cluster/*/go.mod`, `go.sum`), below the workspace's `target/tools`.
+//! etcd and kube-apiserver, built from source on first use, below the workspace's `target/tools`. The Go modules have
+//! pinned versions and checksums (`cluster/*/go.mod`, `go.sum`).
 //!
-//! Their projects publish programs and images as well, but not where a package manager verifies them.
+//! The published binaries are not used, because no package manager verifies them.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,20 +10,20 @@ use std::process::Command;
 use super::SOURCES;
 use crate::install::{self, Manifest, Unavailable};
 
-/// A module below `cluster`, and what of it is built.
+/// A Go module below `cluster`, with the programs to build.
 struct Module {
     name: &'static str,
-    /// Programs with their packages.
+    /// Names of programs, each with its package.
     programs: &'static [(&'static str, &'static str)],
 }
 
-/// Two, since etcd and Kubernetes want different versions of what both are made of.
+/// Two modules, because etcd and Kubernetes need different versions of shared dependencies.
 const MODULES: [Module; 2] = [
     Module { name: "etcd", programs: &[("etcd", "go.etcd.io/etcd/server/v3")] },
     Module { name: "kubernetes", programs: &[("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver")] },
 ];
 
-/// `PATH`, with the programs on it.
+/// Builds the programs if necessary. Returns `PATH` with their directories in front.
 pub(super) fn path() -> Result<OsString, Unavailable> {
     let tools = install::tools();
     let mut directories = vec![];
@@ -43,18 +43,19 @@ impl Module {
             go.args(arguments).current_dir(&source).env("GOWORK", "off");
             go
         };
-        // Asked there: the Go that is installed gets the one that the module asks for.
-        let version = install::said(&mut go(&["env", "GOVERSION"]))?;
+        // Inside the module, `go` switches to the toolchain version of its `go.mod`.
+        let version = install::output_of(&mut go(&["env", "GOVERSION"]))?;
         let files = ["go.mod", "go.sum"].map(|name| source.join(name));
-        let manifest = Manifest { kind: self.name, files: &files, program: &version };
+        let manifest = Manifest { kind: self.name, files: &files, program_version: &version };
         manifest.install(tools, |root| {
-            let modules = install::said(&mut go(&["list", "-m", "-f", "{{.Path}} {{.Version}}", "all"]))?;
+            let modules =
+                install::output_of(&mut go(&["list", "-m", "-f", "{{.Path}} {{.Version}}", "all"]))?;
             let link = link_flags(&modules);
             for (program, package) in self.programs {
                 install::run(
                     go(&["build", "-trimpath", "-buildvcs=false", "-ldflags", &link, "-o"])
                         .args([&root.join(program), Path::new(package)])
-                        .env("GOCACHE", tools.join("go-build")) // not the user's: it is more than a gigabyte
+                        .env("GOCACHE", tools.join("go-build")) // more than a gigabyte, so not in the user's cache
                         .env("CGO_ENABLED", "0"),
                 )?;
             }
@@ -63,7 +64,7 @@ impl Module {
     }
 }
 
-/// Without symbols, and with Kubernetes' own version, which its build puts there too.
+/// Returns flags that strip symbols and set Kubernetes's version, as its own build does.
 fn link_flags(modules: &str) -> String {
     let version = modules.lines().find_map(|line| line.strip_prefix("k8s.io/kubernetes "));
     let version = version.map(|version| format!(" -X k8s.io/component-base/version.gitVersion={version}"));

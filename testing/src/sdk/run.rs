@@ -1,4 +1,4 @@
-//! Running a program in an environment that holds nothing but what a test gives.
+//! Programs in an environment with only the variables of the test.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,39 +10,39 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// What a program printed, and how it ended.
+/// The output of a program and its exit code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
-    /// The exit code; `None` where a signal ended it.
+    /// The exit code. `None` if a signal ended the program.
     pub code: Option<i32>,
-    /// What it printed.
+    /// Standard output.
     pub stdout: String,
-    /// What it complained about.
+    /// Standard error.
     pub stderr: String,
 }
 
 impl Output {
-    /// Whether it ended with 0.
+    /// Returns whether the exit code is 0.
     pub fn success(&self) -> bool {
         self.code == Some(0)
     }
 
-    /// The JSON that it printed.
+    /// Parses standard output as JSON.
     ///
     /// # Panics
     ///
-    /// It printed something else; the message holds all of it.
+    /// If standard output is not JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON ({error}) in {self:#?}"))
     }
 }
 
-/// A program at work; ended when dropped.
+/// A running program. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Running {
     child: Option<Child>,
-    /// Its `HOME`, removed after it.
+    /// The program's `HOME`, which is removed after its end.
     _home: TempDir,
 }
 
@@ -62,15 +62,15 @@ impl Running {
         Self { child: Some(child), _home: home }
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the program.
     ///
     /// # Panics
     ///
-    /// Its output cannot be read.
+    /// If the output cannot be read.
     #[track_caller]
     pub fn finish(mut self) -> Output {
         let Some(child) = self.child.take() else {
-            unreachable!("only `finish` takes the child, and itself with it")
+            unreachable!("`finish` consumes self, and nothing else takes the child")
         };
         let output =
             child.wait_with_output().unwrap_or_else(|error| panic!("cannot read its output: {error}"));
@@ -91,14 +91,14 @@ impl Drop for Running {
     }
 }
 
-/// A new, empty home.
+/// Creates an empty home directory.
 #[track_caller]
 pub(super) fn home() -> TempDir {
     TempDir::with_prefix("sdk-home-")
-        .unwrap_or_else(|error| panic!("cannot make a temporary directory: {error}"))
+        .unwrap_or_else(|error| panic!("cannot create a temporary directory: {error}"))
 }
 
-/// Puts every script of `sources` into `home`, beside a link to `node_modules`.
+/// Copies the scripts in `sources` into `home`, and links `node_modules` there.
 pub(super) fn link_scripts(sources: &Path, node_modules: &Path, home: &Path) -> io::Result<()> {
     for entry in fs::read_dir(sources)? {
         let entry = entry?;

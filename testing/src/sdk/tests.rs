@@ -10,63 +10,67 @@ use serde_json::json;
 
 use super::*;
 
-/// Two threads that install the same from nothing share one installation, and a later use finds it.
-fn installs_once<T: Send>(below: impl Fn(&Path) -> Result<T, Unavailable> + Sync, root: fn(&T) -> &Path) {
+/// Asserts that two concurrent installations share one directory, and that a later one reuses it.
+fn assert_installs_once<T: Send>(
+    install: impl Fn(&Path) -> Result<T, Unavailable> + Sync,
+    root: fn(&T) -> &Path,
+) {
     let target = tempfile::tempdir().unwrap();
     let tools = target.path().join("target/tools");
     let (first, second) = thread::scope(|scope| {
-        let first = scope.spawn(|| below(&tools));
-        let second = scope.spawn(|| below(&tools));
+        let first = scope.spawn(|| install(&tools));
+        let second = scope.spawn(|| install(&tools));
         (first.join().unwrap().unwrap(), second.join().unwrap().unwrap())
     });
     assert_eq!(root(&first), root(&second));
     let inode = fs::metadata(root(&first)).unwrap().ino();
-    let third = below(&tools).unwrap();
+    let third = install(&tools).unwrap();
     assert_eq!(fs::metadata(root(&third)).unwrap().ino(), inode, "it was installed again");
-    let mut left: Vec<_> = fs::read_dir(&tools).unwrap().map(|entry| entry.unwrap().path()).collect();
-    left.sort();
-    assert_eq!(left, [root(&first).to_owned(), root(&first).with_extension("lock")], "a draft was left");
+    let mut paths: Vec<_> = fs::read_dir(&tools).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let expected = [root(&first).to_owned(), root(&first).with_extension("lock")];
+    assert_eq!(paths, expected, "a staging directory was not removed");
 }
 
 #[test]
-fn python_is_installed_from_nothing_and_only_once() {
+fn python_is_installed_once() {
     if Python::ready().is_some() {
-        installs_once(Python::below, |python| &python.root);
+        assert_installs_once(Python::install, |python| &python.root);
     }
 }
 
 #[test]
-fn node_is_installed_from_nothing_and_only_once() {
+fn node_is_installed_once() {
     if Node::ready().is_some() {
-        installs_once(Node::below, |node| &node.root);
+        assert_installs_once(Node::install, |node| &node.root);
     }
 }
 
 #[test]
-fn an_interrupted_installation_is_made_anew() {
+fn failed_installation_starts_again() {
     let tools = tempfile::tempdir().unwrap();
-    let manifest = Manifest { kind: "test", files: &[], program: "1" };
-    let broken = manifest.install(tools.path(), |draft| {
-        fs::write(draft.join("half"), "").unwrap();
+    let manifest = Manifest { kind: "test", files: &[], program_version: "1" };
+    let broken = manifest.install(tools.path(), |staging| {
+        fs::write(staging.join("half"), "").unwrap();
         install::run(&mut Command::new("false"))
     });
     assert!(broken.unwrap_err().to_string().contains("\"false\" failed"));
-    let place = manifest.install(tools.path(), |draft| {
-        assert!(!draft.join("half").exists());
+    let directory = manifest.install(tools.path(), |staging| {
+        assert!(!staging.join("half").exists());
         Ok(())
     });
-    assert!(place.unwrap().is_dir());
+    assert!(directory.unwrap().is_dir());
 }
 
 #[test]
-fn a_missing_or_old_program_is_named() {
+fn error_names_a_missing_or_old_program() {
     let missing = install::version("no-such-program", "", (1, 0)).unwrap_err().to_string();
     assert!(missing.contains("no-such-program cannot be started"), "{missing}");
     let old = install::version("cargo", "cargo ", (999, 0)).unwrap_err().to_string();
-    assert!(old.contains("has to be 999.0 or newer"), "{old}");
+    assert!(old.contains("want 999.0 or newer"), "{old}");
 }
 
-/// Serves credentials, each time with another key, and an STS that knows its caller.
+/// A credentials endpoint that returns another access key id each time, and an STS with `GetCallerIdentity`.
 struct FakeAws {
     url: String,
 }
@@ -156,17 +160,19 @@ fn answer(mut stream: TcpStream, served: &AtomicUsize, expiration: &str) -> io::
     )
 }
 
-/// What a line of code in another language prints: this one may not look at a clock.
-fn printed(program: &str, option: &str, code: &str) -> String {
+/// Runs a line of code in another language and returns its output. Used for the current time, because Rust code of this
+/// workspace must not read the clock.
+fn output_of_code(program: &str, option: &str, code: &str) -> String {
     let output = Command::new(program).args([option, code]).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 type Run<'a> = &'a dyn Fn(&str, &[&str], &[(&str, &str)]) -> Output;
 
-/// `soon`: so soon that the SDK gets new credentials for each call.
-fn calls_and_refreshes(run: Run<'_>, soon: &str, identity: &str, refresh: &str) {
-    let aws = FakeAws::start(soon);
+/// Asserts that an SDK makes calls and refreshes its credentials. `expiration` must be so soon that the SDK refreshes before
+/// each call.
+fn assert_calls_and_refreshes(run: Run<'_>, expiration: &str, identity: &str, refresh: &str) {
+    let aws = FakeAws::start(expiration);
     let env = aws.env();
     let env: Vec<_> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let answer = run(identity, &[], &env).json();
@@ -179,21 +185,21 @@ fn calls_and_refreshes(run: Run<'_>, soon: &str, identity: &str, refresh: &str) 
     assert!(answer["accessKeyIds"].as_array().unwrap().len() > 1, "{answer}");
     assert!(answer["calls"].as_u64().unwrap() > 1, "{answer}");
 
-    // An STS that is gone is an error of each call, not the end of the script.
-    let gone = format!("http://{}", closed_port());
+    // Without STS each call returns an error, and the script continues.
+    let closed = format!("http://{}", closed_port());
     let mut env = env;
     env.retain(|(name, _)| *name != "AWS_ENDPOINT_URL_STS");
-    env.extend([("AWS_ENDPOINT_URL_STS", gone.as_str()), ("AWS_MAX_ATTEMPTS", "1")]);
+    env.extend([("AWS_ENDPOINT_URL_STS", closed.as_str()), ("AWS_MAX_ATTEMPTS", "1")]);
     let answer = run(refresh, &["0", "0.1"], &env).json();
     assert_eq!((&answer["calls"], answer["errors"].as_array().unwrap().len()), (&json!(2), 2), "{answer}");
 }
 
-/// Nobody listens at this port any more.
+/// Returns an address with a port that was closed.
 fn closed_port() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-fn shows_an_error(run: Run<'_>, script: &str, text: &str) {
+fn assert_error_is_shown(run: Run<'_>, script: &str, text: &str) {
     let uri = format!("http://{}/v1/credentials", closed_port());
     let env = [
         ("AWS_REGION", "eu-west-1"),
@@ -210,8 +216,8 @@ fn boto3_calls_and_refreshes() {
     if let Some(python) = Python::ready() {
         let run = |name: &str, args: &[&str], env: &[(&str, &str)]| python.script(name, args, env);
         let soon = "import time; print(time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(time.time() + 120)))";
-        let soon = printed("python3", "-c", soon);
-        calls_and_refreshes(&run, &soon, "boto3_get_caller_identity.py", "boto3_refresh.py");
+        let soon = output_of_code("python3", "-c", soon);
+        assert_calls_and_refreshes(&run, &soon, "boto3_get_caller_identity.py", "boto3_refresh.py");
     }
 }
 
@@ -219,15 +225,15 @@ fn boto3_calls_and_refreshes() {
 fn the_javascript_sdk_calls_and_refreshes() {
     if let Some(node) = Node::ready() {
         let run = |name: &str, args: &[&str], env: &[(&str, &str)]| node.script(name, args, env);
-        let soon = printed("node", "-p", "new Date(Date.now() + 120000).toISOString()");
-        calls_and_refreshes(&run, &soon, "sts_get_caller_identity.mjs", "sts_refresh.mjs");
+        let soon = output_of_code("node", "-p", "new Date(Date.now() + 120000).toISOString()");
+        assert_calls_and_refreshes(&run, &soon, "sts_get_caller_identity.mjs", "sts_refresh.mjs");
     }
 }
 
 #[test]
 fn boto3_shows_its_error() {
     if let Some(python) = Python::ready() {
-        shows_an_error(
+        assert_error_is_shown(
             &|name, args, env| python.script(name, args, env),
             "boto3_error.py",
             "Error when retrieving credentials",
@@ -238,7 +244,7 @@ fn boto3_shows_its_error() {
 #[test]
 fn the_javascript_sdk_shows_its_error() {
     if let Some(node) = Node::ready() {
-        shows_an_error(
+        assert_error_is_shown(
             &|name, args, env| node.script(name, args, env),
             "sts_error.mjs",
             "Could not load credentials",
@@ -257,7 +263,7 @@ fn the_cli_calls() {
 }
 
 #[test]
-fn one_call_gives_its_answer_or_its_error() {
+fn boto3_call_script_prints_the_response_or_the_error() {
     let Some(python) = Python::ready() else { return };
     let aws = FakeAws::start("2100-01-01T00:00:00Z");
     let call = |service: &str, operation: &str, endpoint: &str, parameters: serde_json::Value| {
@@ -268,9 +274,9 @@ fn one_call_gives_its_answer_or_its_error() {
         python.script("boto3_call.py", &[&call.to_string()], &[])
     };
     let pod = json!({ "clusterName": "demo", "token": "a.b.c" });
-    let answer = call("eks-auth", "assume_role_for_pod_identity", &aws.url, pod.clone());
-    assert!(answer.success(), "{answer:#?}");
-    assert_eq!(answer.json()["credentials"]["expiration"], "2017-07-14T02:40:00+00:00");
+    let response = call("eks-auth", "assume_role_for_pod_identity", &aws.url, pod.clone());
+    assert!(response.success(), "{response:#?}");
+    assert_eq!(response.json()["credentials"]["expiration"], "2017-07-14T02:40:00+00:00");
 
     let role = json!({ "RoleArn": "arn:aws:iam::111122223333:role/app", "RoleSessionName": "session" });
     let refused = call("sts", "assume_role", &aws.url, role);
@@ -284,7 +290,7 @@ fn one_call_gives_its_answer_or_its_error() {
 }
 
 #[test]
-fn a_program_sees_only_what_it_is_given() {
+fn program_gets_only_the_variables_of_the_test() {
     let mut command = Command::new("env");
     command.env("LEAKED", "1");
     let home = run::home();
@@ -294,13 +300,13 @@ fn a_program_sees_only_what_it_is_given() {
     names.sort_unstable();
     assert_eq!(names, ["GIVEN", "HOME", "PATH"]);
     assert!(output.stdout.contains(&format!("HOME={}", path.display())));
-    assert!(!path.exists(), "the home was left");
+    assert!(!path.exists(), "the home directory was not removed");
 }
 
 #[test]
-fn a_dropped_program_is_ended() {
+fn dropping_a_running_program_kills_it() {
     let mut command = Command::new("sleep");
     command.arg("600");
     let running = Running::start(command, &[], run::home());
-    drop(running); // would wait ten minutes for a program that it had not ended
+    drop(running); // waits for the program, which would take ten minutes
 }

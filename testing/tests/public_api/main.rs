@@ -1,11 +1,11 @@
-//! The public APIs of the libraries, as their `public-api.txt` list them: a change is seen in review, and is on purpose.
+//! The public API of each library must match its `public-api.txt`, so that review shows every change.
 //!
-//! `UPDATE_PUBLIC_API=1 cargo test -p testing --test public_api` writes the lists anew. The test is here and not in the
-//! libraries, so that they have it once and build their own tests with little.
+//! `UPDATE_PUBLIC_API=1 cargo test -p testing --test public_api` updates the lists. The test is in this crate, so that the
+//! libraries need no additional dependencies for their own tests.
 //!
-//! A list has no derived implementations (`Clone`, `Debug`, `Eq`, `Hash` and the like of `#[derive]`), no auto traits, no
-//! functions and types of implemented traits, and no lines that only open an `impl` block: they say little, and are half
-//! of the lines. Implementations written by hand are there.
+//! A list omits derived implementations (`Clone`, `Debug`, `Eq`, `Hash` and others), auto traits, the functions and types of
+//! implemented traits, and lines that only open an `impl` block. These are half of all lines. A list includes hand-written
+//! implementations.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
@@ -14,28 +14,27 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The version of rustdoc's JSON that the library `public-api` reads, in the version that the workspace
-/// names (its dependency rustdoc-types). Rust 1.95 writes it.
+/// The version of rustdoc's JSON format that the workspace's version of `public-api` reads (its dependency rustdoc-types).
+/// Rust 1.95 writes this version.
 const FORMAT: u64 = 57;
 
-/// A library that others build on.
+/// A published library.
 struct Library {
     name: &'static str,
-    /// The other crates whose items may stand in its signatures: whoever uses the library has to do with them too.
-    known: &'static [&'static str],
+    /// Other crates whose items may occur in signatures.
+    allowed_crates: &'static [&'static str],
 }
 
-/// No HTTP library, no Kubernetes client and no AWS SDK.
-const CORE: Library = Library { name: "pod-identity-core", known: &["serde_core"] };
+/// The core exposes no HTTP library, no Kubernetes client and no AWS SDK.
+const CORE: Library = Library { name: "pod-identity-core", allowed_crates: &["serde_core"] };
 
-/// What the SDK's clients are given: credentials and their errors, an identity cache, an HTTP client, names, timers and
-/// time. No service of AWS, and nothing of the core.
+/// The provider exposes the SDK's basic types: credentials, identity cache, HTTP client, name resolver, timers and time. It
+/// exposes no AWS service and no type of the core.
 const PROVIDER: Library = Library {
     name: "pod-identity-provider",
-    known: &["aws_credential_types", "aws_smithy_async", "aws_smithy_runtime_api"],
+    allowed_crates: &["aws_credential_types", "aws_smithy_async", "aws_smithy_runtime_api"],
 };
 
-/// What is everybody's.
 const STANDARD: [&str; 3] = ["alloc", "core", "std"];
 
 impl Library {
@@ -43,12 +42,13 @@ impl Library {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(self.name).join("public-api.txt")
     }
 
-    /// Its name in paths.
+    /// Returns the library's name in paths.
     fn root(&self) -> String {
         self.name.replace('-', "_")
     }
 
-    /// Its documentation as JSON, with all features; it is unstable, and says its version itself.
+    /// Builds the documentation with all features as JSON, and returns its path. The format is unstable. The file contains
+    /// the version of the format.
     fn rustdoc_json(&self) -> PathBuf {
         let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]));
         let documented = Command::new(env!("CARGO"))
@@ -61,7 +61,7 @@ impl Library {
             .output()
             .unwrap();
         assert!(documented.status.success(), "{}", String::from_utf8_lossy(&documented.stderr));
-        // Beside this test's own directory for files: below the target directory.
+        // `CARGO_TARGET_TMPDIR` is a directory directly below the target directory.
         Path::new(env!("CARGO_TARGET_TMPDIR")).join("../doc").join(self.root()).with_extension("json")
     }
 }
@@ -72,8 +72,7 @@ fn output(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Returns every public item on a line, without implementations for all types, auto traits, derived implementations,
-/// the functions and types of an implemented trait, and the beginnings of `impl` blocks.
+/// Returns the list of public items, one per line.
 fn public_items(json: PathBuf) -> String {
     let api = public_api::Builder::from_rustdoc_json(json)
         .omit_blanket_impls(true)
@@ -90,16 +89,16 @@ fn public_items(json: PathBuf) -> String {
             let type_alone = type_and_bounds.and_then(|text| text.split(" where ").next());
             implemented_for = type_alone.map(|name| format!("{name}::"));
         }
-        // A free function may come next in the list: its path goes through no type.
+        // The path shows whether the item is inside the `impl` block, because a free function may follow the block.
         let path = line
             .split('(')
             .next()
             .filter(|path| path.starts_with("pub fn ") || path.starts_with("pub type "));
         let of_trait = path.zip(implemented_for.as_ref()).is_some_and(|(path, of)| path.contains(of));
         let opens_a_block = line.starts_with("impl") && !line.contains(" for ");
-        // An implementation is listed with its type and with its trait: once is enough.
-        let again = line.starts_with("impl") && list.lines().any(|listed| listed == line);
-        if !(of_trait || opens_a_block || again) {
+        // `public_api` lists an implementation twice: with its type and with its trait.
+        let duplicate = line.starts_with("impl") && list.lines().any(|listed| listed == line);
+        if !(of_trait || opens_a_block || duplicate) {
             list.push_str(&line);
             list.push('\n');
         }
@@ -107,7 +106,7 @@ fn public_items(json: PathBuf) -> String {
     list
 }
 
-/// The crates that the paths of a list begin with.
+/// Returns the crates of the paths in a list.
 fn crates(list: &str) -> BTreeSet<&str> {
     let paths = list.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
     let roots = paths.filter_map(|path| path.split_once("::")).map(|(root, _)| root);
@@ -121,26 +120,27 @@ fn assert_listed(library: &Library) {
     let updating = std::env::var_os("UPDATE_PUBLIC_API").is_some();
     if read["format_version"] != FORMAT {
         let note = format!(
-            "THE PUBLIC API IS NOT CHECKED: rustdoc of this toolchain writes format {}, the library \
+            "THE PUBLIC API IS NOT CHECKED: rustdoc of this toolchain writes format {}, and the library \
              public-api reads {FORMAT}. Use Rust 1.95, or change the library's version in the root \
-             Cargo.toml and FORMAT here.",
+             Cargo.toml and FORMAT in this test.",
             read["format_version"]
         );
         assert!(!updating, "{note}");
-        // No failure: a newer toolchain must not keep anybody from running the tests. To stderr past the
-        // test harness, which would keep back what `eprintln!` prints.
+        // Not a failure, so that the tests can run with a newer toolchain. The test harness captures `eprintln!`, but not
+        // this line.
         let _ = writeln!(std::io::stderr(), "\n*** {note} ***\n");
         return;
     }
     let actual = public_items(json);
-    let known =
-        |name: &&str| STANDARD.contains(name) || library.known.contains(name) || *name == library.root();
-    let foreign: Vec<_> = crates(&actual).into_iter().filter(|name| !known(name)).collect();
+    let allowed = |name: &&str| {
+        STANDARD.contains(name) || library.allowed_crates.contains(name) || *name == library.root()
+    };
+    let foreign: Vec<_> = crates(&actual).into_iter().filter(|name| !allowed(name)).collect();
     assert!(foreign.is_empty(), "the public API of {} has items of {foreign:?}", library.name);
-    for name in library.known {
+    for name in library.allowed_crates {
         assert!(
             crates(&actual).contains(name),
-            "{} has nothing of {name}: take it off its list",
+            "the public API of {} has no item of {name}: remove {name} from `allowed_crates`",
             library.name
         );
     }
@@ -150,22 +150,22 @@ fn assert_listed(library: &Library) {
     let listed = std::fs::read_to_string(library.list()).unwrap();
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
     let (actual, listed) = (lines(&actual), lines(&listed));
-    let gone: Vec<_> = listed.difference(&actual).collect();
-    let new: Vec<_> = actual.difference(&listed).collect();
+    let removed: Vec<_> = listed.difference(&actual).collect();
+    let added: Vec<_> = actual.difference(&listed).collect();
     assert!(
-        gone.is_empty() && new.is_empty(),
-        "the public API of {} has changed.\ngone: {gone:#?}\nnew: {new:#?}\nIf that is meant: \
+        removed.is_empty() && added.is_empty(),
+        "the public API of {} has changed.\nremoved: {removed:#?}\nadded: {added:#?}\nIf the change is intended, run \
          UPDATE_PUBLIC_API=1 cargo test -p testing --test public_api",
         library.name
     );
 }
 
 #[test]
-fn the_public_api_of_the_core_is_the_one_that_is_listed_and_has_no_other_librarys_types() {
+fn public_api_of_the_core_is_as_listed() {
     assert_listed(&CORE);
 }
 
 #[test]
-fn the_public_api_of_the_provider_is_the_one_that_is_listed_and_has_the_sdks_types_that_are_meant() {
+fn public_api_of_the_provider_is_as_listed() {
     assert_listed(&PROVIDER);
 }

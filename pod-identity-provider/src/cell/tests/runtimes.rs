@@ -1,4 +1,4 @@
-//! Runtimes that end, that nobody drives, or that are missing.
+//! Runtimes that end, runtimes that are not polled, and programs without a runtime.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ fn tasks() -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_task_ends_with_the_provider() {
+async fn renewal_task_ends_with_the_provider() {
     let (source, _) = source(HOUR);
     let cell = cell(&source, Refresh::Background);
     request(&cell).await.0.unwrap();
@@ -30,7 +30,7 @@ async fn the_task_ends_with_the_provider() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_request_there_is_no_task_between_fetches() {
+async fn with_on_request_no_task_runs_between_fetches() {
     let (source, _) = source(HOUR);
     let cell = cell(&source, Refresh::OnRequest);
     request(&cell).await.0.unwrap();
@@ -39,39 +39,39 @@ async fn on_request_there_is_no_task_between_fetches() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fetch_of_a_request_or_of_the_task_ends_with_the_provider() {
-    // A request.
+async fn running_fetch_ends_with_the_provider() {
+    // A fetch that a request started.
     let (first, _) = source(HOUR);
-    first.answers(Answer::Silence);
+    first.set_behavior(Behavior::Hang);
     let provider = cell(&first, Refresh::Background);
     assert!(tokio::time::timeout(SECOND, request(&provider)).await.is_err());
-    assert_eq!((first.open(), tasks()), (1, 1));
+    assert_eq!((first.pending_calls(), tasks()), (1, 1));
     drop(provider);
     settle().await;
-    assert_eq!((first.open(), tasks()), (0, 0));
-    // The task.
+    assert_eq!((first.pending_calls(), tasks()), (0, 0));
+    // A fetch of the renewal task.
     let (second, _) = source(HOUR);
     let provider = cell(&second, Refresh::Background);
     request(&provider).await.0.unwrap();
-    second.answers(Answer::Silence);
+    second.set_behavior(Behavior::Hang);
     tokio::time::sleep(50 * MINUTE).await;
-    assert_eq!((second.open(), tasks()), (1, 1));
+    assert_eq!((second.pending_calls(), tasks()), (1, 1));
     drop(provider);
     settle().await;
-    assert_eq!((second.open(), tasks()), (0, 0));
+    assert_eq!((second.pending_calls(), tasks()), (0, 0));
 }
 
 #[test]
-fn the_next_runtime_takes_over_from_one_that_has_ended() {
+fn next_runtime_renews_after_the_first_one_has_ended() {
     let (source, wall) = source(HOUR);
     let cell = cell(&source, Refresh::Background);
     let one = runtime();
     one.block_on(request(&cell)).0.unwrap();
     drop(one);
-    wall.set(50 * 60);
+    wall.advance(50 * 60);
     runtime().block_on(async {
-        let (given, took) = request(&cell).await;
-        assert_eq!((given.unwrap().as_str(), took), ("ASIA1", Duration::ZERO));
+        let (result, took) = request(&cell).await;
+        assert_eq!((result.unwrap().as_str(), took), ("ASIA1", Duration::ZERO));
         settle().await;
         assert_eq!((source.calls(), tasks()), (2, 1));
         tokio::time::sleep(10 * HOUR).await;
@@ -80,64 +80,64 @@ fn the_next_runtime_takes_over_from_one_that_has_ended() {
 }
 
 #[test]
-fn a_fetch_that_ended_with_its_runtime_begins_again() {
+fn fetch_starts_again_after_its_runtime_has_ended() {
     let (source, _) = source(HOUR);
-    source.answers(Answer::Silence);
+    source.set_behavior(Behavior::Hang);
     let cell = cell(&source, Refresh::Background);
     let one = runtime();
     one.block_on(async { assert!(tokio::time::timeout(SECOND, request(&cell)).await.is_err()) });
     drop(one);
-    assert_eq!(source.open(), 0);
-    source.answers(Answer::Lasting(HOUR));
-    let (given, took) = runtime().block_on(request(&cell));
-    assert_eq!((given.unwrap().as_str(), took), ("ASIA2", Duration::ZERO));
+    assert_eq!(source.pending_calls(), 0);
+    source.set_behavior(Behavior::ExpireAfter(HOUR));
+    let (result, took) = runtime().block_on(request(&cell));
+    assert_eq!((result.unwrap().as_str(), took), ("ASIA2", Duration::ZERO));
 }
 
 #[test]
-fn a_request_whose_fetches_all_end_with_their_runtimes_fails() {
+fn request_fails_after_three_fetches_ended_with_their_runtimes() {
     let (source, _) = source(HOUR);
     let cell = cell(&source, Refresh::Background);
     let mut waiting = pin!(cell.credentials());
     let context = &mut Context::from_waker(Waker::noop());
     for _ in 0..3 {
-        // Its fetch is a task of that runtime, which nobody drives.
-        let ends = runtime();
-        let _inside = ends.enter();
+        // The fetch is a task of a runtime that is dropped without being polled.
+        let idle_runtime = runtime();
+        let _guard = idle_runtime.enter();
         assert!(waiting.as_mut().poll(context).is_pending());
     }
-    let Poll::Ready(Err(error)) = waiting.as_mut().poll(context) else { panic!("it still waits") };
+    let Poll::Ready(Err(error)) = waiting.as_mut().poll(context) else { panic!("the request still waits") };
     assert!(matches!(error, Error::Runtime(_)) && error.is_retryable(), "{error}");
     assert_eq!(source.calls(), 0);
-    // Only this request failed.
+    // The next request succeeds.
     assert_eq!(runtime().block_on(request(&cell)).0.unwrap(), "ASIA1");
 }
 
 #[test]
-fn a_fetch_on_a_runtime_that_nobody_drives_delays_requests_by_its_deadline_at_most() {
+fn fetch_on_an_idle_runtime_delays_requests_by_at_most_the_deadline() {
     let (source, _) = source(HOUR);
-    source.takes(2 * SECOND);
+    source.set_latency(2 * SECOND);
     let cell = cell(&source, Refresh::Background);
-    let stands_still = runtime();
-    stands_still.block_on(async { assert!(tokio::time::timeout(SECOND, request(&cell)).await.is_err()) });
-    let (given, took) = runtime().block_on(async {
-        let both = tokio::join!(request(&cell), request(&cell));
-        assert_eq!(both.0.0.as_ref().unwrap(), both.1.0.as_ref().unwrap());
-        both.0
+    let idle_runtime = runtime();
+    idle_runtime.block_on(async { assert!(tokio::time::timeout(SECOND, request(&cell)).await.is_err()) });
+    let (result, took) = runtime().block_on(async {
+        let (first, second) = tokio::join!(request(&cell), request(&cell));
+        assert_eq!(first.0.as_ref().unwrap(), second.0.as_ref().unwrap());
+        first
     });
-    assert_eq!((given.unwrap().as_str(), took), ("ASIA2", DEADLINE + SECOND + 2 * SECOND));
+    assert_eq!((result.unwrap().as_str(), took), ("ASIA2", DEADLINE + SECOND + 2 * SECOND));
     assert_eq!(source.calls(), 2);
     // The late result of the first fetch is discarded.
-    stands_still.block_on(async { tokio::time::sleep(MINUTE).await });
-    assert_eq!((cell.valid_credentials().unwrap().access_key_id(), source.open()), ("ASIA2", 0));
+    idle_runtime.block_on(async { tokio::time::sleep(MINUTE).await });
+    assert_eq!((cell.valid_credentials().unwrap().access_key_id(), source.pending_calls()), ("ASIA2", 0));
 }
 
 #[test]
-fn a_task_on_a_runtime_that_nobody_drives_leaves_renewals_to_requests() {
+fn requests_renew_if_the_renewal_task_is_on_an_idle_runtime() {
     let (source, wall) = source(HOUR);
     let cell = cell(&source, Refresh::Background);
-    let stands_still = runtime();
-    stands_still.block_on(request(&cell)).0.unwrap();
-    wall.set(50 * 60);
+    let idle_runtime = runtime();
+    idle_runtime.block_on(request(&cell)).0.unwrap();
+    wall.advance(50 * 60);
     let other = runtime();
     other.block_on(async {
         assert_eq!(request(&cell).await.0.unwrap(), "ASIA1");
@@ -147,38 +147,38 @@ fn a_task_on_a_runtime_that_nobody_drives_leaves_renewals_to_requests() {
 }
 
 #[test]
-fn a_renewal_on_a_runtime_that_nobody_drives_is_taken_over_before_expiry() {
+fn renewal_on_an_idle_runtime_is_repeated_on_another_one_before_expiry() {
     let (source, wall) = source(HOUR);
     let cell = cell(&source, Refresh::OnRequest);
-    let stands_still = runtime();
-    stands_still.block_on(request(&cell)).0.unwrap();
-    // Due: the request is served at once, and the runtime's task is never polled.
-    wall.set(50 * 60);
-    assert_eq!(stands_still.block_on(request(&cell)).0.unwrap(), "ASIA1");
+    let idle_runtime = runtime();
+    idle_runtime.block_on(request(&cell)).0.unwrap();
+    // The credentials are due. The request starts a fetch in a task that is never polled.
+    wall.advance(50 * 60);
+    assert_eq!(idle_runtime.block_on(request(&cell)).0.unwrap(), "ASIA1");
     let other = runtime();
-    other.block_on(all_are_served_at_once(&cell, DEADLINE + 5 * SECOND));
+    other.block_on(assert_served_without_waiting(&cell, DEADLINE + 5 * SECOND));
     assert_eq!(source.calls(), 2);
     assert_eq!(other.block_on(request(&cell)).0.unwrap(), "ASIA2");
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_request_waits_for_a_fetch_that_began_long_ago() {
+async fn request_does_not_wait_for_an_overdue_fetch() {
     let (source, wall) = source(HOUR);
     let cell = cell(&source, Refresh::OnRequest);
     request(&cell).await.0.unwrap();
-    // The process was frozen during a renewal, until after expiry.
-    source.answers(Answer::Silence);
-    wall.set(50 * 60);
+    // The process is frozen during a renewal, until after expiry.
+    source.set_behavior(Behavior::Hang);
+    wall.advance(50 * 60);
     request(&cell).await.0.unwrap();
     settle().await;
-    assert_eq!(source.open(), 1);
+    assert_eq!(source.pending_calls(), 1);
     tokio::time::advance(20 * MINUTE).await;
-    source.answers(Answer::Lasting(HOUR));
-    let (given, took) = request(&cell).await;
-    assert_eq!((given.unwrap().as_str(), took), ("ASIA3", Duration::ZERO));
+    source.set_behavior(Behavior::ExpireAfter(HOUR));
+    let (result, took) = request(&cell).await;
+    assert_eq!((result.unwrap().as_str(), took), ("ASIA3", Duration::ZERO));
 }
 
-/// An executor without a runtime, which polls when it was woken.
+/// Runs a future without a runtime, and polls it when it is woken.
 fn without_a_runtime<T>(future: impl Future<Output = T>) -> T {
     #[derive(Default)]
     struct Flag(AtomicBool);
@@ -195,10 +195,10 @@ fn without_a_runtime<T>(future: impl Future<Output = T>) -> T {
             return output;
         }
     }
-    panic!("nothing wakes it");
+    panic!("the future is pending and was not woken");
 }
 
-/// A sleep without tokio that never ends.
+/// A sleep implementation without a runtime. Its sleeps never end.
 #[derive(Debug)]
 struct NoSleep;
 
@@ -209,20 +209,20 @@ impl AsyncSleep for NoSleep {
 }
 
 #[test]
-fn without_a_runtime_requests_fetch_themselves() {
+fn without_a_runtime_requests_wait_for_their_own_fetch() {
     for refresh in [Refresh::Background, Refresh::OnRequest] {
         let (source, wall) = source(HOUR);
-        let cell = cell_that_sleeps(&source, refresh, NoSleep);
+        let cell = cell_with_sleep(&source, refresh, NoSleep);
         assert_eq!(without_a_runtime(request(&cell)).0.unwrap(), "ASIA1");
         assert_eq!(without_a_runtime(request(&cell)).0.unwrap(), "ASIA1");
-        // Due: the first request renews.
-        wall.set(50 * 60);
+        // The credentials are due, and the first request renews them.
+        wall.advance(50 * 60);
         assert_eq!(without_a_runtime(request(&cell)).0.unwrap(), "ASIA2");
         assert_eq!(without_a_runtime(request(&cell)).0.unwrap(), "ASIA2");
-        wall.set(3600);
+        wall.advance(3600);
         assert_eq!(without_a_runtime(request(&cell)).0.unwrap(), "ASIA3");
-        source.answers(Answer::Failure(down));
-        wall.set(3600);
+        source.set_behavior(Behavior::Fail(agent_down));
+        wall.advance(3600);
         without_a_runtime(request(&cell)).0.unwrap_err();
         without_a_runtime(request(&cell)).0.unwrap_err();
         assert_eq!(source.calls(), 4);
@@ -230,16 +230,16 @@ fn without_a_runtime_requests_fetch_themselves() {
 }
 
 #[test]
-fn without_a_runtime_the_next_request_begins_after_one_was_dropped() {
+fn without_a_runtime_the_next_request_fetches_after_one_was_dropped() {
     let (source, _) = source(HOUR);
-    source.answers(Answer::Silence);
-    let cell = cell_that_sleeps(&source, Refresh::Background, NoSleep);
+    source.set_behavior(Behavior::Hang);
+    let cell = cell_with_sleep(&source, Refresh::Background, NoSleep);
     {
         let mut dropped = pin!(request(&cell));
         assert!(dropped.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-        assert_eq!(source.open(), 1);
+        assert_eq!(source.pending_calls(), 1);
     }
-    assert_eq!(source.open(), 0);
-    source.answers(Answer::Lasting(HOUR));
+    assert_eq!(source.pending_calls(), 0);
+    source.set_behavior(Behavior::ExpireAfter(HOUR));
     assert_eq!(without_a_runtime(request(&cell)).0.unwrap(), "ASIA2");
 }

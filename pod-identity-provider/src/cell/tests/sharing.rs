@@ -5,32 +5,32 @@ use tokio::sync::Barrier;
 
 use super::*;
 
-/// A source that answers once all requests have begun.
+/// A source that returns after all requests have started.
 #[derive(Debug)]
-struct WhenAllHaveAsked(Source, Arc<Barrier>);
+struct AfterAllRequestsStarted(Source, Arc<Barrier>);
 
-impl ProvideCredentials for WhenAllHaveAsked {
+impl ProvideCredentials for AfterAllRequestsStarted {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
     {
         future::ProvideCredentials::new(async {
             self.1.wait().await;
-            self.0.answer().await
+            self.0.call().await
         })
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn first_requests_on_two_threads_are_one_call() {
+async fn first_requests_on_two_threads_share_one_call() {
     const TASKS: usize = 64;
     for _ in 0..50 {
         let (source, wall) = source(HOUR);
         let all = Arc::new(Barrier::new(TASKS + 1));
-        let clock = Clock::given(SharedTimeSource::new(wall));
+        let clock = Clock::custom(SharedTimeSource::new(wall));
         let timer = Timer::tokio();
-        let slow = WhenAllHaveAsked(source.clone(), all.clone());
-        let cell = CredentialCell::new(slow, clock, timer, Refresh::Background, AHEAD, DEADLINE);
+        let slow = AfterAllRequestsStarted(source.clone(), all.clone());
+        let cell = CredentialCell::new(slow, clock, timer, Refresh::Background, REFRESH_AHEAD, DEADLINE);
         let tasks: Vec<_> = (0..TASKS)
             .map(|_| {
                 let (cell, all) = (cell.clone(), all.clone());
@@ -45,20 +45,20 @@ async fn first_requests_on_two_threads_are_one_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_request_cancels_no_fetch() {
+async fn dropping_a_request_cancels_no_fetch() {
     let (source, _) = source(HOUR);
-    source.takes(5 * SECOND);
+    source.set_latency(5 * SECOND);
     let cell = cell(&source, Refresh::Background);
-    let impatient = tokio::time::timeout(SECOND, request(&cell)).await;
-    assert!(impatient.is_err());
-    let (given, took) = request(&cell).await;
-    assert_eq!((given.unwrap().as_str(), took, source.calls()), ("ASIA1", 4 * SECOND, 1));
+    let timed_out = tokio::time::timeout(SECOND, request(&cell)).await;
+    assert!(timed_out.is_err());
+    let (result, took) = request(&cell).await;
+    assert_eq!((result.unwrap().as_str(), took, source.calls()), ("ASIA1", 4 * SECOND, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_that_no_request_waited_for_are_renewed_too() {
+async fn credentials_are_renewed_if_the_first_request_was_dropped() {
     let (source, _) = source(HOUR);
-    source.takes(5 * SECOND);
+    source.set_latency(5 * SECOND);
     let cell = cell(&source, Refresh::Background);
     assert!(tokio::time::timeout(SECOND, request(&cell)).await.is_err());
     tokio::time::sleep(10 * HOUR).await;
@@ -70,7 +70,7 @@ fn missing() -> Error {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_waiting_requests_get_the_error_of_the_source_with_its_kind_and_its_text() {
+async fn all_waiting_requests_get_the_error_of_the_source() {
     let kinds: [fn() -> CredentialsError; 5] = [
         || CredentialsError::not_loaded(missing()),
         || CredentialsError::invalid_configuration(missing()),
@@ -80,8 +80,8 @@ async fn all_waiting_requests_get_the_error_of_the_source_with_its_kind_and_its_
     ];
     for kind in kinds {
         let (source, _) = source(HOUR);
-        source.answers(Answer::Failure(kind));
-        source.takes(SECOND);
+        source.set_behavior(Behavior::Fail(kind));
+        source.set_latency(SECOND);
         let cell = cell(&source, Refresh::Background);
         let waiting: Vec<_> = (0..8)
             .map(|_| {
@@ -97,8 +97,8 @@ async fn all_waiting_requests_get_the_error_of_the_source_with_its_kind_and_its_
                 }
                 _ => assert_eq!(error.to_string(), missing().to_string()),
             }
-            let given = CredentialsError::from(error);
-            assert_eq!(std::mem::discriminant(&given), std::mem::discriminant(&wanted), "{given:?}");
+            let result = CredentialsError::from(error);
+            assert_eq!(std::mem::discriminant(&result), std::mem::discriminant(&wanted), "{result:?}");
         }
         assert_eq!(source.calls(), 1);
     }

@@ -1,4 +1,4 @@
-//! The cache without a client: which resolvers it serves from the cell.
+//! The cache without a client: the resolvers that it serves from the cell.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,16 +18,16 @@ use tokio::runtime::Handle;
 
 use super::super::*;
 use super::*;
-use crate::scripted::{Answer, HOUR, SECOND, Wall, down, settle, source};
+use crate::scripted::{Behavior, HOUR, SECOND, WallClock, agent_down, settle, source};
 
-/// A provider's cache, with the parts that a client's request has.
+/// A provider's cache, with the runtime components of a client.
 struct Resolving {
     cache: ProviderIdentityCache,
     components: RuntimeComponents,
 }
 
 impl Resolving {
-    fn new(provider: &PodIdentityCredentialsProvider, wall: &Wall) -> Self {
+    fn new(provider: &PodIdentityCredentialsProvider, wall: &WallClock) -> Self {
         let components = RuntimeComponents::builder("test")
             .with_auth_scheme_option_resolver(Some(StaticAuthSchemeOptionResolver::new(Vec::new())))
             .with_auth_scheme(NoAuthScheme::new())
@@ -46,21 +46,20 @@ impl Resolving {
         self.cache.resolve_cached_identity(resolver.clone(), &self.components, &config).await
     }
 
-    /// The access key id of a resolver's identity.
-    async fn key(&self, resolver: &SharedIdentityResolver) -> String {
+    async fn access_key_id(&self, resolver: &SharedIdentityResolver) -> String {
         let identity = self.identity(resolver).await.unwrap();
         identity.data::<Credentials>().unwrap().access_key_id().to_owned()
     }
 }
 
-/// A provider of ours and its cache.
+/// Returns a provider of this crate and its cache.
 fn resolving(source: &Source) -> (PodIdentityCredentialsProvider, Resolving) {
     let provider = provider(source);
     let resolving = Resolving::new(&provider, &source.wall());
     (provider, resolving)
 }
 
-/// A resolver as a configuration of the SDK makes one.
+/// Wraps a provider as a configuration of the SDK does.
 fn resolver(provider: impl ProvideCredentials + 'static) -> SharedIdentityResolver {
     SharedIdentityResolver::new(SharedCredentialsProvider::new(provider))
 }
@@ -85,49 +84,55 @@ fn wrapper<P>(provider: P) -> (Wrapper<P>, Arc<AtomicUsize>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_providers_own_resolver_is_served_from_the_cell_as_soon_as_it_is_renewed() {
+async fn serves_the_providers_resolver_from_the_cell() {
     let (source, wall) = source(HOUR);
     let (provider, resolving) = resolving(&source);
     let own = resolver(provider.clone());
     for renewal in 1..=3 {
         for _ in 0..100 {
-            assert_eq!(resolving.key(&own).await, format!("ASIA{renewal}"));
+            assert_eq!(resolving.access_key_id(&own).await, format!("ASIA{renewal}"));
         }
-        assert_eq!(resolving.cache.own.get(), Some(&own.cache_partition()));
-        wall.set(50 * 60);
+        assert_eq!(resolving.cache.partition.get(), Some(&own.cache_partition()));
+        wall.advance(50 * 60);
         tokio::time::sleep(2 * SECOND).await;
-        // Due: this request starts the renewal and does not wait for it.
-        assert_eq!(resolving.key(&own).await, format!("ASIA{renewal}"));
+        // The credentials are due. This request starts the renewal and does not wait.
+        assert_eq!(resolving.access_key_id(&own).await, format!("ASIA{renewal}"));
         settle().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_chain_or_a_wrapper_with_the_provider_inside_is_served_by_the_sdks_cache() {
+async fn sdks_cache_serves_a_wrapper_around_the_provider() {
     let (source, wall) = source(HOUR);
     let (provider, resolving) = resolving(&source);
     let (wrapped, calls) = wrapper(provider.clone());
     let wrapped = resolver(wrapped);
     for _ in 0..10 {
-        assert_eq!(resolving.key(&wrapped).await, "ASIA1");
+        assert_eq!(resolving.access_key_id(&wrapped).await, "ASIA1");
     }
-    assert_eq!((resolving.cache.own.get(), calls.load(Ordering::Relaxed)), (None, 1));
-    // The cell renews. The SDK's cache keeps what the wrapper returned, until its expiry.
-    wall.set(50 * 60);
+    assert_eq!((resolving.cache.partition.get(), calls.load(Ordering::Relaxed)), (None, 1));
+    // The cell renews. The SDK's cache keeps the credentials of the wrapper until their expiry.
+    wall.advance(50 * 60);
     provider.credentials().await.unwrap();
     settle().await;
     assert_eq!(provider.credentials().await.unwrap().access_key_id(), "ASIA2");
-    assert_eq!((resolving.key(&wrapped).await.as_str(), calls.load(Ordering::Relaxed)), ("ASIA1", 1));
-    wall.set(10 * 60);
-    assert_eq!((resolving.key(&wrapped).await.as_str(), calls.load(Ordering::Relaxed)), ("ASIA2", 2));
+    assert_eq!(
+        (resolving.access_key_id(&wrapped).await.as_str(), calls.load(Ordering::Relaxed)),
+        ("ASIA1", 1)
+    );
+    wall.advance(10 * 60);
+    assert_eq!(
+        (resolving.access_key_id(&wrapped).await.as_str(), calls.load(Ordering::Relaxed)),
+        ("ASIA2", 2)
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wrapper_that_returns_other_credentials_later_is_never_answered_for() {
-    /// Our provider until it fails, then fixed credentials.
+async fn wrapper_that_later_returns_other_credentials_is_not_served_from_the_cell() {
+    /// Calls the provider, and returns fixed credentials after an error.
     #[derive(Debug)]
-    struct OursOrFixed(PodIdentityCredentialsProvider);
-    impl ProvideCredentials for OursOrFixed {
+    struct ProviderOrFixed(PodIdentityCredentialsProvider);
+    impl ProvideCredentials for ProviderOrFixed {
         fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
         where
             Self: 'a,
@@ -140,60 +145,60 @@ async fn a_wrapper_that_returns_other_credentials_later_is_never_answered_for() 
     }
     let (source, wall) = source(HOUR);
     let (provider, resolving) = resolving(&source);
-    let (own, chain) = (resolver(provider.clone()), resolver(OursOrFixed(provider)));
+    let (own, chain) = (resolver(provider.clone()), resolver(ProviderOrFixed(provider)));
     for resolver in [&chain, &own, &chain] {
-        assert_eq!(resolving.key(resolver).await, "ASIA1");
+        assert_eq!(resolving.access_key_id(resolver).await, "ASIA1");
     }
-    source.answers(Answer::Failure(down));
-    wall.set(2 * 3600);
-    assert_eq!(resolving.key(&chain).await, "AKIAFIXED");
+    source.set_behavior(Behavior::Fail(agent_down));
+    wall.advance(2 * 3600);
+    assert_eq!(resolving.access_key_id(&chain).await, "AKIAFIXED");
     let error = resolving.identity(&own).await.unwrap_err();
     assert!(format!("{}", DisplayErrorContext(&*error)).contains("the agent is down"), "{error:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_provider_of_this_crate_is_served_by_the_sdks_cache() {
+async fn sdks_cache_serves_another_provider_of_this_crate() {
     let ((one, _), (other, _)) = (source(HOUR), source(HOUR));
     for _ in 0..4 {
-        other.answer().await.unwrap(); // so that the answers differ
+        other.call().await.unwrap(); // so that the access key ids differ
     }
     let ((ours, resolving), others) = (resolving(&one), provider(&other));
     let (ours, others) = (resolver(ours), resolver(others));
     for _ in 0..10 {
         assert_eq!(
-            (resolving.key(&others).await, resolving.key(&ours).await),
+            (resolving.access_key_id(&others).await, resolving.access_key_id(&ours).await),
             ("ASIA5".into(), "ASIA1".into())
         );
     }
-    assert_eq!(resolving.cache.own.get(), Some(&ours.cache_partition()));
+    assert_eq!(resolving.cache.partition.get(), Some(&ours.cache_partition()));
     assert_eq!((one.calls(), other.calls()), (1, 5));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_wrapper_of_the_provider_has_the_same_credentials() {
+async fn second_resolver_of_the_provider_returns_the_same_credentials() {
     let (source, _) = source(HOUR);
     let (provider, resolving) = resolving(&source);
     let (first, second) = (resolver(provider.clone()), resolver(provider));
     for resolver in [&first, &second, &first, &second] {
-        assert_eq!(resolving.key(resolver).await, "ASIA1");
+        assert_eq!(resolving.access_key_id(resolver).await, "ASIA1");
     }
-    assert_eq!(resolving.cache.own.get(), Some(&first.cache_partition()));
+    assert_eq!(resolving.cache.partition.get(), Some(&first.cache_partition()));
     assert_eq!(source.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_provider_that_the_sdk_wraps_twice_is_served_by_the_sdks_cache() {
+async fn sdks_cache_serves_a_provider_that_is_wrapped_twice() {
     let (source, _) = source(HOUR);
     let (provider, resolving) = resolving(&source);
     let twice = resolver(SharedCredentialsProvider::new(provider));
     for _ in 0..10 {
-        assert_eq!(resolving.key(&twice).await, "ASIA1");
+        assert_eq!(resolving.access_key_id(&twice).await, "ASIA1");
     }
-    assert_eq!((resolving.cache.own.get(), source.calls()), (None, 1));
+    assert_eq!((resolving.cache.partition.get(), source.calls()), (None, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn identities_without_credentials_pass_through_the_sdks_cache() {
+async fn sdks_cache_serves_identities_without_credentials() {
     #[derive(Debug, Default)]
     struct Tokens(AtomicUsize);
     impl ResolveIdentity for Tokens {
@@ -206,35 +211,35 @@ async fn identities_without_credentials_pass_through_the_sdks_cache() {
     let (provider, resolving) = resolving(&source);
     let ours = resolver(provider);
     let tokens = SharedIdentityResolver::new(Tokens::default());
-    let nobody = SharedIdentityResolver::new(NoAuthIdentityResolver::new());
+    let no_auth = SharedIdentityResolver::new(NoAuthIdentityResolver::new());
     for _ in 0..10 {
         assert_eq!(resolving.identity(&tokens).await.unwrap().data::<String>().unwrap(), "token 0");
-        assert!(resolving.identity(&nobody).await.unwrap().data::<Credentials>().is_none());
-        assert_eq!(resolving.key(&ours).await, "ASIA1");
+        assert!(resolving.identity(&no_auth).await.unwrap().data::<Credentials>().is_none());
+        assert_eq!(resolving.access_key_id(&ours).await, "ASIA1");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_of_an_outage_are_served_until_they_expire() {
+async fn serves_credentials_until_expiry_during_an_outage() {
     let (source, wall) = source(HOUR);
     let (provider, resolving) = resolving(&source);
     let own = resolver(provider);
-    assert_eq!(resolving.key(&own).await, "ASIA1");
-    source.answers(Answer::Failure(down));
-    wall.set(50 * 60);
+    assert_eq!(resolving.access_key_id(&own).await, "ASIA1");
+    source.set_behavior(Behavior::Fail(agent_down));
+    wall.advance(50 * 60);
     for _ in 0..9 * 60 {
-        assert_eq!(resolving.key(&own).await, "ASIA1");
+        assert_eq!(resolving.access_key_id(&own).await, "ASIA1");
         tokio::time::sleep(SECOND).await;
     }
-    wall.set(60);
+    wall.advance(60);
     resolving.identity(&own).await.unwrap_err();
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_task_ends_with_the_provider_and_its_caches() {
+async fn renewal_task_ends_with_the_provider_and_its_caches() {
     let (source, _) = source(HOUR);
     let (provider, resolving) = resolving(&source);
-    assert_eq!(resolving.key(&resolver(provider.clone())).await, "ASIA1");
+    assert_eq!(resolving.access_key_id(&resolver(provider.clone())).await, "ASIA1");
     settle().await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 1);
     drop(provider);
@@ -246,7 +251,7 @@ async fn the_task_ends_with_the_provider_and_its_caches() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_secret_prints() {
+async fn debug_prints_no_secrets() {
     let (source, _) = source(HOUR);
     let (provider, resolving) = resolving(&source);
     let identity = resolving.identity(&resolver(provider.clone())).await.unwrap();
@@ -261,15 +266,15 @@ async fn no_secret_prints() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn concurrent_first_requests_are_one_fetch() {
+async fn concurrent_first_requests_share_one_fetch() {
     let (source, _) = source(HOUR);
-    source.takes(Duration::from_secs(3));
+    source.set_latency(Duration::from_secs(3));
     let (provider, resolving) = resolving(&source);
     let (resolving, resolver) = (Arc::new(resolving), resolver(provider));
     let tasks: Vec<_> = (0..64)
         .map(|_| {
             let (resolving, resolver) = (resolving.clone(), resolver.clone());
-            tokio::spawn(async move { resolving.key(&resolver).await })
+            tokio::spawn(async move { resolving.access_key_id(&resolver).await })
         })
         .collect();
     for task in tasks {
@@ -279,7 +284,7 @@ async fn concurrent_first_requests_are_one_fetch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_identity_has_the_expiry_of_its_credentials() {
+async fn identity_has_the_expiry_of_its_credentials() {
     let (source, wall) = source(HOUR);
     let expiry: SystemTime = aws_smithy_async::time::TimeSource::now(&wall) + HOUR;
     let (provider, resolving) = resolving(&source);

@@ -1,4 +1,4 @@
-//! Clients of STS with a provider's identity cache. The signature of a request names its access key.
+//! Clients of STS with a provider's identity cache. The signature of a request contains its access key id.
 
 use std::sync::{Arc, Mutex};
 
@@ -18,9 +18,9 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::error::Error;
-use crate::scripted::{Answer, HOUR, SECOND, down, settle, source};
+use crate::scripted::{Behavior, HOUR, SECOND, agent_down, settle, source};
 
-/// An STS that accepts every request and records the access keys.
+/// An STS that accepts every request and records the access key ids.
 #[derive(Debug, Clone, Default)]
 struct Sts(Arc<Mutex<Vec<String>>>);
 
@@ -58,46 +58,47 @@ impl Sts {
         Client::from_conf(config.build())
     }
 
-    /// Makes a request and returns its access key.
-    async fn signed(&self, client: &Client) -> String {
-        self.signed_instead(client, Builder::new()).await
+    /// Makes a request and returns its access key id.
+    async fn access_key_id(&self, client: &Client) -> String {
+        self.access_key_id_with(client, Builder::new()).await
     }
 
-    /// Makes a request with this configuration for the one operation.
-    async fn signed_instead(&self, client: &Client, instead: Builder) -> String {
-        client.get_caller_identity().customize().config_override(instead).send().await.unwrap();
+    /// Makes a request that overrides the client's configuration, and returns its access key id.
+    async fn access_key_id_with(&self, client: &Client, config_override: Builder) -> String {
+        client.get_caller_identity().customize().config_override(config_override).send().await.unwrap();
         self.0.lock().unwrap().pop().unwrap()
     }
 }
 
-/// Another provider for one operation, with a cache: without one the SDK makes a new cache for the operation.
-fn instead(provider: &SharedCredentialsProvider, cache: &SharedIdentityCache) -> Builder {
+/// Returns a configuration that overrides the provider for one operation. It sets the cache too, because the SDK otherwise
+/// creates a new cache for the operation.
+fn override_with(provider: &SharedCredentialsProvider, cache: &SharedIdentityCache) -> Builder {
     let mut builder = Builder::new();
     builder.set_credentials_provider(Some(provider.clone())).set_identity_cache(cache.clone());
     builder
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_signs_with_new_credentials_as_soon_as_they_are_fetched_and_never_waits() {
+async fn client_signs_with_renewed_credentials_without_waiting() {
     let (source, wall) = source(HOUR);
     let (sts, provider) = (Sts::default(), provider(&source));
     let client = sts.client(&source, &provider);
     for renewal in 1..=5 {
         for _ in 0..3 {
-            assert_eq!(sts.signed(&client).await, format!("ASIA{renewal}"));
+            assert_eq!(sts.access_key_id(&client).await, format!("ASIA{renewal}"));
         }
-        wall.set(50 * 60);
+        wall.advance(50 * 60);
         tokio::time::sleep(2 * SECOND).await;
-        assert_eq!(sts.signed(&client).await, format!("ASIA{renewal}"));
+        assert_eq!(sts.access_key_id(&client).await, format!("ASIA{renewal}"));
         settle().await;
     }
     assert_eq!(source.calls(), 6);
 }
 
 #[tokio::test(start_paused = true)]
-async fn clients_with_clones_of_a_provider_share_each_fetch_with_and_without_a_shared_cache() {
+async fn clients_share_each_fetch_with_and_without_a_shared_cache() {
     let (source, _) = source(HOUR);
-    source.takes(SECOND); // all of them ask meanwhile
+    source.set_latency(SECOND); // all clients make their request meanwhile
     let (sts, provider) = (Sts::default(), provider(&source));
     let cache = provider.identity_cache();
     let mut clients = vec![sts.client(&source, &provider), sts.client(&source, &provider)];
@@ -105,20 +106,20 @@ async fn clients_with_clones_of_a_provider_share_each_fetch_with_and_without_a_s
     let mut calls = JoinSet::new();
     for client in clients.clone() {
         let sts = sts.clone();
-        calls.spawn(async move { sts.signed(&client).await });
+        calls.spawn(async move { sts.access_key_id(&client).await });
     }
-    let begun = Instant::now();
+    let started = Instant::now();
     assert_eq!(calls.join_all().await, ["ASIA1"; 5]);
-    assert_eq!((source.calls(), begun.elapsed()), (1, SECOND));
+    assert_eq!((source.calls(), started.elapsed()), (1, SECOND));
     for client in &clients {
-        assert_eq!(sts.signed(client).await, "ASIA1");
+        assert_eq!(sts.access_key_id(client).await, "ASIA1");
     }
     assert_eq!(provider.credentials().await.unwrap().access_key_id(), "ASIA1");
     assert_eq!(source.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_operation_with_another_provider_is_signed_with_its_credentials_which_the_sdk_caches() {
+async fn operation_with_another_provider_is_signed_with_its_credentials() {
     let ((ours, _), (others, _)) = (source(HOUR), source(HOUR));
     let (sts, provider) = (Sts::default(), provider(&ours));
     let cache = provider.identity_cache();
@@ -127,47 +128,47 @@ async fn an_operation_with_another_provider_is_signed_with_its_credentials_which
     let fixed = SharedCredentialsProvider::new(fixed);
     let kept = SharedCredentialsProvider::new(others.clone());
     for _ in 0..5 {
-        assert_eq!(sts.signed(&client).await, "ASIA1");
-        assert_eq!(sts.signed_instead(&client, instead(&fixed, &cache)).await, "AKIAFIXED");
-        assert_eq!(sts.signed_instead(&client, instead(&kept, &cache)).await, "ASIA1");
+        assert_eq!(sts.access_key_id(&client).await, "ASIA1");
+        assert_eq!(sts.access_key_id_with(&client, override_with(&fixed, &cache)).await, "AKIAFIXED");
+        assert_eq!(sts.access_key_id_with(&client, override_with(&kept, &cache)).await, "ASIA1");
         let without_cache = Builder::new().credentials_provider(fixed.clone());
-        assert_eq!(sts.signed_instead(&client, without_cache).await, "AKIAFIXED");
+        assert_eq!(sts.access_key_id_with(&client, without_cache).await, "AKIAFIXED");
     }
     assert_eq!((ours.calls(), others.calls()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_request_is_signed_with_the_role_of_its_own_provider() {
-    let ((one, wall_of_one), (two, wall_of_two)) = (source(HOUR), source(2 * HOUR));
-    // So that the answers differ.
+async fn each_request_is_signed_with_the_credentials_of_its_own_provider() {
+    let ((one, clock_of_one), (two, clock_of_two)) = (source(HOUR), source(2 * HOUR));
+    // So that the access key ids differ.
     for _ in 0..4 {
-        two.answer().await.unwrap();
+        two.call().await.unwrap();
     }
     let (sts, of_one, of_two) = (Sts::default(), provider(&one), provider(&two));
     let client = sts.client(&one, &of_one);
     let (shared, cache) = (SharedCredentialsProvider::new(of_two.clone()), of_two.identity_cache());
-    let as_two = || instead(&shared, &cache);
+    let as_two = || override_with(&shared, &cache);
     for renewal in 0..4 {
         for _ in 0..3 {
-            assert_eq!(sts.signed(&client).await, format!("ASIA{}", 1 + renewal));
-            assert_eq!(sts.signed_instead(&client, as_two()).await, format!("ASIA{}", 5 + renewal));
+            assert_eq!(sts.access_key_id(&client).await, format!("ASIA{}", 1 + renewal));
+            assert_eq!(sts.access_key_id_with(&client, as_two()).await, format!("ASIA{}", 5 + renewal));
         }
-        wall_of_one.set(50 * 60);
-        wall_of_two.set(110 * 60);
+        clock_of_one.advance(50 * 60);
+        clock_of_two.advance(110 * 60);
         tokio::time::sleep(2 * SECOND).await;
-        sts.signed(&client).await;
-        sts.signed_instead(&client, as_two()).await;
+        sts.access_key_id(&client).await;
+        sts.access_key_id_with(&client, as_two()).await;
         settle().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clients_error_holds_cause_and_fix_before_and_after_there_were_credentials() {
+async fn client_error_contains_cause_and_fix() {
     let (source, wall) = source(HOUR);
     let (sts, error) = (Sts::default(), || Error::unusable("AWS_REGION", "is not set", "Set it"));
     let client = sts.client(&source, &provider(&source));
     for _ in 0..2 {
-        source.answers(Answer::Failure(|| Error::unusable("AWS_REGION", "is not set", "Set it").into()));
+        source.set_behavior(Behavior::Fail(|| Error::unusable("AWS_REGION", "is not set", "Set it").into()));
         let failed = client.get_caller_identity().send().await.unwrap_err();
         assert_eq!(Error::of(&failed).unwrap().to_string(), error().to_string());
         for printed in [format!("{failed:?}"), DisplayErrorContext(&failed).to_string()] {
@@ -175,11 +176,11 @@ async fn a_clients_error_holds_cause_and_fix_before_and_after_there_were_credent
         }
 
         tokio::time::sleep(2 * SECOND).await;
-        source.answers(Answer::Lasting(HOUR));
-        sts.signed(&client).await;
-        wall.set(2 * 3600);
+        source.set_behavior(Behavior::ExpireAfter(HOUR));
+        sts.access_key_id(&client).await;
+        wall.advance(2 * 3600);
     }
-    source.answers(Answer::Failure(down));
+    source.set_behavior(Behavior::Fail(agent_down));
     let failed = client.get_caller_identity().send().await.unwrap_err();
     assert!(DisplayErrorContext(&failed).to_string().contains("the agent is down"), "{failed:?}");
 }

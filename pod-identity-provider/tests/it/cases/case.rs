@@ -1,4 +1,4 @@
-//! The files of a case.
+//! The files of a test case.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,11 +12,11 @@ use crate::replay::Exchange;
 #[derive(Debug)]
 pub(super) struct Case {
     pub(super) folder: PathBuf,
-    /// `env.json`: the variables. `${fs}` is the folder `fs`, `${port}` the endpoint's port.
+    /// `env.json`: the environment variables. `${fs}` is the path of the folder `fs`, and `${port}` the endpoint's port.
     pub(super) env: BTreeMap<String, String>,
-    /// `http-traffic.json`: requests and responses. Without the file no request is allowed.
+    /// `http-traffic.json`: requests and responses. Without this file no request is allowed.
     pub(super) traffic: Vec<Exchange>,
-    /// `test-case.json`.
+    /// `test-case.json`: client, time limits and expected result.
     pub(super) test: Test,
 }
 
@@ -28,18 +28,18 @@ pub(super) struct Test {
     docs: String,
     #[serde(default)]
     pub(super) client: Client,
-    /// The addresses of names for each lookup. Without them the system resolves names.
+    /// The addresses of each name, one list for each lookup. Without this field the system resolves names.
     pub(super) dns: Option<BTreeMap<String, Vec<Vec<IpAddr>>>>,
     #[serde(default = "attempt_timeout")]
     pub(super) attempt_timeout_ms: u64,
     #[serde(default = "deadline")]
     pub(super) deadline_ms: u64,
-    /// The case is for a build without this feature.
+    /// Runs the case only in a build without this feature.
     pub(super) without_feature: Option<String>,
-    /// Texts that are logged once each.
+    /// Texts that the log must contain exactly once.
     #[serde(default)]
     pub(super) logs_once: Vec<String>,
-    /// Secrets besides those of the traffic.
+    /// Secrets in addition to those of the traffic.
     #[serde(default)]
     pub(super) secrets: Vec<String>,
     pub(super) result: Expected,
@@ -47,26 +47,26 @@ pub(super) struct Test {
 
 /// The HTTP client of the case.
 #[derive(Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Client {
     /// A client that sends requests for any host to the endpoint.
     #[default]
     Mapped,
-    /// The provider's own.
+    /// The provider's default client.
     Own,
-    /// The provider's own, and nothing listens.
-    Nobody,
+    /// The provider's default client. `${port}` is a port without a listener.
+    ClosedPort,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) enum Expected {
-    Ok(Credentials),
-    Err(Failure),
+    Ok(ExpectedCredentials),
+    Err(ExpectedError),
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Credentials {
+pub(super) struct ExpectedCredentials {
     pub(super) access_key_id: String,
     pub(super) secret_access_key: String,
     pub(super) session_token: String,
@@ -76,16 +76,16 @@ pub(super) struct Credentials {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Failure {
+pub(super) struct ExpectedError {
     /// The variant of `CredentialsError`.
     pub(super) kind: String,
     pub(super) code: Option<String>,
     pub(super) retryable: bool,
-    /// Texts of the error.
-    pub(super) says: Vec<String>,
-    /// Texts that the error must not hold.
+    /// Texts that the error must contain.
+    pub(super) contains: Vec<String>,
+    /// Texts that the error must not contain.
     #[serde(default)]
-    pub(super) says_not: Vec<String>,
+    pub(super) does_not_contain: Vec<String>,
 }
 
 fn attempt_timeout() -> u64 {
@@ -101,7 +101,7 @@ impl Case {
         for entry in std::fs::read_dir(folder).map_err(|error| error.to_string())? {
             let name = entry.map_err(|error| error.to_string())?.file_name();
             if !["env.json", "fs", "http-traffic.json", "test-case.json"].map(Into::into).contains(&name) {
-                return Err(format!("{name:?} is no part of a case"));
+                return Err(format!("{name:?} is not a file of a case"));
             }
         }
         let traffic = folder.join("http-traffic.json");
@@ -113,9 +113,9 @@ impl Case {
         })
     }
 
-    /// Returns the lines of the files and of variables with tokens, cut to the length that an error might quote.
+    /// Returns the tokens in files and variables. They are truncated, because an error may contain only a part of a token.
     pub(super) fn tokens(&self) -> Vec<String> {
-        const AS_QUOTED: usize = 64;
+        const MAX_LENGTH: usize = 64;
         let files = std::fs::read_dir(self.folder.join("fs")).into_iter().flatten();
         let files = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
         let files = files.map(|content| String::from_utf8_lossy(&content).into_owned());
@@ -123,7 +123,7 @@ impl Case {
         let texts = variables.map(|(_, value)| value.clone()).chain(files);
         let lines =
             texts.flat_map(|text| text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>());
-        lines.filter(|line| !line.is_empty()).map(|line| line.chars().take(AS_QUOTED).collect()).collect()
+        lines.filter(|line| !line.is_empty()).map(|line| line.chars().take(MAX_LENGTH).collect()).collect()
     }
 }
 

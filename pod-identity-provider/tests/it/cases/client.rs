@@ -1,4 +1,4 @@
-//! A client that sends requests for any host to the case's endpoint.
+//! An HTTP client that sends requests for any host to the case's endpoint.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,14 +14,14 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 
 use crate::replay::SENT_TO;
 
-/// The SDK's own client with all connections to one address. A header names the target of the request.
+/// The SDK's default client with all connections to one address. A header contains the original target of the request.
 #[derive(Debug)]
-pub(super) struct AllTo(pub(super) SocketAddr);
+pub(super) struct RedirectingClient(pub(super) SocketAddr);
 
 #[derive(Debug)]
 struct Connector(SocketAddr, SharedHttpConnector);
 
-impl HttpClient for AllTo {
+impl HttpClient for RedirectingClient {
     fn http_connector(
         &self,
         settings: &HttpConnectorSettings,
@@ -39,7 +39,7 @@ impl HttpConnector for Connector {
         let headers = request.headers_mut();
         headers.insert(SENT_TO, format!("{}://{authority}", uri.scheme_str().unwrap()));
         if !headers.contains_key("host") {
-            headers.insert("host", authority); // as the client would set it
+            headers.insert("host", authority); // the default of the client
         }
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         request.set_uri(format!("http://{}{path}", self.0)).unwrap();
@@ -47,16 +47,16 @@ impl HttpConnector for Connector {
     }
 }
 
-/// The case's names with the addresses of each lookup. The last ones stay.
+/// Resolves the names of a case, with one list of addresses for each lookup. The last list is repeated.
 #[derive(Debug)]
-pub(super) struct Names(pub(super) Mutex<BTreeMap<String, Vec<Vec<IpAddr>>>>);
+pub(super) struct ScriptedDns(pub(super) Mutex<BTreeMap<String, Vec<Vec<IpAddr>>>>);
 
-impl ResolveDns for Names {
+impl ResolveDns for ScriptedDns {
     fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
         let mut names = self.0.lock().unwrap();
         DnsFuture::ready(match names.get_mut(name) {
-            Some(answers) if answers.len() > 1 => Ok(answers.remove(0)),
-            Some(answers) => Ok(answers[0].clone()),
+            Some(lookups) if lookups.len() > 1 => Ok(lookups.remove(0)),
+            Some(lookups) => Ok(lookups[0].clone()),
             None => Err(ResolveDnsError::new(format!("{name} does not exist"))),
         })
     }

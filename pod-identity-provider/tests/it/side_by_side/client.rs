@@ -1,4 +1,4 @@
-//! A client's request of credentials from its identity cache.
+//! The identity cache of a client.
 
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_async::rt::sleep::TokioSleep;
@@ -16,7 +16,7 @@ use aws_smithy_runtime_api::client::identity::{
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 
-/// A provider with an identity cache. Without one the SDK uses its default (aws-smithy-runtime, `client/defaults.rs`).
+/// A provider with an identity cache. The default is the SDK's default cache (aws-smithy-runtime, `client/defaults.rs`).
 #[derive(Clone)]
 pub(super) struct Resolver {
     cache: SharedIdentityCache,

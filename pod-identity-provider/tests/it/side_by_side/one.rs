@@ -1,4 +1,4 @@
-//! One request of one provider: a process of the table.
+//! One request of one provider, in a process of its own.
 
 use std::error::Error;
 use std::net::IpAddr;
@@ -15,18 +15,18 @@ use aws_smithy_runtime_api::client::identity::SharedIdentityCache;
 use pod_identity_provider::PodIdentityCredentialsProvider;
 
 use super::client::Resolver;
-use super::{Job, OUTCOME, Outcome, Side, job};
+use super::{Implementation, Job, JobResult, RESULT_PREFIX, job};
 
-/// More than three attempts of five seconds and the pauses between them.
-const PATIENCE: Duration = Duration::from_secs(25);
+/// More than the time of three attempts of five seconds with their pauses.
+const TIME_LIMIT: Duration = Duration::from_secs(25);
 
 #[tokio::test]
-#[ignore = "a part of the table of both providers, which starts it with an environment of its own"]
-async fn one_provider_is_asked_once() {
+#[ignore = "started in a child process by table_in_the_readme_is_current"]
+async fn one_provider_fetches_once() {
     let Some(job) = job() else { return };
     let (provider, cache) = job.provider();
     let start = tokio::time::Instant::now();
-    let result = tokio::time::timeout(PATIENCE, async {
+    let result = tokio::time::timeout(TIME_LIMIT, async {
         if job.through_cache {
             let resolver = Resolver::new(provider, cache, SystemTimeSource::new());
             resolver.resolve().await.map(drop).map_err(|error| chain(&*error))
@@ -38,15 +38,15 @@ async fn one_provider_is_asked_once() {
     .ok();
     let error = result.clone().and_then(Result::err).unwrap_or_default();
     let millis = u64::try_from(start.elapsed().as_millis()).unwrap();
-    let outcome = Outcome { credentials: result.map(|result| result.is_ok()), error, millis };
-    println!("{OUTCOME}{}", serde_json::to_string(&outcome).unwrap());
+    let outcome = JobResult { credentials: result.map(|result| result.is_ok()), error, millis };
+    println!("{RESULT_PREFIX}{}", serde_json::to_string(&outcome).unwrap());
 }
 
-/// A resolver that returns one address for every name.
+/// A resolver that returns the same address for every name.
 #[derive(Debug)]
-struct Always(IpAddr);
+struct FixedResolver(IpAddr);
 
-impl ResolveDns for Always {
+impl ResolveDns for FixedResolver {
     fn resolve_dns<'a>(&'a self, _: &'a str) -> DnsFuture<'a> {
         DnsFuture::ready(Ok(vec![self.0]))
     }
@@ -61,20 +61,20 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 impl Job {
     fn provider(&self) -> (SharedCredentialsProvider, Option<SharedIdentityCache>) {
         let limit = self.attempt_ms.map(Duration::from_millis);
-        match self.side {
-            Side::Ours => {
+        match self.implementation {
+            Implementation::ThisCrate => {
                 let mut builder = PodIdentityCredentialsProvider::builder();
                 if let Some(limit) = limit {
                     builder = builder.attempt_timeout(limit).deadline(Duration::from_secs(2));
                 }
                 if let Some(address) = self.dns {
-                    builder = builder.dns(Always(address));
+                    builder = builder.dns(FixedResolver(address));
                 }
                 let provider = builder.build();
                 let cache = provider.identity_cache();
                 (SharedCredentialsProvider::new(provider), Some(cache))
             }
-            Side::Sdk => {
+            Implementation::Sdk => {
                 let config = ProviderConfig::empty()
                     .with_http_client(Builder::new().build_http())
                     .with_sleep_impl(TokioSleep::new());

@@ -16,7 +16,7 @@ use pod_identity_local::world::World;
 use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
 use serde_json::json;
-use testing::cluster::{self, Cluster, ISSUER, account, apply, token};
+use testing::cluster::{self, Cluster, ISSUER, apply, service_account, token};
 use testing::sdk::Python;
 
 use super::installation::{Installation, Plan};
@@ -78,7 +78,7 @@ fn boto3_in_a_pod_has_the_credentials_of_its_association() {
         let _agent_ender = agent(auth).await;
 
         let namespace = installed.namespace("shop", &[]).await;
-        account(&installed.client, &namespace, "cart", &[]).await;
+        service_account(&installed.client, &namespace, "cart", &[]).await;
         let pod = create(&installed.client, &namespace, pod("cart-1", "cart")).await.unwrap();
         assert!(is_injected(&pod), "{pod:?}");
         let mut variables = container(&installed.client, &pod, directory.path()).await;

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Pod, ProjectedVolumeSource, Volume};
 use kube::api::Api;
 use serde_json::json;
-use testing::cluster::{Cluster, account, apply_object};
+use testing::cluster::{Cluster, apply_object, service_account};
 use testing::eventually::eventually;
 
 use super::installation::{Installation, Plan};
@@ -30,7 +30,7 @@ fn a_stored_pod_has_its_accounts_role() {
         let installed = Installation::start(cluster, Plan::new("role")).await;
         let namespace = installed.namespace("shop", &[]).await;
         let annotations = [(ROLE_ANNOTATION, ROLE), ("eks.amazonaws.com/token-expiration", "4000")];
-        account(&installed.client, &namespace, "cart", &annotations).await;
+        service_account(&installed.client, &namespace, "cart", &annotations).await;
         let mut from_a_replica_set = pod("", "cart");
         from_a_replica_set["metadata"] = json!({"generateName": "cart-5d8f-"});
         for pod in [pod("cart", "cart"), from_a_replica_set] {
@@ -70,8 +70,9 @@ fn pods_of_kube_system_are_injected_and_start_while_no_webhook_answers_whatever_
             "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system", "labels": label},
         });
         apply_object(&installed.client, &namespace).await;
-        account(&installed.client, "kube-system", "ebs-csi-controller", &[(ROLE_ANNOTATION, ROLE)]).await;
-        account(&installed.client, "kube-system", "default", &[]).await;
+        service_account(&installed.client, "kube-system", "ebs-csi-controller", &[(ROLE_ANNOTATION, ROLE)])
+            .await;
+        service_account(&installed.client, "kube-system", "default", &[]).await;
         // The API server sees labels of namespaces by watch.
         eventually("kube-system has its label", async || {
             let pod = create_dry(&installed.client, "kube-system", pod("csi", "ebs-csi-controller")).await;
@@ -106,7 +107,7 @@ fn a_pod_that_skips_is_not_asked_about_unless_it_requires() {
     cluster.run(async || {
         let installed = Installation::start(cluster, Plan::new("skip")).await;
         let namespace = installed.namespace("shop", &[]).await;
-        account(&installed.client, &namespace, "cart", &[(ROLE_ANNOTATION, ROLE)]).await;
+        service_account(&installed.client, &namespace, "cart", &[(ROLE_ANNOTATION, ROLE)]).await;
         let before = installed.reviews().await;
         let mut skipping = pod("skipping", "cart");
         skipping["metadata"]["labels"] = json!({"eks.amazonaws.com/skip-pod-identity-webhook": "true"});
@@ -131,7 +132,7 @@ fn a_pod_that_requires_credentials_is_kept_out_where_it_would_have_none() {
         let strict = installed.namespace("strict", &[("podidentity.dev/require", "true")]).await;
         let client = installed.client.clone();
         for namespace in [&namespace, &strict] {
-            account(&client, namespace, "cart", &[(ROLE_ANNOTATION, ROLE)]).await;
+            service_account(&client, namespace, "cart", &[(ROLE_ANNOTATION, ROLE)]).await;
         }
         let requiring = |name: &str, account: &str| {
             let mut pod = pod(name, account);
@@ -169,7 +170,7 @@ fn a_dry_run_shows_the_pod_and_leaves_nothing() {
     cluster.run(async || {
         let installed = Installation::start(cluster, Plan::new("dry")).await;
         let namespace = installed.namespace("shop", &[]).await;
-        account(&installed.client, &namespace, "cart", &[(ROLE_ANNOTATION, ROLE)]).await;
+        service_account(&installed.client, &namespace, "cart", &[(ROLE_ANNOTATION, ROLE)]).await;
         let pod = create_dry(&installed.client, &namespace, pod("cart", "cart")).await.unwrap();
         assert!(is_injected(&pod), "{pod:?}");
         let pods: Api<Pod> = Api::namespaced(installed.client.clone(), &namespace);
@@ -183,7 +184,7 @@ fn a_container_that_another_webhook_adds_later_is_injected_too() {
     cluster.run(async || {
         let installed = Installation::start(cluster, Plan::new("second")).await;
         let namespace = installed.namespace("shop", &[]).await;
-        account(&installed.client, &namespace, "cart", &[(ROLE_ANNOTATION, ROLE)]).await;
+        service_account(&installed.client, &namespace, "cart", &[(ROLE_ANNOTATION, ROLE)]).await;
         sidecar::serve(&installed.client, "zz.sidecar.example.com", &namespace).await;
         eventually("the API server asks the other webhook", async || {
             let pod = create_dry(&installed.client, &namespace, pod("cart", "default")).await.unwrap();

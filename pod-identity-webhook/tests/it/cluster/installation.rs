@@ -87,7 +87,8 @@ impl Installation {
     /// The Service leads to these replicas, as the controller of endpoints has it once they are ready.
     pub(crate) async fn route(&self) {
         let endpoints: Vec<_> = self.replicas.iter().map(Replica::endpoint).collect();
-        cluster::serve(&self.client, &self.plan.namespace(), "pod-identity-webhook", &endpoints).await;
+        cluster::set_endpoints(&self.client, &self.plan.namespace(), "pod-identity-webhook", &endpoints)
+            .await;
     }
 
     /// A namespace of this installation: its full name.

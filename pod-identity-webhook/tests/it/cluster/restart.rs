@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use testing::cluster::{Cluster, account};
+use testing::cluster::{Cluster, service_account};
 use testing::eventually::eventually;
 use tokio::task::JoinSet;
 
@@ -56,7 +56,7 @@ struct Creation {
 impl Creation {
     async fn start(installed: &Installation) -> Self {
         let namespace = installed.namespace("shop", &[]).await;
-        account(&installed.client, &namespace, "cart", &[(ROLE_ANNOTATION, ROLE)]).await;
+        service_account(&installed.client, &namespace, "cart", &[(ROLE_ANNOTATION, ROLE)]).await;
         let (created, enough) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let mut tasks = JoinSet::new();
         for _ in 0..WORKERS {

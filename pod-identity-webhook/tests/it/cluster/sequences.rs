@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
-use testing::cluster::{Cluster, account};
+use testing::cluster::{Cluster, service_account};
 use tokio::sync::Mutex;
 
 use super::injection::{ROLE, ROLE_ANNOTATION};
@@ -116,7 +116,7 @@ impl Order {
             Self::Annotated => &[],
             Self::Changed | Self::Anew => &[(ROLE_ANNOTATION, OTHER_ROLE)],
         };
-        account(client, namespace, name, before).await;
+        service_account(client, namespace, name, before).await;
         match self {
             Self::New => {}
             Self::Annotated | Self::Changed => {
@@ -125,7 +125,7 @@ impl Order {
             }
             Self::Anew => {
                 accounts.delete(name, &DeleteParams::default()).await.unwrap();
-                account(client, namespace, name, &[(ROLE_ANNOTATION, ROLE)]).await;
+                service_account(client, namespace, name, &[(ROLE_ANNOTATION, ROLE)]).await;
             }
         }
         let pod = create(client, namespace, pod(name, name)).await.unwrap();
@@ -157,7 +157,7 @@ fn associate(count: usize) {
             let (client, namespace, file, name) =
                 (&installed.client, &namespace, &file, format!("app-{number}"));
             async move {
-                account(client, namespace, &name, &[]).await;
+                service_account(client, namespace, &name, &[]).await;
                 file.add(namespace, &name).await;
                 let pod = create(client, namespace, pod(&name, &name)).await.unwrap();
                 is_injected(&pod) && variable(&pod, FULL_URI).is_some()

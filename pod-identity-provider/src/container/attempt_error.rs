@@ -1,15 +1,16 @@
-//! The result of one attempt that brought no credentials.
+//! The error of one attempt.
 
 use std::error::Error as StdError;
 use std::time::Duration;
 
 use crate::error::{EndpointError, Error, Failure};
 
-/// The reason why one attempt brought no credentials.
+/// The error of one attempt.
 #[derive(Debug)]
-pub(super) enum Fault {
-    /// No request was sent.
+pub(super) enum AttemptError {
+    /// The error occurred before a request was sent.
     Error(Error),
+    /// The request failed, or the endpoint refused.
     Failure {
         failure: Failure,
         /// The pause that the endpoint asks for.
@@ -17,16 +18,17 @@ pub(super) enum Fault {
     },
 }
 
-impl Fault {
-    /// Classifies an error before the response. One of this crate is the resolver's: there is no runtime.
+impl AttemptError {
+    /// Classifies an error that occurred before the response. An error of this crate comes from the default resolver, which
+    /// needs a runtime.
     pub(super) fn of(error: &(dyn StdError + 'static)) -> Self {
         match Error::of(error) {
-            Some(own) => own.clone().into(),
+            Some(inner) => inner.clone().into(),
             None => Failure::of_request(error).into(),
         }
     }
 
-    /// Whether another attempt may help.
+    /// Returns whether another attempt may succeed.
     pub(super) fn is_retryable(&self) -> bool {
         match self {
             Self::Error(error) => error.is_retryable(),
@@ -41,15 +43,15 @@ impl Fault {
         }
     }
 
-    /// The same fault after its pause.
-    pub(super) fn waited_for(self) -> Self {
+    /// Returns the error without its pause, after the pause has passed.
+    pub(super) fn without_retry_after(self) -> Self {
         match self {
             Self::Failure { failure, .. } => failure.into(),
             error @ Self::Error(_) => error,
         }
     }
 
-    /// The text for the log.
+    /// Returns the cause, for the log.
     pub(super) fn cause(&self) -> String {
         match self {
             Self::Error(error) => error.to_string(),
@@ -57,7 +59,7 @@ impl Fault {
         }
     }
 
-    /// The error of a fetch whose last attempt ended with this fault. `endpoint` is scheme, host and port.
+    /// Returns the error of a fetch whose last attempt ended with this error. `endpoint` is scheme, host and port.
     pub(super) fn into_error(self, endpoint: String, attempts: u32, took: Duration) -> Error {
         match self {
             Self::Error(error) => error,
@@ -68,13 +70,13 @@ impl Fault {
     }
 }
 
-impl From<Error> for Fault {
+impl From<Error> for AttemptError {
     fn from(error: Error) -> Self {
         Self::Error(error)
     }
 }
 
-impl From<Failure> for Fault {
+impl From<Failure> for AttemptError {
     fn from(failure: Failure) -> Self {
         Self::Failure { failure, retry_after: None }
     }

@@ -1,14 +1,14 @@
-//! The modules of a crate import each other in one direction.
+//! The imports between the modules of a crate have no cycles.
 //!
-//! The test reads the sources: `mod` declarations, `use` declarations, and paths in code that begin with `crate`, `super`,
-//! `self` or a child module. An import counts as one of the module that defines the item, also where a parent re-exports it.
-//! Code under `#[cfg(test)]` does not count. Two rules:
+//! The test reads `mod` declarations, `use` declarations, and paths in code that begin with `crate`, `super`, `self` or a
+//! child module. An import of a re-exported item counts as an import of the module that defines the item. Code under
+//! `#[cfg(test)]` does not count. There are two rules:
 //!
-//! 1. **Files.** No module imports, directly or through others, a module that imports it. A parent that only declares or
-//!    re-exports a child (`mod child;`, `pub use child::Item;`) does not import it; a parent whose own code uses a child
-//!    does. So a child may use its parent's items, unless its parent's code uses the child.
-//! 2. **Subtrees.** The same for the children of each module with everything below them: where something in `token` uses
-//!    something in `error`, nothing in `error` uses anything in `token`.
+//! 1. **Files.** The imports between modules have no cycles. A parent that only declares or re-exports a child
+//!    (`mod child;`, `pub use child::Item;`) does not import it. A child may therefore use its parent's items, unless the
+//!    parent's own code uses the child.
+//! 2. **Subtrees.** The same holds for the children of each module, each with all modules below it. If a module in `token`
+//!    imports a module in `error`, no module in `error` imports a module in `token`.
 #![allow(clippy::unwrap_used)]
 
 mod text;
@@ -20,14 +20,14 @@ use text::{is_name, tokens, without_tests};
 
 type ModulePath = Vec<String>;
 
-/// What one file says.
+/// The declarations and paths of one file.
 #[derive(Default)]
 struct Module {
     children: BTreeSet<String>,
     /// Paths that the module uses.
     uses: Vec<ModulePath>,
-    /// Names that stand for items of other modules, each with its path.
-    names: BTreeMap<String, ModulePath>,
+    /// Imported names, each with its path.
+    imports: BTreeMap<String, ModulePath>,
 }
 
 struct Crate(BTreeMap<ModulePath, Module>);
@@ -53,7 +53,7 @@ impl Crate {
         Self(modules)
     }
 
-    /// The module that defines what `path` names in the module `from`; `None` for other crates.
+    /// Returns the module that defines the item `path`, as seen from the module `from`. Returns `None` for other crates.
     fn defining(&self, from: &[String], path: &[String]) -> Option<ModulePath> {
         let (mut at, mut rest) = (from.to_vec(), path);
         match rest.first()?.as_str() {
@@ -69,8 +69,8 @@ impl Crate {
         }
         while let Some(name) = rest.first() {
             let module = self.0.get(&at)?;
-            // A function may have the name of a private module: what is re-exported under the name counts then.
-            let renamed = module.names.get(name).filter(|to| !(to.last() == Some(name) && to.len() == 1));
+            // A re-exported function takes precedence over a private module of the same name.
+            let renamed = module.imports.get(name).filter(|to| !(to.last() == Some(name) && to.len() == 1));
             match renamed {
                 Some(to) if rest.len() == 1 || !module.children.contains(name) => {
                     return self.defining(&at, to).or(Some(at.clone()));
@@ -83,7 +83,7 @@ impl Crate {
         Some(at)
     }
 
-    /// Who uses whom.
+    /// Returns the imports: pairs of a module and an imported module.
     fn edges(&self) -> BTreeSet<(ModulePath, ModulePath)> {
         let mut edges = BTreeSet::new();
         for (from, module) in &self.0 {
@@ -93,16 +93,16 @@ impl Crate {
         edges
     }
 
-    fn circles(&self) -> Vec<String> {
+    fn cycles(&self) -> Vec<String> {
         let edges = self.edges();
-        let mut found = circles_of(edges.iter().map(|(from, to)| (from.join("::"), to.join("::"))));
+        let mut found = cycles_of(edges.iter().map(|(from, to)| (from.join("::"), to.join("::"))));
         for parent in self.0.keys() {
             let child = |path: &ModulePath| {
                 path.starts_with(parent).then(|| path.get(parent.len()).cloned()).flatten()
             };
             let between = edges.iter().filter_map(|(from, to)| Some((child(from)?, child(to)?)));
             let below = |name: &str| [&**parent, &[name.to_owned()]].concat().join("::");
-            found.extend(circles_of(
+            found.extend(cycles_of(
                 between.filter(|(from, to)| from != to).map(|(from, to)| (below(&from), below(&to))),
             ));
         }
@@ -112,30 +112,30 @@ impl Crate {
     }
 }
 
-/// Groups of nodes that reach each other, each with its edges.
-fn circles_of(edges: impl Iterator<Item = (String, String)>) -> Vec<String> {
+/// Returns the edges of each cycle, grouped by strongly connected nodes.
+fn cycles_of(edges: impl Iterator<Item = (String, String)>) -> Vec<String> {
     let edges: BTreeSet<_> = edges.collect();
-    let mut reached = edges.clone();
+    let mut reachable = edges.clone();
     loop {
-        let further: BTreeSet<_> = reached
+        let added: BTreeSet<_> = reachable
             .iter()
             .flat_map(|(from, by)| {
-                let onward =
-                    edges.range((by.clone(), String::new())..).take_while(move |(next, _)| next == by);
-                onward.map(|(_, to)| (from.clone(), to.clone()))
+                let next = edges.range((by.clone(), String::new())..).take_while(move |(next, _)| next == by);
+                next.map(|(_, to)| (from.clone(), to.clone()))
             })
-            .filter(|pair| !reached.contains(pair))
+            .filter(|pair| !reachable.contains(pair))
             .collect();
-        if further.is_empty() {
+        if added.is_empty() {
             break;
         }
-        reached.extend(further);
+        reachable.extend(added);
     }
-    let circular = |from: &String, to: &String| reached.contains(&(to.clone(), from.clone()));
+    let is_cyclic = |from: &String, to: &String| reachable.contains(&(to.clone(), from.clone()));
     let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (from, to) in edges.iter().filter(|(from, to)| circular(from, to)) {
-        // A group is named by its first node.
-        let first = reached.iter().filter(|(by, of)| by == from && circular(by, of)).map(|(_, of)| of).min();
+    for (from, to) in edges.iter().filter(|(from, to)| is_cyclic(from, to)) {
+        // The smallest node identifies the group.
+        let first =
+            reachable.iter().filter(|(by, of)| by == from && is_cyclic(by, of)).map(|(_, of)| of).min();
         groups.entry(first.unwrap().clone()).or_default().push(format!("{from} -> {to}"));
     }
     groups.into_values().map(|group| group.join(", ")).collect()
@@ -181,19 +181,20 @@ impl Module {
         module
     }
 
-    /// Takes in a `use` declaration.
+    /// Records a `use` declaration.
     fn import(&mut self, public: bool, tree: &[String]) {
         for (path, name) in branches(&ModulePath::new(), tree) {
-            // A child that is only re-exported is not used; nor is it known yet which names are children.
+            // A re-export does not count as an import. All relative paths are treated as children, because the list of
+            // children is not complete yet.
             let relative = !["crate", "super"].contains(&path[0].as_str());
             if !(public && relative) {
                 self.uses.push(path.clone());
             }
-            self.names.insert(name, path);
+            self.imports.insert(name, path);
         }
     }
 
-    /// Takes in the paths of code.
+    /// Records the paths in code.
     fn paths(&mut self, code: &[String]) {
         for (index, token) in code.iter().enumerate() {
             let begins =
@@ -216,7 +217,7 @@ impl Module {
     }
 }
 
-/// The paths of a use tree, each with the name that it has here.
+/// Returns the paths of a use tree, each with its imported name.
 fn branches(before: &[String], tree: &[String]) -> Vec<(ModulePath, String)> {
     let (mut path, mut rest) = (before.to_vec(), tree);
     while let Some((token, after)) = rest.split_first() {
@@ -254,54 +255,57 @@ fn branches(before: &[String], tree: &[String]) -> Vec<(ModulePath, String)> {
         .collect()
 }
 
-fn assert_no_circles(name: &str) {
+fn assert_no_cycles(name: &str) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name).join("src");
     let modules = Crate::read(&source);
-    assert!(modules.0.len() > 10 && modules.edges().len() > 10, "the sources of {name} were not read");
-    let circles = modules.circles();
-    assert!(circles.is_empty(), "modules of {name} import each other:\n{}", circles.join("\n"));
+    assert!(
+        modules.0.len() > 10 && modules.edges().len() > 10,
+        "too few modules or imports of {name} were found"
+    );
+    let cycles = modules.cycles();
+    assert!(cycles.is_empty(), "modules of {name} import each other:\n{}", cycles.join("\n"));
 }
 
 #[test]
-fn modules_of_the_core_import_in_one_direction() {
-    assert_no_circles("pod-identity-core");
+fn core_has_no_import_cycles() {
+    assert_no_cycles("pod-identity-core");
 }
 
 #[test]
-fn modules_of_auth_import_in_one_direction() {
-    assert_no_circles("pod-identity-auth");
+fn auth_has_no_import_cycles() {
+    assert_no_cycles("pod-identity-auth");
 }
 
 #[test]
-fn modules_of_the_agent_import_in_one_direction() {
-    assert_no_circles("pod-identity-agent");
+fn agent_has_no_import_cycles() {
+    assert_no_cycles("pod-identity-agent");
 }
 
 #[test]
-fn modules_of_the_webhook_import_in_one_direction() {
-    assert_no_circles("pod-identity-webhook");
+fn webhook_has_no_import_cycles() {
+    assert_no_cycles("pod-identity-webhook");
 }
 
 #[test]
-fn modules_of_the_provider_import_in_one_direction() {
-    assert_no_circles("pod-identity-provider");
+fn provider_has_no_import_cycles() {
+    assert_no_cycles("pod-identity-provider");
 }
 
-/// The circles of a crate of these files.
-fn circles(files: &[(&str, &str)]) -> Vec<String> {
+/// Returns the import cycles of a crate with these files.
+fn cycles(files: &[(&str, &str)]) -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();
     for (name, text) in files {
         let file = directory.path().join(name);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, text).unwrap();
     }
-    Crate::read(directory.path()).circles()
+    Crate::read(directory.path()).cycles()
 }
 
 #[test]
-fn siblings_that_use_each_other_are_a_circle_also_through_their_parents_re_exports() {
+fn finds_a_cycle_through_re_exports_of_the_parent() {
     let token = "mod keys; mod verify; pub use keys::{KeySet, accepted}; pub use verify::verify;";
-    let found = circles(&[
+    let found = cycles(&[
         ("lib.rs", "pub mod token;"),
         ("token.rs", token),
         ("token/keys.rs", "use super::verify::Algorithm;\npub struct KeySet;"),
@@ -311,21 +315,21 @@ fn siblings_that_use_each_other_are_a_circle_also_through_their_parents_re_expor
 }
 
 #[test]
-fn a_child_may_use_its_parent_unless_the_parents_code_uses_the_child() {
+fn child_may_use_its_parent_unless_the_parents_code_uses_the_child() {
     let child = ("a/b.rs", "use super::Item;\npub struct Part(Item);");
     for only_exports in
         ["mod b; pub use b::Part; struct Item;", "mod b; pub(crate) use self::b::Part; struct Item;"]
     {
-        assert_eq!(circles(&[("lib.rs", "mod a;"), ("a.rs", only_exports), child]), [""; 0]);
+        assert_eq!(cycles(&[("lib.rs", "mod a;"), ("a.rs", only_exports), child]), [""; 0]);
     }
     for uses in ["mod b; use b::Part; struct Item;", "mod b; struct Item; fn f() { b::Part::new() }"] {
-        assert_eq!(circles(&[("lib.rs", "mod a;"), ("a.rs", uses), child]), ["a -> a::b, a::b -> a"]);
+        assert_eq!(cycles(&[("lib.rs", "mod a;"), ("a.rs", uses), child]), ["a -> a::b, a::b -> a"]);
     }
 }
 
 #[test]
-fn subtrees_that_use_each_other_are_a_circle_although_no_two_files_are() {
-    let found = circles(&[
+fn finds_a_cycle_between_subtrees() {
+    let found = cycles(&[
         ("lib.rs", "mod a; mod b;"),
         ("a.rs", "mod one; mod two;"),
         ("a/one.rs", "fn f() -> crate::b::Thing {}"),
@@ -337,7 +341,7 @@ fn subtrees_that_use_each_other_are_a_circle_although_no_two_files_are() {
 }
 
 #[test]
-fn comments_literals_and_tests_import_nothing() {
+fn ignores_comments_literals_and_tests() {
     let b = r##"
         // use crate::a::X;
         /* crate::a::X */
@@ -348,10 +352,10 @@ fn comments_literals_and_tests_import_nothing() {
         #[cfg(all(test, feature = "x"))]
         mod tests { use crate::a::X; }
     "##;
-    assert_eq!(circles(&[("lib.rs", "mod a; mod b;"), ("a.rs", "use crate::b::f;"), ("b.rs", b)]), [""; 0]);
+    assert_eq!(cycles(&[("lib.rs", "mod a; mod b;"), ("a.rs", "use crate::b::f;"), ("b.rs", b)]), [""; 0]);
     let after = format!("{b} use crate::a::X;");
     assert_eq!(
-        circles(&[("lib.rs", "mod a; mod b;"), ("a.rs", "use crate::b::f;"), ("b.rs", &after)]).len(),
+        cycles(&[("lib.rs", "mod a; mod b;"), ("a.rs", "use crate::b::f;"), ("b.rs", &after)]).len(),
         1
     );
 }

@@ -1,10 +1,10 @@
-//! Rust's text as tokens.
+//! A tokenizer for Rust source text.
 
 pub(crate) fn is_name(token: &str) -> bool {
     token.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-/// Names, `::`, and every other character by itself; without comments and literals.
+/// Splits source text into names, `::` and single characters. Omits comments and literals.
 pub(crate) fn tokens(text: &str) -> Vec<String> {
     let (mut tokens, mut rest) = (Vec::new(), text);
     while let Some(first) = rest.chars().next() {
@@ -49,7 +49,7 @@ pub(crate) fn tokens(text: &str) -> Vec<String> {
     tokens
 }
 
-/// Leaves out the items that are for tests only.
+/// Removes items under `#[cfg(test)]`.
 pub(crate) fn without_tests(tokens: Vec<String>) -> Vec<String> {
     let starts = |at: usize, with: &[&str]| {
         with.iter()
@@ -65,7 +65,7 @@ pub(crate) fn without_tests(tokens: Vec<String>) -> Vec<String> {
             at += 1;
             continue;
         }
-        // To the end of the item: its semicolon, or the brace that closes it.
+        // Skip to the end of the item, which is a semicolon or the closing brace.
         let mut depth = 0;
         let mut declares_use = false;
         while at < tokens.len() {

@@ -1,21 +1,21 @@
-//! The chosen method, and the error where there is none.
+//! Choice of the method, and the errors without one.
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use pod_identity_provider::{Environment, Error, Method, PodIdentityCredentialsProvider};
 
 use crate::cluster::{Cluster, environment};
-use crate::script::Script;
+use crate::script::ScriptedClient;
 
 #[tokio::test]
-async fn a_pod_with_pod_identity_has_its_associations_role() {
+async fn pod_with_pod_identity_gets_the_role_of_its_association() {
     let cluster = Cluster::start(None).await;
     let variables = environment(cluster.pod_identity(&cluster.laptop.credentials_url()));
     let provider = PodIdentityCredentialsProvider::builder().environment(variables).build();
     assert_eq!(provider.method(), Some(Method::PodIdentity));
-    let arn = cluster.caller(&provider).await;
+    let arn = cluster.caller_arn(&provider).await;
     assert!(arn.starts_with("arn:aws:sts::111122223333:assumed-role/app/"), "{arn}");
-    // Without an SDK.
+    // A request without an SDK client.
     let credentials = provider.credentials().await.unwrap();
     let session = cluster.laptop.sts().inspect(credentials.access_key_id()).unwrap();
     assert_eq!(session.assumed_role_arn, arn);
@@ -24,7 +24,7 @@ async fn a_pod_with_pod_identity_has_its_associations_role() {
 
 #[cfg(feature = "irsa")]
 #[tokio::test]
-async fn in_a_pod_with_both_methods_the_first_of_the_list_wins() {
+async fn pod_with_both_methods_uses_the_first_of_the_list() {
     let cluster = Cluster::start(None).await;
     let mut both = cluster.pod_identity(&cluster.laptop.credentials_url());
     both.extend(cluster.irsa("irsa"));
@@ -36,38 +36,38 @@ async fn in_a_pod_with_both_methods_the_first_of_the_list_wins() {
         let provider =
             PodIdentityCredentialsProvider::builder().environment(both.clone()).methods(methods).build();
         assert_eq!(provider.method(), Some(methods[0]));
-        let arn = cluster.caller(&provider).await;
+        let arn = cluster.caller_arn(&provider).await;
         assert!(arn.contains(role), "{arn}");
     }
 }
 
 #[cfg(not(feature = "irsa"))]
 #[tokio::test]
-async fn without_the_feature_irsa_is_an_error_that_names_the_feature() {
+async fn error_of_irsa_without_the_feature_names_the_feature() {
     let irsa = [
         ("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/irsa"),
         ("AWS_WEB_IDENTITY_TOKEN_FILE", "/nonexistent"),
         ("AWS_REGION", "eu-west-1"),
     ];
-    let nobody = Script::default();
+    let unused_client = ScriptedClient::default();
     let provider = PodIdentityCredentialsProvider::builder()
         .environment(irsa.into_iter().collect())
         .methods([Method::PodIdentity, Method::WebIdentity])
         .or_else("another", Credentials::new("AKIAOTHER", "secret", None, None, "test"))
-        .http_client(nobody.clone())
+        .http_client(unused_client.clone())
         .build();
     assert_eq!(provider.method(), Some(Method::WebIdentity));
     let error = provider.credentials().await.unwrap_err();
-    // The method is set up and does not work, so a chain of the SDK stops here.
+    // With this kind of error, a chain of the SDK stops.
     assert!(matches!(error, Error::InvalidConfiguration(_)), "{error}");
     let text = error.to_string();
     assert!(text.contains("the feature `irsa`") && text.contains("Add the feature"), "{text}");
     assert!(matches!(error.into(), CredentialsError::InvalidConfiguration(_)));
-    assert!(nobody.asked().is_empty());
+    assert!(unused_client.requested_urls().is_empty());
 }
 
 #[tokio::test]
-async fn a_method_that_is_set_up_and_fails_is_not_skipped() {
+async fn configured_method_that_fails_is_not_skipped() {
     let cluster = Cluster::start(None).await;
     let mut both = cluster.pod_identity(&cluster.laptop.credentials_url());
     both.extend(cluster.irsa("irsa"));
@@ -84,16 +84,16 @@ async fn a_method_that_is_set_up_and_fails_is_not_skipped() {
 }
 
 #[tokio::test]
-async fn without_configuration_the_error_names_the_missing_variables() {
-    let nobody = Script::default();
+async fn error_without_configuration_names_the_missing_variables() {
+    let unused_client = ScriptedClient::default();
     let provider = PodIdentityCredentialsProvider::builder()
         .environment(Environment::default())
         .methods([Method::PodIdentity, Method::WebIdentity])
-        .http_client(nobody.clone())
+        .http_client(unused_client.clone())
         .build();
     assert_eq!(provider.method(), None);
     let error = provider.credentials().await.unwrap_err();
-    // A chain of the SDK goes on after this one.
+    // With this kind of error, a chain of the SDK continues.
     assert!(matches!(error.clone().into(), CredentialsError::CredentialsNotLoaded(_)));
     let Error::NotConfigured(error) = error else { panic!("{error}") };
     let missing = error.missing();
@@ -105,22 +105,22 @@ async fn without_configuration_the_error_names_the_missing_variables() {
     ] {
         assert!(missing.contains(variable), "{missing}");
     }
-    assert!(nobody.asked().is_empty());
+    assert!(unused_client.requested_urls().is_empty());
 }
 
 #[tokio::test]
-async fn the_fallback_is_called_where_nothing_is_set_up() {
+async fn fallback_is_called_if_no_method_is_configured() {
     let own = Credentials::new("AKIADEVELOPER", "secret", None, None, "test");
     let provider = PodIdentityCredentialsProvider::builder()
         .environment(Environment::default())
-        .or_else("a developer's own", own)
+        .or_else("developer", own)
         .build();
-    assert_eq!((provider.method(), provider.fallback()), (None, Some("a developer's own")));
+    assert_eq!((provider.method(), provider.fallback()), (None, Some("developer")));
     assert_eq!(provider.credentials().await.unwrap().access_key_id(), "AKIADEVELOPER");
 }
 
 #[test]
-fn the_fallback_comes_after_irsa() {
+fn irsa_precedes_the_fallback() {
     let irsa = [("AWS_ROLE_ARN", "role"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "token")];
     let nodes = Credentials::new("AKIANODE", "secret", None, None, "test");
     let provider = PodIdentityCredentialsProvider::builder()
