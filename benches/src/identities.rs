@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use pod_identity_core::cache::{Begin, CacheConfig, CredentialCache, Entry, Issued, UnusableAnswer};
-use pod_identity_core::error::{Effect, UpstreamError};
+use pod_identity_core::cache::{Begin, CacheConfig, CredentialCache, Entry, Issued, UnusableResponse};
+use pod_identity_core::error::{CacheEffect, UpstreamError};
 use pod_identity_core::identity::WorkloadIdentity;
 use pod_identity_core::time::{Expires, Now};
 use pod_identity_core::token::{PodToken, TokenDigest};
@@ -52,13 +52,13 @@ impl Expires for Value {
 pub struct Away;
 
 impl UpstreamError for Away {
-    fn effect(&self) -> Effect {
-        Effect::CannotAsk
+    fn effect(&self) -> CacheEffect {
+        CacheEffect::CallFailed
     }
 }
 
-impl From<UnusableAnswer> for Away {
-    fn from(_: UnusableAnswer) -> Self {
+impl From<UnusableResponse> for Away {
+    fn from(_: UnusableResponse) -> Self {
         Self
     }
 }
@@ -148,9 +148,9 @@ pub fn fetched(
     let identity = identity(number)?;
     let token_expires_at = now.wall + TOKEN_LIFE;
     let verified = Some((identity.clone(), token_expires_at));
-    let Begin::Lead(lead, _) = cache.begin(token, verified, cache.generation(), now) else {
+    let Begin::Lead(leader, _) = cache.begin(token, verified, cache.generation(), now) else {
         return Err("there was something to hit".into());
     };
-    lead.complete(now, Ok(Issued { identity, token_expires_at, value: Value::new(now, lifetime) }));
+    leader.complete(now, Ok(Issued { identity, token_expires_at, value: Value::new(now, lifetime) }));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Every error code of the project, declared once.
 //!
-//! A code is stable. It is in the response body that a pod's SDK shows, in a metric label, and a heading of
-//! `docs/errors.md`. Each code says who must act, whether a retry can help, and how to fix the cause.
+//! A code is stable. It is in the response body that a pod's SDK prints, in a metric label, and a heading of
+//! `docs/errors.md`. Each code names the party that must act, whether a retry can help, and the fix.
 //!
 //! ```
 //! use pod_identity_core::error::{Blame, ErrorCode};
@@ -15,7 +15,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The header in which the auth service sends its code to our agent. AWS's agent ignores it.
+/// The header with which the auth service sends its code to our agent. AWS's agent ignores it.
 #[doc(hidden)]
 pub const CODE_HEADER: &str = "x-pod-identity-error";
 
@@ -33,37 +33,37 @@ pub enum Blame {
     Aws,
 }
 
-/// The meaning of an upstream error for the cache.
+/// The effect of an upstream error on the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[doc(hidden)]
-pub enum Effect {
-    /// The token is not good. Other tokens of the identity may be, so its credentials stay.
+pub enum CacheEffect {
+    /// The upstream refuses the token. It may accept other tokens of the identity, so the credentials stay.
     RefusesToken,
-    /// The identity has no role, or no longer one. Its credentials are dropped.
+    /// The identity has no role. Its credentials are dropped.
     RefusesIdentity,
-    /// The same from an upstream whose answer may be outdated, because EKS is eventually consistent. The
-    /// refusal counts when it is repeated after 30 s.
-    DoubtsIdentity,
-    /// The call failed: the upstream is down, throttles, or does not accept the caller. Credentials stay, and
-    /// the upstream is called again after at most a second.
-    CannotAsk,
-    /// The upstream issued credentials that cannot be used, and the next call will bring the same ones.
-    /// Credentials stay, and the pauses between calls grow to 30 s.
-    CannotUse,
+    /// The identity has no role, according to a response that may be outdated, because EKS is eventually consistent.
+    /// The credentials are dropped when the refusal is repeated for 30 s.
+    UnconfirmedRefusal,
+    /// The call failed: the upstream is down, throttles, or does not accept the caller. Credentials stay, and the next
+    /// call is allowed after at most a second.
+    CallFailed,
+    /// The upstream issued unusable credentials, and the next call will return the same ones. Credentials stay, and
+    /// the pauses between calls grow to 30 s.
+    UnusableCredentials,
 }
 
-impl Effect {
-    /// Whether credentials of an earlier answer stay in use.
+impl CacheEffect {
+    /// Returns whether cached credentials stay in use.
     pub(crate) fn keeps_credentials(self) -> bool {
-        matches!(self, Self::CannotAsk | Self::CannotUse)
+        matches!(self, Self::CallFailed | Self::UnusableCredentials)
     }
 }
 
-/// An error of an upstream, as the cache sees it.
+/// An upstream error for the cache.
 #[doc(hidden)]
 pub trait UpstreamError: Send + Sync + 'static {
-    /// Its meaning for the cache.
-    fn effect(&self) -> Effect;
+    /// Returns the effect on the cache.
+    fn effect(&self) -> CacheEffect;
 }
 
 macro_rules! error_codes {
@@ -79,7 +79,7 @@ macro_rules! error_codes {
             /// Every code, in the order of `docs/errors.md`.
             pub const ALL: &[ErrorCode] = &[$(ErrorCode::$variant),*];
 
-            /// Returns the code as text, for bodies, labels and headings.
+            /// Returns the code as text, for response bodies, metric labels and headings.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text),* }
             }
@@ -89,12 +89,12 @@ macro_rules! error_codes {
                 match self { $(Self::$variant => Blame::$blame),* }
             }
 
-            /// Whether the same request may succeed later without any action.
+            /// Returns whether the same request may succeed later without any action.
             pub fn is_retryable(self) -> bool {
                 match self { $(Self::$variant => $retryable),* }
             }
 
-            /// Returns the general cause.
+            /// Returns the cause.
             pub fn cause(self) -> &'static str {
                 match self { $(Self::$variant => $cause),* }
             }
@@ -214,12 +214,12 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// A text that is not an [`ErrorCode`].
+/// Error of parsing an [`ErrorCode`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an error code of pod-identity")]
 pub struct UnknownErrorCode;
 
-/// Text from outside in a form for messages: quoted, escaped, at most 80 characters.
+/// Displays text from outside for messages: quoted, escaped, at most 80 characters.
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Quoted<'_> {
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_is_read_back_as_itself() {
+    fn parses_each_code_from_its_text() {
         for code in ErrorCode::ALL {
             assert_eq!(code.as_str().parse(), Ok(*code));
         }
@@ -271,13 +271,13 @@ mod tests {
     }
 
     #[test]
-    fn a_text_from_outside_is_cut_and_escaped() {
+    fn quoted_text_is_cut_and_escaped() {
         assert_eq!(Quoted("a\nb").to_string(), r#""a\nb""#);
         assert!(Quoted(&"é".repeat(500)).to_string().len() < 200);
     }
 
     #[test]
-    fn every_exception_of_eks_auths_model_has_a_meaning() {
+    fn every_exception_of_eks_auth_has_a_code() {
         for (exception, meaning) in [
             ("ResourceNotFoundException", ErrorCode::AssociationNotFound),
             ("ExpiredTokenException", ErrorCode::TokenExpired),

@@ -15,7 +15,7 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_smithy_runtime_api::client::identity::Identity;
-use pod_identity_core::cache::{Serving, SlotBegin, SlotLead, Waited, Waiter};
+use pod_identity_core::cache::{Serving, SlotBegin, SlotLeader, Waited, Waiter};
 use pod_identity_core::time::Now;
 use tokio::runtime::Handle;
 
@@ -156,8 +156,8 @@ impl CredentialCell {
             SlotBegin::Refused(failure) => return Some(Err(failure.0.clone())),
             SlotBegin::Wait(_) if self.flight.abandon_overdue(self.limit, now) => return None,
             SlotBegin::Wait(waiter) => waiter,
-            SlotBegin::Lead(lead, waiter) => {
-                self.fetch_for_all(lead).await;
+            SlotBegin::Lead(leader, waiter) => {
+                self.fetch_for_all(leader).await;
                 waiter
             }
         };
@@ -184,8 +184,8 @@ impl CredentialCell {
 
     /// Fetches in a task, because a dropped request must not cancel the fetch of others. Without a runtime for a task the
     /// request itself fetches.
-    async fn fetch_for_all(self: &Arc<Self>, lead: SlotLead<CachedCredentials, FetchError>) {
-        let fetch = self.fetch(lead);
+    async fn fetch_for_all(self: &Arc<Self>, leader: SlotLeader<CachedCredentials, FetchError>) {
+        let fetch = self.fetch(leader);
         let Ok(runtime) = Handle::try_current() else { return fetch.await };
         let cell = Arc::downgrade(self);
         self.fetching.start(&runtime, async move {
@@ -204,25 +204,25 @@ impl CredentialCell {
         }
         match self.lead_if_due(now) {
             // The task was stuck: this runtime is driven for its requests only, so this request fetches.
-            Some(lead) if stuck => self.fetch(lead).await,
-            Some(lead) => self.fetch_for_all(lead).await,
+            Some(leader) if stuck => self.fetch(leader).await,
+            Some(leader) => self.fetch_for_all(leader).await,
             None => {}
         }
     }
 
     fn fetch(
         self: &Arc<Self>,
-        lead: SlotLead<CachedCredentials, FetchError>,
+        leader: SlotLeader<CachedCredentials, FetchError>,
     ) -> impl Future<Output = ()> + Send + use<> {
         // Without the cell, which a fetch must not keep alive.
-        fetch::fetch(self.upstream.clone(), self.flight.begin(lead, self.reader.now()))
+        fetch::fetch(self.upstream.clone(), self.flight.begin(leader, self.reader.now()))
     }
 
     /// Returns the permit to renew, if the credentials are due. `None` while a fetch runs, or just after one failed.
-    fn lead_if_due(&self, now: Now) -> Option<SlotLead<CachedCredentials, FetchError>> {
-        let lead = self.reader.slot().begin_ahead(now, MARGIN)?;
+    fn lead_if_due(&self, now: Now) -> Option<SlotLeader<CachedCredentials, FetchError>> {
+        let leader = self.reader.slot().begin_ahead(now, MARGIN)?;
         // Read again: another renewal may have ended just before.
-        self.reader.due_in(now).is_zero().then_some(lead)
+        self.reader.due_in(now).is_zero().then_some(leader)
     }
 
     /// Starts the task that renews, unless it runs or there is nothing to renew.

@@ -14,7 +14,7 @@ use aws_sdk_sts::operation::assume_role_with_web_identity::{
     AssumeRoleWithWebIdentityError, AssumeRoleWithWebIdentityOutput,
 };
 use pod_identity_core::arn::AssumedRoleArn;
-use pod_identity_core::credentials::{MissingMember, SessionCredentials};
+use pod_identity_core::credentials::{MissingField, SessionCredentials};
 
 use crate::environment::{self as env, Environment};
 use crate::error::{Error, StsError, StsFailure, chain, one_line};
@@ -122,10 +122,10 @@ fn credentials(answer: AssumeRoleWithWebIdentityOutput) -> Result<Credentials, S
         .map(|session| sdk_credentials(&session))
 }
 
-fn session(answer: AssumeRoleWithWebIdentityOutput) -> Result<SessionCredentials, MissingMember> {
+fn session(answer: AssumeRoleWithWebIdentityOutput) -> Result<SessionCredentials, MissingField> {
     let role = answer.assumed_role_user.and_then(|user| user.arn.parse::<AssumedRoleArn>().ok());
-    let keys = answer.credentials.ok_or(MissingMember("credentials"))?;
-    let session = SessionCredentials::of_answer(
+    let keys = answer.credentials.ok_or(MissingField("credentials"))?;
+    let session = SessionCredentials::from_response(
         keys.access_key_id,
         keys.secret_access_key,
         keys.session_token,

@@ -40,7 +40,7 @@ impl Agent {
         let runtime = input::runtime();
         let addresses: Vec<IpAddr> = ADDRESSES.iter().map(|address| address.parse().unwrap()).collect();
         let eks_auth = runtime.block_on(client(&input::Server::new(good_answer())));
-        let (_, clock) = Clock::by_hand(now());
+        let (_, clock) = Clock::manual(now());
         let service = {
             let _runtime = runtime.enter();
             CredentialService::builder(eks_auth)

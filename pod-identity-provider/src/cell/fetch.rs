@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use pod_identity_core::cache::SlotLead;
+use pod_identity_core::cache::SlotLeader;
 use pod_identity_core::time::{Expires as _, Now};
 
 use super::cached::CachedCredentials;
@@ -79,7 +79,7 @@ impl Upstream {
 }
 
 /// The permit for a fetch. The fetch holds it until it ends or is abandoned.
-pub(super) type Lead = Mutex<Option<SlotLead<CachedCredentials, FetchError>>>;
+pub(super) type Lead = Mutex<Option<SlotLeader<CachedCredentials, FetchError>>>;
 
 /// The fetch that began last.
 #[derive(Debug, Default)]
@@ -88,16 +88,16 @@ pub(super) struct Flight(Mutex<Option<Begun>>);
 #[derive(Debug)]
 struct Begun {
     at: Duration,
-    lead: Weak<Lead>,
+    leader: Weak<Lead>,
 }
 
 impl Flight {
     /// Begins a fetch.
-    pub(super) fn begin(&self, lead: SlotLead<CachedCredentials, FetchError>, now: Now) -> Arc<Lead> {
-        let lead = Arc::new(Mutex::new(Some(lead)));
-        let begun = Begun { at: now.monotonic, lead: Arc::downgrade(&lead) };
+    pub(super) fn begin(&self, leader: SlotLeader<CachedCredentials, FetchError>, now: Now) -> Arc<Lead> {
+        let leader = Arc::new(Mutex::new(Some(leader)));
+        let begun = Begun { at: now.monotonic, leader: Arc::downgrade(&leader) };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
-        lead
+        leader
     }
 
     /// Takes the permit from a fetch that has run for longer than `limit`, and returns whether it did. Such a fetch runs on
@@ -106,28 +106,28 @@ impl Flight {
     pub(super) fn abandon_overdue(&self, limit: Duration, now: Now) -> bool {
         let flight = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let overdue = flight.as_ref().filter(|begun| now.monotonic.saturating_sub(begun.at) > limit);
-        let lead = overdue.and_then(|begun| begun.lead.upgrade());
+        let leader = overdue.and_then(|begun| begun.leader.upgrade());
         drop(flight);
-        lead.is_some_and(|lead| take(&lead).is_some())
+        leader.is_some_and(|leader| take(&leader).is_some())
     }
 }
 
-fn take(lead: &Lead) -> Option<SlotLead<CachedCredentials, FetchError>> {
-    lead.lock().unwrap_or_else(PoisonError::into_inner).take()
+fn take(leader: &Lead) -> Option<SlotLeader<CachedCredentials, FetchError>> {
+    leader.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// Fetches, and publishes the result to all waiting requests.
-pub(super) async fn fetch(upstream: Arc<Upstream>, lead: Arc<Lead>) {
+pub(super) async fn fetch(upstream: Arc<Upstream>, leader: Arc<Lead>) {
     let result = match upstream.pausing(upstream.reader.now()) {
         Some(error) => Err(error),
         None => call(&upstream.provider).await,
     };
     let now = upstream.reader.now();
     let result = result.and_then(|credentials| upstream.cached(credentials, now));
-    if let Some(lead) = take(&lead) {
+    if let Some(leader) = take(&leader) {
         upstream.log(&result);
         let result = result.inspect_err(|error| upstream.record_pause(error, now));
-        lead.complete(now, result.map_err(FetchError));
+        leader.complete(now, result.map_err(FetchError));
     }
 }
 
