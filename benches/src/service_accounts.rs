@@ -1,8 +1,8 @@
-//! What it costs the webhook to know accounts, with a real API server: memory and the time until it is ready, by
-//! the number of accounts; and what reading an account for each review adds to the creation of pods.
+//! Cost of the webhook's service account lookup with a real API server: memory and time until readiness by the number
+//! of service accounts, and the time that a read for each review adds to the creation of pods.
 //!
-//! The webhook is the program that ships, in a process of its own. A tenth of the accounts has annotations.
-//! `ACCOUNTS=1000` leaves out the larger numbers, of which the largest takes minutes to make.
+//! The webhook is the released program in a separate process. A tenth of the service accounts has annotations.
+//! `SERVICE_ACCOUNTS=1000` skips the larger numbers. The largest one takes minutes to create.
 
 mod load;
 mod webhook;
@@ -17,29 +17,29 @@ use self::webhook::Program;
 use crate::Outcome;
 use crate::measure::{Figures, aim};
 
-/// How many accounts there are, one number after the other.
+/// Numbers of service accounts.
 const SIZES: [usize; 3] = [1000, 10_000, 100_000];
-/// How many accounts a namespace has.
+/// Number of service accounts in a namespace.
 const TO_A_NAMESPACE: usize = 100;
-/// An eighth of what AWS's webhook needs with 100,000, in MB.
+/// An eighth of the memory of AWS's webhook with 100,000 service accounts, in MB.
 const RESIDENT: f64 = 22.0;
 /// Maximum resident memory between the start and readiness with 100,000 service accounts, in MB.
 const PEAK: f64 = 20.0;
-/// AWS's webhook from its start to its first right patch with 100,000, in seconds.
+/// Time of AWS's webhook from its start to its first correct patch with 100,000 service accounts, in seconds.
 const READY: f64 = 1.3;
-/// What a read may add to a creation at 100 a second, in milliseconds.
+/// Maximum time that a read adds to a creation at 100 creations per second, in milliseconds.
 const ADDED: f64 = 5.0;
-/// How often pods are created with and without reads.
+/// Number of rounds with reads and without.
 const ROUNDS: usize = 5;
 
-/// Whether accounts are read.
+/// The flag without reads of service accounts.
 const NEVER: &str = "--service-account-read=never";
 const FRESH: &str = "--service-account-read=fresh";
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 pub(crate) fn run() -> Outcome {
-    let most = match std::env::var("ACCOUNTS") {
+    let most = match std::env::var("SERVICE_ACCOUNTS") {
         Ok(text) => text.parse()?,
         Err(_) => SIZES[2],
     };
@@ -50,23 +50,23 @@ pub(crate) fn run() -> Outcome {
     let measured = cluster.run(async move || {
         let client = testing::cluster::client(&kubeconfig).await;
         let program = Program { path: program, kubeconfig };
-        let nothing = program.start(NEVER).await?.resident()?;
-        println!("  without accounts: {nothing:.1} MB resident");
-        let mut there = 0;
+        let without = program.start(NEVER).await?.resident()?;
+        println!("  without service accounts: {without:.1} MB resident");
+        let mut made = 0;
         for size in SIZES.into_iter().filter(|size| *size <= most) {
-            make(&client, there, size).await?;
-            there = size;
+            make(&client, made, size).await?;
+            made = size;
             let began: Instant = monotonic();
             let webhook = program.start(FRESH).await?;
             let ready = (monotonic() - began).as_secs_f64();
             let (resident, peak) = (webhook.resident()?, webhook.peak()?);
             println!(
-                "  {size} accounts: ready after {ready:.2} s, {resident:.1} MB resident, {peak:.1} MB at most"
+                "  {size} service accounts: ready after {ready:.2} s, {resident:.1} MB resident, {peak:.1} MB at most"
             );
             if size == SIZES[2] {
-                aim("MB resident with 100,000 accounts above none", resident - nothing, RESIDENT);
-                aim("MB at most until it is ready with 100,000 accounts", peak, PEAK);
-                aim("seconds until it is ready with 100,000 accounts", ready, READY);
+                aim("MB resident with 100,000 service accounts, in addition to none", resident - without, RESIDENT);
+                aim("MB at most until it is ready with 100,000 service accounts", peak, PEAK);
+                aim("seconds until it is ready with 100,000 service accounts", ready, READY);
             }
         }
         let load = Load::new(client, &directory)?;
@@ -75,72 +75,72 @@ pub(crate) fn run() -> Outcome {
     measured.map_err(|error| -> Box<dyn std::error::Error> { error })
 }
 
-/// Makes those that are not there yet.
+/// Creates the service accounts from one number to another.
 async fn make(client: &kube::Client, from: usize, to: usize) -> Result<(), Error> {
     for number in from / TO_A_NAMESPACE..to / TO_A_NAMESPACE {
         namespace(client, &format!("n-{number}"), &[]).await;
-        let accounts = (0..TO_A_NAMESPACE).map(|account_number| async move {
-            let role = format!("arn:aws:iam::111122223333:role/team-{number}/app-{account_number}");
+        let service_accounts = (0..TO_A_NAMESPACE).map(|number_in_namespace| async move {
+            let role = format!("arn:aws:iam::111122223333:role/team-{number}/app-{number_in_namespace}");
             let annotations = [("eks.amazonaws.com/role-arn", role.as_str())];
-            let annotations = if account_number % 10 == 0 { &annotations[..] } else { &[] };
-            account(client, &format!("n-{number}"), &format!("app-{account_number}"), annotations).await;
+            let annotations = if number_in_namespace % 10 == 0 { &annotations[..] } else { &[] };
+            account(client, &format!("n-{number}"), &format!("app-{number_in_namespace}"), annotations).await;
         });
-        let mut accounts: Vec<_> = accounts.map(Box::pin).collect();
-        while !accounts.is_empty() {
-            let some = accounts.split_off(accounts.len().saturating_sub(25));
+        let mut service_accounts: Vec<_> = service_accounts.map(Box::pin).collect();
+        while !service_accounts.is_empty() {
+            let some = service_accounts.split_off(service_accounts.len().saturating_sub(25));
             futures_util::future::join_all(some).await;
         }
     }
     Ok(())
 }
 
-/// What a read for each review adds, to who creates pods and to the API server.
+/// Measures the cost that a read for each review adds, for clients that create pods and for the API server.
 async fn added(load: &Load, program: &Program) -> Result<(), Error> {
-    let ways = [("no read", NEVER), ("reads", FRESH)];
-    for pods in [Pods::OfManyAccounts, Pods::OfOneAccountAtOnce] {
+    let variants = [("no read", NEVER), ("reads", FRESH)];
+    for pods in [Pods::OfManyServiceAccounts, Pods::OfOneServiceAccountAtOnce] {
         let mut rounds: [Vec<load::Round>; 2] = [Vec::new(), Vec::new()];
         for round in 0..=ROUNDS {
-            for (way, (_, flag)) in ways.iter().enumerate() {
+            for (variant, (_, flag)) in variants.iter().enumerate() {
                 let webhook = program.start(flag).await?;
                 load.register(&webhook).await?;
                 let measured = load.create(&webhook, pods).await?;
                 load.unregister().await?;
                 if round > 0 {
-                    rounds[way].push(measured);
+                    rounds[variant].push(measured);
                 }
             }
         }
         println!("  1,000 pods {}:", pods.what());
-        let median = |way: usize, figure: fn(&load::Round) -> f64| {
-            Figures::of(rounds[way].iter().map(figure)).median()
+        let median = |variant: usize, figure: fn(&load::Round) -> f64| {
+            Figures::of(rounds[variant].iter().map(figure)).median()
         };
-        for (way, (name, _)) in ways.iter().enumerate() {
+        for (variant, (name, _)) in variants.iter().enumerate() {
             println!(
                 "    {name}: p50 {:.2} ms, p99 {:.2} ms, {:.0} reads, API server {:.2} ms of CPU a pod",
-                median(way, |round| round.p50),
-                median(way, |round| round.p99),
-                median(way, |round| round.reads),
-                median(way, |round| round.cpu),
+                median(variant, |round| round.p50),
+                median(variant, |round| round.p99),
+                median(variant, |round| round.reads),
+                median(variant, |round| round.cpu),
             );
         }
         let more = |figure: fn(&load::Round) -> f64| median(1, figure) - median(0, figure);
         println!("    added: p50 {:.2} ms, p99 {:.2} ms", more(|round| round.p50), more(|round| round.p99));
-        if pods == Pods::OfManyAccounts {
+        if pods == Pods::OfManyServiceAccounts {
             aim("milliseconds that a read adds to the p99", more(|round| round.p99), ADDED);
         }
     }
     Ok(())
 }
 
-/// Waits for what has to happen soon; `None` after that long.
-async fn within<T, F: Future<Output = Option<T>>>(time: Duration, mut ask: impl FnMut() -> F) -> Option<T> {
-    let asked = async {
+/// Repeats a check until it succeeds. Returns `None` after `time`.
+async fn within<T, F: Future<Output = Option<T>>>(time: Duration, mut check: impl FnMut() -> F) -> Option<T> {
+    let checks = async {
         loop {
-            if let Some(answer) = ask().await {
+            if let Some(answer) = check().await {
                 return answer;
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(time, asked).await.ok()
+    tokio::time::timeout(time, checks).await.ok()
 }

@@ -147,7 +147,7 @@ error_codes! {
         "The token's issuer is not an issuer of the cluster."
         "Set the cluster's issuer to the exact value of the API server's --service-account-issuer."
     TokenAudienceWrong "token_audience_wrong" Pod false
-        "The token has another audience."
+        "The token's audience is not the accepted one."
         "Project the token with audience pods.eks.amazonaws.com and no other."
     TokenExpired "token_expired" Pod false
         "The token has expired."

@@ -1,4 +1,4 @@
-//! Admission reviews, and the patch that answers them.
+//! Admission reviews, and the patches of their responses.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use pod_identity_webhook::review::{Review, Subject};
 use pod_identity_webhook::settings::Settings;
 use serde_json::{Value, json};
 
-/// The input is a review: the patch of its pod applies, removes nothing, and a second review adds nothing. A pod that
-/// is refused or skipped is unchanged.
+/// The input is a review. The patch of its pod applies and removes nothing, and a second review adds nothing. A pod
+/// that is refused or skipped is unchanged.
 pub fn admission(input: &[u8]) {
     let Ok(review) = Review::parse(input) else { return };
-    // A member that nobody reads is only skipped: it may hold bytes that are not UTF-8.
+    // Unused fields are skipped, so they may contain bytes that are not UTF-8.
     let Ok(question) = serde_json::from_slice::<Value>(input) else { return };
     let answer: Value = serde_json::from_slice(&review.refuse("no")).expect("an answer is JSON");
     assert_eq!(answer["response"]["uid"], question["request"]["uid"]);
@@ -40,7 +40,7 @@ pub fn admission(input: &[u8]) {
     }
 }
 
-/// Service accounts without a role, with one, with Pod Identity, and with all annotations.
+/// Returns service accounts without a role, with one, with Pod Identity, and with all annotations.
 fn known(settings: &Settings) -> Vec<Known> {
     let account = |annotations: &[(&str, &str)]| {
         let annotations: BTreeMap<_, _> =
@@ -63,7 +63,7 @@ fn known(settings: &Settings) -> Vec<Known> {
     ]
 }
 
-/// Checks that no member was removed or changed; a null may have become a list or a map.
+/// Checks that no field was removed or changed. A null may have become a list or a map.
 fn assert_kept(before: &Value, after: &Value) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {
