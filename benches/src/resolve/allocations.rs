@@ -27,11 +27,11 @@ fn of_run(cache: &str, with_account_id: bool, times: u32) -> Result<f64, Error> 
         .arg(times.to_string())
         .output()
         .map_err(|error| format!("valgrind cannot be run: {error}"))?;
-    let output = String::from_utf8_lossy(&output.stderr);
+    let text = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        return Err(format!("{cache}: {output}").into());
+        return Err(format!("{cache}: {text}").into());
     }
-    let usage = output.lines().find_map(|line| line.split_once("total heap usage: "));
+    let usage = text.lines().find_map(|line| line.split_once("total heap usage: "));
     let count = usage.and_then(|(_, usage)| usage.split(' ').next()).ok_or("valgrind counted nothing")?;
     Ok(count.replace(',', "").parse()?)
 }
