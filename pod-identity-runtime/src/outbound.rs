@@ -187,7 +187,7 @@ impl Getter {
     /// [`OutboundError`] if the response is not a 200 with such a document.
     pub async fn get(&self, url: &str, bearer: Option<&str>, limit: usize) -> Result<Bytes, OutboundError> {
         let bearer = bearer.map(|token| format!("Bearer {token}"));
-        match self.ask(url, bearer.as_deref(), limit).await? {
+        match self.send(url, bearer.as_deref(), limit).await? {
             (200, body) => Ok(body),
             (status, _) => Err(OutboundError::Status { url: url.to_owned(), status }),
         }
@@ -198,7 +198,7 @@ impl Getter {
     ///
     /// # Errors
     /// [`OutboundError`] if there is no response, or it has more than `limit` bytes.
-    pub async fn ask(
+    pub async fn send(
         &self,
         url: &str,
         authorization: Option<&str>,

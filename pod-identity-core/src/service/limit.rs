@@ -10,7 +10,7 @@
 //!
 //! An unverified token uses a credit of its peer during its call, and for [`UpstreamLimits::hold`] longer if the upstream
 //! refuses the token. If the upstream accepts it, the credit is free at once, so 250 pods of 250 addresses share all calls.
-//! Renewals wait while requests wait.
+//! While requests wait for the rate limit, no renewal begins.
 //!
 //! ```
 //! use pod_identity_core::service::{PeerLimits, UpstreamLimits};

@@ -36,9 +36,9 @@ impl Handle {
         let inner = &self.inner;
         let due = inner.cache.due(inner.clock.now());
         // Only due entries count. Otherwise one short session would set the rate of all others permanently.
-        let Some(life) = due.iter().map(|due| due.lifetime).min() else { return };
+        let Some(lifetime) = due.iter().map(|due| due.lifetime).min() else { return };
         for due in due {
-            let Some(renewal) = inner.upstream.renewal(inner.cache.len(), life) else { return };
+            let Some(renewal) = inner.upstream.renewal(inner.cache.len(), lifetime) else { return };
             let inner = inner.clone();
             self.spawn(async move { inner.renew(due.leader, renewal).await });
         }

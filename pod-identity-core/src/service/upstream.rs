@@ -158,8 +158,8 @@ impl Upstream {
     }
 
     /// Takes a permit for one renewal, if there is one now.
-    pub(super) fn renewal(&self, entries: usize, life: Duration) -> Option<Renewal> {
-        self.limits.renewal(entries, life, self.monotonic())
+    pub(super) fn renewal(&self, entries: usize, lifetime: Duration) -> Option<Renewal> {
+        self.limits.renewal(entries, lifetime, self.monotonic())
     }
 
     /// Makes the call of a renewal, without retries. The cache decides when to try again.

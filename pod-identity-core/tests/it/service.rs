@@ -52,7 +52,7 @@ enum Upstream {
 struct Source {
     clock: Clock,
     upstream: Mutex<Upstream>,
-    life: Mutex<Duration>,
+    lifetime: Mutex<Duration>,
     calls: Mutex<Vec<CredentialRequest>>,
     /// Number of calls in progress.
     in_progress: Arc<AtomicUsize>,
@@ -75,7 +75,7 @@ impl CredentialSource for Source {
         };
         self.in_progress.fetch_add(1, Ordering::SeqCst);
         let guard = InProgress(self.in_progress.clone());
-        let (upstream, life) = (self.upstream.lock().unwrap().clone(), *self.life.lock().unwrap());
+        let (upstream, lifetime) = (self.upstream.lock().unwrap().clone(), *self.lifetime.lock().unwrap());
         Box::pin(async move {
             let _ends = guard;
             match upstream {
@@ -84,7 +84,7 @@ impl CredentialSource for Source {
                 Upstream::Waits(permits) => drop(permits.acquire().await.unwrap()),
                 Upstream::Panics => panic!("the source panics for this test"),
             }
-            let expires_at = self.clock.now().wall + life;
+            let expires_at = self.clock.now().wall + lifetime;
             Ok(SessionCredentials::new(format!("ASIA{number}"), SECRET, SESSION, expires_at))
         })
     }
@@ -104,7 +104,7 @@ impl World {
         let source = Source {
             clock: clock.clone(),
             upstream: Mutex::new(Upstream::Issues),
-            life: Mutex::new(HOUR),
+            lifetime: Mutex::new(HOUR),
             calls: Mutex::default(),
             in_progress: Arc::default(),
         };

@@ -50,8 +50,8 @@ impl Validity {
     /// Returns whether the certificate should have been replaced: five sixths of its lifetime have passed. Programs
     /// that renew certificates do so after two thirds.
     pub fn is_overdue(&self, now: SystemTime) -> bool {
-        let life = self.until.duration_since(self.from).unwrap_or_default();
-        now >= self.until - life / 6
+        let lifetime = self.until.duration_since(self.from).unwrap_or_default();
+        now >= self.until - lifetime / 6
     }
 }
 

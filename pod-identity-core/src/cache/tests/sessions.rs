@@ -38,12 +38,12 @@ async fn fresh_session_is_served_and_stale_session_is_fetched_again() {
 #[test]
 fn fresh_percentage_is_exact_for_the_longest_lifetime() {
     let sessions = sessions(20);
-    let life = i64::MAX.unsigned_abs() - 1000; // seconds: the latest time of `SystemTime`
-    let end = now(1000).wall + Duration::from_secs(life);
+    let lifetime = i64::MAX.unsigned_abs() - 1000; // seconds: the latest time of `SystemTime`
+    let end = now(1000).wall + Duration::from_secs(lifetime);
     let endless = Credentials { identity: 7, serial: 1, expires_at: end };
     leader_of(sessions.begin(&7, now(1000))).0.complete(now(1000), Ok(endless));
-    assert!(matches!(sessions.begin(&7, now(1000 + life / 5)), SlotBegin::Hit(_)));
-    assert!(matches!(sessions.begin(&7, now(1000 + life / 5 + 1)), SlotBegin::Lead(..)));
+    assert!(matches!(sessions.begin(&7, now(1000 + lifetime / 5)), SlotBegin::Hit(_)));
+    assert!(matches!(sessions.begin(&7, now(1000 + lifetime / 5 + 1)), SlotBegin::Lead(..)));
 }
 
 #[tokio::test]

@@ -175,18 +175,18 @@ impl Limits {
     /// there is no permit, so that requests go first.
     ///
     /// Renewals begin at [`UpstreamLimits::renewals_per_second`]. The rate is higher if many `entries` or a short
-    /// `life` need it: twice the rate that renews each entry once in half of its lifetime.
+    /// `lifetime` need it: twice the rate that renews each entry once in half of its lifetime.
     pub(in crate::service) fn renewal(
         &self,
         entries: usize,
-        life: Duration,
+        lifetime: Duration,
         now: Duration,
     ) -> Option<Renewal> {
         if self.0.waiting_for_rate.load(Ordering::Acquire) > 0 {
             return None;
         }
         let permit = self.0.renewals.clone().try_acquire_owned().ok()?;
-        let per_second = renewals_per_second(self.0.config.renewals_per_second, entries, life);
+        let per_second = renewals_per_second(self.0.config.renewals_per_second, entries, lifetime);
         let within_rate = lock(&self.0.renewal_rate).take(per_second, now);
         (within_rate && self.rate().turn(now) == Turn::Now).then_some(Renewal { began: now, _permit: permit })
     }

@@ -26,10 +26,10 @@ impl RenewalRate {
 
 /// Returns the renewals per second: `at_least`, or the rate that renews all entries within a quarter of their
 /// lifetime. A quarter is half of the time that is left when they are due.
-pub(super) fn renewals_per_second(at_least: f64, entries: usize, life: Duration) -> f64 {
-    let half_life = life.as_secs_f64() / 2.0;
+pub(super) fn renewals_per_second(at_least: f64, entries: usize, lifetime: Duration) -> f64 {
+    let half_lifetime = lifetime.as_secs_f64() / 2.0;
     #[allow(clippy::cast_precision_loss)]
-    let needed = 2.0 * entries as f64 / half_life;
+    let needed = 2.0 * entries as f64 / half_lifetime;
     if needed.is_finite() { at_least.max(needed) } else { at_least }
 }
 
@@ -61,8 +61,8 @@ mod tests {
 
     #[test]
     fn rate_is_high_enough_for_the_entries() {
-        let life = Duration::from_secs(6 * 3600);
-        assert_eq!(renewals_per_second(3.0, 250, life), 3.0);
+        let lifetime = Duration::from_secs(6 * 3600);
+        assert_eq!(renewals_per_second(3.0, 250, lifetime), 3.0);
         let busy = renewals_per_second(3.0, 2000, Duration::from_secs(900));
         assert!((8.8..8.9).contains(&busy), "{busy}");
         assert_eq!(renewals_per_second(3.0, 0, Duration::ZERO), 3.0);

@@ -60,9 +60,9 @@ async fn serves_cached_credentials_until_their_margin_while_the_upstream_is_down
 async fn renews_before_expiry_the_earliest_first() {
     let world = World::new();
     let service = world.service();
-    let lives: Vec<u64> = (0..20_u64).map(|pod| 3600 + pod * 7 % 20 * 60).collect();
-    for (pod, life) in (0..).zip(&lives) {
-        *world.source.life.lock().unwrap() = Duration::from_secs(*life);
+    let lifetimes: Vec<u64> = (0..20_u64).map(|pod| 3600 + pod * 7 % 20 * 60).collect();
+    for (pod, lifetime) in (0..).zip(&lifetimes) {
+        *world.source.lifetime.lock().unwrap() = Duration::from_secs(*lifetime);
         service.credentials(&world.token(pod, 1), Peer::Local).await.unwrap();
     }
     assert_eq!(world.calls(), 20);
@@ -74,7 +74,7 @@ async fn renews_before_expiry_the_earliest_first() {
     let renewed: Vec<u64> = (20..40)
         .map(|call| {
             let name = world.call(call).identity().pod.name.as_str().to_owned();
-            lives[name.strip_prefix("cart-").unwrap().parse::<usize>().unwrap()]
+            lifetimes[name.strip_prefix("cart-").unwrap().parse::<usize>().unwrap()]
         })
         .collect();
     assert!(renewed.is_sorted(), "{renewed:?}");

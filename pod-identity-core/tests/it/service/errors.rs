@@ -66,11 +66,11 @@ async fn text_that_is_not_a_pod_token_is_refused_without_a_call() {
 async fn credentials_that_cannot_be_served_are_an_error() {
     let world = World::new();
     let service = world.service();
-    for (life, wanted) in [
+    for (lifetime, wanted) in [
         (Duration::ZERO, ErrorCode::ClockAhead),
         (Duration::from_secs(400_000_000_000), ErrorCode::Internal), // beyond the year 9999
     ] {
-        *world.source.life.lock().unwrap() = life;
+        *world.source.lifetime.lock().unwrap() = lifetime;
         assert_eq!(code(service.credentials(&world.token(1, 1), Peer::Local).await), wanted);
         world.pass(Duration::from_secs(40)).await;
     }

@@ -111,7 +111,7 @@ fn duplicate_key_is_refused() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// THREATS A1: no changed byte of a token makes an accepted token.
+    /// SECURITY.md, A1: no changed byte of a token makes an accepted token.
     #[test]
     fn no_altered_token_is_accepted(place in any::<prop::sample::Index>(), byte in "[A-Za-z0-9_.-]") {
         static GOOD: OnceLock<(KeySet, String)> = OnceLock::new();
