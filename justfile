@@ -1,4 +1,4 @@
-# `just` shows this list. Each line is a plain cargo command too: nothing here needs just.
+# `just` prints this list. Each recipe is a plain command that also works without just.
 
 _default:
     @just --list --unsorted
@@ -7,23 +7,23 @@ _default:
 check:
     cargo check --workspace --all-targets --locked
 
-# Every test but those that are long or measure; SDKs of other languages are installed below target/ on first use.
+# Every test except long ones and measurements. SDKs of other languages are installed in target/ on first use.
 test *args:
     cargo test --workspace --locked {{args}}
 
-# The long tests: fuzzing, soak, outages, measured times (see CONTRIBUTING.md); as root.
+# The long tests: fuzzing, soak, outages, measured times (see CONTRIBUTING.md). Run as root.
 long:
     ./.ci/run long
 
-# 1,000,000 requests of many pods, forgers among them: minutes.
+# 1,000,000 requests of many pods, some with forged tokens. It takes minutes.
 cross-pod:
     cargo test --release --locked -p pod-identity-local --test cross_pod -- --ignored --nocapture
 
-# What is said of an account just before a pod is created counts, 300 times each; as root.
+# Changes of a service account just before a pod is created apply to the pod, 300 times each. Run as root.
 sequences:
     cargo test --locked -p pod-identity-webhook --test it -- --ignored --nocapture 300_times
 
-# A Kubernetes control plane for one command: `just control-plane kubectl get namespaces`; as root.
+# A Kubernetes control plane for one command: `just control-plane kubectl get namespaces`. Run as root.
 control-plane *command:
     cargo run --locked -p testing --features cluster --example control-plane -- {{command}}
 
@@ -36,21 +36,21 @@ lint:
 doc:
     RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked
 
-# Changes the core in one place after the other: some test must fail each time (see CONTRIBUTING.md).
+# Mutation tests of the core: for each mutation a test must fail (see CONTRIBUTING.md).
 mutants *args:
     cargo mutants --package pod-identity-core {{args}}
 
-# The cache's threads in every order of steps (see CONTRIBUTING.md).
+# loom tests of the cache: every order of the threads' steps (see CONTRIBUTING.md).
 interleavings:
     RUSTFLAGS="--cfg loom" cargo test --locked -p pod-identity-core --lib --target-dir target/loom interleavings
 
-# Runs one fuzz target for some seconds; needs cargo-fuzz.
+# Runs one fuzz target for some seconds. It needs cargo-fuzz.
 fuzz name seconds="60":
     mkdir -p target/fuzz/found/{{name}}
     RUSTC_BOOTSTRAP=1 cargo fuzz build --sanitizer none --target-dir target/fuzz {{name}}
     target/fuzz/*/release/{{name}} target/fuzz/found/{{name}} fuzz/corpus/{{name}} -max_total_time={{seconds}} -rss_limit_mb=2048 -max_len=8192 -artifact_prefix=target/fuzz/found/{{name}}-
 
-# Adds the inputs that `fuzz` found to the corpus of a target, and keeps the smallest set that covers the same code.
+# Adds the inputs that `fuzz` found to the corpus of a target, and keeps the smallest set with the same coverage.
 fuzz-minimize name:
     mkdir -p target/fuzz/minimal && rm -rf target/fuzz/minimal/{{name}} && mkdir target/fuzz/minimal/{{name}}
     target/fuzz/*/release/{{name}} -merge=1 target/fuzz/minimal/{{name}} fuzz/corpus/{{name}} target/fuzz/found/{{name}}
@@ -60,7 +60,7 @@ fuzz-minimize name:
 soak *args:
     cargo run --release --locked -p benches -- soak {{args}}
 
-# Accept a change of a library's public API: writes its public-api.txt.
+# Accepts changes of the libraries' public APIs: writes public-api.txt.
 public-api:
     UPDATE_PUBLIC_API=1 cargo test --locked -p testing --test public_api
 
@@ -68,10 +68,10 @@ public-api:
 bench +names:
     cargo run --release --locked -p benches -- {{names}}
 
-# Instructions of the hot path against the recorded ones; `just counts --write` records them.
+# Instruction counts of the hot path against the recorded ones. `just counts --write` records new ones.
 counts *args:
     cargo run --release --locked -p benches --no-default-features --bin counts -- {{args}}
 
-# What has to pass before a change is merged.
+# The checks that must pass before a change is merged.
 ci:
     ./.ci/run

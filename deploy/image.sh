@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# An image of one program, without an engine: deploy/image.sh PROGRAM IMAGE ARCHIVE
+# Builds a container image of one program, without a container engine: deploy/image.sh PROGRAM IMAGE ARCHIVE
 #
 #   cargo build --release -p pod-identity-webhook
 #   deploy/image.sh target/release/pod-identity-webhook pod-identity-webhook:0.1.0 webhook.tar
 #
-# The archive is of the form that `docker load`, `podman load` and `ctr images import` take. In it are the program, the C
-# library that it was linked with on this machine, and nothing else: no shell. It runs as a user without rights. The webhook is
-# /webhook there, and /go-runner too, which AWS's manifests begin with.
+# Import the archive with `docker load`, `podman load` or `ctr images import`. The image contains only the program and the C
+# library of this machine, and no shell. It runs as an unprivileged user. The webhook is /webhook in the image, and also
+# /go-runner, the entry point in AWS's manifests.
 set -euo pipefail
 if (($# != 3)); then
     sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
@@ -22,12 +22,12 @@ install -D -m 0755 "$program" "$root/$name"
 if [[ $name == webhook ]]; then
     ln -s webhook "$root/go-runner"
 fi
-# What ldd names with a path: libraries, and the loader.
+# Copies the libraries and the loader, which ldd prints with a path.
 ldd "$program" | grep -o '/[^ ]*' | while read -r library; do
     install -D -m 0755 "$(readlink -f "$library")" "$root$library"
 done
 
-# The same content makes the same image.
+# Reproducible: the same content makes the same image.
 tar --create --file "$work/layer.tar" --directory "$root" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner .
 layer=$(sha256sum "$work/layer.tar" | cut -d ' ' -f 1)
 case $(uname -m) in

@@ -1,5 +1,4 @@
-//! A hit in the cache, alone and beside a writer on another processor, against the naive way: a map
-//! behind a mutex.
+//! A cache hit, with and without a concurrent writer on another processor, against a map in a mutex.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -14,11 +13,11 @@ use crate::Outcome;
 use crate::measure::{Figures, Pairs, nanoseconds, pin};
 use benches::identities::{Cache, Value, cache, fetched, hit, now, token};
 
-/// Identities: a large node's pods.
+/// Number of identities: the pods of a large node.
 const IDENTITIES: u32 = 250;
 const ROUNDS: usize = 61;
 const TIMES: u32 = 20_000;
-/// How long credentials last here.
+/// Lifetime of credentials.
 const LIFETIME: Duration = Duration::from_secs(3600);
 
 pub(crate) fn run() -> Outcome {
@@ -36,11 +35,11 @@ pub(crate) fn run() -> Outcome {
     Pairs::in_turn(ROUNDS, || Ok(read_ours()), || Ok(digest()))?.print(
         "a hit",
         "cache",
-        "the token's digest alone",
+        "only the digest of the token",
         "ns",
     );
     Pairs::in_turn(ROUNDS, || Ok(read_ours()), || Ok(read_naive()))?.print(
-        "a hit, digest and all",
+        "a hit with the digest",
         "cache",
         "mutex",
         "ns",
@@ -64,8 +63,8 @@ fn pick(tokens: &[PodToken], number: u32) -> &PodToken {
     &tokens[number as usize % tokens.len()]
 }
 
-/// Reads while a thread on another processor writes all identities anew, again and again. Keeps the
-/// nanoseconds of each put.
+/// Measures reads while a thread on another processor replaces all entries again and again. Records the nanoseconds of
+/// each put.
 fn beside(puts: &mut Vec<f64>, write: impl Fn() + Sync, read: impl Fn() -> f64) -> f64 {
     let (started, ended) = (AtomicBool::new(false), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -90,7 +89,7 @@ fn beside(puts: &mut Vec<f64>, write: impl Fn() + Sync, read: impl Fn() -> f64) 
 
 struct Ours {
     cache: Cache,
-    /// How often all have been written anew.
+    /// Number of times that all entries were replaced.
     written: AtomicU32,
 }
 
@@ -107,14 +106,14 @@ impl Ours {
         hit(&self.cache, token, now()).is_some()
     }
 
-    /// New credentials for all, as renewals bring them: each at a time when the ones before have ended.
-    /// Readers live before that and find them good.
+    /// Replaces all credentials, as renewals do. Each time is later than the expiry of the entries before. Readers use
+    /// an earlier time, at which all entries are valid.
     fn write(&self, tokens: &[PodToken]) {
         let later = (LIFETIME + LIFETIME) * (self.written.fetch_add(1, Ordering::Relaxed) + 1);
         let now = Now { wall: now().wall + later, monotonic: now().monotonic + later };
         for (number, token) in (0..).zip(tokens) {
             if let Err(error) = fetched(&self.cache, token, number, now, LIFETIME) {
-                eprintln!("not written: {error}");
+                eprintln!("entry not written: {error}");
             }
         }
     }
@@ -132,7 +131,7 @@ impl Naive {
     fn read(&self, token: &PodToken) -> bool {
         let digest = TokenDigest::of_text(token.bearer().expose().as_bytes());
         let found = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
-        found.is_some_and(|value| value.is_good(now()))
+        found.is_some_and(|value| value.is_valid(now()))
     }
 
     fn write(&self, tokens: &[PodToken]) {

@@ -1,16 +1,16 @@
-//! Instructions of the hot path, counted by valgrind and compared with the numbers that are recorded.
+//! Instruction counts of the hot path, counted by valgrind and compared with recorded counts.
 //!
 //! ```text
 //! cargo run --release -p benches --no-default-features --bin counts               compares
 //! cargo run --release -p benches --no-default-features --bin counts -- --write    records
 //! ```
 //!
-//! Times differ from run to run, instructions hardly: a change that costs the hot path something shows
-//! here before it shows anywhere else. Cryptography is left out, because the library chooses its code by
-//! the processor: of a hit the token's digest is taken off, of a verification the bare signature and the digest.
+//! Times vary from run to run, but instruction counts hardly do. So a slower hot path is visible here first.
+//! Cryptography is excluded, because the library selects its code by the processor: the digest of the token is
+//! subtracted from a hit, the bare signature and the digest from a verification.
 //!
-//! A call's instructions are those of a run with 2 n calls less those of a run with n, divided by n. So
-//! what a program does at its start and at its end does not count, and no symbols are needed.
+//! The count of a call is the difference between a run with 2 n calls and a run with n calls, divided by n. So the
+//! start and the end of the program do not count, and no symbols are needed.
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -29,13 +29,13 @@ use pod_identity_core::token::{
     BearerToken, Expected, KeySet, POD_IDENTITY_AUDIENCE, PodToken, TokenDigest, verify,
 };
 
-/// Maximum difference of a count from the recorded one, in percent. The C library's allocator and the seeds of hash maps
-/// move a count without any change.
+/// Maximum difference of a count from the recorded one, in percent. The C library's allocator and the seeds of hash
+/// maps change counts slightly.
 const MARGIN: f64 = 3.0;
-/// The same for a hit: it is short, so the seed of its map moves it more.
+/// The same for a hit. It has few instructions, so the seed of its map has more effect.
 const MARGIN_OF_A_HIT: f64 = 12.0;
 
-/// What is counted: a name, how often it is called, the calls, and those that are taken off.
+/// The counts: a name, the number of calls, the calls, and the calls that are subtracted.
 const COUNTS: [(&str, u32, &str, &[&str]); 6] = [
     ("a hit, without the token's digest", 20_000, "hit", &["digest"]),
     ("a token's text checked", 20_000, "bearer", &[]),
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Compares, and says whether all is within the margin.
+/// Compares the counts. Returns whether all are within the margin.
 fn compare() -> Result<bool, Error> {
     let recorded = std::fs::read_to_string(recorded_file())?;
     let line = |name: &str| recorded.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
@@ -98,12 +98,14 @@ fn compare() -> Result<bool, Error> {
     }
     if then != today {
         println!(
-            "\nNOT JUDGED: the recorded counts are of {then}, these of {today}.\nAnother compiler writes other \
-             code, another C library is other code, another valgrind counts otherwise. With the recorded one this would fail; to record these: {RECORD}"
+            "\nNOT COMPARED: the recorded counts are from {then}, the new ones from {today}.\nCounts depend on \
+             the compiler, the C library and valgrind. With the recorded versions this would fail. To record the new counts: {RECORD}"
         );
         return Ok(true);
     }
-    println!("\nA count is off. If that is meant, record it, and say why in the commit: {RECORD}");
+    println!(
+        "\nA count is not within the margin. If the change is intended, record it and give the reason in the commit: {RECORD}"
+    );
     Ok(false)
 }
 
@@ -126,8 +128,8 @@ fn recorded_file() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("counts.txt")
 }
 
-/// What writes the code that is counted, and what counts it: the compiler, the C library whose allocator
-/// and memory functions are in every count, and valgrind.
+/// Returns the versions that the counts depend on: the compiler, the C library with its allocator and memory
+/// functions, and valgrind.
 fn compiler() -> Result<String, Error> {
     let output =
         Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())).arg("-vV").output()?;
@@ -143,7 +145,7 @@ fn compiler() -> Result<String, Error> {
 }
 
 fn count_all() -> Result<Vec<(&'static str, f64)>, Error> {
-    // Keys and signatures are made once, outside valgrind: how long that takes is a matter of chance.
+    // Keys and signatures are made once, outside valgrind, because the time to make them is random.
     let directory = std::env::temp_dir().join(format!("pod-identity-counts-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
     let counted = write_tokens(&directory).and_then(|()| {
@@ -160,13 +162,13 @@ fn count_all() -> Result<Vec<(&'static str, f64)>, Error> {
     counted
 }
 
-/// The instructions of one call.
+/// Returns the instructions of one call.
 fn instructions(calls: &str, times: u32, directory: &Path) -> Result<f64, Error> {
     let (once, twice) = (collected(calls, times, directory)?, collected(calls, 2 * times, directory)?);
     Ok((twice - once) / f64::from(times))
 }
 
-/// The instructions of a run.
+/// Returns the instructions of a run.
 fn collected(calls: &str, times: u32, directory: &Path) -> Result<f64, Error> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
@@ -200,7 +202,7 @@ fn signed(name: &str, directory: &Path) -> Result<SignedToken, Error> {
     })
 }
 
-/// What runs under valgrind.
+/// Makes the calls, under valgrind.
 fn calls(name: &str, times: u32, directory: &Path) -> Result<(), Error> {
     const IDENTITIES: u32 = 250;
     let tokens = || (0..IDENTITIES).map(|number| token(number, 0)).collect::<Result<Vec<_>, _>>();

@@ -1,12 +1,12 @@
-//! An exchange at the auth service, the time at STS left out, against one verified signature: of all
-//! that the service does itself, no more should be felt than the cryptography.
+//! An exchange at the auth service without the time of STS, against one verified signature. The service's own work
+//! should take little more time than the cryptography.
 //!
-//! Both by the clock on the wall and in turn, so that whoever else is on the machine slows both: only the
-//! service can say how much of an exchange was at STS, and its metrics are of that clock. In the figure is
-//! what lies between a request's head and its answer, less the SDK's call of STS: its body is read, the
-//! caller judged, the token verified, the association looked up, the session planned and kept, the answer
-//! made. Neither HTTP/1.1 itself is in it nor the writing of the audit line, which goes nowhere here. Each
-//! exchange is another pod's, since one whose session is kept would be no exchange.
+//! Both are wall-clock times, measured alternately, so that other load on the machine slows down both. Only the
+//! service's metrics separate the time of STS, and they use the wall clock. The figure is the time from the request
+//! head to the response without the SDK's call of STS. It includes reading the body, authentication of the caller,
+//! token verification, the association lookup, the session plan, caching, and the response. It includes neither
+//! HTTP/1.1 itself nor writing the audit line. Each exchange is for another pod, because a cached session needs no
+//! exchange.
 
 mod sts;
 
@@ -47,7 +47,7 @@ pub(crate) fn run() -> Outcome {
     let mut numbers = (0..).step_by(EXCHANGES);
     let mut whole = Vec::new();
     let exchange = || {
-        // Each of another pod: nothing that was kept can help.
+        // For other pods each time, so that no session is cached.
         let from = numbers.next().unwrap_or_default();
         let bodies = (from..from + EXCHANGES)
             .map(|number| Ok(json!({"token": token(&issuer, &pod(number)?)?}).to_string()))
@@ -69,14 +69,14 @@ pub(crate) fn run() -> Outcome {
     let pairs = Pairs::in_turn(ROUNDS, exchange, verification)?;
     pairs.print("an exchange", "without STS", "one RS256 signature", "µs");
     println!(
-        "  with the SDK's call of STS, HTTP and all, the service's CPU is {:.0} µs",
+        "  CPU of the service with the SDK's call of STS and HTTP: {:.0} µs",
         Figures::of(whole).median()
     );
-    aim("an exchange without STS to a signature", pairs.ratio(), RATIO);
+    aim("ratio of an exchange without STS to a signature", pairs.ratio(), RATIO);
     Ok(())
 }
 
-/// The whole service on one thread, with an STS that answers at once.
+/// Starts the whole service on one thread, with an STS that responds at once.
 fn auth(issuer: &Issuer, pods: usize) -> Result<Served, Box<dyn std::error::Error>> {
     let files = tempfile::tempdir()?;
     let directory = files.path();
@@ -138,7 +138,7 @@ async fn exchanges(address: SocketAddr, bodies: &[String]) -> Outcome {
     Ok(())
 }
 
-/// What the service's own metrics say: seconds in all answers, and seconds of them at STS.
+/// Returns two sums of the service's metrics: seconds of all responses, and seconds of STS calls.
 async fn seconds(admin: SocketAddr) -> Result<(f64, f64), Box<dyn std::error::Error>> {
     let metrics = ask(admin, "GET /metrics", &[], b"").await?.text();
     let sum = |name: &str| -> Result<f64, Box<dyn std::error::Error>> {

@@ -1,5 +1,5 @@
-//! A cached GET at the real agent, against a bare hyper server that is sent the same headers and
-//! answers the same bytes: what the rules cost beside HTTP itself.
+//! A cached GET at the agent, against a bare hyper server with the same requests and responses. The difference is the
+//! cost of the agent in addition to HTTP.
 
 pub(crate) mod bare;
 mod load;
@@ -21,11 +21,11 @@ use crate::pods::{ISSUER, pod, token};
 use crate::served::{Served, serve};
 use crate::upstream::{Upstream, agent_config};
 
-/// As many pods as a large node has (Kubernetes recommends at most 110 for each).
+/// Number of pods of a large node (Kubernetes recommends at most 110).
 const PODS: usize = 110;
 const ROUNDS: usize = 41;
 const REQUESTS: u32 = 110 * 50;
-/// The aims, from the project's design: CPU of a request, and requests in a second.
+/// The aims of the project's design: CPU of a request, and requests per second.
 const CPU_RATIO: f64 = 1.25;
 const THROUGHPUT_RATIO: f64 = 0.87;
 
@@ -39,7 +39,7 @@ pub(crate) fn run() -> Outcome {
     Ok(())
 }
 
-/// The whole agent, as its binary runs it.
+/// Starts the whole agent, as its program does.
 fn agent(jwks: Option<Vec<u8>>) -> Result<Served, Box<dyn std::error::Error>> {
     let upstream = serve(|| async { Ok(vec![Arc::new(Upstream::default()).serve().await?]) })?;
     let files = tempfile::tempdir()?;
@@ -65,11 +65,11 @@ fn agent(jwks: Option<Vec<u8>>) -> Result<Served, Box<dyn std::error::Error>> {
     Ok(agent.with_files(files))
 }
 
-/// What a request took in one round.
+/// The results of one round.
 struct Round {
-    /// Of the server's CPU, in microseconds.
+    /// CPU of the server for a request, in microseconds.
     cpu: f64,
-    /// Requests in a millisecond.
+    /// Requests per millisecond.
     throughput: f64,
 }
 
@@ -91,10 +91,10 @@ fn compare(mode: &str, agent: Served, tokens: &[String]) -> Outcome {
     let throughput = Pairs::of(&rounds, |round| round.throughput);
     cpu.print(&format!("CPU of a request, {mode}"), "agent", "bare", "µs");
     throughput.print(&format!("throughput, {mode}"), "agent", "bare", "thousand/s");
-    // A server that is busy all the time serves one request in its CPU time.
+    // A server that is always busy serves one request in its CPU time.
     let (busy, bare_busy) = Pairs::of(&rounds, |round| round.cpu * round.throughput / 10.0).medians();
     println!(
-        "  the servers were busy {busy:.0} % and {bare_busy:.0} % of the time: below 90 % the load is what limits throughput",
+        "  the servers were busy {busy:.0} % and {bare_busy:.0} % of the time: below 90 % the load limits the throughput",
     );
     aim("CPU ratio", cpu.ratio(), CPU_RATIO);
     aim("throughput, bare to agent,", 1.0 / throughput.ratio(), 1.0 / THROUGHPUT_RATIO);

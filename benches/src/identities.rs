@@ -1,12 +1,12 @@
-//! A cache as the agent has it, with identities and tokens that cost no cryptography.
+//! A cache like the agent's, with identities and tokens without cryptography.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use pod_identity_core::cache::{Begin, CacheConfig, CredentialCache, Entry, Issued, UnusableAnswer};
-use pod_identity_core::error::{Effect, UpstreamError};
+use pod_identity_core::cache::{Begin, CacheConfig, CredentialCache, Entry, Issued, UnusableResponse};
+use pod_identity_core::error::{CacheEffect, UpstreamError};
 use pod_identity_core::identity::WorkloadIdentity;
 use pod_identity_core::time::{Expires, Now};
 use pod_identity_core::token::{PodToken, TokenDigest};
@@ -14,15 +14,15 @@ use zeroize::Zeroizing;
 
 use crate::signed::{Error, ISSUER, valid_at};
 
-/// The length of a pod's token, about.
+/// Approximate length of a pod token.
 pub const TOKEN_LENGTH: usize = 1200;
-/// The length of the JSON that a pod gets, about.
+/// Approximate length of the JSON for a pod.
 pub const JSON_LENGTH: usize = 1300;
 
-/// How long a token holds: a day.
-pub const TOKEN_LIFE: Duration = Duration::from_secs(86_400);
+/// Lifetime of a token: a day.
+pub const TOKEN_LIFETIME: Duration = Duration::from_secs(86_400);
 
-/// What is kept for an identity: an answer's JSON, with its end.
+/// A cached value: the JSON of a response, with its expiry.
 #[derive(Debug)]
 pub struct Value {
     json: Zeroizing<Vec<u8>>,
@@ -30,13 +30,13 @@ pub struct Value {
 }
 
 impl Value {
-    /// A value that ends so much later.
+    /// Makes a value with a lifetime.
     pub fn new(now: Now, lifetime: Duration) -> Self {
         Self { json: Zeroizing::new(vec![b'j'; JSON_LENGTH]), expires_at: now.wall + lifetime }
     }
 
-    /// Whether it has not ended.
-    pub fn is_good(&self, now: Now) -> bool {
+    /// Returns whether the value has not expired.
+    pub fn is_valid(&self, now: Now) -> bool {
         !self.json.is_empty() && now.wall < self.expires_at
     }
 }
@@ -47,41 +47,41 @@ impl Expires for Value {
     }
 }
 
-/// An error that is never had.
+/// An error that never occurs.
 #[derive(Debug)]
-pub struct Away;
+pub struct Unavailable;
 
-impl UpstreamError for Away {
-    fn effect(&self) -> Effect {
-        Effect::CannotAsk
+impl UpstreamError for Unavailable {
+    fn effect(&self) -> CacheEffect {
+        CacheEffect::CallFailed
     }
 }
 
-impl From<UnusableAnswer> for Away {
-    fn from(_: UnusableAnswer) -> Self {
+impl From<UnusableResponse> for Unavailable {
+    fn from(_: UnusableResponse) -> Self {
         Self
     }
 }
 
-/// Whose credentials they are, as the agent keeps it.
+/// The pod of credentials, as in the agent's cache.
 pub type Identity = Arc<WorkloadIdentity>;
 /// The cache.
-pub type Cache = CredentialCache<Identity, Value, Away>;
+pub type Cache = CredentialCache<Identity, Value, Unavailable>;
 
-/// An empty cache.
+/// Makes an empty cache.
 pub fn cache(capacity: usize) -> Cache {
     Cache::new(CacheConfig { capacity, ..CacheConfig::default() })
 }
 
-/// Some time.
+/// Returns a fixed time.
 pub fn now() -> Now {
     Now { wall: valid_at(), monotonic: Duration::from_secs(1000) }
 }
 
-/// Makes the token that an identity has after so many rotations: claims of a pod, and a signature that nobody checks.
+/// Makes the token of an identity after a number of rotations: the claims of a pod, and an invalid signature.
 ///
 /// # Errors
-/// If the text is no token, which is a bug.
+/// If the text is not a token, which is a bug.
 pub fn token(number: u32, rotation: u32) -> Result<PodToken, Error> {
     let identity = identity(number)?;
     let claims = serde_json::json!({
@@ -99,25 +99,25 @@ pub fn token(number: u32, rotation: u32) -> Result<PodToken, Error> {
     Ok(PodToken::parse(&format!("{}.{payload}.{}", "h".repeat(56), "s".repeat(342)))?)
 }
 
-/// Who has the token of that number.
+/// Returns the identity of a number.
 ///
 /// # Errors
-/// None: its names are names.
+/// If a generated name is invalid, which is a bug.
 pub fn identity(number: u32) -> Result<Identity, Error> {
-    let account = format!("checkout-service-{number}");
+    let service_account = format!("checkout-service-{number}");
     Ok(Arc::new(WorkloadIdentity {
         issuer: ISSUER.to_owned(),
         namespace: "online-shop".parse()?,
         pod: pod_identity_core::identity::Pod {
-            name: format!("{account}-7c9d6b5f4d-x2k9q").parse()?,
+            name: format!("{service_account}-7c9d6b5f4d-x2k9q").parse()?,
             uid: format!("00000000-1111-4222-8333-{number:012}").parse()?,
         },
-        service_account: account.parse()?,
+        service_account: service_account.parse()?,
         service_account_uid: format!("99999999-1111-4222-8333-{number:012}").parse()?,
     }))
 }
 
-/// Serves a request of a known token as the agent serves most requests: by the digest of the header's text.
+/// Serves a request with a known token, like most requests to the agent: by the digest of the header.
 pub fn hit(cache: &Cache, token: &PodToken, now: Now) -> Option<Arc<Entry<Value>>> {
     cache.hit(&TokenDigest::of_text(token.bearer().expose().as_bytes()), now)
 }
@@ -127,14 +127,14 @@ pub fn begin(cache: &Cache, token: &PodToken, now: Now, identity: &Identity) -> 
     if let Some(entry) = cache.hit(&token.digest(), now) {
         return Some(entry);
     }
-    let verified = Some((identity.clone(), now.wall + TOKEN_LIFE));
+    let verified = Some((identity.clone(), now.wall + TOKEN_LIFETIME));
     match cache.begin(token, verified, cache.generation(), now) {
         Begin::Hit(entry) => Some(entry),
         _ => None,
     }
 }
 
-/// Makes a request that finds nothing, and the fetch that it leads.
+/// Makes a request without an entry, and its fetch.
 ///
 /// # Errors
 /// If there was an entry.
@@ -146,11 +146,11 @@ pub fn fetched(
     lifetime: Duration,
 ) -> Result<(), Error> {
     let identity = identity(number)?;
-    let token_expires_at = now.wall + TOKEN_LIFE;
+    let token_expires_at = now.wall + TOKEN_LIFETIME;
     let verified = Some((identity.clone(), token_expires_at));
-    let Begin::Lead(lead, _) = cache.begin(token, verified, cache.generation(), now) else {
-        return Err("there was something to hit".into());
+    let Begin::Lead(leader, _) = cache.begin(token, verified, cache.generation(), now) else {
+        return Err("there was an entry".into());
     };
-    lead.complete(now, Ok(Issued { identity, token_expires_at, value: Value::new(now, lifetime) }));
+    leader.complete(now, Ok(Issued { identity, token_expires_at, value: Value::new(now, lifetime) }));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! An association found among few and among many.
+//! Association lookups in small and large tables.
 
 use std::hint::black_box;
 
@@ -11,13 +11,13 @@ use crate::measure::{Pairs, aim, nanoseconds};
 const SIZES: [u32; 5] = [10, 100, 1_000, 10_000, 100_000];
 const ROUNDS: usize = 101;
 const TIMES: u32 = 20_000;
-/// The service accounts that are busy at a time.
+/// Number of service accounts that are looked up repeatedly.
 const BUSY: u32 = 10;
-/// The aim, from the project's design: the most to the fewest.
+/// Maximum ratio of the largest table to the smallest one, from the project's design.
 const RATIO: f64 = 1.2;
 
 pub(crate) fn run() -> Outcome {
-    for (which, busy) in [("the same ten asked for", true), ("all asked for, in no order", false)] {
+    for (which, busy) in [("the same ten names", true), ("all names in random order", false)] {
         let few = Table::new(SIZES[0])?;
         let mut last = f64::NAN;
         for size in SIZES {
@@ -26,10 +26,10 @@ pub(crate) fn run() -> Outcome {
             let (of_many, of_few) = (keys(&many), keys(&few));
             let pairs =
                 Pairs::in_turn(ROUNDS, || Ok(lookups(&many, &of_many)), || Ok(lookups(&few, &of_few)))?;
-            pairs.print(&format!("{which}, among {size}"), "look-up", "among 10", "ns");
+            pairs.print(&format!("{which}, among {size}"), "lookup", "among 10", "ns");
             last = pairs.ratio();
         }
-        aim("a look-up among 100,000 to one among 10", last, RATIO);
+        aim("ratio of a lookup among 100,000 to one among 10", last, RATIO);
     }
     Ok(())
 }

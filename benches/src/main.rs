@@ -1,13 +1,12 @@
 //! Measurements, each a ratio in one run: `cargo run --release -p benches -- NAME ...`.
 //!
-//! Machines are noisy and unlike, so no figure stands alone: what is measured and what it is compared
-//! with take turns in one process, and what counts is the median of their ratios.
+//! Times differ between machines and vary with other load. So each measurement alternates with its baseline in one
+//! process, and the result is the median of the ratios.
 
-mod accounts;
 mod cache;
+mod concurrent_requests;
 mod exchange;
 mod get;
-mod herd;
 mod lookup;
 mod measure;
 mod pods;
@@ -15,19 +14,20 @@ mod resolve;
 mod review;
 mod rotation;
 mod served;
+mod service_accounts;
 mod soak;
 mod upstream;
 mod verify;
 
 use std::process::ExitCode;
 
-/// What a measurement comes to.
+/// The result of a measurement.
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 /// A measurement.
 type Bench = fn() -> Outcome;
 
-/// The measurements: a name, what it compares, and the function.
+/// The measurements: name, description, function.
 const BENCHES: [(&str, &str, Bench); 10] = [
     ("get", "a cached GET at the agent against a bare hyper server with the same answer", get::run),
     ("cache", "a hit in the cache, alone and beside a writer, against a map behind a mutex", cache::run),
@@ -37,12 +37,12 @@ const BENCHES: [(&str, &str, Bench); 10] = [
         rotation::run,
     ),
     ("verify", "a token verified against the same signature verified by the bare library", verify::run),
-    ("lookup", "an association looked up among 10 … 100,000", lookup::run),
+    ("lookup", "a lookup among 10 to 100,000 associations", lookup::run),
     ("exchange", "an exchange at the auth service without STS against one verified signature", exchange::run),
     (
-        "accounts",
-        "the webhook with 1,000 to 100,000 service accounts, and what reading one for each pod adds",
-        accounts::run,
+        "service_accounts",
+        "the webhook with 1,000 to 100,000 service accounts, and the cost of a read for each pod",
+        service_accounts::run,
     ),
     (
         "review",
@@ -54,10 +54,14 @@ const BENCHES: [(&str, &str, Bench); 10] = [
         "credentials for a request of the SDK for Rust: this project's provider against the SDK's own cache",
         resolve::run,
     ),
-    ("herd", "64 first requests: how long after the one upstream answer all have theirs", herd::run),
+    (
+        "concurrent_requests",
+        "64 concurrent first requests: time from the upstream's response to the last one",
+        concurrent_requests::run,
+    ),
 ];
 
-/// With this as its first argument the program is a part of a measurement.
+/// First argument of a process that is a part of a measurement.
 const RESOLVE_IN_OWN_PROCESS: &str = "resolve-in-own-process";
 
 fn main() -> ExitCode {
@@ -68,7 +72,7 @@ fn main() -> ExitCode {
         _ => {}
     }
     if cfg!(debug_assertions) {
-        eprintln!("this is a debug build: its figures say nothing. Add --release.");
+        eprintln!("this is a debug build, whose times are not meaningful: add --release");
         return ExitCode::FAILURE;
     }
     let wanted = arguments;
@@ -81,7 +85,7 @@ fn main() -> ExitCode {
     if wanted.is_empty() || !wanted.iter().all(|name| name == "all" || known(name)) {
         eprintln!("usage: benches NAME ...\n\n  all");
         for (name, what, _) in BENCHES {
-            eprintln!("  {name:<10} {what}");
+            eprintln!("  {name:<20} {what}");
         }
         eprintln!(
             "\n  soak [--minutes N] [--rate N]: memory and descriptors of agent and auth service under load"

@@ -1,11 +1,11 @@
-//! Two things in turn, their medians, and the median of their ratios.
+//! Alternating measurements, their medians, and the median of their ratios.
 
 use std::time::Duration;
 
-/// What goes wrong in a round.
+/// The error of a round.
 type Error = Box<dyn std::error::Error>;
 
-/// The figures of some rounds, one for each.
+/// The figures of several rounds, one for each.
 pub(crate) struct Figures(Vec<f64>);
 
 impl Figures {
@@ -19,7 +19,7 @@ impl Figures {
         self.quantile(0.5)
     }
 
-    /// The figure below which that part of all figures is.
+    /// Returns the figure below which a part of all figures is.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
     pub(crate) fn quantile(&self, part: f64) -> f64 {
         let last = self.0.len().saturating_sub(1);
@@ -27,11 +27,11 @@ impl Figures {
     }
 }
 
-/// Lets two things have their turns: one round each that does not count, then as many as are said. Who
-/// goes first changes from round to round, so that no one always finds the machine as the other left it.
+/// Measures two functions alternately: one round each for warm-up, then `rounds`. The first one alternates, so that
+/// neither always finds the caches of the other.
 ///
 /// # Errors
-/// The first of a round.
+/// The first error of a round.
 pub(crate) fn in_turn<F>(
     rounds: usize,
     mut one: impl FnMut() -> Result<F, Error>,
@@ -51,14 +51,14 @@ pub(crate) fn in_turn<F>(
     (0..rounds).map(round).collect()
 }
 
-/// What two things took, round by round.
+/// The results of two functions, round by round.
 pub(crate) struct Pairs(Vec<(f64, f64)>);
 
 impl Pairs {
-    /// The figures of two things that have their turns.
+    /// Measures two functions alternately.
     ///
     /// # Errors
-    /// The first of a round.
+    /// The first error of a round.
     pub(crate) fn in_turn(
         rounds: usize,
         one: impl FnMut() -> Result<f64, Error>,
@@ -67,18 +67,18 @@ impl Pairs {
         in_turn(rounds, one, other).map(Self)
     }
 
-    /// One figure of rounds that have several.
+    /// Selects one figure of rounds with several figures.
     pub(crate) fn of<F>(rounds: &[(F, F)], figure: impl Fn(&F) -> f64) -> Self {
         Self(rounds.iter().map(|(one, other)| (figure(one), figure(other))).collect())
     }
 
-    /// The medians of both.
+    /// Returns both medians.
     pub(crate) fn medians(&self) -> (f64, f64) {
         let median = |of: fn(&(f64, f64)) -> f64| Figures::of(self.0.iter().map(of)).median();
         (median(|pair| pair.0), median(|pair| pair.1))
     }
 
-    /// The median of the ratios: the first to the second.
+    /// Returns the median of the ratios of the first to the second.
     pub(crate) fn ratio(&self) -> f64 {
         self.ratios().median()
     }
@@ -87,7 +87,7 @@ impl Pairs {
         Figures::of(self.0.iter().map(|(one, other)| one / other))
     }
 
-    /// One line: both medians, in `unit`, and the ratio with its quartiles.
+    /// Prints a line with both medians in `unit`, and the ratio with its quartiles.
     pub(crate) fn print(&self, what: &str, one: &str, other: &str, unit: &str) {
         let (of_one, of_other) = self.medians();
         let ratios = self.ratios();
@@ -100,47 +100,47 @@ impl Pairs {
     }
 }
 
-/// Says whether an aim is met. A measurement judges nothing by its exit status: machines differ.
+/// Prints whether an aim is met. The exit status does not depend on it, because machines differ.
 pub(crate) fn aim(what: &str, figure: f64, at_most: f64) {
     let verdict = if figure <= at_most { "met" } else { "MISSED" };
     println!("  aim: {what} at most {at_most}: {verdict} ({figure:.3})");
 }
 
-/// Nanoseconds for each of `times` calls: of this thread's CPU, so that who else is on the machine counts
-/// little.
+/// Returns the nanoseconds for each of `times` calls, in CPU time of this thread, so that other load has little
+/// effect.
 pub(crate) fn nanoseconds(times: u32, mut call: impl FnMut(u32)) -> f64 {
     let ((), took) = cpu_of(|| (0..times).for_each(&mut call));
     each(took, times)
 }
 
-/// What a call gives, and this thread's CPU time that it took.
+/// Returns the result of a call, and its CPU time on this thread.
 pub(crate) fn cpu_of<T>(call: impl FnOnce() -> T) -> (T, Duration) {
     let started = thread_cpu();
-    let given = call();
-    (given, thread_cpu().saturating_sub(started))
+    let result = call();
+    (result, thread_cpu().saturating_sub(started))
 }
 
-/// Nanoseconds for each of `times`.
+/// Returns the nanoseconds for each of `times`.
 pub(crate) fn each(took: Duration, times: u32) -> f64 {
     took.as_secs_f64() * 1e9 / f64::from(times)
 }
 
-/// Keeps the calling thread on one processor, where the system can: servers and their load must not
-/// move about. Where there is one processor only, nothing is pinned.
+/// Pins the calling thread to one processor, so that servers and their load do not move. Without a second processor it
+/// does nothing.
 pub(crate) fn pin(processor: usize) {
     #[cfg(target_os = "linux")]
     if std::thread::available_parallelism().is_ok_and(|there| there.get() > processor) {
         let mut set = rustix::thread::CpuSet::new();
         set.set(processor);
         if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
-            eprintln!("not pinned to processor {processor}: {error}");
+            eprintln!("thread not pinned to processor {processor}: {error}");
         }
     }
     #[cfg(not(target_os = "linux"))]
     let _ = processor;
 }
 
-/// The CPU time that the calling thread has had.
+/// Returns the CPU time of the calling thread.
 pub(crate) fn thread_cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()

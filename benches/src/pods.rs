@@ -1,4 +1,4 @@
-//! Pods, and the tokens that kube-apiserver would give them.
+//! Pods with their tokens, as from kube-apiserver.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use pod_identity_local::issuer::Issuer;
 use pod_identity_local::laptop::Workload;
 use pod_identity_runtime::clock;
 
-/// A pod with names as long as names are.
+/// Makes a pod with names of usual length.
 pub(crate) fn pod(number: usize) -> Result<Workload, Box<dyn std::error::Error>> {
-    let account = format!("checkout-service-{number}");
-    let pod = format!("{account}-7c9d6b5f4d-x2k9q");
-    Ok(Workload::new("online-shop".parse()?, account.parse()?, pod.parse()?)?)
+    let service_account = format!("checkout-service-{number}");
+    let pod = format!("{service_account}-7c9d6b5f4d-x2k9q");
+    Ok(Workload::new("online-shop".parse()?, service_account.parse()?, pod.parse()?)?)
 }
 
-/// A day's token of a pod.
+/// Makes a pod token that is valid for a day.
 pub(crate) fn token(issuer: &Issuer, pod: &Workload) -> Result<String, Box<dyn std::error::Error>> {
     Ok(issuer.mint(&pod.token_request(clock::now(), Duration::from_secs(86_400)))?)
 }

@@ -1,7 +1,7 @@
-//! A client of the SDK for Rust asks its identity cache for credentials at each request. This compares the cache of this
-//! project's provider with the SDK's own, with the same credentials.
+//! The identity caches of the SDK for Rust. A client gets credentials from its identity cache at each request. This
+//! compares the cache of this project's provider with the SDK's own, with the same credentials.
 //!
-//! Each call of a client takes a clone of one resolver that all its threads share. So does each call here.
+//! In a client, each call clones one resolver that all its threads share. So does each call here.
 
 mod allocations;
 mod client;
@@ -36,14 +36,14 @@ use crate::measure::{Pairs, aim, cpu_of, each, in_turn, pin};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a call costs, in one way of calling.
-type Way = fn(&Resolver) -> Result<Cost, Error>;
+/// A measurement of the cost of a call.
+type Measure = fn(&Resolver) -> Result<Cost, Error>;
 
 /// Nanoseconds for each call.
 struct Cost {
-    /// Of the CPU, of all threads that call.
+    /// CPU time of all calling threads.
     cpu: f64,
-    /// Of the time that a thread spends on its calls; of the whole time where tasks share threads.
+    /// Wall-clock time of a thread for its calls, or of the whole process if tasks share threads.
     time: f64,
 }
 
@@ -51,82 +51,87 @@ const ROUNDS: usize = 61;
 const TIMES: u32 = 20_000;
 /// Tasks that share two threads.
 const TASKS: u32 = 64;
-/// After so many calls a task lets the others have their turn, as a request does that waits for its answer.
+/// Number of calls after which a task yields, as a request does that waits for its response.
 const CALLS_AT_A_TIME: u32 = 16;
-/// The aim: nanoseconds of CPU for a call on one thread, and on two. On two all callers of a client also count references
-/// in one resolver of the SDK, which no cache can avoid.
+/// Maximum CPU time of a call on one thread and on two, in nanoseconds. On two threads, all callers of a client also
+/// count references in one resolver of the SDK, which no cache can avoid.
 const MOST: f64 = 60.0;
 
 pub(crate) fn run() -> Outcome {
     let mut greatest = 0.0_f64;
-    for account in [true, false] {
-        let which = if account { "with" } else { "without" };
-        println!("  credentials {which} an account's id");
-        let (ours, sdk) = (plain(Resolver::ours(account))?, plain(Resolver::sdk(account))?);
-        let least = plain(Resolver::least(account))?;
-        let ways: [(&str, Way); 4] = [
+    for with_account_id in [true, false] {
+        let which = if with_account_id { "with" } else { "without" };
+        println!("  credentials {which} an AWS account id");
+        let (ours, sdk) = (plain(Resolver::ours(with_account_id))?, plain(Resolver::sdk(with_account_id))?);
+        let least = plain(Resolver::least(with_account_id))?;
+        let variants: [(&str, Measure); 4] = [
             ("one thread", Resolver::on_one_thread),
             ("two threads", Resolver::on_two_threads),
-            ("two threads with a resolver each", Resolver::on_two_threads_with_a_resolver_each),
+            ("two threads with separate resolvers", Resolver::on_two_threads_with_a_resolver_each),
             ("64 tasks on two threads", Resolver::in_tasks),
         ];
-        for (name, way) in ways {
-            let cpu = compare(name, way, ("the SDK's", &sdk), ("ours", &ours))?;
+        for (name, measure) in variants {
+            let cpu = compare(name, measure, ("the SDK's", &sdk), ("ours", &ours))?;
             if !name.contains("tasks") {
                 greatest = greatest.max(cpu.medians().1);
             }
-            compare(name, way, ("ours", &ours), ("a cache with nothing to decide", &least))?;
+            compare(name, measure, ("ours", &ours), ("a cache without logic", &least))?;
         }
-        allocations::print(account);
+        allocations::print(with_account_id);
     }
-    aim("CPU of a call in ns, ours on one thread and on two, the greatest of these,", greatest, MOST);
+    aim("CPU of a call in ns, ours, the maximum of one thread and two,", greatest, MOST);
     first_fetch::run()?;
     client::run()
 }
 
-/// Prints what a call costs with each, and gives the CPU.
+/// Prints the cost of a call with each cache, and returns the CPU times.
 fn compare(
     name: &str,
-    way: Way,
+    measure: Measure,
     one: (&str, &Resolver),
     other: (&str, &Resolver),
 ) -> Result<Pairs, Box<dyn std::error::Error>> {
-    let rounds = in_turn(ROUNDS, || plain(way(one.1)), || plain(way(other.1)))?;
+    let rounds = in_turn(ROUNDS, || plain(measure(one.1)), || plain(measure(other.1)))?;
     let cpu = Pairs::of(&rounds, |cost| cost.cpu);
     cpu.print(&format!("CPU of a call, {name}"), one.0, other.0, "ns");
     Pairs::of(&rounds, |cost| cost.time).print(&format!("time of a call, {name}"), one.0, other.0, "ns");
     Ok(cpu)
 }
 
-/// What a process of its own does for a measurement: [`allocations`] under valgrind, [`first_fetch`] with
+/// Runs the part of a measurement that needs a separate process: [`allocations`] under valgrind, [`first_fetch`] with
 /// environment variables.
 pub(crate) fn in_own_process(arguments: &[String]) -> Outcome {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["calls", whose, account, times] => plain(allocations::calls(whose, account, times.parse()?)),
+        ["calls", cache, with_account_id, times] => {
+            plain(allocations::calls(cache, with_account_id, times.parse()?))
+        }
         ["first-fetch"] => first_fetch::in_own_process(),
-        _ => Err("not for people: see resolve.rs".into()),
+        _ => Err("internal arguments: see resolve.rs".into()),
     }
 }
 
-/// An error of the kind that measurements have.
+/// Converts an error into that of measurements.
 fn plain<T>(outcome: Result<T, Error>) -> Result<T, Box<dyn std::error::Error>> {
     outcome.map_err(|error| error as _)
 }
 
-/// Credentials that hold for a day, as the agent sends them.
-fn credentials(account: bool) -> Credentials {
+/// Makes credentials that are valid for a day, as the agent sends them.
+fn credentials(with_account_id: bool) -> Credentials {
     let builder = Credentials::builder()
         .access_key_id("ASIAEXAMPLEEXAMPLE12")
         .secret_access_key("s".repeat(40))
         .session_token("t".repeat(1000))
         .expiry(clock::now() + Duration::from_secs(24 * 3600))
         .provider_name("bench");
-    if account { builder.account_id("111122223333") } else { builder }.build()
+    if with_account_id { builder.account_id("111122223333") } else { builder }.build()
 }
 
-fn ours(account: bool) -> PodIdentityCredentialsProvider {
-    PodIdentityCredentialsProvider::builder().methods([]).or_else("bench", credentials(account)).build()
+fn ours(with_account_id: bool) -> PodIdentityCredentialsProvider {
+    PodIdentityCredentialsProvider::builder()
+        .methods([])
+        .or_else("bench", credentials(with_account_id))
+        .build()
 }
 
 #[derive(Debug)]
@@ -143,7 +148,7 @@ impl ResolveCachedIdentity for Fixed {
     }
 }
 
-/// All that a client's request has at hand.
+/// The data that a client's request uses.
 struct Resolver {
     cache: SharedIdentityCache,
     provider: SharedCredentialsProvider,
@@ -155,22 +160,22 @@ struct Resolver {
 }
 
 impl Resolver {
-    fn ours(account: bool) -> Result<Self, Error> {
-        let provider = ours(account);
+    fn ours(with_account_id: bool) -> Result<Self, Error> {
+        let provider = ours(with_account_id);
         let cache = provider.identity_cache();
         Self::new(SharedCredentialsProvider::new(provider), cache)
     }
 
-    /// What a client has that was told no identity cache (aws-smithy-runtime, `client/defaults.rs`).
-    fn sdk(account: bool) -> Result<Self, Error> {
-        Self::new(SharedCredentialsProvider::new(credentials(account)), IdentityCache::lazy().build())
+    /// The default cache of a client (aws-smithy-runtime, `client/defaults.rs`).
+    fn sdk(with_account_id: bool) -> Result<Self, Error> {
+        Self::new(SharedCredentialsProvider::new(credentials(with_account_id)), IdentityCache::lazy().build())
     }
 
-    /// What no cache can be faster than: it gives a copy of one identity, and looks at no clock.
-    fn least(account: bool) -> Result<Self, Error> {
-        let identity = Identity::from(credentials(account));
+    /// A lower bound for every cache: it copies one identity and reads no clock.
+    fn least(with_account_id: bool) -> Result<Self, Error> {
+        let identity = Identity::from(credentials(with_account_id));
         Self::new(
-            SharedCredentialsProvider::new(credentials(account)),
+            SharedCredentialsProvider::new(credentials(with_account_id)),
             SharedIdentityCache::new(Fixed(identity)),
         )
     }
@@ -222,12 +227,12 @@ impl Resolver {
         Ok(Cost { cpu: each(cpu, TIMES), time: each(started.elapsed(), TIMES) })
     }
 
-    /// The same of two threads at once, each with a runtime of its own.
+    /// The same on two threads at once, each with its own runtime.
     fn on_two_threads(&self) -> Result<Cost, Error> {
         self.on_two_threads_with([&self.resolver; 2])
     }
 
-    /// The same where the threads share no resolver, as no client of the SDK does: the cost of the cache alone.
+    /// The same with separate resolvers, as no client of the SDK does: the cost of the cache alone.
     fn on_two_threads_with_a_resolver_each(&self) -> Result<Cost, Error> {
         let resolvers = [0, 1].map(|_| SharedIdentityResolver::new(self.provider.clone()));
         self.on_two_threads_with([&resolvers[0], &resolvers[1]])
@@ -251,7 +256,7 @@ impl Resolver {
         })
     }
 
-    /// The same of many tasks: the process's CPU.
+    /// The same in many tasks, with the CPU time of the process.
     fn in_tasks(&self) -> Result<Cost, Error> {
         let (cache, resolver, components) = (&self.cache, &self.resolver, &self.components);
         let (before, started) = (process_cpu(), clock::monotonic());

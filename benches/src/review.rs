@@ -1,13 +1,13 @@
-//! A review at the real webhook, over TLS on connections that are kept, against a bare hyper server with the
-//! same TLS that reads the same bodies and answers the same bytes: what deciding about a pod costs beside HTTP
-//! and TLS themselves. The account is known from a file, so nothing but the two is in the figure.
+//! A review at the webhook, over TLS on persistent connections, against a bare hyper server with the same TLS, request
+//! bodies and responses. The difference is the cost of the decision about a pod. The service account is in a file, so
+//! the measurement needs no API server.
 
 mod bare;
 mod load;
 
 use std::path::PathBuf;
 
-use benches::reviews::{ACCOUNT, review};
+use benches::reviews::{SERVICE_ACCOUNT, review};
 use pod_identity_runtime::shutdown::Shutdown;
 use pod_identity_webhook::app::App;
 use pod_identity_webhook::args::parse;
@@ -20,7 +20,7 @@ use crate::served::{Served, serve};
 
 const ROUNDS: usize = 41;
 const REVIEWS: u32 = 2000;
-/// Connections that are busy at once, and one alone, as AWS's webhook was measured.
+/// Concurrent connections, and a single one, as in the measurement of AWS's webhook.
 const CONNECTIONS: [usize; 2] = [8, 1];
 /// The aim, from the project's design: microseconds of CPU.
 const CPU: f64 = 45.0;
@@ -32,8 +32,8 @@ pub(crate) fn run() -> Outcome {
     println!("  a review of {} bytes", body.len());
     pin(0);
     for (what, path) in [
-        ("an account in a file", "/mutate"),
-        ("a namespace that asks for Pod Identity always", "/mutate/inject"),
+        ("a service account in a file", "/mutate"),
+        ("a namespace that always injects Pod Identity", "/mutate/inject"),
     ] {
         for connections in CONNECTIONS {
             compare(&format!("{what}, {connections} at once"), &authority, path, &body, connections)?;
@@ -42,13 +42,14 @@ pub(crate) fn run() -> Outcome {
     Ok(())
 }
 
-/// The whole webhook, as its binary runs it.
+/// Starts the whole webhook, as its program does.
 fn webhook(authority: &Authority) -> Result<Served, Box<dyn std::error::Error>> {
     let files = tempfile::tempdir()?;
     let identities: PathBuf = files.path().join("identities.json");
-    let (namespace, account) = ACCOUNT;
-    let known =
-        format!(r#"{{"identities": [{{"namespace": "{namespace}", "serviceAccount": "{account}"}}]}}"#);
+    let (namespace, service_account) = SERVICE_ACCOUNT;
+    let known = format!(
+        r#"{{"identities": [{{"namespace": "{namespace}", "serviceAccount": "{service_account}"}}]}}"#
+    );
     std::fs::write(&identities, known)?;
     let flags = [
         "webhook".to_owned(),
@@ -57,7 +58,7 @@ fn webhook(authority: &Authority) -> Result<Served, Box<dyn std::error::Error>> 
         "--metrics-port=0".to_owned(),
         "--max-requests-per-peer=0".to_owned(),
         "--service-account-read=never".to_owned(),
-        "--kube-api=http://127.0.0.1:9".to_owned(), // nobody is there
+        "--kube-api=http://127.0.0.1:9".to_owned(), // no server listens there
         format!("--tls-cert={}", authority.certificate_file().display()),
         format!("--tls-key={}", authority.key_file().display()),
         format!("--watch-container-credentials-config={}", identities.display()),
@@ -71,11 +72,11 @@ fn webhook(authority: &Authority) -> Result<Served, Box<dyn std::error::Error>> 
     Ok(webhook.with_files(files))
 }
 
-/// What a review took in one round, in microseconds.
+/// The results of one round, in microseconds.
 struct Round {
-    /// Of the server's CPU.
+    /// CPU of the server for a review.
     cpu: f64,
-    /// From its first byte to the last of its answer: the median, and what 99 of 100 stay below.
+    /// Time from the first byte of a review to the last byte of its response: the median and the 99th percentile.
     median: f64,
     most: f64,
 }
@@ -99,7 +100,7 @@ fn compare(what: &str, authority: &Authority, path: &str, body: &[u8], connectio
     let cpu = Pairs::of(&rounds, |round| round.cpu);
     cpu.print(&format!("CPU of a review, {what}"), "webhook", "bare", "µs");
     Pairs::of(&rounds, |round| round.median).print("  the client's median", "webhook", "bare", "µs");
-    Pairs::of(&rounds, |round| round.most).print("  the client's 99th of 100", "webhook", "bare", "µs");
+    Pairs::of(&rounds, |round| round.most).print("  the client's 99th percentile", "webhook", "bare", "µs");
     aim("microseconds of CPU", cpu.medians().0, CPU);
     Ok(())
 }

@@ -1,12 +1,12 @@
-//! A review as an API server sends one: a Deployment's pod with two containers and all that defaults and
-//! controllers add before a webhook sees it.
+//! A review from an API server: the pod of a Deployment, with two containers and the fields that defaults and
+//! controllers add.
 
 use serde_json::{Value, json};
 
 /// The namespace and the service account of the pod.
-pub const ACCOUNT: (&str, &str) = ("shop", "cart");
+pub const SERVICE_ACCOUNT: (&str, &str) = ("shop", "cart");
 
-/// The body of a review, some 7 kB.
+/// Returns the body of a review, about 7 kB.
 pub fn review() -> Vec<u8> {
     json!({
         "kind": "AdmissionReview",
@@ -17,7 +17,7 @@ pub fn review() -> Vec<u8> {
             "resource": {"group": "", "version": "v1", "resource": "pods"},
             "requestKind": {"group": "", "version": "v1", "kind": "Pod"},
             "requestResource": {"group": "", "version": "v1", "resource": "pods"},
-            "namespace": ACCOUNT.0,
+            "namespace": SERVICE_ACCOUNT.0,
             "operation": "CREATE",
             "userInfo": {
                 "username": "system:serviceaccount:kube-system:replicaset-controller",
@@ -41,7 +41,7 @@ fn pod() -> Value {
         "apiVersion": "v1",
         "metadata": {
             "generateName": "cart-7d9c5b6f4c-",
-            "namespace": ACCOUNT.0,
+            "namespace": SERVICE_ACCOUNT.0,
             "creationTimestamp": null,
             "labels": {
                 "app.kubernetes.io/component": "backend",
@@ -84,8 +84,8 @@ fn pod() -> Value {
             "restartPolicy": "Always",
             "terminationGracePeriodSeconds": 30,
             "dnsPolicy": "ClusterFirst",
-            "serviceAccountName": ACCOUNT.1,
-            "serviceAccount": ACCOUNT.1,
+            "serviceAccountName": SERVICE_ACCOUNT.1,
+            "serviceAccount": SERVICE_ACCOUNT.1,
             "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
             "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
                 "weight": 100,
@@ -145,7 +145,7 @@ fn container(name: &str, port: u16) -> Value {
     })
 }
 
-/// What the ReplicaSet's controller owns of the pod.
+/// Returns the fields of the pod that the ReplicaSet controller manages.
 fn managed() -> Value {
     let container = json!({
         ".": {}, "f:args": {}, "f:env": {

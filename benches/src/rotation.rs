@@ -1,5 +1,5 @@
-//! 100,000 identities in the agent's cache, whose tokens all rotate, and 100,000 sessions in the auth
-//! service's, which knows no tokens: time of each request, and memory of each.
+//! 100,000 identities in the agent's cache, whose tokens all rotate, and 100,000 sessions in the auth service's cache:
+//! time of a request, and memory.
 
 mod agent;
 mod auth;
@@ -13,12 +13,12 @@ use pod_identity_core::time::Now;
 use crate::Outcome;
 
 const MANY: u32 = 100_000;
-/// What the agent's cache holds at most by default.
+/// Default capacity of the agent's cache.
 const FEW: u32 = 2_000;
 const ROUNDS: usize = 50;
 
-/// How this program is told to be the part that measures memory: a heap that was used before has room
-/// that nobody sees.
+/// Environment variable of the part that measures memory. It runs in a separate process, because a used heap has free
+/// memory that hides growth.
 const PART: &str = "POD_IDENTITY_BENCH_ROTATION";
 
 pub(crate) fn run() -> Outcome {
@@ -28,7 +28,7 @@ pub(crate) fn run() -> Outcome {
         Err(_) => {}
     }
     for part in ["agent", "auth service"] {
-        println!("  the {part}'s:");
+        println!("  {part}:");
         let status = Command::new(std::env::current_exe()?).arg("rotation").env(PART, part).status()?;
         if !status.success() {
             return Err(format!("the part for the {part} failed").into());
@@ -37,12 +37,12 @@ pub(crate) fn run() -> Outcome {
     Ok(())
 }
 
-/// So much later.
+/// Returns a time later than the fixed one.
 fn later(by: Duration) -> Now {
     Now { wall: now().wall + by, monotonic: now().monotonic + by }
 }
 
-/// The memory that the process has.
+/// Returns the resident memory of the process.
 fn resident() -> std::io::Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
@@ -50,7 +50,7 @@ fn resident() -> std::io::Result<u64> {
     Ok(kilobytes * 1024)
 }
 
-/// What each of the many has of so many bytes.
+/// Returns the bytes for each of the identities.
 fn each_has(bytes: u64) -> u64 {
     bytes / u64::from(MANY)
 }

@@ -1,4 +1,4 @@
-//! A server on a thread and a processor of its own, whose CPU time can be asked for.
+//! A server on its own thread and processor, with a measurement of its CPU time.
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -12,18 +12,18 @@ use crate::measure::{pin, thread_cpu};
 /// A running server. It ends with the process.
 pub(crate) struct Served {
     pub(crate) addresses: Vec<SocketAddr>,
-    /// The files that it reads: they go when nobody measures it any more.
+    /// The files that the server reads. They are deleted with the last handle.
     _files: Option<TempDir>,
     questions: UnboundedSender<mpsc::Sender<Duration>>,
 }
 
-/// Starts a server: `start` binds and spawns it on a runtime of one thread, as the agent's own.
+/// Starts a server. `start` binds it and spawns it on a runtime with one thread, as the agent's.
 pub(crate) fn serve<S, F>(start: S) -> Result<Served, Box<dyn std::error::Error>>
 where
     S: FnOnce() -> F + Send + 'static,
     F: Future<Output = Result<Vec<SocketAddr>, Box<dyn std::error::Error>>>,
 {
-    let (questions, mut asked) = unbounded_channel::<mpsc::Sender<Duration>>();
+    let (questions, mut questions_received) = unbounded_channel::<mpsc::Sender<Duration>>();
     let (bound, addresses) = mpsc::channel();
     std::thread::spawn(move || {
         pin(1);
@@ -35,10 +35,10 @@ where
             if bound.send(started).is_err() || failed {
                 return;
             }
-            while let Some(answer) = asked.recv().await {
-                let _ = answer.send(thread_cpu()); // whoever asked has gone with the process
+            while let Some(reply) = questions_received.recv().await {
+                let _ = reply.send(thread_cpu()); // fails only if the receiver was dropped
             }
-            // Nobody will ask any more; the server goes on.
+            // There are no more questions. The server goes on.
             std::future::pending::<()>().await;
         });
     });
@@ -47,15 +47,15 @@ where
 }
 
 impl Served {
-    /// The same, with the directory of its files.
+    /// Adds the directory of its files.
     pub(crate) fn with_files(self, files: TempDir) -> Self {
         Self { _files: Some(files), ..self }
     }
 
-    /// The CPU time of the server's thread so far.
+    /// Returns the CPU time of the server's thread so far.
     pub(crate) fn cpu(&self) -> Result<Duration, Box<dyn std::error::Error>> {
-        let (sender, answer) = mpsc::channel();
+        let (sender, reply) = mpsc::channel();
         self.questions.send(sender)?;
-        Ok(answer.recv()?)
+        Ok(reply.recv()?)
     }
 }

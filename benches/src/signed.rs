@@ -1,4 +1,4 @@
-//! A signed token as kube-apiserver makes it, its key set, and the same signature for the bare library.
+//! A signed token like kube-apiserver's, its key set, and its signature for the bare library.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,20 +13,20 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-/// What goes wrong where a key cannot be made, or a part is not what it was.
+/// Error of making or decoding a token.
 pub type Error = Box<dyn std::error::Error>;
 
 /// The issuer of the token.
 pub const ISSUER: &str = "https://oidc.pod-identity.test/bench";
 
-/// A time at which the token holds.
+/// Returns a time at which the token is valid.
 pub fn valid_at() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(VALID_AT)
 }
 
 const VALID_AT: u64 = 1_800_000_000;
 
-/// The two algorithms that Kubernetes signs with: RSA by default, ECDSA where it is told to.
+/// The algorithms that Kubernetes signs with: RSA by default, or ECDSA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
     /// RSA of 2048 bits, PKCS #1 v1.5, SHA-256.
@@ -35,19 +35,19 @@ pub enum Algorithm {
     Es256,
 }
 
-/// Signs a message.
+/// A function that signs a message.
 type Sign = Box<dyn Fn(&[u8]) -> Result<Vec<u8>, Error>>;
 
-/// A token with all that belongs to it.
+/// A token with its key.
 #[derive(Debug)]
 pub struct SignedToken {
     /// The token in its compact form.
     pub token: String,
-    /// The key set that it verifies with.
+    /// The key set that verifies it.
     pub jwks: Vec<u8>,
 }
 
-/// The same signature and key, as the cryptographic library takes them.
+/// The signature and the key, parsed for the cryptographic library.
 #[derive(Debug)]
 pub struct Bare {
     message: Vec<u8>,
@@ -56,10 +56,10 @@ pub struct Bare {
 }
 
 impl SignedToken {
-    /// Makes a key and signs a token with it. All but key and signature is the same each time.
+    /// Makes a key and signs a token with it. Everything else is the same each time.
     ///
     /// # Errors
-    /// Where the library cannot make the key.
+    /// If the library cannot make the key.
     pub fn new(algorithm: Algorithm) -> Result<Self, Error> {
         let base64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let random = SystemRandom::new();
@@ -84,7 +84,7 @@ impl SignedToken {
                 ("ES256", jwk, Box::new(sign))
             }
         };
-        // As long as kube-apiserver's ids are: the SHA-256 of a key in base64url.
+        // As long as kube-apiserver's ids, which are the SHA-256 of a key in base64url.
         let kid = "k".repeat(43);
         let mut key = jwk;
         for (member, value) in [("kid", kid.as_str()), ("alg", alg), ("use", "sig")] {
@@ -99,16 +99,16 @@ impl SignedToken {
         Ok(Self { token, jwks: json!({"keys": [key]}).to_string().into_bytes() })
     }
 
-    /// The same for the bare library: the key parsed once, signature and message decoded.
+    /// Returns the data for the bare library: the parsed key, and the decoded signature and message.
     ///
     /// # Errors
-    /// Where this is no token of that key set.
+    /// If the token does not belong to the key set.
     pub fn bare(&self) -> Result<Bare, Error> {
-        let (message, signature) = self.token.rsplit_once('.').ok_or("no token")?;
+        let (message, signature) = self.token.rsplit_once('.').ok_or("not a token")?;
         let jwks: Value = serde_json::from_slice(&self.jwks)?;
         let key = &jwks["keys"][0];
         let number = |member: &str| -> Result<Vec<u8>, Error> {
-            Ok(URL_SAFE_NO_PAD.decode(key[member].as_str().ok_or("no such member")?)?)
+            Ok(URL_SAFE_NO_PAD.decode(key[member].as_str().ok_or("the field is missing")?)?)
         };
         let key = if key["kty"] == "RSA" {
             let components = PublicKeyComponents { n: number("n")?, e: number("e")? };
@@ -123,13 +123,13 @@ impl SignedToken {
 }
 
 impl Bare {
-    /// Verifies the signature, and nothing else.
+    /// Verifies only the signature.
     pub fn verifies(&self) -> bool {
         self.key.verify_sig(&self.message, &self.signature).is_ok()
     }
 }
 
-/// The claims of a pod's token (kubernetes `pkg/serviceaccount/claims.go`).
+/// Returns the claims of a pod token (kubernetes `pkg/serviceaccount/claims.go`).
 fn claims() -> Value {
     let now = VALID_AT;
     json!({

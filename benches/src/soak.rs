@@ -1,12 +1,12 @@
-//! Soak: 250 pods with rotating tokens send the agent 300 requests a second, for minutes.
+//! Soak: for minutes, 250 pods with rotating tokens send 300 requests per second to the agent.
 //!
-//! Agent and auth service run as processes of their own, through the entry points of their programs; the issuer and
-//! the strict STS of `pod-identity-local` run in this one. Every ten seconds it prints the resident memory and the
-//! open descriptors of both. It fails if a request gets no credentials, or if memory or descriptors are not level.
+//! Agent and auth service run in separate processes, through the entry points of their programs. The issuer and the
+//! strict STS of `pod-identity-local` run in this one. It prints the resident memory and the open descriptors of both
+//! every ten seconds. It fails if a request gets no credentials, or if memory or descriptors grow.
 //!
-//! Short lives of tokens and sessions bring both programs to a steady state within two minutes. A pod replaces its
-//! token every 60 seconds, and the token is valid for 90 seconds. STS grants sessions of two minutes, which the agent
-//! renews after one.
+//! With short lifetimes of tokens and sessions, both programs reach a steady state within two minutes. A pod replaces
+//! its token every 60 seconds, and a token is valid for 90 seconds. STS grants sessions of two minutes, which the
+//! agent renews after one.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -28,37 +28,37 @@ use crate::Outcome;
 
 const PODS: u32 = 250;
 const SESSION_LIFETIME: Duration = Duration::from_secs(120);
-/// The pods start one after the other in this time: no node gets 250 pods in one second.
+/// Time in which the pods start one after the other, because no node gets 250 pods in one second.
 const RAMP: Duration = Duration::from_secs(75);
 /// Maximum time of a request. SDKs wait 1 to 2 seconds for container credentials.
 const PATIENCE: Duration = Duration::from_secs(2);
 const SAMPLE_EVERY: Duration = Duration::from_secs(10);
-/// Samples of one minute.
+/// Number of samples per minute.
 const MINUTE: usize = 6;
-/// Maximum growth of the median from the second minute to the last one: 5 % and 1 MiB, since an allocator keeps the
+/// Maximum growth of the median from the second minute to the last one: 5 % and 1 MiB, because an allocator keeps the
 /// memory of a burst.
 const MEMORY_GROWTH: f64 = 1.05;
 const MEMORY_SLACK: u64 = 1024;
-/// Maximum growth of descriptors: connections open and close.
+/// Maximum growth of the number of descriptors, because connections open and close.
 const DESCRIPTOR_SLACK: u64 = 16;
 
-/// With this as its first argument the program is the agent, or the auth service.
+/// First argument of the process that is the agent or the auth service.
 pub(crate) const PART: &str = "soak-part";
 
 /// The flags of `soak`.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "soak")]
 struct Args {
-    /// Minutes, three at least: the first two are the warm-up.
+    /// Minutes, at least three: the first two are the warm-up.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(3..))]
     minutes: u32,
-    /// Requests a second, of all pods together.
+    /// Requests per second of all pods together.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rate: u32,
     /// Seconds after which a pod replaces its token.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     token_rotation: u64,
-    /// Seconds for which a token is valid. The agent knows the last eight tokens of each pod.
+    /// Seconds for which a token is valid. The agent remembers the last eight tokens of each pod.
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..))]
     token_lifetime: u64,
 }
@@ -70,7 +70,7 @@ pub(crate) fn run(flags: &[String]) -> Outcome {
     runtime.block_on(soak(&args))
 }
 
-/// Runs a service until it is stopped.
+/// Runs a service until the process is killed.
 pub(crate) fn run_part(arguments: &[String]) -> Outcome {
     match arguments.first().map(String::as_str) {
         Some("agent") => {
@@ -78,7 +78,7 @@ pub(crate) fn run_part(arguments: &[String]) -> Outcome {
             let args::Args { command: args::Command::Server(args), log_level, log_format } =
                 args::Args::parse_from(arguments);
             let _flush = logs::start(log_level, log_format, &[]);
-            // One thread, as the agent's own program.
+            // One thread, as in the agent's program.
             tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
                 let config = args.config()?;
                 App::bind(config).await?.run(Shutdown::on_signal()?).await?;
@@ -96,11 +96,11 @@ pub(crate) fn run_part(arguments: &[String]) -> Outcome {
                 Ok(())
             })
         }
-        _ => Err("the parts are agent and auth".into()),
+        _ => Err("want part agent or auth".into()),
     }
 }
 
-/// A service in a process of its own; ended when dropped.
+/// A service in a separate process, which is killed on drop.
 struct Part {
     name: &'static str,
     child: Child,
@@ -129,7 +129,7 @@ impl Part {
 
     fn sample(&mut self) -> Result<Sample, Box<dyn std::error::Error>> {
         if let Some(status) = self.child.try_wait()? {
-            return Err(format!("the {} has ended: {status}", self.name).into());
+            return Err(format!("process {} ended: {status}", self.name).into());
         }
         let process = Path::new("/proc").join(self.child.id().to_string());
         let status = std::fs::read_to_string(process.join("status"))?;
@@ -152,20 +152,14 @@ impl Part {
         let (before, after) = (minute(MINUTE, |s| s.resident), minute(last, |s| s.resident));
         println!("{}: {before} KiB in the second minute, {after} KiB in the last", self.name);
         if after as f64 > before as f64 * MEMORY_GROWTH + MEMORY_SLACK as f64 {
-            return Err(format!(
-                "the memory of the {} is not level: {before} KiB, then {after} KiB",
-                self.name
-            )
-            .into());
+            return Err(
+                format!("the memory of the {} grew from {before} KiB to {after} KiB", self.name).into()
+            );
         }
         let (before, after) = (minute(MINUTE, |s| s.descriptors), minute(last, |s| s.descriptors));
         println!("{}: {before} descriptors in the second minute, {after} in the last", self.name);
         if after > before + DESCRIPTOR_SLACK {
-            return Err(format!(
-                "the descriptors of the {} are not level: {before}, then {after}",
-                self.name
-            )
-            .into());
+            return Err(format!("the descriptors of the {} grew from {before} to {after}", self.name).into());
         }
         Ok(())
     }
@@ -215,7 +209,7 @@ async fn soak(args: &Args) -> Outcome {
             counts: counts.clone(),
             args: args.clone(),
         };
-        tokio::spawn(pod.ask_until_the_end(begun + RAMP * number / PODS, between));
+        tokio::spawn(pod.request_until_the_end(begun + RAMP * number / PODS, between));
     }
     println!("  time   requests  failed   agent            auth");
     for number in 1..=args.minutes as usize * MINUTE {
@@ -312,7 +306,7 @@ async fn start_parts(
         let patience = Instant::now() + Duration::from_secs(20);
         while tokio::net::TcpStream::connect(listening).await.is_err() {
             if Instant::now() > patience {
-                return Err(format!("nothing listens on {listening} after 20 s").into());
+                return Err(format!("no server listens on {listening} after 20 s").into());
             }
             sleep(Duration::from_millis(50)).await;
         }
@@ -335,7 +329,7 @@ struct Pod {
 }
 
 impl Pod {
-    async fn ask_until_the_end(self, from: Instant, between: Duration) {
+    async fn request_until_the_end(self, from: Instant, between: Duration) {
         let mut ticks = interval_at(from, between);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut token = (String::new(), from);
@@ -346,18 +340,18 @@ impl Pod {
             if token.0.is_empty() || token.1.elapsed() > rotation {
                 match self.laptop.token(&self.workload, clock::now(), lifetime) {
                     Ok(text) => token = (text, Instant::now()),
-                    Err(error) => return eprintln!("no token: {error}"),
+                    Err(error) => return eprintln!("token not made: {error}"),
                 }
             }
-            let asked = timeout(PATIENCE, self.ask(&token.0)).await;
-            let failure = match asked {
+            let requested = timeout(PATIENCE, self.ask(&token.0)).await;
+            let failure = match requested {
                 Ok(Ok(answer)) if answer.status == 200 && answer.json()["AccessKeyId"].is_string() => {
                     self.counts.good.fetch_add(1, Ordering::Relaxed);
                     continue;
                 }
                 Ok(Ok(answer)) => format!("status {}: {}", answer.status, answer.text()),
                 Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no answer within {PATIENCE:?}"),
+                Err(_) => format!("no response within {PATIENCE:?}"),
             };
             if self.counts.failed.fetch_add(1, Ordering::Relaxed) < 10 {
                 eprintln!("pod {}: {failure}", self.number);
@@ -365,7 +359,7 @@ impl Pod {
         }
     }
 
-    /// One request on a connection of its own, from an address of its own, as an SDK makes it.
+    /// Sends one request on a new connection from the pod's own address, as an SDK does.
     async fn ask(&self, token: &str) -> std::io::Result<Answer> {
         let socket = TcpSocket::new_v4()?;
         let [high, low] = (self.number as u16 + 1).to_be_bytes();

@@ -1,4 +1,4 @@
-//! An EKS Auth that grants what a token of ours asks for, and counts.
+//! A fake EKS Auth that issues credentials for our tokens and counts calls.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,16 +18,16 @@ use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::shutdown::Shutdown;
 use serde_json::{Value, json};
 
-/// How long a session token of AWS is, about.
+/// Approximate length of a session token of AWS.
 const SESSION_TOKEN_LENGTH: usize = 1000;
 
-/// The fake, and what it has seen.
+/// The fake, with its counters.
 #[derive(Default)]
 pub(crate) struct Upstream {
     calls: AtomicUsize,
-    /// How long each answer takes.
+    /// Time of each response.
     pause: Duration,
-    answered: Mutex<Option<Instant>>,
+    responded: Mutex<Option<Instant>>,
 }
 
 impl Upstream {
@@ -35,14 +35,14 @@ impl Upstream {
         Self { pause, ..Self::default() }
     }
 
-    /// How many calls there have been.
+    /// Returns the number of calls.
     pub(crate) fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
 
-    /// When it answered last.
-    pub(crate) fn answered(&self) -> Option<Instant> {
-        *self.answered.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns the time of the last response.
+    pub(crate) fn responded(&self) -> Option<Instant> {
+        *self.responded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Serves on a free port of 127.0.0.1.
@@ -63,15 +63,15 @@ impl Handler for Upstream {
         let body = read_body(request.into_body(), 32 * 1024).await.unwrap_or_default();
         let granted = granted(&body).filter(|_| operation);
         tokio::time::sleep(self.pause).await;
-        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock::monotonic());
+        *self.responded.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock::monotonic());
         match granted {
             Some(answer) => json_bytes(StatusCode::OK, answer.into()),
-            None => plain(StatusCode::BAD_REQUEST, "not the one operation with a pod's token\n"),
+            None => plain(StatusCode::BAD_REQUEST, "want AssumeRoleForPodIdentity with a pod token\n"),
         }
     }
 }
 
-/// The answer for the service account that a token names.
+/// Returns the response for the service account of a token.
 fn granted(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let token = PodToken::parse(body["token"].as_str()?).ok()?;
@@ -97,7 +97,7 @@ fn granted(body: &[u8]) -> Option<String> {
     Some(answer.to_string())
 }
 
-/// An agent's configuration that asks there, with a token of its own in that file.
+/// Returns an agent's configuration with this upstream, and with a file for its own token.
 pub(crate) fn agent_config(
     upstream: SocketAddr,
     listen: Vec<SocketAddr>,

@@ -1,4 +1,4 @@
-//! The text of a token parsed and verified, compared with its signature verified by the bare library.
+//! Parsing and verification of a token, against verification of its signature by the bare library.
 
 use std::hint::black_box;
 
@@ -22,7 +22,7 @@ pub(crate) fn run() -> Outcome {
         let ours = || -> Result<VerifiedToken, TokenError> {
             verify(&PodToken::parse(black_box(&signed.token))?, &keys, &expected, now)
         };
-        // A failure is fast: both must succeed before they are timed.
+        // An error takes less time, so both must succeed before they are measured.
         ours()?;
         if !bare.verifies() {
             return Err("the bare library refuses the signature".into());

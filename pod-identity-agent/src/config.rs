@@ -57,8 +57,8 @@ impl TokenKeys {
             }
             Self::Learned(outbound) => {
                 outbound.getter()?; // an unreadable CA file ends the start
-                TokenVerification::learned(move |issuer| {
-                    let fetcher = KeyFetcher::learned(issuer.to_owned(), outbound.clone());
+                TokenVerification::discovered(move |issuer| {
+                    let fetcher = KeyFetcher::discovered(issuer.to_owned(), outbound.clone());
                     fetcher.map(KeyFetcher::into_issuer).ok()
                 })
             }

@@ -14,7 +14,7 @@ use aws_sdk_eksauth::config::retry::RetryConfig;
 use aws_sdk_eksauth::config::timeout::TimeoutConfig;
 use aws_sdk_eksauth::operation::assume_role_for_pod_identity::AssumeRoleForPodIdentityOutput;
 use pod_identity_core::arn::AssumedRoleArn;
-use pod_identity_core::credentials::{AssumedRole, MissingMember, SessionCredentials};
+use pod_identity_core::credentials::{AssumedRole, MissingField, SessionCredentials};
 use pod_identity_core::identity::{Namespace, ServiceAccount, WorkloadIdentity};
 use pod_identity_core::service::{CredentialError, CredentialRequest, CredentialSource, IssueFuture};
 use pod_identity_runtime::admin::Readiness;
@@ -151,13 +151,13 @@ fn issued(
         let issued = format!("{namespace}/{service_account}");
         return Err(ExchangeError::OtherSubject { wanted: pod.to_string(), issued });
     }
-    let credentials = SessionCredentials::of_answer(
+    let credentials = SessionCredentials::from_response(
         credentials.access_key_id,
         credentials.secret_access_key,
         credentials.session_token,
         SystemTime::try_from(credentials.expiration).ok(),
     )
-    .map_err(|MissingMember(name)| ExchangeError::Incomplete(name))?;
+    .map_err(|MissingField(name)| ExchangeError::Incomplete(name))?;
     // No pod needs the AWS account: an ARN of another form does not cost it its credentials.
     Ok(match user.arn.parse::<AssumedRoleArn>() {
         Ok(arn) => credentials.with_assumed_role(AssumedRole { arn, id: user.assume_role_id }),

@@ -82,7 +82,7 @@ pub(crate) fn register(
         registry,
         "pod_identity_eks_auth_crowded",
         "Requests refused because too many unverified tokens of their address wait",
-        move || of_crowded.statistics().crowded,
+        move || of_crowded.statistics().queue_full,
     );
     let of_renewals = service.clone();
     register_counters(

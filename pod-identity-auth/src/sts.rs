@@ -15,7 +15,7 @@ use aws_sdk_sts::types::Tag;
 use pod_identity_core::arn::AssumedRoleArn;
 use pod_identity_core::association::{Association, AssociationTable};
 use pod_identity_core::backoff::{Backoff, random_fraction};
-use pod_identity_core::credentials::{AssumedRole, MissingMember, SessionCredentials};
+use pod_identity_core::credentials::{AssumedRole, MissingField, SessionCredentials};
 use pod_identity_core::error::ErrorCode;
 use pod_identity_core::service::CredentialError;
 use pod_identity_core::session::{RoleSession, SessionPlan, SessionTag};
@@ -251,12 +251,12 @@ fn credentials(
         let message = format!("STS issued the session {arn}, but {requested} was requested");
         return Err(CredentialError::new(ErrorCode::SubjectMismatch, message));
     }
-    let credentials = SessionCredentials::of_answer(
+    let credentials = SessionCredentials::from_response(
         credentials.access_key_id,
         credentials.secret_access_key,
         credentials.session_token,
         SystemTime::try_from(credentials.expiration).ok(),
     )
-    .map_err(|MissingMember(name)| error::incomplete(name))?;
+    .map_err(|MissingField(name)| error::incomplete(name))?;
     Ok(credentials.with_assumed_role(AssumedRole { arn, id: user.assumed_role_id }))
 }

@@ -1,4 +1,4 @@
-//! Amazon Resource Names, as far as identity needs them: accounts, partitions, roles and their sessions.
+//! Amazon Resource Names of IAM roles, role sessions and AWS accounts.
 //!
 //! The forms are those of the IAM user guide, *IAM identifiers*: six colon-separated parts,
 //! `arn:partition:service:region:account:resource`.
@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A text that is not the identifier it was read as.
+/// Error of parsing an ARN, AWS account id or partition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not {expected}")]
 pub struct ParseArnError {
@@ -33,7 +33,7 @@ impl ParseArnError {
 pub struct AccountId(String);
 
 impl AccountId {
-    /// The twelve digits.
+    /// Returns the twelve digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -54,7 +54,7 @@ impl FromStr for AccountId {
     }
 }
 
-/// An AWS partition: `aws`, `aws-cn`, `aws-us-gov`, the isolated ones.
+/// An AWS partition: `aws`, `aws-cn`, `aws-us-gov` or an isolated partition.
 ///
 /// ```
 /// let value: pod_identity_core::arn::Partition = "aws-cn".parse()?;
@@ -64,13 +64,13 @@ impl FromStr for AccountId {
 pub struct Partition(String);
 
 impl Partition {
-    /// The partition's name, the second part of its ARNs.
+    /// Returns the partition's name, the second part of its ARNs.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The partition that a region lies in, by the prefixes of the SDKs' `partitions.json`;
-    /// `aws` where no other prefix fits.
+    /// Returns the partition of a region by the prefixes of the SDKs' `partitions.json`, or `aws` without a matching
+    /// prefix.
     pub fn of_region(region: &str) -> Self {
         const PREFIXES: [(&str, &str); 7] = [
             ("cn-", "aws-cn"),
@@ -101,7 +101,7 @@ impl FromStr for Partition {
 
 /// The ARN of an IAM role: `arn:aws:iam::123456789012:role/path/name`.
 ///
-/// The path is part of the ARN but not of a session's ARN; [`RoleArn::name`] leaves it out.
+/// The path is part of the role's ARN, but not of the session's ARN. [`RoleArn::name`] leaves it out.
 ///
 /// ```
 /// let role: pod_identity_core::arn::RoleArn = "arn:aws:iam::111122223333:role/team/cart".parse()?;
@@ -117,28 +117,27 @@ pub struct RoleArn {
 }
 
 impl RoleArn {
-    /// The whole ARN.
+    /// Returns the whole ARN.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The partition of the role's account.
+    /// Returns the partition of the role's AWS account.
     pub fn partition(&self) -> &Partition {
         &self.partition
     }
 
-    /// The account that the role lives in.
+    /// Returns the AWS account of the role.
     pub fn account(&self) -> &AccountId {
         &self.account
     }
 
-    /// The role's name without its path.
+    /// Returns the role's name without its path.
     pub fn name(&self) -> &str {
         self.text.rsplit('/').next().unwrap_or_default()
     }
 
-    /// The ARN that a session of this role acts under:
-    /// `arn:aws:sts::123456789012:assumed-role/name/session`.
+    /// Returns the ARN of a session of this role: `arn:aws:sts::123456789012:assumed-role/name/session`.
     pub fn session(&self, session_name: &str) -> String {
         format!("arn:{}:sts::{}:assumed-role/{}/{session_name}", self.partition, self.account, self.name())
     }
@@ -171,7 +170,7 @@ impl FromStr for RoleArn {
     }
 }
 
-/// The ARN that a role's session acts under: `arn:aws:sts::123456789012:assumed-role/name/session`.
+/// The ARN of a role session: `arn:aws:sts::123456789012:assumed-role/name/session`.
 ///
 /// ```
 /// let arn = "arn:aws:sts::111122223333:assumed-role/cart/demo";
@@ -188,22 +187,22 @@ pub struct AssumedRoleArn {
 }
 
 impl AssumedRoleArn {
-    /// The whole ARN.
+    /// Returns the whole ARN.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The partition of the session's account.
+    /// Returns the partition of the session's AWS account.
     pub fn partition(&self) -> &Partition {
         &self.partition
     }
 
-    /// The account of the role, and so of the session.
+    /// Returns the AWS account of the role and of the session.
     pub fn account(&self) -> &AccountId {
         &self.account
     }
 
-    /// The session's name.
+    /// Returns the session's name.
     pub fn session_name(&self) -> &str {
         self.text.rsplit('/').next().unwrap_or_default()
     }
@@ -223,7 +222,7 @@ impl FromStr for AssumedRoleArn {
             rest.strip_prefix("sts::").and_then(|rest| rest.split_once(':')).ok_or_else(invalid)?;
         let names = rest.strip_prefix("assumed-role/").and_then(|rest| rest.split_once('/'));
         let (role, session) = names.ok_or_else(invalid)?;
-        // STS AssumeRole, RoleSessionName: 2 to 64 characters of the set that role names have too.
+        // STS AssumeRole, RoleSessionName: 2 to 64 characters, the same characters as in role names.
         if !is_iam_name(role, 1) || !is_iam_name(session, 2) {
             return Err(invalid());
         }
@@ -233,7 +232,7 @@ impl FromStr for AssumedRoleArn {
     }
 }
 
-/// The characters and the greatest length of IAM's RoleName (CreateRole API reference).
+/// Whether a text has the characters and the length of IAM's RoleName (CreateRole API reference).
 fn is_iam_name(text: &str, shortest: usize) -> bool {
     (shortest..=64).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b))
@@ -247,7 +246,7 @@ macro_rules! text_conversions {
             }
         }
 
-        #[doc(hidden)] // serde's
+        #[doc(hidden)] // for serde
         impl TryFrom<String> for $name {
             type Error = ParseArnError;
 
@@ -256,7 +255,7 @@ macro_rules! text_conversions {
             }
         }
 
-        #[doc(hidden)] // serde's
+        #[doc(hidden)] // for serde
         impl From<$name> for String {
             fn from(value: $name) -> Self {
                 value.$field
@@ -272,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_role_arn_gives_its_parts_and_its_sessions() {
+    fn parses_role_arn_and_derives_session_arn() {
         let role: RoleArn = "arn:aws-us-gov:iam::111122223333:role/team/a/app".parse().unwrap();
         assert_eq!(role.partition().as_str(), "aws-us-gov");
         assert_eq!(role.account().as_str(), "111122223333");
@@ -281,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_role_arn_is_refused() {
+    fn rejects_invalid_role_arn() {
         for text in [
             "",
             "app",
@@ -301,9 +300,8 @@ mod tests {
         }
     }
 
-    /// IAM's lengths: 512 for a path, 64 for a name.
     #[test]
-    fn a_role_has_a_path_and_a_name_of_bounded_length() {
+    fn limits_role_path_to_512_and_name_to_64_characters() {
         let role = |path: usize, name: usize| {
             let (path, name) = ("p".repeat(path - 1), "n".repeat(name));
             format!("arn:aws:iam::111122223333:role/{path}/{name}").parse::<RoleArn>()
@@ -314,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_arn_of_a_session_gives_its_parts() {
+    fn parses_session_arn() {
         let role: RoleArn = "arn:aws-cn:iam::111122223333:role/team/app".parse().unwrap();
         let session: AssumedRoleArn = role.session("eks-demo-cart-1").parse().unwrap();
         assert_eq!(session.as_str(), "arn:aws-cn:sts::111122223333:assumed-role/app/eks-demo-cart-1");
@@ -337,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn regions_lie_in_their_partitions() {
+    fn finds_partition_of_region() {
         for (region, partition) in [
             ("eu-west-1", "aws"),
             ("cn-north-1", "aws-cn"),

@@ -1,4 +1,4 @@
-//! Associations: the role of the pods of a service account.
+//! Associations: roles of service accounts.
 
 mod table;
 
@@ -12,7 +12,7 @@ use crate::arn::RoleArn;
 use crate::cluster::Cluster;
 use crate::identity::{Namespace, ServiceAccount, WorkloadIdentity};
 
-/// The id of an association: `a-` and lower-case letters and digits. Ids of EKS have 17 of them.
+/// The id of an association: `a-`, then lower-case letters and digits. EKS ids have 17 of them.
 ///
 /// ```
 /// let id: pod_identity_core::association::AssociationId = "a-0123456789abcdefg".parse()?;
@@ -21,7 +21,7 @@ use crate::identity::{Namespace, ServiceAccount, WorkloadIdentity};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AssociationId(String);
 
-/// A text that is not an association id.
+/// Error of parsing an association id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an association id: \"a-\" and 1 to 61 lower-case letters or digits")]
 pub struct InvalidAssociationId(String);
@@ -51,7 +51,7 @@ impl fmt::Display for AssociationId {
     }
 }
 
-/// A role for the pods of one service account, with the members of EKS's `PodIdentityAssociation`.
+/// The role of one service account, with the fields of EKS's `PodIdentityAssociation`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -65,7 +65,7 @@ impl fmt::Display for AssociationId {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Association {
-    /// Id.
+    /// Association id.
     pub id: AssociationId,
     /// Namespace of the pods.
     pub namespace: Namespace,
@@ -73,9 +73,9 @@ pub struct Association {
     pub service_account: ServiceAccount,
     /// Role of the pods.
     pub role: RoleArn,
-    /// A second role, assumed with the credentials of the first one. The pods get this one.
+    /// A second role, assumed with the credentials of the first one. Pods get credentials of the second role.
     pub target_role: Option<RoleArn>,
-    /// Whether the six session tags are left out.
+    /// Whether the six session tags are omitted.
     pub disable_session_tags: bool,
     /// Inline session policy, as JSON. It needs `disable_session_tags`. With a target role it restricts only the
     /// session of that role.
@@ -84,14 +84,16 @@ pub struct Association {
     pub duration: Option<Duration>,
 }
 
-/// A rule that an association breaks.
+/// Error of [`Association::check`]: the first broken rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(transparent)]
 pub struct InvalidAssociation(Broken);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum Broken {
-    #[error("targetRoleArn needs the cluster's region and accountId: its external id is made of them")]
+    #[error(
+        "targetRoleArn needs the cluster's region and accountId: the external id of the target role contains them"
+    )]
     TargetWithoutLocation,
     #[error("policy needs disableSessionTags: true")]
     PolicyWithTags,
@@ -128,14 +130,14 @@ impl Association {
         }
     }
 
-    /// Makes the plainest association for the service account of a pod, for a store that has roles and no
+    /// Makes an association with the default settings for the service account of a pod. It is for stores without
     /// association ids.
     pub fn for_pod(pod: &WorkloadIdentity, role: RoleArn) -> Self {
         let id = AssociationId("a-0".to_owned());
         Self::new(id, pod.namespace.clone(), pod.service_account.clone(), role)
     }
 
-    /// Checks the rules of EKS for associations, and those of STS that each use would break.
+    /// Checks the rules of EKS for associations, and the rules of STS for role sessions.
     ///
     /// # Errors
     /// [`InvalidAssociation`] for the first broken rule.
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_a_dash_and_lower_case_letters_or_digits() {
+    fn parses_only_association_ids_of_eks() {
         let longest = format!("a-{}", "z".repeat(61));
         for good in ["a-0", "a-zx30b7mym3vqbwktf", &longest] {
             assert_eq!(good.parse::<AssociationId>().unwrap().as_str(), good);
@@ -200,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_role_needs_the_clusters_region_and_account() {
+    fn target_role_needs_region_and_aws_account_of_cluster() {
         let with_target = Association { target_role: Some(cart().role), ..cart() };
         assert_eq!(with_target.check(&cluster()), Ok(()));
         assert_eq!(
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_needs_session_tags_disabled_and_must_be_json() {
+    fn policy_needs_disabled_session_tags_and_valid_json() {
         let policy = |text: &str, disable_session_tags| {
             Association { policy: Some(text.to_owned()), disable_session_tags, ..cart() }.check(&cluster())
         };
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_stay_within_what_sts_grants() {
+    fn duration_stays_within_limits_of_sts() {
         let lasting = |seconds, target_role| {
             let duration = Some(Duration::from_secs(seconds));
             Association { duration, target_role, ..cart() }.check(&cluster()).is_ok()

@@ -6,7 +6,7 @@
 //! use pod_identity_core::backoff::Backoff;
 //!
 //! const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
-//! // After the third failure in a row, with the dice at their most patient.
+//! After the third failure in a row, with the longest jitter.
 //! assert_eq!(PAUSES.full_jitter(3, 1.0), Duration::from_millis(400));
 //! assert_eq!(PAUSES.full_jitter(9, 1.0), Duration::from_secs(1));
 //! ```
@@ -14,10 +14,10 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// Pauses that double with each failure in a row up to a maximum, with jitter: clients that failed together must not try
-/// again together (AWS Architecture Blog, *Exponential Backoff And Jitter*).
+/// Pauses that double with each failure in a row up to a maximum. Jitter keeps clients that failed together from
+/// trying again together (AWS Architecture Blog, *Exponential Backoff And Jitter*).
 ///
-/// Randomness is an argument, like the time: a number from 0 to 1, as of [`random_fraction`].
+/// The random number, from 0 to 1, is an argument as the time is. [`random_fraction`] makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
@@ -35,41 +35,41 @@ impl Backoff {
         self.longest
     }
 
-    /// Returns a pause between zero and the whole one, for a few attempts within a deadline.
+    /// Returns a pause from zero to the full pause, for a few attempts within a deadline.
     pub fn full_jitter(&self, failures: u32, chance: f64) -> Duration {
-        self.whole(failures).mul_f64(chance.clamp(0.0, 1.0))
+        self.full(failures).mul_f64(chance.clamp(0.0, 1.0))
     }
 
-    /// Returns the whole pause, up to a quarter less or more, for calls that must not be repeated at once.
+    /// Returns the full pause, up to a quarter shorter or longer, for calls that must not repeat at once.
     pub fn around(&self, failures: u32, chance: f64) -> Duration {
-        self.whole(failures).mul_f64(0.75 + 0.5 * chance.clamp(0.0, 1.0))
+        self.full(failures).mul_f64(0.75 + 0.5 * chance.clamp(0.0, 1.0))
     }
 
-    /// Returns the pause after that many failures in a row. Without a failure it is the first pause.
-    fn whole(&self, failures: u32) -> Duration {
+    /// Returns the full pause after a number of failures in a row. Without a failure it is the first pause.
+    fn full(&self, failures: u32) -> Duration {
         let doubled = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
         self.first.saturating_mul(doubled).min(self.longest)
     }
 }
 
-/// Returns a random number from 0 to 1. It spreads events in time and is not for secrets: it comes from the standard
-/// library's hash keys, which need no system call.
+/// Returns a random number from 0 to 1, to spread events in time. It is not for secrets: it comes from the hash keys
+/// of the standard library, which need no system call.
 pub fn random_fraction() -> f64 {
     #[allow(clippy::cast_precision_loss)]
     let random = RandomState::new().hash_one(0_u8) as f64;
     random / u64::MAX as f64
 }
 
-/// Maximum `Retry-After`. A service that wants a longer pause gets one call after this one.
+/// Maximum `Retry-After`. A service that wants a longer pause gets one call after 30 s.
 pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// A `Retry-After` header in seconds (RFC 9110, section 10.2.3), at most 30 s. The header's other form, a
-/// date, is not read: it means nothing where clocks differ.
+/// Parses a `Retry-After` header in seconds (RFC 9110, section 10.2.3), limited to 30 s. The date form is not
+/// supported, because clocks may differ.
 pub fn retry_after(header: &str) -> Option<Duration> {
     let seconds = header.trim();
     let digits = !seconds.is_empty() && seconds.bytes().all(|byte| byte.is_ascii_digit());
-    let asked = Duration::from_secs(seconds.parse().unwrap_or(u64::MAX));
-    digits.then(|| asked.min(LONGEST_RETRY_AFTER))
+    let pause = Duration::from_secs(seconds.parse().unwrap_or(u64::MAX));
+    digits.then(|| pause.min(LONGEST_RETRY_AFTER))
 }
 
 #[cfg(test)]
@@ -82,7 +82,7 @@ mod tests {
     const PAUSES: Backoff = Backoff::new(SECOND, Duration::from_secs(30));
 
     #[test]
-    fn pauses_double_up_to_the_longest() {
+    fn pauses_double_up_to_maximum() {
         let whole = |failures| PAUSES.full_jitter(failures, 1.0).as_secs();
         assert_eq!([0, 1, 2, 3, 4, 5, 6, 40, u32::MAX].map(whole), [1, 1, 2, 4, 8, 16, 30, 30, 30]);
         assert_eq!(PAUSES.full_jitter(4, 0.0), Duration::ZERO);
@@ -90,24 +90,24 @@ mod tests {
     }
 
     #[test]
-    fn what_must_not_be_asked_again_at_once_never_is() {
+    fn pause_is_never_short_for_calls_that_must_not_repeat_at_once() {
         assert_eq!(PAUSES.around(1, 0.0), Duration::from_millis(750));
         assert_eq!(PAUSES.around(1, 1.0), Duration::from_millis(1250));
     }
 
     #[test]
-    fn chance_differs_and_stays_between_0_and_1() {
+    fn random_fraction_varies_and_stays_between_0_and_1() {
         let numbers: Vec<f64> = (0..1000).map(|_| random_fraction()).collect();
         assert!(numbers.iter().all(|number| (0.0..=1.0).contains(number)));
         for tenth in 0..10 {
             let low = f64::from(tenth) / 10.0;
             let within = numbers.iter().filter(|number| (low..low + 0.1).contains(*number)).count();
-            assert!(within > 30, "{within} of 1000 numbers from {low:.1}: 100 are to be expected");
+            assert!(within > 30, "{within} of 1000 numbers from {low:.1}, want about 100");
         }
     }
 
     #[test]
-    fn retry_after_is_seconds_and_bounded() {
+    fn retry_after_is_limited_seconds() {
         assert_eq!(retry_after("2"), Some(2 * SECOND));
         assert_eq!(retry_after(" 0 "), Some(Duration::ZERO));
         for long in ["31", "86400", "99999999999999999999999"] {
@@ -120,7 +120,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_pause_is_longer_than_the_longest(failures: u32, chance: f64) {
+        fn no_pause_exceeds_maximum(failures: u32, chance: f64) {
             prop_assert!(PAUSES.full_jitter(failures, chance) <= PAUSES.longest());
             prop_assert!(PAUSES.around(failures, chance) <= PAUSES.longest().mul_f64(1.25));
         }

@@ -3,8 +3,8 @@
 use crate::arn::{AccountId, Partition};
 use crate::identity::{ClusterName, Namespace, ServiceAccount};
 
-/// A cluster: its name, and optionally its region and AWS account. Its ARN and the external ids of target roles are
-/// made of them.
+/// A cluster: its name, and optionally its region and AWS account. Its ARN and the external ids of target roles
+/// contain all three.
 ///
 /// ```
 /// use pod_identity_core::cluster::Cluster;
@@ -49,9 +49,9 @@ impl Cluster {
         format!("arn:{partition}:eks:{region}:{account}:podidentityassociation/{}/{id}", self.name)
     }
 
-    /// The external id of a target role's session: `region/account/cluster/namespace/serviceaccount`
-    /// (EKS user guide, *Access AWS resources using EKS Pod Identity target IAM roles*). It is always
-    /// derived, never an input, so that no pod can name another's.
+    /// Returns the external id of a target role's session: `region/account/cluster/namespace/serviceaccount` (EKS user
+    /// guide, *Access AWS resources using EKS Pod Identity target IAM roles*). It is always derived and never an
+    /// input, so no pod can use the external id of another one.
     pub fn external_id(&self, namespace: &Namespace, service_account: &ServiceAccount) -> Option<String> {
         let (region, account) = self.location.as_ref()?;
         Some(format!("{region}/{account}/{}/{namespace}/{service_account}", self.name))
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arns_and_external_ids_derive_from_region_and_account() {
+    fn derives_arns_and_external_ids_from_region_and_aws_account() {
         let plain = Cluster::new("demo".parse().unwrap());
         let shop = "shop".parse().unwrap();
         let cart = "cart".parse().unwrap();

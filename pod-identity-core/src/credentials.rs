@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::arn::{AccountId, AssumedRoleArn};
 use crate::time::Expires;
 
-/// Credentials of a role session. They never print, and they are zeroed when dropped.
+/// Credentials of a role session. They are never printed, and they are zeroed when dropped.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -31,7 +31,7 @@ pub struct SessionCredentials {
     assumed_role: Option<AssumedRole>,
 }
 
-/// The assumed role of a session, as STS names it (`AssumedRoleUser`).
+/// The assumed role of a session (STS, `AssumedRoleUser`).
 ///
 /// ```
 /// use pod_identity_core::credentials::AssumedRole;
@@ -44,18 +44,18 @@ pub struct SessionCredentials {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssumedRole {
-    /// ARN that the session acts under.
+    /// ARN of the session.
     pub arn: AssumedRoleArn,
     /// `<role id>:<session name>`.
     pub id: String,
 }
 
-/// A field that AWS always sends is missing in a response.
+/// Error of a response without a field that AWS always sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is missing")]
-pub struct MissingMember(pub &'static str);
+pub struct MissingField(pub &'static str);
 
-/// The expiry does not fit into the JSON for SDKs: its times end with the year 9999 (RFC 3339).
+/// Error of an expiry after the year 9999, which the JSON for SDKs cannot hold (RFC 3339).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the credentials cannot be written as JSON: {0}")]
 pub(crate) struct UnwritableCredentials(String);
@@ -78,20 +78,20 @@ impl SessionCredentials {
         }
     }
 
-    /// Sets the AWS account of the session. SDKs get it with the credentials.
+    /// Sets the AWS account of the session. The JSON for SDKs contains it.
     #[must_use]
     pub fn with_account(self, account: AccountId) -> Self {
         Self { account: Some(account), ..self }
     }
 
-    /// Sets the assumed role, and the AWS account to that of its ARN.
+    /// Sets the assumed role, and the AWS account of its ARN.
     #[must_use]
     pub fn with_assumed_role(self, assumed_role: AssumedRole) -> Self {
         let account = Some(assumed_role.arn.account().clone());
         Self { account, assumed_role: Some(assumed_role), ..self }
     }
 
-    /// Returns the access key id. It is not secret, so logs and audit lines name it.
+    /// Returns the access key id. It is not secret, and it is in logs and audit lines.
     pub fn access_key_id(&self) -> &str {
         &self.access_key_id
     }
@@ -111,34 +111,34 @@ impl SessionCredentials {
         self.expires_at
     }
 
-    /// Returns the AWS account of the session, if it is known.
+    /// Returns the AWS account of the session, if known.
     pub fn account(&self) -> Option<&AccountId> {
         self.account.as_ref()
     }
 
-    /// Returns the assumed role, if it is known.
+    /// Returns the assumed role, if known.
     pub fn assumed_role(&self) -> Option<&AssumedRole> {
         self.assumed_role.as_ref()
     }
 
-    /// Makes credentials from the fields of an SDK's response of STS or EKS Auth. The SDK fills a missing field
+    /// Makes credentials from the fields of an SDK's response from STS or EKS Auth. The SDK replaces a missing field
     /// with an empty text or the year 1970, so an incomplete response looks complete.
     ///
     /// # Errors
-    /// [`MissingMember`] for a field that AWS always sends.
-    pub fn of_answer(
+    /// [`MissingField`] for a field that AWS always sends.
+    pub fn from_response(
         access_key_id: String,
         secret_access_key: String,
         session_token: String,
         expires_at: Option<SystemTime>,
-    ) -> Result<Self, MissingMember> {
+    ) -> Result<Self, MissingField> {
         let expires_at = expires_at.unwrap_or(SystemTime::UNIX_EPOCH);
         let credentials = Self::new(access_key_id, secret_access_key, session_token, expires_at);
         credentials.check().map(|()| credentials)
     }
 
     /// Checks that no field is empty.
-    pub(crate) fn check(&self) -> Result<(), MissingMember> {
+    pub(crate) fn check(&self) -> Result<(), MissingField> {
         let members = [
             ("accessKeyId", self.access_key_id.is_empty()),
             ("secretAccessKey", self.secret_access_key.is_empty()),
@@ -146,21 +146,21 @@ impl SessionCredentials {
             ("expiration", self.expires_at <= SystemTime::UNIX_EPOCH),
         ];
         match members.into_iter().find(|(_, missing)| *missing) {
-            Some((name, _)) => Err(MissingMember(name)),
+            Some((name, _)) => Err(MissingField(name)),
             None => Ok(()),
         }
     }
 
-    /// Whether the JSON for SDKs can hold the expiry.
+    /// Returns whether the JSON for SDKs can hold the expiry.
     #[cfg_attr(not(feature = "service"), allow(dead_code))]
     pub(crate) fn is_writable(&self) -> bool {
         jiff::Timestamp::try_from(self.expires_at).is_ok()
     }
 
-    /// Writes the JSON that an SDK's container credentials provider reads.
+    /// Writes the JSON for the container credentials provider of SDKs.
     ///
-    /// It has all five members. `Expiration` is in RFC 3339 and ends in `Z`, because the SDKs for JavaScript and
-    /// Rust refuse an offset (AWS SDKs and Tools reference, *Container credential provider*).
+    /// It has all five fields. `Expiration` is in RFC 3339 and ends in `Z`, because the SDKs for JavaScript and Rust
+    /// refuse an offset (AWS SDKs and Tools reference, *Container credential provider*).
     #[cfg_attr(not(feature = "service"), allow(dead_code))]
     pub(crate) fn to_container_json(&self) -> Result<Zeroizing<Vec<u8>>, UnwritableCredentials> {
         let expires_at = jiff::Timestamp::try_from(self.expires_at).map_err(UnwritableCredentials::of)?;
@@ -171,7 +171,7 @@ impl SessionCredentials {
             account_id: self.account.as_ref(),
             expiration: format!("{expires_at:.0}"),
         };
-        // Room for all of it: a buffer that grows leaves copies of the secrets behind.
+        // The full capacity at once, because a buffer that grows leaves copies of the secrets behind.
         let mut json =
             Zeroizing::new(Vec::with_capacity(512 + self.session_token.len() + self.secret_access_key.len()));
         serde_json::to_writer(&mut *json, &body).map_err(UnwritableCredentials::of)?;
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_json_has_the_members_that_sdks_read() {
+    fn json_has_fields_that_sdks_read() {
         let json: serde_json::Value =
             serde_json::from_slice(&credentials().to_container_json().unwrap()).unwrap();
         assert_eq!(
@@ -240,24 +240,24 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_lacks_a_member_is_no_credentials() {
+    fn rejects_response_without_required_field() {
         let answer = |key: &str, secret: &str, token: &str, seconds| {
             let expires_at = Some(UNIX_EPOCH + Duration::from_secs(seconds));
             let text = str::to_owned;
-            SessionCredentials::of_answer(text(key), text(secret), text(token), expires_at)
+            SessionCredentials::from_response(text(key), text(secret), text(token), expires_at)
         };
         let arn = "arn:aws:sts::111122223333:assumed-role/app/session".parse().unwrap();
         let whole = answer("a", "b", "c", 1).unwrap();
         let whole = whole.with_assumed_role(AssumedRole { arn, id: "AROA:session".to_owned() });
         assert_eq!(whole.account().unwrap().as_str(), "111122223333");
-        assert_eq!(answer("", "b", "c", 1).unwrap_err(), MissingMember("accessKeyId"));
-        assert_eq!(answer("a", "", "c", 1).unwrap_err(), MissingMember("secretAccessKey"));
-        assert_eq!(answer("a", "b", "", 1).unwrap_err(), MissingMember("sessionToken"));
-        assert_eq!(answer("a", "b", "c", 0).unwrap_err(), MissingMember("expiration"));
+        assert_eq!(answer("", "b", "c", 1).unwrap_err(), MissingField("accessKeyId"));
+        assert_eq!(answer("a", "", "c", 1).unwrap_err(), MissingField("secretAccessKey"));
+        assert_eq!(answer("a", "b", "", 1).unwrap_err(), MissingField("sessionToken"));
+        assert_eq!(answer("a", "b", "c", 0).unwrap_err(), MissingField("expiration"));
     }
 
     #[test]
-    fn an_end_that_cannot_be_written_is_an_error_without_secrets() {
+    fn expiry_after_year_9999_is_error_without_secrets() {
         let year_10000 = UNIX_EPOCH + Duration::from_secs(253_402_300_800);
         let error = SessionCredentials { expires_at: year_10000, ..credentials() }.to_container_json();
         let text = error.unwrap_err().to_string();
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_never_print() {
+    fn secrets_are_never_printed() {
         let text = format!("{:?} {:#?}", credentials(), Some(credentials()));
         assert!(
             text.contains("ASIAEXAMPLE") && !text.contains("secret-token") && !text.contains("top-secret")

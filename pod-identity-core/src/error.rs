@@ -1,7 +1,7 @@
 //! Every error code of the project, declared once.
 //!
-//! A code is stable. It is in the response body that a pod's SDK shows, in a metric label, and a heading of
-//! `docs/reference/errors.md`. Each code says who must act, whether a retry can help, and how to fix the cause.
+//! A code is stable. It is in the response body that a pod's SDK prints, in a metric label, and a heading of
+//! `docs/reference/errors.md`. Each code names the party that must act, whether a retry can help, and the fix.
 //!
 //! ```
 //! use pod_identity_core::error::{Blame, ErrorCode};
@@ -15,7 +15,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The header in which the auth service sends its code to our agent. AWS's agent ignores it.
+/// The header with which the auth service sends its code to our agent. AWS's agent ignores it.
 #[doc(hidden)]
 pub const CODE_HEADER: &str = "x-pod-identity-error";
 
@@ -33,37 +33,37 @@ pub enum Blame {
     Aws,
 }
 
-/// The meaning of an upstream error for the cache.
+/// The effect of an upstream error on the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[doc(hidden)]
-pub enum Effect {
-    /// The token is not good. Other tokens of the identity may be, so its credentials stay.
+pub enum CacheEffect {
+    /// The upstream refuses the token. It may accept other tokens of the identity, so the credentials stay.
     RefusesToken,
-    /// The identity has no role, or no longer one. Its credentials are dropped.
+    /// The identity has no role. Its credentials are dropped.
     RefusesIdentity,
-    /// The same from an upstream whose answer may be outdated, because EKS is eventually consistent. The
-    /// refusal counts when it is repeated after 30 s.
-    DoubtsIdentity,
-    /// The call failed: the upstream is down, throttles, or does not accept the caller. Credentials stay, and
-    /// the upstream is called again after at most a second.
-    CannotAsk,
-    /// The upstream issued credentials that cannot be used, and the next call will bring the same ones.
-    /// Credentials stay, and the pauses between calls grow to 30 s.
-    CannotUse,
+    /// The identity has no role, according to a response that may be outdated, because EKS is eventually consistent.
+    /// The credentials are dropped when the refusal is repeated for 30 s.
+    UnconfirmedRefusal,
+    /// The call failed: the upstream is down, throttles, or does not accept the caller. Credentials stay, and the next
+    /// call is allowed after at most a second.
+    CallFailed,
+    /// The upstream issued unusable credentials, and the next call will return the same ones. Credentials stay, and
+    /// the pauses between calls grow to 30 s.
+    UnusableCredentials,
 }
 
-impl Effect {
-    /// Whether credentials of an earlier answer stay in use.
+impl CacheEffect {
+    /// Returns whether cached credentials stay in use.
     pub(crate) fn keeps_credentials(self) -> bool {
-        matches!(self, Self::CannotAsk | Self::CannotUse)
+        matches!(self, Self::CallFailed | Self::UnusableCredentials)
     }
 }
 
-/// An error of an upstream, as the cache sees it.
+/// An upstream error for the cache.
 #[doc(hidden)]
 pub trait UpstreamError: Send + Sync + 'static {
-    /// Its meaning for the cache.
-    fn effect(&self) -> Effect;
+    /// Returns the effect on the cache.
+    fn effect(&self) -> CacheEffect;
 }
 
 macro_rules! error_codes {
@@ -79,7 +79,7 @@ macro_rules! error_codes {
             /// Every code, in the order of `docs/reference/errors.md`.
             pub const ALL: &[ErrorCode] = &[$(ErrorCode::$variant),*];
 
-            /// Returns the code as text, for bodies, labels and headings.
+            /// Returns the code as text, for response bodies, metric labels and headings.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text),* }
             }
@@ -89,12 +89,12 @@ macro_rules! error_codes {
                 match self { $(Self::$variant => Blame::$blame),* }
             }
 
-            /// Whether the same request may succeed later without any action.
+            /// Returns whether the same request may succeed later without any action.
             pub fn is_retryable(self) -> bool {
                 match self { $(Self::$variant => $retryable),* }
             }
 
-            /// Returns the general cause.
+            /// Returns the cause.
             pub fn cause(self) -> &'static str {
                 match self { $(Self::$variant => $cause),* }
             }
@@ -118,94 +118,94 @@ macro_rules! error_codes {
 error_codes! {
     AuthorizationMissing "authorization_missing" Pod false
         "The request has no Authorization header, or more than one."
-        "Let an AWS SDK make the request: it sends the token of AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE."
+        "Use an AWS SDK, which sends the token of AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE."
     HostRefused "host_refused" Pod false
-        "The Host header names none of the agent's own addresses."
-        "Use the address that AWS_CONTAINER_CREDENTIALS_FULL_URI names; a name that merely resolves to it is refused."
+        "The Host header is not one of the agent's own addresses."
+        "Use the address in AWS_CONTAINER_CREDENTIALS_FULL_URI, not a host name that resolves to it."
     NotFound "not_found" Pod false
-        "There is nothing at this path, or not with this method."
-        "The credentials are at GET /v1/credentials."
+        "The path does not exist, or does not support the method."
+        "Request the credentials with GET /v1/credentials."
     RequestMalformed "request_malformed" Pod false
-        "The request is not one that the service can read."
-        "Compare it with the API's model; the message names the member that is wrong."
+        "The service cannot parse the request."
+        "Compare the request with the API model. The message names the invalid field."
     RequestTooLarge "request_too_large" Pod false
-        "The request is larger than the service reads."
-        "A service account token has at most 12 KiB, a request body at most 32 KiB."
+        "The request is larger than the service accepts."
+        "Send a service account token of at most 12 KiB, and a request body of at most 32 KiB."
     TokenMalformed "token_malformed" Pod false
         "The token is not a JSON Web Token of a Kubernetes service account."
-        "Project a service account token into the pod; the webhook does it. Send it as it is, without a line feed."
+        "Project a service account token into the pod, as the webhook does. Send it unchanged, without a line feed."
     TokenAlgorithmRefused "token_algorithm_refused" Pod false
-        "The token's signature algorithm is not accepted, or is not the one of its key."
+        "The token's signature algorithm is not supported, or is not the algorithm of its key."
         "Sign service account tokens with RS256, ES256 or ES384."
     TokenKeyUnknown "token_key_unknown" Operator true
-        "The token is signed by a key that the issuer does not publish (yet)."
-        "After a key rotation wait until the key set is read again (30 s); else check that the JWKS URL belongs to the cluster."
+        "The key that signed the token is not in the issuer's key set, or not yet."
+        "After a key rotation, wait 30 s for the next fetch of the key set. Otherwise check that the JWKS URL belongs to the cluster."
     TokenSignatureInvalid "token_signature_invalid" Pod false
-        "The token's signature is not that of the key it names."
-        "The token was altered, or another cluster's key has the same id: check the cluster's JWKS URL."
+        "The token's signature does not verify with the key of its key id."
+        "Check the cluster's JWKS URL, because another cluster's key may have the same id. If the URL is correct, the token was changed."
     TokenIssuerWrong "token_issuer_wrong" Operator false
-        "The token comes from another issuer than the cluster's."
-        "Set the cluster's issuer to the API server's --service-account-issuer, to the letter."
+        "The token's issuer is not an issuer of the cluster."
+        "Set the cluster's issuer to the exact value of the API server's --service-account-issuer."
     TokenAudienceWrong "token_audience_wrong" Pod false
-        "The token was made for another audience."
+        "The token's audience is not the accepted one."
         "Project the token with audience pods.eks.amazonaws.com and no other."
     TokenExpired "token_expired" Pod false
         "The token has expired."
-        "Read the token file again before each request, as every AWS SDK does; check the clocks if the file is new."
+        "Read the token file again before each request, as AWS SDKs do. If the file is new, check the clocks."
     TokenNotYetValid "token_not_yet_valid" Operator false
-        "The token is issued in the future."
+        "The token was issued in the future."
         "Check the clocks of the API server and of this host: they differ by more than a minute."
     TokenNotPodBound "token_not_pod_bound" Pod false
-        "The token is bound to no pod."
-        "Use a token projected into a pod; one of `kubectl create token` needs --bound-object-kind Pod."
+        "The token is not bound to a pod."
+        "Use a token that is projected into a pod. With `kubectl create token`, set --bound-object-kind Pod."
     TokenRefused "token_refused" Pod false
-        "EKS Auth does not accept the token, and does not say why."
+        "EKS Auth refuses the token without a reason."
         "Check that the token's audience is pods.eks.amazonaws.com, that it comes from this cluster, and that its pod and service account still exist."
     ClusterUnknown "cluster_unknown" Operator false
         "No cluster of this name is configured."
-        "Give the agent the cluster name that the auth service knows, or add the cluster there."
+        "Set the agent's cluster name to one that is configured at the auth service, or add the cluster there."
     AssociationNotFound "association_not_found" Operator false
-        "No association gives this service account a role."
+        "The service account has no association with a role."
         "Create an association for this cluster, namespace and service account."
     RoleTrustRefused "role_trust_refused" Operator false
-        "STS refuses to let the role be assumed for this pod."
-        "The role's trust policy must allow sts:AssumeRole and sts:TagSession to the caller that the message names, under conditions that this pod meets; an account or a principal of another account also needs an identity policy."
+        "STS does not allow the caller to assume the role for this pod."
+        "Allow sts:AssumeRole and sts:TagSession in the role's trust policy for the caller in the message, with conditions that this pod meets. If the policy names an AWS account, or the caller is in another AWS account, the caller also needs an identity policy."
     SessionRefused "session_refused" Operator false
-        "STS refuses the session that the association asks for."
-        "Correct the association's duration or policy; the message says which."
+        "STS refuses the session of the association."
+        "Correct the association's duration or policy. The message says which of them is invalid."
     CallerSessionHasTags "caller_session_has_tags" Operator false
-        "The auth service's own role session carries the same tags as transitive ones, so STS lets it set none."
-        "Run the auth service with a role session without transitive tags (not itself through Pod Identity), or disable session tags on the association."
+        "The auth service's own role session has the same tags as transitive tags, so STS does not allow it to set them."
+        "Run the auth service with a role session without transitive tags, not with one from Pod Identity. Or disable session tags on the association."
     CallerRefused "caller_refused" Operator false
-        "The service does not accept its caller: signature, key or token of the agent."
-        "Give agent and auth service the same --agent-auth, and keys or an allowed service account that match."
+        "The service does not accept the agent's signature, key or token."
+        "Set the same --agent-auth for the agent and the auth service, with matching keys or an allowed service account."
     OwnCredentials "own_credentials" Operator true
-        "The service has no credentials of its own, or they are not accepted."
-        "Give the agent its token (--agent-token-file) or AWS credentials, and the auth service AWS credentials that STS accepts; the message says what is missing."
+        "The service has no own credentials, or they are not accepted."
+        "Give the agent a token (--agent-token-file) or AWS credentials, and the auth service AWS credentials that STS accepts. The message says which are missing."
     NodeMismatch "node_mismatch" Operator false
-        "The pod's token belongs to another node than the agent that presents it, or one of the two names no node."
-        "An agent may ask for the pods of its own node only; node claims need Kubernetes 1.30 or newer on the API server."
+        "The node in the pod's token is not the node of the agent, or one of them has no node."
+        "Send requests only for pods of the agent's own node. Node claims need an API server of Kubernetes 1.30 or newer."
     AccessDenied "access_denied" Operator false
         "EKS Auth denies access."
-        "Allow the node's role eks-auth:AssumeRoleForPodIdentity, and let the associated role's trust policy name pods.eks.amazonaws.com."
+        "Allow eks-auth:AssumeRoleForPodIdentity for the node's role, and allow pods.eks.amazonaws.com in the trust policy of the associated role."
     SubjectMismatch "subject_mismatch" Service false
-        "The upstream answered for another service account or role than the requested one."
-        "This must not happen: the credentials were thrown away. Report it."
+        "The upstream returned credentials for another service account or role than requested."
+        "Report this bug. The credentials were discarded."
     ClockAhead "clock_ahead" Operator true
-        "The credentials had already expired when they arrived, by the clock of the host that received them."
-        "Correct that host's clock (NTP, chrony); the message names its time and the credentials' end."
+        "The credentials had already expired when they arrived, by the clock of the receiving host."
+        "Correct the host's clock, for example with chrony. The message has its time and the expiry of the credentials."
     Throttled "throttled" Aws true
-        "AWS, or the auth service, asks for fewer requests."
-        "Wait: the answer's Retry-After says how long."
+        "AWS or the auth service requests fewer calls."
+        "Wait for the time in the response's Retry-After header."
     UpstreamUnavailable "upstream_unavailable" Aws true
-        "The next service could not be asked: it did not answer, or answered that it cannot now."
-        "Check the endpoint, DNS, proxy and firewall between this service and the next one."
+        "The upstream did not respond, or responded that it is unavailable."
+        "Check the endpoint, DNS, proxy and firewall between this service and the upstream."
     AuditUnwritten "audit_unwritten" Operator true
-        "The auth service could not write the audit line of the exchange, and is told to refuse it then."
-        "Free the disk, or restore the reader of the auth service's standard error; or run it with --audit-failure=drop."
+        "The auth service could not write the audit line of the exchange, and is configured to refuse it."
+        "Free disk space, or restore the reader of the auth service's standard error. Or run the service with --audit-failure=drop."
     Internal "internal" Service true
-        "The service failed in a way it has no name for."
-        "Look at its log of this moment, and report what stands there."
+        "An unexpected error occurred in the service."
+        "Find the error in the service's log, and report it."
 }
 
 impl fmt::Display for ErrorCode {
@@ -214,12 +214,12 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// A text that is not an [`ErrorCode`].
+/// Error of parsing an [`ErrorCode`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an error code of pod-identity")]
 pub struct UnknownErrorCode;
 
-/// Text from outside in a form for messages: quoted, escaped, at most 80 characters.
+/// Displays text from outside for messages: quoted, escaped, at most 80 characters.
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Quoted<'_> {
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_is_read_back_as_itself() {
+    fn parses_each_code_from_its_text() {
         for code in ErrorCode::ALL {
             assert_eq!(code.as_str().parse(), Ok(*code));
         }
@@ -271,13 +271,13 @@ mod tests {
     }
 
     #[test]
-    fn a_text_from_outside_is_cut_and_escaped() {
+    fn quoted_text_is_cut_and_escaped() {
         assert_eq!(Quoted("a\nb").to_string(), r#""a\nb""#);
         assert!(Quoted(&"é".repeat(500)).to_string().len() < 200);
     }
 
     #[test]
-    fn every_exception_of_eks_auths_model_has_a_meaning() {
+    fn every_exception_of_eks_auth_has_a_code() {
         for (exception, meaning) in [
             ("ResourceNotFoundException", ErrorCode::AssociationNotFound),
             ("ExpiredTokenException", ErrorCode::TokenExpired),

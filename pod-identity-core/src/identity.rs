@@ -1,6 +1,4 @@
-//! Names of clusters, namespaces, service accounts, pods and nodes, each of its own type.
-//!
-//! A name is checked when it is parsed.
+//! Names of clusters, namespaces, service accounts, pods and nodes. Each has its own type.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Quoted;
 
-/// A name that breaks the rules of its kind.
+/// Error of parsing a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} is not a valid {kind}: {rule}", Quoted(.text))]
 pub struct InvalidName {
@@ -18,12 +16,12 @@ pub struct InvalidName {
     rule: &'static str,
 }
 
-/// RFC 1123 label, as Kubernetes wants it for namespaces.
+/// Whether the text is an RFC 1123 label, as Kubernetes requires for namespaces.
 fn is_label(text: &str) -> bool {
     (1..=63).contains(&text.len()) && is_label_text(text)
 }
 
-/// RFC 1123 subdomain, as Kubernetes wants it for pods, service accounts and nodes.
+/// Whether the text is an RFC 1123 subdomain, as Kubernetes requires for pods, service accounts and nodes.
 fn is_subdomain(text: &str) -> bool {
     (1..=253).contains(&text.len()) && text.split('.').all(is_label_text)
 }
@@ -36,17 +34,18 @@ fn is_label_text(text: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
 }
 
-/// EKS's pattern for a cluster name (API reference, *CreateCluster*), 1 to 100 characters
-/// `[0-9A-Za-z][A-Za-z0-9\-_]*`, and dots: clusters that are not EKS are often named by a DNS name (kops asks for one;
-/// Cluster API takes any RFC 1123 subdomain). Dots fit everything that holds the name: a path segment (it begins with
-/// a letter or digit, so it is neither `.` nor `..`), STS's `RoleSessionName` and `ExternalId`, a session tag, an ARN.
+/// Whether the text is a cluster name: 1 to 100 characters `[0-9A-Za-z][A-Za-z0-9\-_]*` as EKS requires (API
+/// reference, *CreateCluster*), and dots. Clusters outside EKS often have a DNS name: kops requires one, and Cluster
+/// API accepts any RFC 1123 subdomain. Every field with the name accepts dots: a path segment (it begins with a letter
+/// or digit, so it is neither `.` nor `..`), STS's `RoleSessionName` and `ExternalId`, a session tag, an ARN.
 fn is_cluster_name(text: &str) -> bool {
     (1..=100).contains(&text.len())
         && text.as_bytes()[0].is_ascii_alphanumeric()
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
-/// Kubernetes makes UIDs of 36 characters, kubelet 32 for static pods; a session name has room for no more.
+/// Kubernetes makes UIDs of 36 characters, and kubelet makes UIDs of 32 characters for static pods. A session name has
+/// no room for longer ones.
 fn is_uid(text: &str) -> bool {
     (1..=36).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
@@ -79,7 +78,7 @@ macro_rules! names {
             }
         }
 
-        #[doc(hidden)] // serde's
+        #[doc(hidden)] // for serde
         impl TryFrom<String> for $name {
             type Error = InvalidName;
 
@@ -88,7 +87,7 @@ macro_rules! names {
             }
         }
 
-        #[doc(hidden)] // serde's
+        #[doc(hidden)] // for serde
         impl From<$name> for String {
             fn from(name: $name) -> Self {
                 name.0
@@ -104,37 +103,37 @@ macro_rules! names {
 }
 
 names! {
-    /// The name of a cluster. EKS Auth takes it in the path of its one operation, without dots; `pod-identity-auth`
-    /// takes dots too.
+    /// The name of a cluster. EKS Auth accepts it in the request path, without dots. `pod-identity-auth` also accepts
+    /// dots.
     ClusterName, "cluster name", is_cluster_name,
         "1 to 100 letters, digits, '-', '_' or '.', the first a letter or digit";
     /// The name of a Kubernetes namespace (RFC 1123 label).
     Namespace, "namespace", is_label,
-        "1 to 63 lower-case letters, digits or '-', not at an edge '-'";
+        "1 to 63 lower-case letters, digits or '-', no '-' at either end";
     /// The name of a Kubernetes service account (RFC 1123 subdomain).
     ServiceAccount, "service account name", is_subdomain,
-        "1 to 253 lower-case letters, digits, '-' or '.', as RFC 1123 says";
+        "1 to 253 lower-case letters, digits, '-' or '.' (RFC 1123 subdomain)";
     /// The name of a pod (RFC 1123 subdomain).
     PodName, "pod name", is_subdomain,
-        "1 to 253 lower-case letters, digits, '-' or '.', as RFC 1123 says";
+        "1 to 253 lower-case letters, digits, '-' or '.' (RFC 1123 subdomain)";
     /// The name of a node (RFC 1123 subdomain).
     NodeName, "node name", is_subdomain,
-        "1 to 253 lower-case letters, digits, '-' or '.', as RFC 1123 says";
-    /// The UID of a Kubernetes object: never used twice, unlike its name.
+        "1 to 253 lower-case letters, digits, '-' or '.' (RFC 1123 subdomain)";
+    /// The UID of a Kubernetes object. Unlike a name, it is never reused.
     Uid, "UID", is_uid,
         "1 to 36 letters, digits or '-'";
 }
 
-/// The pod that a token is bound to.
+/// The pod of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pod {
     /// Name. A later pod may have the same name.
     pub name: PodName,
-    /// UID. No other pod has it, ever.
+    /// UID. No other pod ever has it.
     pub uid: Uid,
 }
 
-/// The node that a token's pod runs on.
+/// The node on which a token's pod runs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Node {
     /// Name.
@@ -143,16 +142,16 @@ pub struct Node {
     pub uid: Option<Uid>,
 }
 
-/// The pod that a token belongs to, with its service account.
+/// The pod of a token, with its service account.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WorkloadIdentity {
-    /// Issuer of the token. Two clusters may have the same names, but not the same issuer and keys.
+    /// Issuer of the token. Two clusters may have pods of the same names, but never the same issuer and keys.
     pub issuer: String,
     /// Namespace of the pod.
     pub namespace: Namespace,
     /// Service account of the pod.
     pub service_account: ServiceAccount,
-    /// UID of the service account. A service account that is created again under an old name is another one.
+    /// UID of the service account. A service account that is deleted and created again has another UID.
     pub service_account_uid: Uid,
     /// Name and UID of the pod.
     pub pod: Pod,
@@ -187,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_follow_the_rules_of_kubernetes() {
+    fn names_follow_rules_of_kubernetes() {
         assert!("kube-system".parse::<Namespace>().is_ok());
         for bad in ["", "-a", "a-", "A", "a.b", "a/b", "a b", &"a".repeat(64)] {
             assert!(bad.parse::<Namespace>().is_err(), "{bad:?} was accepted");
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn uids_are_kubernetes_or_kubelets() {
+    fn accepts_uids_of_kubernetes_and_kubelet() {
         for good in ["9e3a3f5e-0000-4000-8000-000000000002", "0123456789abcdef0123456789abcdef", "A"] {
             assert!(good.parse::<Uid>().is_ok(), "{good:?} was refused");
         }
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_subject_names_namespace_and_account() {
+    fn subject_has_namespace_and_service_account() {
         let identity = WorkloadIdentity {
             issuer: "https://issuer.test".to_owned(),
             namespace: "shop".parse().unwrap(),
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn cluster_names_follow_the_rules_of_eks_and_may_have_dots() {
+    fn cluster_names_follow_rules_of_eks_and_may_have_dots() {
         for good in ["Prod_1-b", "k8s.example.com", "a..b"] {
             assert!(good.parse::<ClusterName>().is_ok(), "{good:?} was refused");
         }

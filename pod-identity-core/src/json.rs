@@ -1,8 +1,8 @@
-//! JSON parsing that rejects duplicate keys, and arrays where an object is wanted.
+//! JSON parsing that rejects duplicate keys, and arrays in place of objects.
 //!
-//! RFC 8259 leaves open what a duplicate key means: some parsers keep the first value, some the last.
-//! And serde's derived types accept an array of their members in order, which no other reader of the
-//! document does. Identities and rights depend on such documents, so both are refused, at any depth.
+//! RFC 8259 does not define the meaning of a duplicate key: some parsers keep the first value, some the last. Serde's
+//! derived types accept an array of the field values in place of an object, which other parsers reject. Identities and
+//! rights depend on such documents, so both are rejected at any depth.
 //!
 //! ```
 //! use pod_identity_core::json::{JsonError, from_slice};
@@ -28,22 +28,22 @@ use serde::forward_to_deserialize_any;
 
 use crate::error::Quoted;
 
-/// Why a JSON text was refused.
+/// Error of parsing JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
-    /// The text is not JSON, or not of the wanted type. The message names the place and never the value.
+    /// The text is not JSON, or not of the expected type. The message has the position and never the value.
     #[error("{0}")]
     Invalid(String),
     /// An object has the same key twice.
-    #[error("the key {} stands twice in one object", Quoted(.0))]
+    #[error("one object has the key {} twice", Quoted(.0))]
     DuplicateKey(String),
 }
 
-/// Reads a value from JSON text.
+/// Parses a value from JSON text.
 ///
 /// # Errors
-/// [`JsonError`] where the text is not JSON, is not a `T`, has an array in the place of a struct, or has a
-/// duplicate key in any object, also in one that `T` ignores.
+/// [`JsonError`] if the text is not JSON, is not a `T`, has an array in place of a struct, or has a duplicate key in
+/// any object, even in one that `T` ignores.
 pub fn from_slice<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonError> {
     let duplicate = RefCell::new(None);
     let mut deserializer = serde_json::Deserializer::from_slice(json);
@@ -55,15 +55,11 @@ pub fn from_slice<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonError> {
     })
 }
 
-/// The error and its place, without the value found there: it may be a secret in the wrong place.
+/// Returns the error and its position, without the value: it may be a secret.
 fn describe(error: &serde_json::Error) -> String {
     let text = error.to_string();
     if text.starts_with("invalid type: sequence") {
-        return format!(
-            "an array where an object is wanted at line {} column {}",
-            error.line(),
-            error.column()
-        );
+        return format!("found an array, want an object at line {} column {}", error.line(), error.column());
     }
     if error.is_data() && !text.starts_with("missing field") {
         return format!("a value of the wrong type at line {} column {}", error.line(), error.column());
@@ -71,12 +67,12 @@ fn describe(error: &serde_json::Error) -> String {
     text
 }
 
-/// A part of serde's protocol (a deserializer, a visitor, a seed or an access to an array or object) that
-/// hands the checks on to every value inside.
+/// A part of serde's protocol (a deserializer, a visitor, a seed, or an access to an array or object) that passes the
+/// checks on to every nested value.
 #[derive(Clone, Copy)]
 struct Strict<'a, I> {
     inner: I,
-    /// The duplicate key that ended the reading.
+    /// The duplicate key that ended the parsing.
     duplicate: &'a RefCell<Option<String>>,
 }
 
@@ -112,7 +108,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<'_, D> {
         self.inner.deserialize_map(visitor)
     }
 
-    /// The check for arrays: no map is read from one.
+    /// Rejects arrays, because a map cannot be read from one.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -211,7 +207,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Strict<'_, A> {
     }
 }
 
-/// The members of an object, each of which has a key of its own.
+/// The fields of an object, whose keys must be unique.
 struct Members<'a, 'de, A> {
     map: Strict<'a, A>,
     seen: Seen<'de>,
@@ -235,7 +231,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Members<'_, 'de, A> {
     }
 }
 
-/// An enum's variant: its name, or an object of one member whose key is the name.
+/// An enum variant: its name, or an object with one field whose key is the name.
 struct Variant<V>(V);
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for Variant<V> {
@@ -254,8 +250,8 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Variant<V> {
     }
 }
 
-/// The keys of an object so far. Most objects have few, which are compared faster than hashed; one with
-/// many must not cost the square of their number.
+/// The keys of an object so far. Few keys are compared faster than hashed. Many keys are hashed, so that the cost does
+/// not grow with the square of their number.
 #[derive(Default)]
 struct Seen<'de> {
     few: Vec<Cow<'de, str>>,
@@ -265,7 +261,7 @@ struct Seen<'de> {
 impl<'de> Seen<'de> {
     const FEW: usize = 16;
 
-    /// Takes a key in; gives back one that is there already.
+    /// Adds a key, or returns it if it is there already.
     fn insert(&mut self, key: Cow<'de, str>) -> Result<(), Cow<'de, str>> {
         if self.few.contains(&key) || self.many.contains(&key) {
             return Err(key);
@@ -279,7 +275,7 @@ impl<'de> Seen<'de> {
     }
 }
 
-/// A key, borrowed from the text where it stands there without escapes.
+/// A key, borrowed from the text if it has no escapes.
 struct Key;
 
 impl<'de> DeserializeSeed<'de> for Key {

@@ -44,7 +44,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let (_hand, clock) = Clock::by_hand(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_334_400));
+//! # let (_control, clock) = Clock::manual(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_334_400));
 //! let issuer = Issuer::fetched("https://oidc.example.com/demo", || async { Ok(JWKS.to_vec()) });
 //! let service = CredentialService::builder(Vault).cluster(Cluster::new("demo".parse()?), issuer);
 //! # let service = service.clock(clock);

@@ -1,32 +1,34 @@
-//! The credential service: verified, cached, single flight, renewed ahead.
+//! The credential service: it verifies tokens, caches credentials, and renews them ahead of their expiry.
 //!
-//! [`CredentialService`] turns the token of a pod into credentials. An embedder implements [`CredentialSource`],
-//! which issues credentials, and perhaps [`AssociationLookup`], which finds the role of a service account.
-//! `pod-identity-agent` and `pod-identity-auth` run on the same service.
+//! [`CredentialService`] exchanges pod tokens for credentials. An embedder implements [`CredentialSource`], which
+//! issues credentials, and optionally [`AssociationLookup`], which finds the role of a service account.
+//! `pod-identity-agent` and `pod-identity-auth` use the same service.
 //!
 //! ```text
 //! token ─► known? ─► verification ─► association ─► cache ─► single flight ─► CredentialSource
 //! ```
 //!
-//! The rules are a state machine without clock and tasks. This module drives it: it owns deadlines, renewals,
-//! sweeps and key fetches, and it stops when the last clone of the service is dropped. It logs with `tracing`.
+//! The rules are a state machine without clock and tasks. This module owns deadlines, renewals, sweeps and key
+//! fetches. It stops when the last clone of the service is dropped. It logs with `tracing`.
 //!
 //! # Outages and renewal
 //!
 //! - Credentials are cached for each pod, because session tags and audit lines name the pod. A hundred pods of one
 //!   service account are a hundred upstream calls.
-//! - At about half of their life they are renewed in the background, while their pod uses them.
-//! - If the upstream fails, cached credentials are served until [`ServiceConfig::margin`] before their expiry. The call
-//!   is repeated up to [`ServiceConfig::attempts`] times, and a pod without credentials gets a 503 with `Retry-After`.
-//! - A changed role drops the cached credentials, also during an outage: the pod then gets a 503, never the old role.
-//! - The keys of an issuer are fetched in the background from [`Builder::build`] on, which does not wait for them.
-//!   Until there are keys, requests get a 503 with [`TokenKeyUnknown`](crate::error::ErrorCode::TokenKeyUnknown), failed
-//!   fetches are logged as errors, and the fetch is repeated every 2 s. [`TokenVerification::has_keys`] is for readiness.
+//! At about half of their lifetime they are renewed in the background, while their pod uses them.
+//! If the upstream fails, cached credentials are served until [`ServiceConfig::margin`] before their expiry. The call
+//! is repeated up to [`ServiceConfig::attempts`] times. A pod without cached credentials gets a 503 with
+//! `Retry-After`.
+//! A changed role drops the cached credentials, also during an outage. The pod then gets a 503, never credentials of
+//! the old role.
+//! The keys of an issuer are fetched in the background from [`Builder::build`] on, which does not wait for them. Until
+//! the first fetch succeeds, requests get a 503 with [`TokenKeyUnknown`](crate::error::ErrorCode::TokenKeyUnknown).
+//! Failed fetches are logged as errors and repeated every 2 s. Use [`TokenVerification::has_keys`] for readiness.
 //!
 //! # HTTP
 //!
-//! Pass the value of the `Authorization` header as it is: SDKs send the token alone. For a missing header pass an empty
-//! text. Send the JSON with the content type `application/json`, and an error with its status, headers and body.
+//! Pass the unchanged value of the `Authorization` header, which is the token alone. For a missing header pass an
+//! empty text. Send the JSON with the content type `application/json`, and an error with its status, headers and body.
 //!
 //! ```
 //! use std::time::{Duration, SystemTime};
@@ -49,7 +51,7 @@
 //! let issuer = Issuer::file("https://oidc.example.com/demo", "/etc/pod-identity/jwks.json");
 //! let service = CredentialService::builder(Vault).cluster(Cluster::new("demo".parse()?), issuer).build()?;
 //!
-//! let peer: Peer = "192.0.2.7".parse::<std::net::IpAddr>()?.into(); // a `SocketAddr` will do too
+//! let peer: Peer = "192.0.2.7".parse::<std::net::IpAddr>()?.into(); // or from a `SocketAddr`
 //! let (status, headers, body) = match service.credentials("not.a.token", peer).await {
 //!     Ok(credentials) => (200, vec![], credentials.container_json().to_vec()),
 //!     Err(error) => (error.status(), error.headers(), error.body()),
@@ -75,7 +77,7 @@ mod upstream;
 mod verification;
 
 #[doc(hidden)]
-pub use crate::clock::{Clock, Hand};
+pub use crate::clock::{Clock, ClockControl};
 pub use builder::Builder;
 pub use config::{BuildError, ServiceConfig};
 pub use credentials::{Credentials, Origin};
@@ -106,7 +108,7 @@ use crate::cluster::Cluster;
 use crate::identity::{Namespace, ServiceAccount};
 use crate::sync::{AtomicU64, Mutex, lock};
 
-/// Turns pod tokens into credentials. Clones are the same service; dropping the last one stops it.
+/// Exchanges pod tokens for credentials. Clones share one service. Dropping the last clone stops it.
 ///
 /// See the [module](self) for an example.
 #[derive(Clone)]
@@ -116,9 +118,9 @@ pub struct CredentialService(Arc<Handle>);
 struct Handle {
     inner: Arc<Inner>,
     tasks: Mutex<JoinSet<()>>,
-    /// The runtime of the tasks. A request may be polled on another one, which may end earlier.
+    /// The runtime of the tasks. A request may run on another runtime, which may end earlier.
     runtime: tokio::runtime::Handle,
-    /// Closed when the task for renewals has ended.
+    /// Closed when the renewal task has ended.
     running: watch::Receiver<()>,
 }
 
@@ -130,23 +132,23 @@ struct Inner {
     clusters: ArcSwap<Clusters>,
     cache: CredentialCache<SessionKey, Cached, CredentialError>,
     upstream: Upstream,
-    /// Counts the changes of keys and clusters.
+    /// Number of changes of keys and clusters.
     changes: Arc<AtomicU64>,
-    /// The number of changes when known tokens were forgotten last.
+    /// The number of changes at the time when known tokens were last forgotten.
     forgotten_at: AtomicU64,
-    /// Counts the calls of [`CredentialService::invalidate`].
+    /// Number of calls of [`CredentialService::invalidate`].
     invalidations: AtomicU64,
 }
 
 impl CredentialService {
-    /// Replaces the clusters while the service runs. Keep a clone of each [`Issuer`] and pass it again, so that
-    /// it keeps its keys. Credentials of clusters that are gone or changed are dropped.
+    /// Replaces the clusters while the service runs. Keep a clone of each [`Issuer`] and pass it again, so that it
+    /// keeps its keys. Credentials of removed and changed clusters are dropped.
     ///
-    /// If a name moves to another cluster, replace the clusters before the lookup shows the associations of the
-    /// new one. A request that began before the replacement is then verified again.
+    /// If a name moves to another cluster, replace the clusters before the lookup returns the associations of the new
+    /// cluster. A request that began before the replacement is then verified again.
     ///
     /// # Errors
-    /// [`BuildError`]; the old clusters stay.
+    /// [`BuildError`]. The old clusters stay.
     pub fn set_clusters(
         &self,
         clusters: impl IntoIterator<Item = (Cluster, TokenVerification)>,
@@ -162,10 +164,10 @@ impl CredentialService {
         Ok(())
     }
 
-    /// Drops the credentials of a service account in all clusters. The next request of each of its pods is an
-    /// upstream call. A store that pushes changes calls it, and so does an operator who revokes a role.
+    /// Drops the credentials of a service account in all clusters. The next request of each of its pods is an upstream
+    /// call. Call it for each change that a store reports, and to revoke a role.
     pub fn invalidate(&self, namespace: &Namespace, service_account: &ServiceAccount) {
-        // First: the answer to a token that the upstream is verifying now is not kept either.
+        // Incremented first, so that the response to a token that the upstream is verifying now is not cached either.
         self.0.inner.invalidations.fetch_add(1, Ordering::AcqRel);
         self.0.inner.cache.retain(|key| {
             let identity = key.identity();
@@ -173,9 +175,9 @@ impl CredentialService {
         });
     }
 
-    /// Looks up the association of each cached pod, and drops the credentials of pods whose association changed
-    /// or is gone. Requests do that by themselves; this clears secrets that no request can get any more. It is
-    /// one lookup for each cached pod. Where the lookup fails, the credentials stay.
+    /// Looks up the association of each cached pod, and drops the credentials of pods whose association changed or was
+    /// removed. Requests do that, too. This call also clears secrets that no request can get any more. It makes one
+    /// lookup for each cached pod. If the lookup fails, the credentials stay.
     pub async fn recheck_associations(&self) {
         let inner = &self.0.inner;
         for key in inner.cache.identities() {
@@ -188,8 +190,8 @@ impl CredentialService {
         self.0.inner.upstream.statistics(self.0.inner.cache.len())
     }
 
-    /// Waits until renewals stop although the service is in use, which only a bug can cause. A program should
-    /// then end and be started again.
+    /// Waits until renewals stop while the service is in use, which only a bug can cause. A program should then exit
+    /// and be restarted.
     pub async fn failed(&self) {
         let mut running = self.0.running.clone();
         while running.changed().await.is_ok() {}
@@ -204,13 +206,12 @@ impl Handle {
         tasks.spawn_on(task, &self.runtime);
     }
 
-    /// Removes ended tasks.
     fn reap(&self) {
         reap(&mut lock(&self.tasks));
     }
 }
 
-/// Removes ended tasks, and reports those that panicked.
+/// Removes ended tasks, and logs those that panicked.
 fn reap(tasks: &mut JoinSet<()>) {
     while let Some(ended) = tasks.try_join_next() {
         if let Err(error) = ended {
@@ -234,25 +235,25 @@ mod tests {
     use super::*;
     use crate::credentials::SessionCredentials;
 
-    struct Nobody;
+    struct FailingSource;
 
-    impl CredentialSource for Nobody {
+    impl CredentialSource for FailingSource {
         fn issue<'a>(
             &'a self,
             _: &'a CredentialRequest,
         ) -> BoxFuture<'a, Result<SessionCredentials, CredentialError>> {
-            Box::pin(async { Err(CredentialError::unavailable("nobody")) })
+            Box::pin(async { Err(CredentialError::unavailable("the source fails")) })
         }
     }
 
     fn service() -> CredentialService {
-        let (_, clock) = Clock::by_hand(std::time::UNIX_EPOCH);
-        let builder = CredentialService::builder(Nobody).clock(clock);
+        let (_, clock) = Clock::manual(std::time::UNIX_EPOCH);
+        let builder = CredentialService::builder(FailingSource).clock(clock);
         builder.cluster(Cluster::new("demo".parse().unwrap()), TokenVerification::upstream()).build().unwrap()
     }
 
     #[tokio::test]
-    async fn ended_tasks_are_removed_although_no_tick_comes() {
+    async fn removes_ended_tasks_without_a_tick() {
         let service = service();
         for _ in 0..1000 {
             service.0.spawn(async {});
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_of_renewals_is_told() {
+    async fn failed_returns_when_renewals_end() {
         let service = service();
         let second = std::time::Duration::from_secs(1);
         assert!(tokio::time::timeout(second, service.failed()).await.is_err());

@@ -5,10 +5,10 @@ mod packed;
 mod tags;
 
 pub use name::SessionName;
-#[doc(hidden)] // estimates for messages
+#[doc(hidden)] // an estimate for messages
 pub use packed::PackedSize;
 pub use tags::SessionTag;
-#[doc(hidden)] // the tags of a plan
+#[doc(hidden)] // for the auth service
 pub use tags::session_tags;
 
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::association::Association;
 use crate::cluster::Cluster;
 use crate::identity::WorkloadIdentity;
 
-/// One `AssumeRole` call.
+/// The parameters of one `AssumeRole` call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoleSession {
     /// The role to assume.
@@ -27,7 +27,7 @@ pub struct RoleSession {
     pub name: SessionName,
     /// Duration of the session.
     pub duration: Duration,
-    /// Its tags, every one of them transitive (EKS user guide, *Grant Pods access based on tags*).
+    /// The session tags. All of them are transitive (EKS user guide, *Grant Pods access based on tags*).
     pub tags: Vec<SessionTag>,
     /// Its inline policy.
     pub policy: Option<String>,
@@ -35,7 +35,7 @@ pub struct RoleSession {
     pub external_id: Option<String>,
 }
 
-/// The calls that make a pod's session: one, or two with a target role.
+/// The `AssumeRole` calls for a pod: one, or two with a target role.
 ///
 /// ```
 /// use pod_identity_core::association::Association;
@@ -62,15 +62,15 @@ pub struct RoleSession {
 pub struct SessionPlan {
     /// The call with the service's own credentials.
     pub role: RoleSession,
-    /// The call with the credentials of `role`'s session. The pod gets the credentials of this session.
+    /// The call with the credentials of the first session. The pod gets the credentials of this second session.
     pub target: Option<RoleSession>,
 }
 
 impl SessionPlan {
     /// Makes the calls for a pod with an association.
     ///
-    /// The target's session passes no tags: those of the first are transitive, and passing an
-    /// inherited key again is an error (IAM user guide, *Passing session tags in AWS STS*).
+    /// The second session passes no tags: the tags of the first session are transitive, and STS refuses an inherited
+    /// key that is passed again (IAM user guide, *Passing session tags in AWS STS*).
     pub fn new(
         cluster: &Cluster,
         association: &Association,
@@ -96,8 +96,8 @@ impl SessionPlan {
         Self { role, target }
     }
 
-    /// How large the pod's session is, by estimate. With a target role that is the second session, which
-    /// inherits the tags of the first and has the policy; the first one is no larger.
+    /// Returns the estimated size of the pod's session. With a target role that is the second session, which inherits
+    /// the tags of the first one and has the policy. The first session is never larger.
     #[doc(hidden)]
     pub fn packed_size(&self) -> PackedSize {
         let last = self.target.as_ref().unwrap_or(&self.role);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_association_is_one_call_with_six_tags() {
+    fn association_without_target_role_is_one_call_with_six_tags() {
         let plan = plan(|_| {});
         assert_eq!(plan.target, None);
         assert_eq!((plan.role.tags.len(), plan.role.duration.as_secs()), (6, 3600));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_role_is_a_second_call_with_the_derived_external_id_and_no_tags() {
+    fn target_role_is_second_call_with_derived_external_id_and_no_tags() {
         let target: RoleArn = "arn:aws:iam::444455556666:role/far".parse().unwrap();
         let plan = plan(|association| association.target_role = Some(target.clone()));
         let second = plan.target.unwrap();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_as_large_as_its_tags_its_own_or_inherited_and_its_policy() {
+    fn packed_size_counts_own_or_inherited_tags_and_policy() {
         let plain = plan(|_| {}).packed_size();
         // Short names, and a UID of four characters.
         assert!((40..60).contains(&plain.percent()) && plain.policy_characters == 0, "{plain}");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_names_keep_the_limits_of_tags() {
+    fn longest_names_fit_the_limits_of_tags() {
         let longest = |length: usize| "a".repeat(length);
         let identity = WorkloadIdentity {
             namespace: longest(63).parse().unwrap(),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_restricts_the_session_that_the_pod_gets() {
+    fn policy_restricts_the_session_that_the_pod_gets() {
         let policy = Some("{}".to_owned());
         let one = plan(|a| (a.policy, a.disable_session_tags) = (policy.clone(), true));
         assert_eq!((one.role.policy, one.role.tags.len()), (policy.clone(), 0));

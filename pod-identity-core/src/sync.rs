@@ -1,5 +1,5 @@
-//! Primitives for threads: those of the standard library and arc-swap, or those of loom (`--cfg loom`) for the tests that try
-//! every order of the cache's steps.
+//! Primitives for threads, from the standard library and arc-swap. With `--cfg loom` they are loom's, for the tests
+//! that try every order of the cache's steps.
 
 #[cfg(loom)]
 pub(crate) use self::modelled::*;
@@ -8,7 +8,7 @@ pub(crate) use self::real::*;
 
 use std::sync::PoisonError;
 
-/// Takes a lock, also after a panic under it: the end of one request must not end all.
+/// Takes a lock, even if a thread panicked with it: a panic of one request must not break the others.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -23,8 +23,8 @@ mod real {
     pub(crate) use arc_swap::ArcSwapOption;
 }
 
-/// loom knows its own primitives only. A lock around the pointer replaces arc-swap, so that each load and each store is
-/// one step. Steps inside arc-swap are not tested.
+/// loom knows only its own primitives. A lock around the pointer replaces arc-swap, so that each load and each store
+/// is one step. Steps inside arc-swap are not tested.
 #[cfg(loom)]
 mod modelled {
     pub(crate) use loom::sync::atomic::AtomicU64;
@@ -35,7 +35,7 @@ mod modelled {
     use std::hash::{BuildHasherDefault, DefaultHasher};
     use std::sync::Arc;
 
-    /// loom repeats steps: a map must have the same order each time.
+    /// loom repeats steps, so a map must have the same order each time.
     pub(crate) type RandomState = BuildHasherDefault<DefaultHasher>;
     pub(crate) type ArcSwapOption<T> = Swap<Option<Arc<T>>>;
 

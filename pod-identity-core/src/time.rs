@@ -17,9 +17,8 @@ impl<T: Expires> Expires for Arc<T> {
 
 /// One reading of both clocks.
 ///
-/// AWS's expiry times are by the wall clock. The monotonic clock cannot be set back. An entry
-/// that has expired by either clock has expired: a clock that was set back must not revive credentials, and a
-/// machine that slept must not serve credentials that expired meanwhile.
+/// AWS's expiry times are by the wall clock, which can be set back. The monotonic clock cannot, but it stops while
+/// some machines sleep. So an entry that has expired by either clock has expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
     /// The wall clock.
@@ -42,12 +41,12 @@ impl Expiry {
         Self { wall, monotonic: now.monotonic.saturating_add(left) }
     }
 
-    /// Whether it has passed, or passes within `margin`.
+    /// Returns whether it has passed, or passes within `margin`.
     pub fn is_over(&self, now: Now, margin: Duration) -> bool {
         self.left(now) <= margin
     }
 
-    /// Returns the time left, by the clock with less of it.
+    /// Returns the time that is left, by the clock with less of it.
     pub fn left(&self, now: Now) -> Duration {
         let by_wall = self.wall.duration_since(now.wall).unwrap_or_default();
         by_wall.min(self.monotonic.saturating_sub(now.monotonic))
@@ -70,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_by_one_clock_is_over() {
+    fn expired_by_one_clock_is_expired() {
         let end = Expiry::at(UNIX_EPOCH + Duration::from_secs(1100), now(1000, 50));
         assert!(!end.is_over(now(1099, 149), Duration::ZERO));
         assert!(end.is_over(now(1100, 60), Duration::ZERO), "the wall clock was set forward");

@@ -1,8 +1,8 @@
-//! The pod's token: a JSON Web Token (RFC 7519) that Kubernetes signed for one pod.
+//! Pod tokens: JSON Web Tokens (RFC 7519) that Kubernetes signed for one pod.
 //!
-//! [`BearerToken`] holds the text and never prints it. With the feature `verify`, [`PodToken`] is the parsed
-//! token, and [`verify`] turns it into a [`VerifiedToken`]. There is no other way to get one, so a
-//! `VerifiedToken` proves that signature, issuer, audience and times were checked.
+//! [`BearerToken`] holds the text and never prints it. With the feature `verify`, [`PodToken`] is the parsed token,
+//! and [`verify`] converts it into a [`VerifiedToken`]. Only [`verify`] makes a `VerifiedToken`, so its signature,
+//! issuer, audience and times were checked.
 
 #[cfg(feature = "verify")]
 mod error;
@@ -18,7 +18,7 @@ mod keys;
 mod verify;
 
 #[cfg(feature = "verify")]
-#[doc(hidden)] // for tokens of other kinds
+#[doc(hidden)] // for OIDC tokens that are not pod tokens
 pub use claims::{Claims, KubernetesClaims, NodeReference, ObjectReference};
 #[cfg(feature = "verify")]
 pub use error::TokenError;
@@ -29,7 +29,7 @@ pub use pod_token::PodToken;
 #[cfg(feature = "verify")]
 pub use verify::{Expected, VerifiedToken, verify};
 #[cfg(feature = "verify")]
-#[doc(hidden)] // for tokens of other kinds
+#[doc(hidden)] // for OIDC tokens that are not pod tokens
 pub use verify::{LEEWAY, authentic_claims};
 
 use std::fmt;
@@ -41,12 +41,12 @@ use crate::error::ErrorCode;
 /// The audience of tokens for EKS Pod Identity (EKS user guide, *How EKS Pod Identity works*).
 pub const POD_IDENTITY_AUDIENCE: &str = "pods.eks.amazonaws.com";
 
-/// The audience of an agent's own token for `pod-identity-auth`. Manifests project it. AWS's EKS Auth takes no such
-/// tokens.
+/// The audience of an agent's own token for `pod-identity-auth`. Manifests project it. AWS's EKS Auth does not accept
+/// such tokens.
 #[doc(hidden)]
 pub const AGENT_AUDIENCE: &str = "pod-identity-auth";
 
-/// A service account token as the pod sent it: secret, unverified, zeroed when dropped.
+/// A service account token from a pod: secret, unverified, zeroed when dropped.
 ///
 /// ```
 /// use pod_identity_core::token::BearerToken;
@@ -58,7 +58,7 @@ pub const AGENT_AUDIENCE: &str = "pod-identity-auth";
 #[derive(Clone, PartialEq, Eq)]
 pub struct BearerToken(Zeroizing<String>);
 
-/// The reason why a text cannot be a service account token.
+/// Error of parsing a service account token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(transparent)]
 pub struct InvalidBearerToken(Unfit);
@@ -67,7 +67,7 @@ pub struct InvalidBearerToken(Unfit);
 enum Unfit {
     #[error("the token is empty")]
     Empty,
-    #[error("the token has {length} bytes; at most {} are read", BearerToken::MAX_LENGTH)]
+    #[error("the token has {length} bytes, want at most {}", BearerToken::MAX_LENGTH)]
     TooLong { length: usize },
     #[error(
         "the token is not three parts of base64url joined by dots (is there a line feed or a space in it?)"
@@ -88,10 +88,11 @@ impl BearerToken {
     /// many claims stay below 8 KiB.
     pub const MAX_LENGTH: usize = 12 * 1024;
 
-    /// Parses a token in the compact form, by the pattern of EKS Auth: three parts of `[A-Za-z0-9-_=]`, joined by dots.
+    /// Parses a token in the compact form, with the pattern of EKS Auth: three parts of `[A-Za-z0-9-_=]`, joined by
+    /// dots.
     ///
     /// # Errors
-    /// [`InvalidBearerToken`] if the text cannot be a token. The error has nothing of the text.
+    /// [`InvalidBearerToken`] if the text cannot be a token. The error contains no part of the text.
     pub fn parse(text: &str) -> Result<Self, InvalidBearerToken> {
         if text.is_empty() {
             return Err(InvalidBearerToken(Unfit::Empty));
@@ -107,14 +108,14 @@ impl BearerToken {
         Ok(Self(Zeroizing::new(text.to_owned())))
     }
 
-    /// Returns the token itself, for the one place that sends or verifies it.
+    /// Returns the secret token, for code that sends or verifies it.
     pub fn expose(&self) -> &str {
         &self.0
     }
 }
 
 fn is_part(part: &str) -> bool {
-    // Without a branch for each byte the compiler takes many at a time.
+    // Without a branch for each byte, the compiler vectorizes the loop.
     let all = part
         .bytes()
         .fold(true, |all, b| all & (b.is_ascii_alphanumeric() | (b == b'-') | (b == b'_') | (b == b'=')));
@@ -127,19 +128,19 @@ impl fmt::Debug for BearerToken {
     }
 }
 
-/// The SHA-256 of a token: the only form in which a token is a key of a map.
+/// The SHA-256 of a token. Maps use it as the key in place of the token.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenDigest([u8; 32]);
 
 #[cfg(feature = "verify")]
 impl TokenDigest {
-    /// The digest of a token.
+    /// Returns the digest of a token.
     pub fn of(token: &BearerToken) -> Self {
         Self::of_text(token.expose().as_bytes())
     }
 
-    /// The digest of what may be a token: to look whether it is one that is known already.
+    /// Returns the digest of a text that may be a token, to look it up among the known tokens.
     pub fn of_text(text: &[u8]) -> Self {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text);
         let mut bytes = [0; 32];
@@ -153,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_never_prints() {
+    fn token_is_never_printed() {
         let token = BearerToken::parse("c2VjcmV0.c2VjcmV0.c2VjcmV0").unwrap();
         assert!(!format!("{token:?} {:#?}", Some(&token)).contains("c2VjcmV0"));
         assert_eq!(format!("{token:?}"), "BearerToken(<redacted>)");
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_token_is_refused() {
+    fn rejects_text_that_cannot_be_a_token() {
         assert_eq!(BearerToken::parse(""), Err(InvalidBearerToken(Unfit::Empty)));
         let longest = format!("a.b.{}", "c".repeat(BearerToken::MAX_LENGTH - 4));
         assert!(BearerToken::parse(&longest).is_ok());

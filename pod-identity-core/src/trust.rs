@@ -1,8 +1,9 @@
-//! Evaluation of trust policies: whether a role may be assumed, and the reason.
+//! Evaluation of trust policies: whether a role may be assumed, and why.
 //!
-//! Sources: IAM user guide, *JSON policy grammar*, *Condition operators*, *Policy evaluation logic*, *Pass session tags in
-//! AWS STS* and *Monitor and control actions taken with assumed roles*. A policy with an unknown operator, condition key or
-//! policy variable is refused with its name, because a skipped condition would allow callers that the policy keeps out.
+//! Sources: IAM user guide, *JSON policy grammar*, *Condition operators*, *Policy evaluation logic*, *Pass session
+//! tags in AWS STS* and *Monitor and control actions taken with assumed roles*. A policy with an unknown operator,
+//! condition key or policy variable is rejected, and the error names it. A condition that is skipped would allow
+//! callers that the policy denies.
 //!
 //! ```
 //! use pod_identity_core::trust::{Action, Caller, Context, Permissions, Policy, Request, decide};
@@ -49,6 +50,6 @@ pub use document::PolicyDocument;
 pub use error::PolicyError;
 pub use evaluate::{Permissions, Request, decide};
 pub use policy::Policy;
-#[doc(hidden)] // quotas, for a service that enforces them
+#[doc(hidden)] // for a service that enforces the quotas
 pub use policy::{IDENTITY_POLICY_LENGTH, TRUST_POLICY_LENGTH, TRUST_POLICY_LENGTH_MAX};
 pub use principal::{Caller, UserArn};

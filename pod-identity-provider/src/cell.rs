@@ -15,7 +15,7 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_smithy_runtime_api::client::identity::Identity;
-use pod_identity_core::cache::{Serving, SlotBegin, SlotLead, Waited, Waiter};
+use pod_identity_core::cache::{Serving, SlotBegin, SlotLeader, Waited, Waiter};
 use pod_identity_core::time::Now;
 use tokio::runtime::Handle;
 
@@ -184,7 +184,7 @@ impl CredentialCell {
 
     /// Fetches in a task, because dropping one request must not cancel the fetch for the others. Without a runtime the
     /// request itself fetches.
-    async fn run_fetch(self: &Arc<Self>, leader: SlotLead<CachedCredentials, FetchError>) {
+    async fn run_fetch(self: &Arc<Self>, leader: SlotLeader<CachedCredentials, FetchError>) {
         let fetch = self.fetch(leader);
         let Ok(runtime) = Handle::try_current() else { return fetch.await };
         let cell = Arc::downgrade(self);
@@ -212,7 +212,7 @@ impl CredentialCell {
 
     fn fetch(
         self: &Arc<Self>,
-        leader: SlotLead<CachedCredentials, FetchError>,
+        leader: SlotLeader<CachedCredentials, FetchError>,
     ) -> impl Future<Output = ()> + Send + use<> {
         // The fetch must not keep the cell alive, so it gets the parts.
         fetch::fetch(self.upstream.clone(), self.flight.begin(leader, self.reader.now()))
@@ -220,7 +220,7 @@ impl CredentialCell {
 
     /// Returns the leader of a new flight if the credentials are due. Returns `None` while a fetch is running, and during
     /// the pause after a failed fetch.
-    fn lead_if_due(&self, now: Now) -> Option<SlotLead<CachedCredentials, FetchError>> {
+    fn lead_if_due(&self, now: Now) -> Option<SlotLeader<CachedCredentials, FetchError>> {
         let leader = self.reader.slot().begin_ahead(now, EXPIRY_MARGIN)?;
         // Another renewal may have ended just before.
         self.reader.due_in(now).is_zero().then_some(leader)

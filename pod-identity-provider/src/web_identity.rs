@@ -14,7 +14,7 @@ use aws_sdk_sts::operation::assume_role_with_web_identity::{
     AssumeRoleWithWebIdentityError, AssumeRoleWithWebIdentityOutput,
 };
 use pod_identity_core::arn::AssumedRoleArn;
-use pod_identity_core::credentials::{MissingMember, SessionCredentials};
+use pod_identity_core::credentials::{MissingField, SessionCredentials};
 
 use crate::environment::{self as env, Environment};
 use crate::error::{Error, StsError, StsFailure, chain, one_line};
@@ -122,10 +122,10 @@ fn credentials(response: AssumeRoleWithWebIdentityOutput) -> Result<Credentials,
         .map(|session| sdk_credentials(&session))
 }
 
-fn session(response: AssumeRoleWithWebIdentityOutput) -> Result<SessionCredentials, MissingMember> {
+fn session(response: AssumeRoleWithWebIdentityOutput) -> Result<SessionCredentials, MissingField> {
     let role = response.assumed_role_user.and_then(|user| user.arn.parse::<AssumedRoleArn>().ok());
-    let credentials = response.credentials.ok_or(MissingMember("credentials"))?;
-    let session = SessionCredentials::of_answer(
+    let credentials = response.credentials.ok_or(MissingField("credentials"))?;
+    let session = SessionCredentials::from_response(
         credentials.access_key_id,
         credentials.secret_access_key,
         credentials.session_token,

@@ -1,4 +1,4 @@
-//! Readiness, and the admin endpoints `/healthz`, `/readyz` and `/metrics` on a listener of their own.
+//! Readiness, and the admin endpoints `/healthz`, `/readyz` and `/metrics` on a separate listener.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,15 +16,15 @@ use crate::http::{answer, plain};
 use crate::listener::{Handler, Peer};
 use crate::metrics::{register_gauge, register_gauges};
 
-/// Start-up conditions of a process, and the faults that come later.
+/// Start-up conditions of a process, and later faults.
 ///
-/// Readiness is a latch. Until every [`required`](Self::pending) and every [`awaited`](Self::awaited) condition has
-/// been met once, `/readyz` answers 503 and lists the conditions that fail. From then on it answers 200 until
-/// [`leaving`](Self::leaving): a replica with a fault serves what it can, and its caller gets an error that names the
-/// fault. A fault of one cluster or of an upstream concerns every replica, so an unready answer would remove them all.
-/// Later faults are the gauge `pod_identity_condition`, and log lines.
+/// Readiness is a latch. `/readyz` returns 503 and the failing conditions until every [`pending`](Self::pending) and
+/// every [`awaited`](Self::awaited) condition has been met once. From then on it returns 200 until
+/// [`leaving`](Self::leaving). A ready replica with a fault serves the requests that it can, and other requests get an
+/// error with the fault. A fault of one cluster or of an upstream affects every replica, so readiness would remove all
+/// of them from the Service. Later faults are in the gauge `pod_identity_condition` and in log lines.
 ///
-/// Liveness does not depend on conditions: a restart repairs none of them.
+/// Liveness does not depend on conditions, because a restart repairs none of them.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness(Arc<Mutex<State>>);
 
@@ -39,22 +39,22 @@ struct State {
 struct Condition {
     /// Whether readiness waits for this condition.
     required: bool,
-    standing: Standing,
+    state: ConditionState,
     /// Time of its last failure.
     failed_at: Option<Instant>,
     logged_at: Option<Instant>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Standing {
-    /// Neither met nor failed yet; it does not make the process unready.
+enum ConditionState {
+    /// Neither met nor failed yet. The process may be ready.
     Awaited,
     Pending(String),
     Failed(String),
     Met,
 }
 
-impl Standing {
+impl ConditionState {
     fn reason(&self) -> Option<&str> {
         match self {
             Self::Pending(reason) | Self::Failed(reason) => Some(reason),
@@ -63,60 +63,63 @@ impl Standing {
     }
 }
 
-/// Minimum time between a condition's last failure and its recovery, after the process became ready. Calls that fail
-/// and succeed in turn are one fault.
+/// Minimum time between a condition's last failure and its recovery, after the process became ready. Calls that
+/// alternately fail and succeed are one fault.
 const RECOVERY: Duration = Duration::from_secs(10);
 
-/// Minimum time between two log lines of a condition that keeps failing with changing reasons.
+/// Minimum time between two log lines of a condition that keeps failing for different reasons.
 const REPEAT: Duration = Duration::from_secs(60);
 
 impl Readiness {
     /// Registers the gauges `pod_identity_ready` and `pod_identity_condition`.
     pub fn register(&self, registry: &mut Registry) {
         let ready = self.clone();
-        register_gauge(registry, "pod_identity_ready", "1 where /readyz answers 200", move || {
+        register_gauge(registry, "pod_identity_ready", "1 if /readyz returns 200", move || {
             Some(i64::from(ready.missing().is_empty()))
         });
         let conditions = self.clone();
-        let help = "1 where the condition holds, 0 where it fails or has not been met yet";
+        let help = "1 if the condition is met, 0 if it fails or has not been met yet";
         register_gauges(registry, "pod_identity_condition", help, move || {
             let state = conditions.state();
-            let known = state.conditions.iter().filter(|(_, one)| one.standing != Standing::Awaited);
+            let known =
+                state.conditions.iter().filter(|(_, condition)| condition.state != ConditionState::Awaited);
             known
-                .map(|(name, one)| ([("condition", *name)], i64::from(one.standing == Standing::Met)))
+                .map(|(name, condition)| {
+                    ([("condition", *name)], i64::from(condition.state == ConditionState::Met))
+                })
                 .collect()
         });
     }
 
-    /// Requires a condition that is not met yet: the process is not ready until it is met.
+    /// Declares a condition that is not met yet. The process is not ready until it is met.
     pub fn pending(&self, condition: &'static str, reason: &str) {
-        self.declare(condition, Standing::Pending(reason.to_owned()));
+        self.declare(condition, ConditionState::Pending(reason.to_owned()));
     }
 
-    /// Awaits a condition whose state is unknown. The process is ready until the condition fails; the latch closes
-    /// when it is met.
+    /// Declares a condition whose state is unknown. The process may be ready until the condition fails. The latch
+    /// closes when all conditions are met.
     pub fn awaited(&self, condition: &'static str) {
-        self.declare(condition, Standing::Awaited);
+        self.declare(condition, ConditionState::Awaited);
     }
 
-    fn declare(&self, condition: &'static str, standing: Standing) {
-        let declared = Condition { required: true, standing, failed_at: None, logged_at: None };
+    fn declare(&self, condition: &'static str, state: ConditionState) {
+        let declared = Condition { required: true, state, failed_at: None, logged_at: None };
         self.state().conditions.insert(condition, declared);
     }
 
-    /// Reports that a condition holds. After a failure of a ready process it takes effect 10 s after the last report
+    /// Reports that a condition is met. After a failure of a ready process, it takes effect 10 s after the last report
     /// of that failure.
     pub fn met(&self, condition: &'static str) {
-        self.set(condition, Standing::Met, monotonic());
+        self.set(condition, ConditionState::Met, monotonic());
     }
 
-    /// Reports that a condition fails, with the reason. It makes the process unready only before the latch closes, and
-    /// only where the condition was declared.
+    /// Reports that a condition fails, with the reason. It makes the process unready only if the latch is not closed
+    /// yet and the condition was declared.
     pub fn unmet(&self, condition: &'static str, reason: impl Into<String>) {
-        self.set(condition, Standing::Failed(reason.into()), monotonic());
+        self.set(condition, ConditionState::Failed(reason.into()), monotonic());
     }
 
-    /// Makes the process unready for good: it is about to end.
+    /// Makes the process unready permanently, because it is about to end.
     pub fn leaving(&self, reason: impl Into<String>) {
         let reason = reason.into();
         let before = self.state().leaving.replace(reason.clone());
@@ -125,50 +128,53 @@ impl Readiness {
         }
     }
 
-    fn set(&self, name: &'static str, standing: Standing, now: Instant) {
-        let mut state = self.state();
-        let started = state.started;
-        let condition = state.conditions.entry(name).or_insert(Condition {
+    fn set(&self, name: &'static str, state: ConditionState, now: Instant) {
+        let mut readiness = self.state();
+        let started = readiness.started;
+        let condition = readiness.conditions.entry(name).or_insert(Condition {
             required: false,
-            standing: Standing::Awaited,
+            state: ConditionState::Awaited,
             failed_at: None,
             logged_at: None,
         });
         let within =
             |since: Option<Instant>, span| since.is_some_and(|since| now.duration_since(since) < span);
-        match &standing {
-            Standing::Failed(reason) => {
+        match &state {
+            ConditionState::Failed(reason) => {
                 condition.failed_at = Some(now);
-                let still = matches!(condition.standing, Standing::Failed(_));
-                if !still || (condition.standing != standing && !within(condition.logged_at, REPEAT)) {
+                let still = matches!(condition.state, ConditionState::Failed(_));
+                if !still || (condition.state != state && !within(condition.logged_at, REPEAT)) {
                     condition.logged_at = Some(now);
                     tracing::warn!(condition = name, %reason, "condition failed");
                 }
             }
-            Standing::Met if started && within(condition.failed_at, RECOVERY) => return,
-            Standing::Met if matches!(condition.standing, Standing::Failed(_) | Standing::Pending(_)) => {
+            ConditionState::Met if started && within(condition.failed_at, RECOVERY) => return,
+            ConditionState::Met
+                if matches!(condition.state, ConditionState::Failed(_) | ConditionState::Pending(_)) =>
+            {
                 tracing::info!(condition = name, "condition met");
             }
             _ => {}
         }
-        condition.standing = standing;
-        if !started && state.conditions.values().all(|one| !one.required || one.standing == Standing::Met) {
-            // A process that awaits nothing is ready from its first answer on.
-            state.started = true;
+        condition.state = state;
+        let met = |condition: &Condition| !condition.required || condition.state == ConditionState::Met;
+        if !started && readiness.conditions.values().all(met) {
+            // A process without conditions is ready from its first response on.
+            readiness.started = true;
             tracing::info!("ready");
         }
     }
 
-    /// The reasons why `/readyz` answers 503, by condition; empty where it answers 200.
+    /// Returns the reasons of a 503 of `/readyz` by condition, or nothing if it returns 200.
     pub fn missing(&self) -> Vec<(&'static str, String)> {
         let state = self.state();
         if let Some(reason) = &state.leaving {
             return vec![("shutdown", reason.clone())];
         }
-        if state.started { Vec::new() } else { state.failing(|one| one.required) }
+        if state.started { Vec::new() } else { state.failing(|condition| condition.required) }
     }
 
-    /// The conditions that fail now, with their reasons, whether or not they make the process unready.
+    /// Returns the failing conditions with their reasons, even if the process is ready.
     pub fn faults(&self) -> Vec<(&'static str, String)> {
         self.state().failing(|_| true)
     }
@@ -180,8 +186,10 @@ impl Readiness {
 
 impl State {
     fn failing(&self, of: impl Fn(&Condition) -> bool) -> Vec<(&'static str, String)> {
-        let conditions = self.conditions.iter().filter(|(_, one)| of(one));
-        conditions.filter_map(|(name, one)| Some((*name, one.standing.reason()?.to_owned()))).collect()
+        let conditions = self.conditions.iter().filter(|(_, condition)| of(condition));
+        conditions
+            .filter_map(|(name, condition)| Some((*name, condition.state.reason()?.to_owned())))
+            .collect()
     }
 }
 
@@ -193,7 +201,7 @@ pub struct Admin {
     pages: Vec<Page>,
 }
 
-/// A page of one program's own.
+/// An additional page of one program.
 struct Page {
     path: &'static str,
     answer: Box<dyn Fn() -> Response<Full<Bytes>> + Send + Sync>,
@@ -206,13 +214,13 @@ impl fmt::Debug for Page {
 }
 
 impl Admin {
-    /// Serves this readiness and these metrics.
+    /// Serves a readiness and metrics.
     pub fn new(readiness: Readiness, mut registry: Registry) -> Self {
         crate::logs::register(&mut registry);
         Self { readiness, registry, pages: Vec::new() }
     }
 
-    /// The same, with a page of the program's own.
+    /// Adds a page to the endpoints.
     #[must_use]
     pub fn with_page(
         mut self,
@@ -251,7 +259,7 @@ impl Admin {
 impl Handler for Admin {
     async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "want method GET\n");
         }
         match request.uri().path() {
             "/healthz" => plain(StatusCode::OK, "ok\n"),
@@ -259,7 +267,9 @@ impl Handler for Admin {
             "/metrics" => self.metrics(),
             path => match self.pages.iter().find(|page| page.path == path) {
                 Some(page) => (page.answer)(),
-                None => plain(StatusCode::NOT_FOUND, "here are /healthz, /readyz and /metrics\n"),
+                None => {
+                    plain(StatusCode::NOT_FOUND, "not found: the paths are /healthz, /readyz and /metrics\n")
+                }
             },
         }
     }
@@ -269,20 +279,24 @@ impl Handler for Admin {
 mod tests {
     use super::*;
 
-    fn failed(reason: &str) -> Standing {
-        Standing::Failed(reason.to_owned())
+    fn failed(reason: &str) -> ConditionState {
+        ConditionState::Failed(reason.to_owned())
     }
 
     #[test]
-    fn a_process_stays_ready_once_every_condition_was_met() {
+    fn process_stays_ready_after_every_condition_was_met() {
         let readiness = Readiness::default();
         readiness.pending("keys", "no keys yet");
-        readiness.pending("sts", "not asked yet");
+        readiness.pending("sts", "not called yet");
         readiness.met("keys");
-        assert_eq!(readiness.missing(), [("sts", "not asked yet".to_owned())]);
+        assert_eq!(readiness.missing(), [("sts", "not called yet".to_owned())]);
         readiness.unmet("keys", "lost again");
         readiness.met("sts");
-        assert_eq!(readiness.missing(), [("keys", "lost again".to_owned())], "not all were met at once");
+        assert_eq!(
+            readiness.missing(),
+            [("keys", "lost again".to_owned())],
+            "the conditions were not met at the same time"
+        );
         readiness.met("keys");
         assert_eq!(readiness.missing(), []);
 
@@ -296,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn an_awaited_condition_makes_the_process_unready_only_if_it_fails_before_it_was_met() {
+    fn awaited_condition_makes_process_unready_only_if_it_fails_before_it_was_met() {
         let readiness = Readiness::default();
         readiness.awaited("own_credentials");
         assert_eq!(readiness.missing(), []);
@@ -308,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_that_nobody_declared_never_makes_the_process_unready() {
+    fn undeclared_condition_never_makes_the_process_unready() {
         let readiness = Readiness::default();
         readiness.pending("keys", "no keys yet");
         readiness.unmet("file", "it is broken");
@@ -318,21 +332,21 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_over_ten_seconds_after_its_last_report() {
+    fn fault_ends_ten_seconds_after_its_last_report() {
         let (readiness, start) = (Readiness::default(), monotonic());
         let at = |seconds| start + Duration::from_secs(seconds);
-        readiness.set("sts", Standing::Met, start);
-        readiness.set("sts", failed("away"), at(1));
-        readiness.set("sts", Standing::Met, at(5));
-        readiness.set("sts", failed("away"), at(6));
-        readiness.set("sts", Standing::Met, at(15));
+        readiness.set("sts", ConditionState::Met, start);
+        readiness.set("sts", failed("down"), at(1));
+        readiness.set("sts", ConditionState::Met, at(5));
+        readiness.set("sts", failed("down"), at(6));
+        readiness.set("sts", ConditionState::Met, at(15));
         assert_eq!(readiness.faults().len(), 1, "9 s after the last report");
-        readiness.set("sts", Standing::Met, at(16));
+        readiness.set("sts", ConditionState::Met, at(16));
         assert_eq!(readiness.faults(), []);
     }
 
     #[test]
-    fn metrics_show_each_condition_and_whether_the_process_is_ready() {
+    fn metrics_have_each_condition_and_readiness() {
         let (readiness, mut registry) = (Readiness::default(), Registry::default());
         readiness.register(&mut registry);
         readiness.pending("keys", "no keys yet");

@@ -1,4 +1,4 @@
-//! The file of clusters and associations: what the auth service serves, and the webhook injects by.
+//! The file of clusters and associations, for the auth service and the webhook.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,16 +19,16 @@ use crate::files::read_text;
 /// Maximum size of an association file in bytes: 100,000 associations, each with the longest session policy.
 const MAX_FILE: usize = 256 * 1024 * 1024;
 
-/// Clusters and associations, in YAML or JSON. Member names are those of the EKS API; a member that is not known is an
-/// error, so that a misspelt one is not silently without effect. A member that is `null` is absent.
+/// Clusters and associations, in YAML or JSON. Field names are those of the EKS API. An unknown field is an error, so
+/// that a misspelled field does not silently have no effect. A field with the value `null` is absent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AssociationFile {
     /// The clusters.
     #[serde(default, deserialize_with = "null_is_absent")]
     pub clusters: Vec<ClusterEntry>,
-    /// The associations of all clusters. A file that does not have the key is refused, though it declares
-    /// clusters: the rest of it may not be written yet.
+    /// The associations of all clusters. A file without this key is rejected even if it declares clusters, because it
+    /// may be incomplete.
     pub associations: Vec<AssociationEntry>,
 }
 
@@ -38,29 +38,29 @@ pub struct AssociationFile {
 pub struct ClusterEntry {
     /// Its name.
     pub name: ClusterName,
-    /// The issuers whose tokens are accepted, as the API server's `--service-account-issuer` flags give them.
+    /// The issuers whose tokens are accepted: the values of the API server's `--service-account-issuer` flags.
     pub issuers: Vec<IssuerEntry>,
     /// Its region.
     pub region: Option<String>,
     /// Its AWS account.
     pub account_id: Option<AccountId>,
-    /// Location of the keys of issuers without a location of their own.
+    /// Location of the keys of issuers without an own location.
     pub keys: KeysEntry,
 }
 
 /// An issuer of a cluster's tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IssuerEntry {
-    /// The API server's `--service-account-issuer`, to the letter.
+    /// The exact value of the API server's `--service-account-issuer`.
     pub issuer: String,
-    /// Location of its keys. Without one, the location of the cluster applies as a whole.
+    /// Location of its keys. Without it, the location of the cluster applies.
     pub keys: KeysEntry,
 }
 
-/// Location of an issuer's keys, and how they are fetched.
+/// Location of an issuer's keys, and settings for fetching them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct KeysEntry {
-    /// Their URL, if not the one that the issuer's discovery document names.
+    /// URL of the key set. Without it, the URL in the issuer's discovery document applies.
     pub jwks_url: Option<String>,
     /// A file with the keys.
     pub jwks_file: Option<PathBuf>,
@@ -76,7 +76,7 @@ impl From<String> for IssuerEntry {
     }
 }
 
-/// The members of a cluster as the file has them.
+/// The fields of a cluster in the file.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ClusterMembers {
@@ -113,7 +113,7 @@ impl From<ClusterEntry> for ClusterMembers {
     }
 }
 
-/// The members of an issuer that is a mapping.
+/// The fields of an issuer that is a mapping.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct IssuerMembers {
@@ -147,7 +147,7 @@ impl<'de> Deserialize<'de> for IssuerEntry {
             type Value = IssuerEntry;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an issuer: its URL, or a mapping with issuer and the place of its keys")
+                f.write_str("an issuer: its URL, or a mapping with issuer and the location of its keys")
             }
 
             fn visit_str<E>(self, issuer: &str) -> Result<IssuerEntry, E> {
@@ -168,7 +168,7 @@ impl<'de> Deserialize<'de> for IssuerEntry {
     }
 }
 
-/// Reads one issuer, or a list of them that is not empty.
+/// Deserializes one issuer, or a non-empty list of issuers.
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IssuerEntry>, D::Error> {
     struct Issuers;
 
@@ -195,45 +195,45 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IssuerE
     deserializer.deserialize_any(Issuers)
 }
 
-/// Reads `null` as the default.
+/// Deserializes `null` as the default.
 fn null_is_absent<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// An association, with the members of EKS's `PodIdentityAssociation`: the input of `CreatePodIdentityAssociation`,
-/// and the members that EKS adds.
+/// An association, with the fields of EKS's `PodIdentityAssociation`: the input of `CreatePodIdentityAssociation`, and
+/// the fields that EKS adds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AssociationEntry {
     /// The cluster.
     pub cluster_name: ClusterName,
-    /// The pods' namespace.
+    /// The namespace of the pods.
     pub namespace: Namespace,
-    /// The pods' service account.
+    /// The service account of the pods.
     pub service_account: ServiceAccount,
     /// The role.
     pub role_arn: RoleArn,
-    /// The id; without it, that of the ARN, or one derived from cluster, namespace and service account.
+    /// The id. Without it, the id in the ARN, or one derived from cluster, namespace and service account.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub association_id: Option<String>,
-    /// The ARN. Cluster and id in it must be those of this entry.
+    /// The ARN. Its cluster and id must match this entry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub association_arn: Option<String>,
-    /// A second role, assumed with the first.
+    /// A second role, assumed with the credentials of the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_role_arn: Option<RoleArn>,
-    /// The external id of the target role's session. It is derived, so a given one must equal the derived one.
+    /// The external id of the target role's session. It is derived, so this value must equal the derived one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,
-    /// Whether the session tags are left out.
+    /// Whether the session tags are omitted.
     #[serde(default, deserialize_with = "null_is_absent")]
     pub disable_session_tags: bool,
-    /// A session policy: a JSON text, or the same as a mapping.
+    /// A session policy, as JSON text or as a mapping.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<serde_json::Value>,
-    /// How long a session lasts, in seconds; 3600 without it.
+    /// Duration of a session in seconds; default 3600.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_seconds: Option<u64>,
     #[serde(default, skip_serializing)]
@@ -246,7 +246,7 @@ pub struct AssociationEntry {
     owner_arn: ReadOnly,
 }
 
-/// A member that EKS prints and that is ignored.
+/// A field of EKS's output that is ignored.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct ReadOnly;
 
@@ -256,7 +256,7 @@ impl<'de> Deserialize<'de> for ReadOnly {
     }
 }
 
-/// Why a file cannot be used.
+/// Error of reading an association file.
 #[derive(Debug, thiserror::Error)]
 #[error("{}{reason}", .path.as_deref().map(|path| format!("{}: ", path.display())).unwrap_or_default())]
 pub struct FileError {
@@ -269,12 +269,12 @@ impl FileError {
         Self { path: None, reason: reason.to_string() }
     }
 
-    /// What is wrong, without the path.
+    /// Returns the reason, without the path.
     pub fn reason(&self) -> &str {
         &self.reason
     }
 
-    /// The same error of a file that was read from `path`.
+    /// Adds the path of the file to the error.
     #[must_use]
     pub fn at(self, path: &Path) -> Self {
         Self { path: Some(path.to_owned()), ..self }
@@ -288,33 +288,33 @@ impl From<TableError> for FileError {
 }
 
 impl AssociationFile {
-    /// Reads a file: a regular one of at most 256 MiB.
+    /// Reads a regular file of at most 256 MiB.
     ///
     /// # Errors
-    /// [`FileError`] with the path and, for a syntax error, the line. A file that changes while it is read is an
-    /// error too. Replace a file by writing another one and renaming it.
+    /// [`FileError`] with the path and, for a syntax error, the line. A file that changes during the reading is an
+    /// error, too. To replace a file, write another one and rename it.
     pub fn read(path: &Path) -> Result<Self, FileError> {
         let text = read_text(path, MAX_FILE).map_err(|error| FileError::new(error).at(path))?;
         if text.trim().is_empty() {
-            let reason = "the file is empty; a file without associations says so: associations: []";
+            let reason = "the file is empty: write associations: [] in a file without associations";
             return Err(FileError::new(reason).at(path));
         }
         Self::parse(&text).map_err(|error| error.at(path))
     }
 
-    /// Reads a file's text.
+    /// Parses the text of a file.
     ///
     /// # Errors
     /// [`FileError`] with, for a syntax error, the line.
     pub fn parse(text: &str) -> Result<Self, FileError> {
-        // JSON is YAML too, and read several times as fast as JSON. What is not JSON after all may still
-        // be YAML that begins with a brace.
+        // JSON is also YAML, but the JSON parser is several times as fast. Text that begins with a brace and is not
+        // JSON may be YAML.
         if text.trim_start().starts_with('{')
             && let Ok(file) = pod_identity_core::json::from_slice(text.as_bytes())
         {
             return Ok(file);
         }
-        // The library's own limit of 250,000 nodes is reached by about 22,000 associations.
+        // About 22,000 associations reach the library's default limit of 250,000 nodes.
         let options = serde_saphyr::options! {
             budget: serde_saphyr::budget! {
                 max_nodes: 20_000_000,
@@ -325,17 +325,17 @@ impl AssociationFile {
         serde_saphyr::from_str_with_options(text, options).map_err(FileError::new)
     }
 
-    /// The same file with one more cluster.
+    /// Returns the file with one more cluster.
     #[must_use]
     pub fn with_cluster(mut self, cluster: ClusterEntry) -> Self {
         self.clusters.push(cluster);
         self
     }
 
-    /// The associations as the table that requests are looked up in.
+    /// Returns the associations as a table for lookups.
     ///
     /// # Errors
-    /// [`FileError`] for the first entry that cannot be taken.
+    /// [`FileError`] for the first invalid entry.
     pub fn table(&self) -> Result<AssociationTable, FileError> {
         let mut clusters = Vec::new();
         let mut places: HashMap<&ClusterName, usize> = HashMap::new();
@@ -347,10 +347,7 @@ impl AssociationFile {
             let wrong = |reason: &str| FileError::new(format!("associations[{index}]: {reason}"));
             let of = places.get(&entry.cluster_name).and_then(|place| clusters.get_mut(*place));
             let Some((cluster, associations)) = of else {
-                return Err(wrong(&format!(
-                    "it names the cluster {}, which is not declared",
-                    entry.cluster_name
-                )));
+                return Err(wrong(&format!("the cluster {} is not declared", entry.cluster_name)));
             };
             associations.push(entry.association(cluster).map_err(|error| wrong(&error.reason))?);
         }
@@ -368,17 +365,20 @@ impl ClusterEntry {
         match (&self.region, &self.account_id) {
             (Some(region), Some(account)) => Ok(cluster.in_region(region, account.clone())),
             (None, None) => Ok(cluster),
-            _ => Err(FileError::new(format!("cluster {}: region and accountId belong together", self.name))),
+            _ => Err(FileError::new(format!(
+                "cluster {}: set both region and accountId, or neither",
+                self.name
+            ))),
         }
     }
 }
 
 impl AssociationEntry {
-    /// The id of this association: the given one, that of the given ARN, or one derived from the names that are
-    /// unique to it. So it is the same after restarts and on every replica.
+    /// Returns the id of this association: the given one, that of the given ARN, or one derived from cluster,
+    /// namespace and service account. A derived id is the same after restarts and on every replica.
     ///
     /// # Errors
-    /// [`FileError`] where the given one is no id.
+    /// [`FileError`] if the given text is not an id.
     pub fn id(&self) -> Result<AssociationId, FileError> {
         let of_arn = || self.association_arn.as_ref()?.rsplit_once('/').map(|(_, id)| id);
         if let Some(id) = self.association_id.as_deref().or_else(of_arn) {
@@ -410,11 +410,11 @@ impl AssociationEntry {
         })
     }
 
-    /// Refuses an ARN of another cluster or association: it was copied from another entry.
+    /// Rejects the ARN of another cluster or association, which was copied from another entry.
     fn check_arn(&self, cluster: &Cluster, id: &AssociationId) -> Result<(), FileError> {
         let Some(given) = &self.association_arn else { return Ok(()) };
         let wanted = cluster.association_arn(id.as_str());
-        // Where the cluster has no region and AWS account, any will do.
+        // If the cluster has no region and AWS account, any are accepted.
         let resource = |arn: &str| arn.splitn(6, ':').nth(5).map(str::to_owned);
         let same = match cluster.arn() {
             Some(_) => *given == wanted,
@@ -424,22 +424,22 @@ impl AssociationEntry {
             return Ok(());
         }
         Err(FileError::new(format!(
-            "associationArn is {given:?}, want {wanted:?}: correct it, or leave it out, as it is derived"
+            "associationArn is {given:?}, want {wanted:?}: correct it or remove it, because it is derived"
         )))
     }
 
-    /// Refuses another external id than the derived one: it would never be sent, so the target role's trust policy
-    /// would fail.
+    /// Rejects an external id that differs from the derived one. It would never be sent, so a trust policy with it
+    /// would refuse each session.
     fn check_external_id(&self, cluster: &Cluster) -> Result<(), FileError> {
         let Some(given) = &self.external_id else { return Ok(()) };
         match cluster.external_id(&self.namespace, &self.service_account) {
             Some(derived) if derived == *given => Ok(()),
             Some(derived) => Err(FileError::new(format!(
-                "externalId is {given:?}, want {derived:?} (region/accountId/cluster/namespace/serviceAccount): leave \
-                 it out, as it is derived, and name the derived one in the target role's trust policy"
+                "externalId is {given:?}, want {derived:?} (region/accountId/cluster/namespace/serviceAccount): remove \
+                 it, because it is derived, and use the derived one in the target role's trust policy"
             ))),
             None => Err(FileError::new(format!(
-                "externalId is {given:?}, but the cluster {} has no region and accountId, of which it is made: give \
+                "externalId is {given:?}, but the cluster {} has no region and accountId, which it contains: set \
                  them, or leave externalId out",
                 cluster.name
             ))),

@@ -1,6 +1,6 @@
-//! Errors in one line.
+//! Errors with their causes, in one line.
 
-/// An error with all its causes: the first line of a library's error often says only that something failed.
+/// Returns an error with all its causes. The first message of a library's error often has no details.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,16 +1,16 @@
-//! The clock of the binaries, and one that tests move: the core's.
+//! The clocks of the binaries, and a manual clock for tests, from the core.
 
 use std::time::{Instant, SystemTime};
 
-pub use pod_identity_core::clock::{Clock, Hand, system as both};
+pub use pod_identity_core::clock::{Clock, ClockControl, system as both};
 
-/// The wall clock.
+/// Returns the time of the wall clock.
 #[allow(clippy::disallowed_methods)]
 pub fn now() -> SystemTime {
     SystemTime::now()
 }
 
-/// The monotonic clock, for durations.
+/// Returns the time of the monotonic clock, for durations.
 #[allow(clippy::disallowed_methods)]
 pub fn monotonic() -> Instant {
     Instant::now()

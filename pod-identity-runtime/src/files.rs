@@ -1,4 +1,4 @@
-//! Files that operators name: read with a bound, and read again when they change.
+//! Files of operators: reading within limits, and reading again after changes.
 
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
@@ -19,30 +19,31 @@ use crate::shutdown::Shutdown;
 
 /// Maximum size of a token file in bytes: a token of 12 KiB and white space.
 pub const MAX_TOKEN: usize = 16 * 1024;
-/// Maximum size of a file of certificates or keys in bytes: several times the bundle of all public authorities.
+/// Maximum size of a file of certificates or keys in bytes: several times the size of the bundle of all public
+/// authorities.
 pub const MAX_PEM: usize = 1024 * 1024;
 
-/// Why a file was not read.
+/// Error of reading a file.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The system could not read it.
+    /// The system cannot read the file.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// It is a directory, a pipe, a socket or a device.
-    #[error("it is a {0}, want a regular file")]
+    /// The file is a directory, a pipe, a socket or a device.
+    #[error("the file is a {0}, want a regular file")]
     NotRegular(FileKind),
-    /// It is larger than its kind of content can be.
-    #[error("it has more than {0} bytes, the most that is read")]
+    /// The file is larger than its content can be.
+    #[error("the file is too large, want at most {0} bytes")]
     TooLarge(usize),
-    /// Its content changed while it was read, so that a part may be old.
-    #[error("it changed while it was read: write a new file beside it and rename that one to its name")]
+    /// The file changed during the reading, so that a part may be old.
+    #[error("the file changed while it was read: write a new file beside it and rename the new file")]
     Changed,
-    /// It is not UTF-8.
-    #[error("it is not UTF-8 text")]
+    /// The file is not UTF-8.
+    #[error("the file is not UTF-8 text")]
     NotText,
 }
 
-/// A kind of file that is not read.
+/// A type of file that is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
     /// A directory.
@@ -66,15 +67,15 @@ impl fmt::Display for FileKind {
     }
 }
 
-/// Reads a regular file of at most `limit` bytes; links are followed. It blocks for as long as the file system does:
-/// tasks that serve call [`read_in_background`].
+/// Reads a regular file of at most `limit` bytes. It follows links. It blocks until the file system responds: serving
+/// tasks call [`read_in_background`].
 ///
-/// It never waits for a writer and always ends. Other kinds of file are refused before they are opened, and after the
-/// opening too, in case another file took the name.
+/// It never waits for a writer. Other types of files are rejected before the file is opened, and again after that,
+/// because another file may have taken its name.
 ///
 /// # Errors
 /// [`ReadError`], without the path. A file whose size or modification time differs after the reading is
-/// [`ReadError::Changed`]. Replace a file by writing another one and renaming it.
+/// [`ReadError::Changed`]. To replace a file, write another one and rename it.
 pub fn read_regular(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, ReadError> {
     check_kind(&std::fs::metadata(path)?)?;
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
@@ -89,7 +90,7 @@ fn read_opened(file: File, limit: usize) -> Result<Zeroizing<Vec<u8>>, ReadError
     if size > limit {
         return Err(ReadError::TooLarge(limit));
     }
-    // Room for all of it: a buffer that grows would leave copies of a secret behind.
+    // The full capacity at once, because a buffer that grows leaves copies of a secret behind.
     let mut content = Zeroizing::new(Vec::with_capacity(size.saturating_add(1)));
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     (&file).take(most).read_to_end(&mut content)?;
@@ -117,10 +118,10 @@ fn check_kind(file: &Metadata) -> Result<(), ReadError> {
     }))
 }
 
-/// Reads a file like [`read_regular`], as text.
+/// Reads a file as UTF-8 text, like [`read_regular`].
 ///
 /// # Errors
-/// [`ReadError`], as [`read_regular`], and where the content is not UTF-8.
+/// [`ReadError`], as for [`read_regular`], or if the content is not UTF-8.
 pub fn read_text(path: &Path, limit: usize) -> Result<Zeroizing<String>, ReadError> {
     let mut content = read_regular(path, limit)?;
     let text = String::from_utf8(std::mem::take(&mut *content));
@@ -130,24 +131,24 @@ pub fn read_text(path: &Path, limit: usize) -> Result<Zeroizing<String>, ReadErr
     })
 }
 
-/// [`read_text`] on a thread for blocking work: a file system that hangs does not block serving tasks.
+/// Reads a file as text on a thread for blocking work, so that a file system that hangs does not block serving tasks.
 ///
 /// # Errors
-/// [`ReadError`], as [`read_text`].
+/// [`ReadError`], as for [`read_text`].
 pub async fn read_in_background(path: &Path, limit: usize) -> Result<Zeroizing<String>, ReadError> {
     let path = path.to_owned();
     let read = tokio::task::spawn_blocking(move || read_text(&path, limit)).await;
     read.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))
 }
 
-/// How often files are looked at. A look is a `stat` each.
+/// Time between two checks of files for changes. A check is one `stat` for each file.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many looks after a failed reading the files are read again, changed or not: half a minute. What
-/// they name may have come since, and nobody looks at that.
-const LOOKS_UNTIL_RETRY: u32 = 30;
+/// Number of checks until files that could not be used are read again without a change: half a minute. A file that
+/// they refer to may exist by then.
+const CHECKS_UNTIL_RETRY: u32 = 30;
 
-/// Metrics of followed files: how often each was read, and whether its content is out of date. Clones count together.
+/// Metrics of followed files: the number of reads, and whether the content is outdated. Clones share the metrics.
 #[derive(Debug, Clone, Default)]
 pub struct FileMetrics {
     reads: Family<FileRead, Counter>,
@@ -176,7 +177,7 @@ impl FileMetrics {
         );
         registry.register(
             "pod_identity_file_stale",
-            "1 where a followed file cannot be used, and its earlier content is in use",
+            "1 if a followed file cannot be used and its earlier content stays in use",
             metrics.stale.clone(),
         );
         metrics
@@ -189,8 +190,8 @@ impl FileMetrics {
     }
 }
 
-/// Files as they were at a look. It is taken before they are first read: what changes between
-/// the reading and the following is not missed then.
+/// The state of files at a check. Check before the first reading, so that a change between the reading and
+/// [`follow`](Self::follow) is not missed.
 #[derive(Debug, Clone)]
 pub struct Watched {
     paths: Vec<PathBuf>,
@@ -199,33 +200,33 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Looks at the files for the first time. One that is not there may come later.
+    /// Checks the files for the first time. A file that does not exist may be created later.
     pub fn look(paths: Vec<PathBuf>) -> Self {
         let seen = fingerprints(&paths);
         Self { paths, seen, metrics: None }
     }
 
-    /// Counts the reads of these files under that name.
+    /// Counts the reads of these files with that name.
     #[must_use]
     pub fn counted(self, metrics: &FileMetrics, file: &'static str) -> Self {
         metrics.stale.get_or_create(&FileLabel { file }).set(0);
         Self { metrics: Some((metrics.clone(), file)), ..self }
     }
 
-    /// Calls `changed` after any of the files changed, and waits for what it does, until the shutdown.
-    /// Where that says it failed, it is called again every half a minute until it succeeds: a removed
-    /// association must not stay in force because a file that another entry names was not there yet.
+    /// Calls `changed` after a change of any of the files, and waits for it, until the shutdown. If it returns false,
+    /// it is called again every half a minute until it succeeds. Otherwise a removed association could stay in use
+    /// because a file that another entry refers to did not exist yet.
     ///
-    /// By polling: a mounted ConfigMap or Secret changes by the swap of a symlink two levels up,
-    /// which file notifications on the file itself do not see.
+    /// It polls, because a mounted ConfigMap or Secret changes by a symlink two directories above, which notifications
+    /// on the file itself do not report.
     pub async fn follow<F>(mut self, mut shutdown: Shutdown, mut changed: impl FnMut() -> F + Send)
     where
         F: Future<Output = bool> + Send,
     {
         let mut ticks = tokio::time::interval(POLL_INTERVAL);
-        // A reading may take longer than a second; the looks that it missed are not made up for.
+        // A reading may take longer than a second. Missed checks are skipped.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Looks left until a failed reading is repeated; `None` where it did not fail.
+        // Number of checks until a failed reading is repeated, or `None` if it succeeded.
         let mut retry: Option<u32> = None;
         loop {
             tokio::select! {
@@ -241,7 +242,7 @@ impl Watched {
                 if let Some((metrics, file)) = &self.metrics {
                     metrics.count(file, read);
                 }
-                retry = if read { None } else { Some(LOOKS_UNTIL_RETRY) };
+                retry = if read { None } else { Some(CHECKS_UNTIL_RETRY) };
             }
         }
     }
@@ -251,21 +252,21 @@ fn fingerprints(paths: &[PathBuf]) -> Vec<Fingerprint> {
     paths.iter().map(|path| Fingerprint::of(path)).collect()
 }
 
-/// What tells two states of a file apart without reading it: device, inode, size, time of change; or that
-/// there is none. Links are followed, so that the swap of one is a change.
+/// The state of a file without its content: device, inode, size and change time, or that it does not exist. Links are
+/// followed, so a changed link is a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint(Option<(u64, u64, u64, i64, i64)>);
 
 impl Fingerprint {
-    /// Looks at the file. It is a `stat`.
+    /// Checks the file with a `stat`.
     pub fn of(path: &Path) -> Self {
         let state = |file: Metadata| (file.dev(), file.ino(), file.size(), file.ctime(), file.ctime_nsec());
         Self(std::fs::metadata(path).ok().map(state))
     }
 
-    /// Whether the file changed within this time before `now`. Of such a file a fingerprint may not tell the next
-    /// state: file systems count the time of a change in steps of some milliseconds. A time that is to come, by
-    /// another machine's clock, is no such.
+    /// Returns whether the file changed within `age` before `now`. The fingerprint of such a file may equal that of
+    /// its next state, because file systems store the change time in steps of some milliseconds. A change time in the
+    /// future, from another machine's clock, does not count.
     pub fn is_younger_than(&self, age: Duration, now: SystemTime) -> bool {
         let Some((.., seconds, nanoseconds)) = self.0 else { return false };
         let changed = i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);

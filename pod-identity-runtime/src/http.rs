@@ -1,4 +1,4 @@
-//! Reading bodies within limits, and writing answers.
+//! Request bodies within limits, and responses.
 
 use std::time::Duration;
 
@@ -9,43 +9,43 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::Serialize;
 
-/// How long a client may take to send a request's body.
+/// Maximum time for a client to send a request body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a body was not read.
+/// Error of reading a request body.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// It has more bytes than are read.
-    #[error("the request's body has more than {limit} bytes")]
+    /// The body is larger than the limit.
+    #[error("the request body is too large, want at most {limit} bytes")]
     TooLarge {
-        /// How many would have been read.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// It took longer than it may.
-    #[error("the request's body did not arrive within {} s", .patience.as_secs())]
+    /// The body did not arrive in time.
+    #[error("the request body did not arrive within {} s", .patience.as_secs())]
     TooSlow {
-        /// How long it may take.
+        /// The maximum time.
         patience: Duration,
     },
     /// The connection failed.
-    #[error("the request's body could not be read: {0}")]
+    #[error("the request body could not be read: {0}")]
     Broken(String),
 }
 
 /// Reads a whole body of at most `limit` bytes, within [`BODY_TIMEOUT`].
 ///
 /// # Errors
-/// [`BodyError`] where it is too large, too slow or broken off.
+/// [`BodyError`] if the body is too large, too slow or incomplete.
 pub async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
     read_body_within(body, limit, BODY_TIMEOUT).await
 }
 
-/// The same, for clients that may take another time.
+/// Reads a whole body of at most `limit` bytes, within `patience`.
 ///
 /// # Errors
-/// [`BodyError`] where it is too large, too slow or broken off.
+/// [`BodyError`] if the body is too large, too slow or incomplete.
 pub async fn read_body_within(body: Incoming, limit: usize, patience: Duration) -> Result<Bytes, BodyError> {
-    // An announced length is refused at once, not when so much has arrived.
+    // A declared length is checked before the body arrives.
     if hyper::body::Body::size_hint(&body).lower() > limit as u64 {
         return Err(BodyError::TooLarge { limit });
     }
@@ -57,39 +57,39 @@ pub async fn read_body_within(body: Incoming, limit: usize, patience: Duration) 
     }
 }
 
-/// When to ask again, in seconds, where nobody says: what SDKs wait, about.
+/// Default `Retry-After` in seconds, about as long as SDKs wait.
 const RETRY_AFTER_SECONDS: u64 = 2;
 
-/// The header `Retry-After` of what may be asked again (RFC 9110, section 10.2.3): whole seconds, so a
-/// pause that was asked for is rounded up. Who comes back early is refused once more.
+/// Returns the header `Retry-After` of a retryable response (RFC 9110, section 10.2.3): whole seconds, rounded up,
+/// because an earlier retry fails again.
 pub fn retry_after(pause: Option<Duration>) -> HeaderValue {
     let whole = |pause: Duration| pause.as_secs().saturating_add(u64::from(pause.subsec_nanos() > 0));
     HeaderValue::from(pause.map_or(RETRY_AFTER_SECONDS, |pause| whole(pause).max(1)))
 }
 
-/// An answer with a JSON body. The content type is exactly `application/json`: Go's SDK reads
-/// error bodies under no other. Nothing on the way may keep it.
+/// Returns a response with a JSON body. The content type is exactly `application/json`, because the SDK for Go reads
+/// error bodies only with it. The response must not be cached.
 pub fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
     match serde_json::to_vec(body) {
         Ok(body) => json_bytes(status, body.into()),
         Err(error) => {
-            tracing::error!(%error, "an answer could not be written as JSON");
+            tracing::error!(%error, "response not written as JSON");
             plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n")
         }
     }
 }
 
-/// An answer with a body that is JSON already.
+/// Returns a response with a body that is already JSON.
 pub fn json_bytes(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
     answer(status, "application/json", body)
 }
 
-/// An answer of plain text.
+/// Returns a response of plain text.
 pub fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
     answer(status, "text/plain; charset=utf-8", text.into())
 }
 
-/// An answer of any type.
+/// Returns a response of any content type.
 pub fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_told_to_ask_before_the_pause_is_over() {
+    fn retry_after_is_never_shorter_than_the_pause() {
         let seconds = |pause: Option<f64>| {
             let header = retry_after(pause.map(Duration::from_secs_f64));
             header.to_str().unwrap().parse::<u64>().unwrap()

@@ -1,4 +1,4 @@
-//! Fetches an issuer's JSON Web Key Set.
+//! Fetching of an issuer's JSON Web Key Set.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::outbound::{Getter, Outbound, OutboundError, check_url};
 /// Maximum size of a discovery document or key set, in bytes.
 const MAX_DOCUMENT: usize = 256 * 1024;
 
-/// Where an issuer's keys are.
+/// The location of an issuer's keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyLocation {
     /// At the `jwks_uri` of the issuer's discovery document (OpenID Connect Discovery 1.0, §4).
@@ -25,32 +25,32 @@ pub enum KeyLocation {
     File(PathBuf),
 }
 
-/// How an issuer's keys are fetched.
+/// Settings for fetching an issuer's keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuerConfig {
     /// Exact issuer of the cluster's tokens.
     pub issuer: String,
-    /// Where its keys are.
+    /// The location of its keys.
     pub keys: KeyLocation,
-    /// File with a bearer token to send, read at each fetch. kube-apiserver serves its keys to authenticated
-    /// clients only, unless it is configured otherwise.
+    /// File with a bearer token for the issuer, read at each fetch. By default, kube-apiserver serves its keys only to
+    /// authenticated clients.
     pub bearer_token_file: Option<PathBuf>,
-    /// How to connect.
+    /// Settings of the connections.
     pub outbound: Outbound,
 }
 
-/// Why keys could not be fetched.
+/// Error of fetching keys.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The document was not reached.
+    /// The document could not be fetched.
     #[error(transparent)]
     Outbound(#[from] OutboundError),
-    /// A file was not read.
+    /// A file could not be read.
     #[error("{}: {reason}", .path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: ReadError,
     },
     /// The discovery document cannot be used.
@@ -58,14 +58,14 @@ pub enum FetchError {
     Discovery {
         /// The issuer.
         issuer: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// Who named an issuer.
+/// The source of an issuer's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NamedBy {
+enum IssuerSource {
     /// An operator, in the configuration.
     Operator,
     /// A token that the upstream accepted.
@@ -82,7 +82,7 @@ struct DiscoveryDocument {
 #[derive(Debug)]
 pub struct KeyFetcher {
     config: IssuerConfig,
-    named_by: NamedBy,
+    source: IssuerSource,
     getter: Getter,
 }
 
@@ -93,22 +93,22 @@ impl KeyFetcher {
     /// [`OutboundError`] if the CA file cannot be read.
     pub fn new(config: IssuerConfig) -> Result<Self, OutboundError> {
         let getter = config.outbound.getter()?;
-        Ok(Self { config, named_by: NamedBy::Operator, getter })
+        Ok(Self { config, source: IssuerSource::Operator, getter })
     }
 
-    /// Makes a fetcher for an issuer that a token named after the upstream accepted it. It fetches by discovery,
-    /// both documents over https, and without a bearer token.
+    /// Makes a fetcher for an issuer that was discovered from an accepted token. It uses discovery, fetches both
+    /// documents over https, and sends no bearer token.
     ///
     /// # Errors
-    /// [`OutboundError`] if the issuer is no https URL, or the CA file cannot be read.
-    pub fn learned(issuer: String, outbound: Outbound) -> Result<Self, OutboundError> {
+    /// [`OutboundError`] if the issuer is not an https URL, or the CA file cannot be read.
+    pub fn discovered(issuer: String, outbound: Outbound) -> Result<Self, OutboundError> {
         check_https(&issuer)?;
         let getter = outbound.getter()?;
         let config = IssuerConfig { issuer, keys: KeyLocation::Discovery, bearer_token_file: None, outbound };
-        Ok(Self { config, named_by: NamedBy::Token, getter })
+        Ok(Self { config, source: IssuerSource::Token, getter })
     }
 
-    /// Makes the issuer for a credential service.
+    /// Converts the fetcher into an issuer for a credential service.
     pub fn into_issuer(self) -> Issuer {
         let (url, fetcher) = (self.config.issuer.clone(), Arc::new(self));
         Issuer::fetched(url, move || {
@@ -132,10 +132,11 @@ impl KeyFetcher {
             KeyLocation::Url(url) => self.getter.get(url, bearer, MAX_DOCUMENT).await?,
             KeyLocation::Discovery => {
                 let url = self.discover(bearer).await?;
-                if self.named_by == NamedBy::Token {
+                if self.source == IssuerSource::Token {
                     check_https(&url)?;
                 }
-                // The bearer token is for the issuer's own server, not for another one that its document names.
+                // The bearer token is only for the issuer's own server, not for another server in its discovery
+                // document.
                 let bearer = bearer.filter(|_| same_server(&url, &self.config.issuer));
                 self.getter.get(&url, bearer, MAX_DOCUMENT).await?
             }
@@ -151,18 +152,21 @@ impl KeyFetcher {
             pod_identity_core::json::from_slice(&document).map_err(|error| wrong(error.to_string()))?;
         // OpenID Connect Discovery 1.0 §4.3: the two must be identical.
         if document.issuer != *issuer {
-            return Err(wrong(format!("it is one of the issuer {:?}", document.issuer)));
+            return Err(wrong(format!(
+                "its issuer is {:?}, want the exact URL of the configuration",
+                document.issuer
+            )));
         }
         Ok(document.jwks_uri)
     }
 }
 
-/// Refuses http for an issuer that nobody configured, on loopback too: other services than an issuer listen there.
+/// Rejects http for a discovered issuer, also on loopback, where other services than an issuer listen.
 fn check_https(url: &str) -> Result<(), OutboundError> {
     match check_url(url)?.scheme_str() {
         Some("https") => Ok(()),
         _ => {
-            let reason = "keys are learned over https only";
+            let reason = "want https for discovered keys";
             Err(OutboundError::Url { url: url.to_owned(), reason })
         }
     }

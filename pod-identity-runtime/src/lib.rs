@@ -1,10 +1,10 @@
-//! What every pod-identity binary does alike, so that each is only what makes it different.
+//! The parts that all pod-identity binaries share.
 //!
-//! Incoming: [`listener`] accepts plain or [`tls`] connections and drains them; [`http`] reads
-//! bodies and writes JSON; [`admin`] serves health, readiness and metrics. Outgoing: [`outbound`]
-//! is the HTTP client of the AWS SDK and of [`issuer_keys`]. The process: [`shutdown`], [`logs`],
-//! [`files`] that are read again when they change, and [`clock`]. And
-//! errors in one line ([`cause`]), and the [`association_file`], which more than one of them reads.
+//! Incoming: [`listener`] accepts plain or [`tls`] connections and drains them. [`http`] reads bodies and writes JSON.
+//! [`admin`] serves health, readiness and metrics. Outgoing: [`outbound`] is the HTTP client of the AWS SDK and of
+//! [`issuer_keys`]. Process: [`shutdown`], [`tasks`], [`logs`], [`files`] that are read again when they change, and
+//! [`clock`]. [`cause`] formats errors in one line, and [`association_file`] parses the file that several binaries
+//! read.
 
 pub mod admin;
 pub mod association_file;

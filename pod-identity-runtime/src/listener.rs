@@ -1,4 +1,4 @@
-//! Listeners: HTTP/1.1 over plain TCP or TLS, with limits, drained at shutdown.
+//! Listeners for HTTP/1.1 over plain TCP or TLS, with limits and a drain at shutdown.
 
 mod connections;
 mod flags;
@@ -31,21 +31,22 @@ use crate::logs::LogLimiter;
 use crate::shutdown::{DRAIN_DEADLINE, Shutdown};
 use crate::tls::ServerTls;
 
-/// Maximum size of a request's head in bytes. Tokens have at most 12 KiB. A connection buffers about as much of
-/// what it reads, and of what it writes.
+/// Maximum size of a request head in bytes. Tokens have at most 12 KiB. A connection buffers about as much for
+/// reading, and for writing.
 const MAX_HEAD: usize = 16 * 1024;
 /// Maximum number of headers of a request.
 const MAX_HEADERS: usize = 64;
 /// Maximum time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time after a shutdown request during which idle connections still serve a request that is on its way. Its
-/// answer then closes the connection.
+/// Time after a shutdown request during which idle connections still serve a request in transit. Its response then
+/// closes the connection.
 const IDLE_GRACE: Duration = Duration::from_millis(250);
-/// Length of the kernel's queue of connections that wait to be accepted; `net.core.somaxconn` limits it, 4096 by default.
+/// Length of the kernel's queue of connections that wait to be accepted. `net.core.somaxconn` limits it, by default to
+/// 4096.
 const ACCEPT_QUEUE: u32 = 4096;
-/// Size in bytes of the kernel's buffers of a connection, in each direction. Linux takes twice as much.
+/// Size in bytes of the kernel's buffers of a connection, in each direction. Linux allocates twice as much.
 const SOCKET_BUFFER: u32 = 64 * 1024;
-/// Stands for this program where a log line is about no peer.
+/// Peer of log lines that are not about a peer.
 const OWN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 /// Pause after a failed accept, usually because file descriptors are used up.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -55,20 +56,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Peer {
     /// Its address and port.
     pub address: SocketAddr,
-    /// Whether it showed a client certificate that the listener's client CA signed.
+    /// Whether it presented a client certificate that the listener's client CA signed.
     pub has_client_certificate: bool,
 }
 
 impl Peer {
-    /// Its IP address; an IPv4 address that an IPv6 socket reports is an IPv4 address.
+    /// Returns the IP address. An IPv4-mapped IPv6 address is returned as IPv4.
     pub fn ip(&self) -> IpAddr {
         self.address.ip().to_canonical()
     }
 }
 
-/// Answers the requests of a listener.
+/// A handler of requests.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request of a peer. Errors become answers too.
+    /// Returns the response to a request of a peer, also for errors.
     fn handle(
         &self,
         request: Request<Incoming>,
@@ -85,47 +86,47 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds an address; port 0 takes a free one. The listener has [`Limits::default`].
+    /// Binds an address. Port 0 selects a free port. The listener has [`Limits::default`].
     ///
     /// # Errors
-    /// Where the address cannot be bound; the error names it.
+    /// If the address cannot be bound. The error contains the address.
     pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
         let named = |error: std::io::Error| std::io::Error::new(error.kind(), format!("{address}: {error}"));
         let socket = bind(address).map_err(named)?;
         Ok(Self { socket, tls: None, connections: Connections::new(Limits::default()) })
     }
 
-    /// The same listener with TLS.
+    /// Adds TLS.
     #[must_use]
     pub fn with_tls(self, tls: ServerTls) -> Self {
         Self { tls: Some(tls), ..self }
     }
 
-    /// The same listener with these limits, which it shares with other listeners of `connections`.
+    /// Sets the limits, which the listener shares with other listeners of `connections`.
     #[must_use]
     pub fn with_connections(self, connections: Connections) -> Self {
         Self { connections, ..self }
     }
 
-    /// The address it is bound to.
+    /// Returns the bound address.
     ///
     /// # Errors
-    /// Where the system does not report it.
+    /// If the system does not report it.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Serves until the shutdown. Then it accepts the connections that wait in the kernel's queue, closes
-    /// the socket, and finishes the requests under way, for at most [`DRAIN_DEADLINE`].
+    /// Serves until the shutdown. Then it accepts the connections in the kernel's queue, closes the socket, and
+    /// finishes the requests in progress, for at most [`DRAIN_DEADLINE`].
     pub async fn serve(self, handler: Arc<impl Handler>, shutdown: Shutdown) {
         let Self { socket, tls, connections } = self;
         let (open, mut all_closed) = mpsc::channel::<()>(1);
         let limiter = LogLimiter::default();
-        let start = |stream: TcpStream, peer: SocketAddr, room: OwnedSemaphorePermit| {
+        let start = |stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit| {
             let has_client_ca = tls.as_ref().is_some_and(ServerTls::has_client_ca);
             let ip = peer.ip().to_canonical();
             let is_local = stream.local_addr().is_ok_and(|own| own.ip().to_canonical() == ip);
-            let Ok(permit) = connections.admit(ip, is_local, room, has_client_ca) else { return };
+            let Ok(permit) = connections.admit(ip, is_local, permit, has_client_ca) else { return };
             let connection = Connection {
                 handler: handler.clone(),
                 connections: connections.clone(),
@@ -144,15 +145,15 @@ impl Listener {
         });
         loop {
             let accept = async {
-                let room = connections.room().await;
-                (socket.accept().await, room)
+                let permit = connections.permit().await;
+                (socket.accept().await, permit)
             };
-            let (accepted, room) = tokio::select! {
+            let (accepted, permit) = tokio::select! {
                 () = &mut shutdown_asked => break,
                 accepted = accept => accepted,
             };
-            match (accepted, room) {
-                (Ok((stream, peer)), Some(room)) => start(stream, peer, room),
+            match (accepted, permit) {
+                (Ok((stream, peer)), Some(permit)) => start(stream, peer, permit),
                 (Err(error), _) => {
                     limiter.log(OWN, "accept", |suppressed| {
                         tracing::warn!(%error, suppressed, "connection not accepted");
@@ -173,42 +174,41 @@ impl Listener {
     }
 }
 
-/// Binds with a longer queue than the 1,024 of the standard library: a peer that opens thousands of connections at once
-/// must not make the kernel drop another peer's first packet, which is sent again after a second.
+/// Binds with a longer queue than the 1,024 of the standard library. When a peer opens thousands of connections at
+/// once, the kernel must not drop another peer's first packet, which is repeated only after a second.
 fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
-    // Accepted sockets inherit them. The kernel would let each grow to megabytes.
+    // Accepted sockets inherit the sizes. By default the kernel lets each buffer grow to megabytes.
     socket.set_recv_buffer_size(SOCKET_BUFFER)?;
     socket.set_send_buffer_size(SOCKET_BUFFER)?;
     socket.bind(address)?;
     socket.listen(ACCEPT_QUEUE)
 }
 
-/// Accepts the connections that wait in the kernel's queue, whose requests may have been sent already, and closes
-/// the socket.
+/// Accepts the connections in the kernel's queue, whose requests may have been sent already, and closes the socket.
 fn accept_queued(
     socket: TcpListener,
     connections: &Connections,
     start: impl Fn(TcpStream, SocketAddr, OwnedSemaphorePermit),
 ) {
     let Ok(socket) = socket.into_std() else { return };
-    while let Some(room) = connections.room_now() {
+    while let Some(permit) = connections.permit_now() {
         match socket.accept() {
             Ok((stream, peer)) => {
                 let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
                 if let Ok(stream) = stream {
-                    start(stream, peer, room);
+                    start(stream, peer, permit);
                 }
             }
-            // The client gave up meanwhile.
+            // The client closed the connection meanwhile.
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
             Err(_) => return,
         }
     }
 }
 
-/// The parts that serve a connection.
+/// The data of a connection.
 struct Connection<H> {
     handler: Arc<H>,
     connections: Connections,
@@ -218,7 +218,7 @@ struct Connection<H> {
 
 impl<H: Handler> Connection<H> {
     async fn serve(mut self, stream: TcpStream, address: SocketAddr, tls: Option<ServerTls>) {
-        // Small answers go out at once; a failure costs only time.
+        // Sends small responses at once. A failure costs only time.
         let _ = stream.set_nodelay(true);
         let Some(tls) = tls else {
             return self.requests(stream, Peer { address, has_client_certificate: false }).await;
@@ -240,7 +240,7 @@ impl<H: Handler> Connection<H> {
                 return tracing::debug!(peer = %address, error, "TLS handshake failed");
             }
         };
-        // rustls has verified it, or there is none.
+        // rustls has verified the certificate, if there is one.
         let has_client_certificate = stream.get_ref().1.peer_certificates().is_some();
         match self.permit.settle(has_client_certificate) {
             Ok(()) => self.requests(stream, Peer { address, has_client_certificate }).await,
@@ -271,7 +271,7 @@ impl<H: Handler> Connection<H> {
         });
         let mut connection = pin!(
             http1::Builder::new()
-                .timer(TokioTimer::new()) // without it the next line does nothing
+                .timer(TokioTimer::new()) // the header timeout needs a timer
                 .header_read_timeout(limits.head)
                 .max_buf_size(MAX_HEAD)
                 .max_headers(MAX_HEADERS)
@@ -282,7 +282,7 @@ impl<H: Handler> Connection<H> {
             shutdown.asked().await;
             tokio::time::sleep(IDLE_GRACE).await;
         });
-        // The connection comes first: it reads what has arrived before it is told to end.
+        // The connection is polled first, so that it reads arrived requests before it ends.
         let ended = tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
@@ -300,7 +300,7 @@ impl<H: Handler> Connection<H> {
     }
 }
 
-/// Whether a connection ended because its peer did not read. Only the write timeout has this kind.
+/// Returns whether a connection ended because its peer did not read. Only the write timeout has this kind.
 fn is_stalled_write(error: &hyper::Error) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
     source.is_some_and(|error| error.kind() == ErrorKind::TimedOut)

@@ -25,19 +25,19 @@ const OWN_TARGETS: [&str; 6] = [
     "pod_identity_webhook",
 ];
 
-/// What libraries may log, at every level. The AWS SDK's trace lines show requests, and a warning of
-/// its metadata client shows a whole answer: both hold secrets. So does one of kube's client, about an
-/// answer that it cannot read: it may be a Secret.
+/// The log levels of libraries. Some lines of libraries contain secrets, so they are off at every level. The AWS SDK's
+/// trace lines contain requests, and a warning of its metadata client contains a whole response. A line of kube's
+/// client contains a response that it cannot parse, which may be a Secret.
 const LIBRARIES: &str = "warn,aws_config=error,aws_runtime=error,aws_smithy_runtime=error,\
     aws_smithy_http_client=error,kube_client=error";
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
     /// One line of text, for people.
     #[default]
     Text,
-    /// One JSON object a line, for log collectors.
+    /// One JSON object per line, for log collectors.
     Json,
 }
 
@@ -48,19 +48,19 @@ impl FromStr for LogFormat {
         match text {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
-            other => Err(format!("{other:?} is neither text nor json")),
+            other => Err(format!("{other:?} is not a log format, want text or json")),
         }
     }
 }
 
-/// How much is logged: `error`, `warn`, `info`, `debug` or `trace`; also logrus' `panic`, `fatal`
-/// and `warning`, which AWS's agent takes.
+/// The log level: `error`, `warn`, `info`, `debug` or `trace`. The names `panic`, `fatal` and `warning` of logrus are
+/// accepted, too, as in AWS's agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogLevel(LevelFilter);
 
 impl LogLevel {
-    /// The level that a verbosity of klog stands for (Kubernetes' logging conventions): 0 and 1 are what
-    /// everybody should see, from 2 on it is each thing that happens, from 6 on what only debugging needs.
+    /// Returns the level of a verbosity of klog (Kubernetes' logging conventions): info for 0 and 1, debug from 2,
+    /// trace from 6.
     pub fn of_klog(verbosity: u8) -> Self {
         Self(match verbosity {
             0..=1 => LevelFilter::INFO,
@@ -79,14 +79,16 @@ impl FromStr for LogLevel {
             "warning" => "warn".to_owned(),
             other => other.to_owned(),
         };
-        name.parse().map(Self).map_err(|_| format!("{text:?} is not error, warn, info, debug or trace"))
+        name.parse()
+            .map(Self)
+            .map_err(|_| format!("{text:?} is not a log level, want error, warn, info, debug or trace"))
     }
 }
 
-/// Maximum time at the end of the process for the lines that are still in the queue.
+/// Maximum time at the end of the process to write the queued lines.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
-/// Keeps logging alive. On drop, at the end of the process, it waits up to 1 s for the last lines to be written.
+/// Writes the queued lines when it is dropped, at the end of the process, for up to 1 s.
 #[derive(Debug)]
 #[must_use = "the last lines are lost if this is dropped at once"]
 pub struct LogGuard(Option<LogWriter>);
@@ -99,10 +101,10 @@ impl Drop for LogGuard {
     }
 }
 
-/// Starts logging, once a process. Lines of the `audit` targets are written at any level.
+/// Starts logging. Call it once per process. Lines of the `audit` targets are written at any level.
 ///
-/// A thread writes the lines. A line that cannot be written is dropped and counted ([`register`]); no caller waits.
-/// A panic is logged as one line. The level is that of this project's own lines, which never hold a secret.
+/// A thread writes the lines. A line that cannot be written is dropped and counted ([`register`]), and no caller
+/// waits. A panic is logged as one line. The level applies to the lines of this project, which never contain a secret.
 pub fn start(level: LogLevel, format: LogFormat, audit: &[&str]) -> LogGuard {
     let own = OWN_TARGETS.iter().map(|target| format!("{target}={}", level.0));
     let always = audit.iter().map(|target| format!("{target}=info"));
@@ -110,12 +112,12 @@ pub fn start(level: LogLevel, format: LogFormat, audit: &[&str]) -> LogGuard {
         .chain(always)
         .filter_map(|directive| directive.parse().ok())
         .fold(EnvFilter::new(LIBRARIES), EnvFilter::add_directive);
-    // Without a thread there is nothing to write with, and nowhere to say so.
+    // Without a thread, logging is impossible, and so is a report of it.
     let Ok(writer) = LogWriter::start(audit) else { return LogGuard(None) };
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer.clone())
-        .log_internal_errors(false) // it would write to standard error itself, and panic where that fails
+        .log_internal_errors(false) // those go to standard error and panic if it fails
         .with_ansi(std::io::stderr().is_terminal());
     let started = match format {
         LogFormat::Text => logs.try_init(),
@@ -129,12 +131,12 @@ pub fn start(level: LogLevel, format: LogFormat, audit: &[&str]) -> LogGuard {
     LogGuard(Some(writer))
 }
 
-/// The default hook writes to standard error itself, and waits for it.
+/// Logs a panic, because the default hook writes to standard error itself and waits for it.
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let message = panic.payload_as_str().unwrap_or_default();
     let location = panic.location().map(tracing::field::display);
     let backtrace = std::backtrace::Backtrace::capture();
     let backtrace = (backtrace.status() == std::backtrace::BacktraceStatus::Captured).then_some(backtrace);
     let backtrace = backtrace.as_ref().map(tracing::field::display);
-    tracing::error!(location, backtrace, "panic, a fault of the program: {message}");
+    tracing::error!(location, backtrace, "panic, which is a bug of the program: {message}");
 }

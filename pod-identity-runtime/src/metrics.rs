@@ -1,5 +1,4 @@
-//! Metrics that every listener has: how many answers, of which kind, how fast. And gauges that are read
-//! when somebody asks.
+//! Metrics of listeners: the number of responses by result, and their time. Metrics that are read at each scrape.
 
 mod by_label; // families with one label
 
@@ -19,20 +18,20 @@ use prometheus_client::registry::Registry;
 
 pub use self::by_label::ByLabel;
 
-/// Labels of an answer. None of them can take a value that a client chooses.
+/// Labels of a response. A client cannot choose their values.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Answer {
+pub struct ResponseLabels {
     /// The HTTP status.
     pub status: u16,
-    /// The error code; `ok` where there is none.
+    /// The error code, or `ok`.
     pub code: &'static str,
 }
 
-/// Answers by status and code, and how long they took.
+/// Responses by status and code, and their time.
 #[derive(Debug, Clone)]
 pub struct HttpMetrics {
-    answers: Family<Answer, Counter>,
-    /// The series of most answers.
+    responses: Family<ResponseLabels, Counter>,
+    /// The series of most responses, held.
     ok: Counter,
     seconds: Histogram,
 }
@@ -40,37 +39,36 @@ pub struct HttpMetrics {
 impl HttpMetrics {
     /// Registers `pod_identity_http_responses_total` and `pod_identity_http_response_seconds`.
     pub fn register(registry: &mut Registry) -> Self {
-        let answers = Family::<Answer, Counter>::default();
-        let ok = answers.get_or_create_owned(&Answer { status: 200, code: "ok" });
-        // From a cached answer to the 10 s that an upstream call may take.
+        let responses = Family::<ResponseLabels, Counter>::default();
+        let ok = responses.get_or_create_owned(&ResponseLabels { status: 200, code: "ok" });
+        // From the time of a cached response to the 10 s of an upstream call.
         let seconds = Histogram::new([
             0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
         ]);
         registry.register(
             "pod_identity_http_responses",
-            "Answers by HTTP status and error code",
-            answers.clone(),
+            "Responses by HTTP status and error code",
+            responses.clone(),
         );
         registry.register(
             "pod_identity_http_response_seconds",
-            "Time from a request's head to its answer, in seconds",
+            "Time from a request head to its response, in seconds",
             seconds.clone(),
         );
-        Self { answers, ok, seconds }
+        Self { responses, ok, seconds }
     }
 
-    /// Counts an answer.
+    /// Counts a response.
     pub fn count(&self, status: u16, code: &'static str, took: Duration) {
         match (status, code) {
             (200, "ok") => self.ok.inc(),
-            _ => self.answers.get_or_create(&Answer { status, code }).inc(),
+            _ => self.responses.get_or_create(&ResponseLabels { status, code }).inc(),
         };
         self.seconds.observe(took.as_secs_f64());
     }
 }
 
-/// Registers a gauge that is read when it is asked for, so that it is never behind. It is absent while
-/// there is nothing to read.
+/// Registers a gauge that is read at each scrape. It is absent while there is no value.
 pub fn register_gauge<N: EncodeGaugeValue + 'static>(
     registry: &mut Registry,
     name: &'static str,
@@ -92,8 +90,8 @@ pub fn register_counter(
     registry.register_collector(Box::new(Reading { name, help, read }));
 }
 
-/// Registers a gauge with labels that is read at each scrape: its series are those that `read` returns, so that a
-/// cluster that was removed leaves none behind.
+/// Registers a gauge with labels that is read at each scrape. It has the series that `read` returns, so a removed
+/// cluster leaves no series.
 pub fn register_gauges<L: EncodeLabelSet + 'static, N: EncodeGaugeValue + 'static>(
     registry: &mut Registry,
     name: &'static str,
@@ -104,7 +102,7 @@ pub fn register_gauges<L: EncodeLabelSet + 'static, N: EncodeGaugeValue + 'stati
     registry.register_collector(Box::new(Readings { name, help, kind: MetricType::Gauge, read, encode }));
 }
 
-/// Registers a counter that is read at each scrape: its series are those that `read` returns.
+/// Registers a counter with labels that is read at each scrape. It has the series that `read` returns.
 pub fn register_counters<L: EncodeLabelSet + 'static>(
     registry: &mut Registry,
     name: &'static str,
@@ -175,19 +173,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gauge_says_what_is_read_when_it_is_asked_and_nothing_where_there_is_nothing() {
+    fn gauge_is_read_at_each_scrape_and_absent_without_a_value() {
         let (value, mut registry) = (Arc::new(AtomicU64::new(0)), Registry::default());
         let read = value.clone();
         register_gauge(&mut registry, "pods", "Pods", move || {
             Some(read.load(Ordering::Relaxed)).filter(|there| *there > 0)
         });
-        let said = || {
+        let text = || {
             let mut text = String::new();
             prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
             text
         };
-        assert_eq!(said(), "# EOF\n");
+        assert_eq!(text(), "# EOF\n");
         value.store(7, Ordering::Relaxed);
-        assert!(said().contains("\npods 7\n"), "{}", said());
+        assert!(text().contains("\npods 7\n"), "{}", text());
     }
 }

@@ -1,7 +1,7 @@
 //! Outgoing HTTP: one connector for the AWS SDK and for key sets.
 //!
-//! The SDK's default client supports neither a private CA nor a proxy, and reads answers of any size. This client
-//! takes a CA file, a proxy, and a limit for each answer.
+//! The SDK's default client supports neither a private CA nor a proxy, and reads responses of any size. This client
+//! supports a CA file and a proxy, and limits each response.
 
 mod bounded;
 
@@ -25,61 +25,61 @@ use self::bounded::BoundedClient;
 use crate::cause::chain;
 use crate::files::{MAX_PEM, read_regular};
 
-/// Maximum time for the body of an answer to a GET request, counted from its head.
+/// Maximum time for the body of the response to a GET request, counted from its head.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How outgoing connections are made.
+/// Settings of outgoing connections.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outbound {
-    /// Certificates to trust beside the system's, in a PEM file.
+    /// PEM file with certificates to trust in addition to the system's.
     pub ca_file: Option<PathBuf>,
-    /// Whether `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` count.
+    /// Whether the environment variables `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` apply.
     pub proxy_from_environment: bool,
 }
 
-/// Why an outgoing call did not succeed.
+/// Error of an outgoing call.
 #[derive(Debug, thiserror::Error)]
 pub enum OutboundError {
-    /// The CA file is of no use.
+    /// The CA file cannot be used.
     #[error("CA file {}: {reason}", .path.display())]
     CaFile {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The URL is not one that may be asked.
+    /// The URL is not allowed.
     #[error("{url}: {reason}")]
     Url {
         /// The URL.
         url: String,
-        /// Why.
+        /// The reason.
         reason: &'static str,
     },
-    /// The server was not reached, or broke off.
+    /// The server could not be reached, or the connection failed.
     #[error("{url}: {reason}")]
     Transport {
         /// The URL.
         url: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The server answered, but not with 200.
-    #[error("{url}: the server answered HTTP {status}")]
+    /// The response is not a 200.
+    #[error("{url}: the server returned HTTP {status}, want 200")]
     Status {
         /// The URL.
         url: String,
-        /// Its answer.
+        /// Status of the response.
         status: u16,
     },
 }
 
 impl Outbound {
-    /// A client for the AWS SDK. An answer of more than 256 KiB is an error: those of EKS Auth and STS have a few
-    /// KiB. The SDK's own timeouts limit their time.
+    /// Returns a client for the AWS SDK. A response of more than 256 KiB is an error, because those of EKS Auth and
+    /// STS have a few KiB. The SDK's own timeouts apply.
     ///
     /// # Errors
-    /// Where the CA file cannot be read.
+    /// If the CA file cannot be read.
     pub fn sdk_client(&self) -> Result<SharedHttpClient, OutboundError> {
         let (tls, proxy) = (self.tls()?, self.proxy());
         let client = Builder::new().build_with_connector_fn(move |settings, _| {
@@ -88,10 +88,10 @@ impl Outbound {
         Ok(BoundedClient::new(client).into_shared())
     }
 
-    /// A client for plain GET requests.
+    /// Returns a client for plain GET requests.
     ///
     /// # Errors
-    /// Where the CA file cannot be read.
+    /// If the CA file cannot be read.
     pub fn getter(&self) -> Result<Getter, OutboundError> {
         let settings = HttpConnectorSettings::builder()
             .connect_timeout(Duration::from_secs(3))
@@ -101,8 +101,8 @@ impl Outbound {
         Ok(Getter { proxied: connector(self.tls()?, self.proxy(), settings), direct })
     }
 
-    /// The same for calls to that URL: one of this machine is never asked through a proxy, which may
-    /// be on another one.
+    /// Returns the settings for calls to a URL. A URL of this machine is never called through a proxy, which may be on
+    /// another machine.
     #[must_use]
     pub fn toward(&self, url: Option<&str>) -> Self {
         let local = url
@@ -127,8 +127,7 @@ impl Outbound {
     }
 }
 
-/// The SDK's connector panics on a file that holds no certificate, at its first use; this says so
-/// at the start.
+/// Reads the certificates at the start, because the SDK's connector panics at its first use if a file has none.
 fn read_certificates(path: &Path) -> Result<Vec<u8>, OutboundError> {
     use rustls_pki_types::pem::PemObject;
     let fail = |reason: String| OutboundError::CaFile { path: path.to_owned(), reason };
@@ -137,7 +136,7 @@ fn read_certificates(path: &Path) -> Result<Vec<u8>, OutboundError> {
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| fail(error.to_string()))?;
     if certificates.is_empty() {
-        return Err(fail("no certificate in it".to_owned()));
+        return Err(fail("the file has no certificate".to_owned()));
     }
     Ok(pem.to_vec())
 }
@@ -152,24 +151,23 @@ fn connector(tls: TlsContext, proxy: ProxyConfig, settings: HttpConnectorSetting
         .build()
 }
 
-/// Whether a URL may be asked for something that identity hangs on: https anywhere, http on this
-/// machine only.
+/// Checks that a URL may be used for documents that identity depends on: https anywhere, http only on this machine.
 ///
 /// # Errors
-/// [`OutboundError::Url`] with the rule that it breaks.
+/// [`OutboundError::Url`] with the broken rule.
 pub fn check_url(url: &str) -> Result<http::Uri, OutboundError> {
     let refuse = |reason| OutboundError::Url { url: url.to_owned(), reason };
     let uri: http::Uri = url.parse().map_err(|_| refuse("not a URL"))?;
-    let host = uri.host().ok_or_else(|| refuse("it names no host"))?;
+    let host = uri.host().ok_or_else(|| refuse("it has no host"))?;
     match uri.scheme_str() {
         Some("https") => Ok(uri),
         Some("http") if is_loopback(host) => Ok(uri),
-        Some("http") => Err(refuse("http is for loopback addresses only; use https")),
-        _ => Err(refuse("neither https nor http")),
+        Some("http") => Err(refuse("http is allowed for loopback addresses only: use https")),
+        _ => Err(refuse("want https or http")),
     }
 }
 
-/// Whether a URL's host is this machine: a loopback address, or `localhost`.
+/// Returns whether the host of a URL is this machine: a loopback address or `localhost`.
 pub fn is_loopback(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
@@ -183,24 +181,24 @@ pub struct Getter {
 }
 
 impl Getter {
-    /// Asks for a document of at most `limit` bytes, with a bearer token where given.
+    /// Fetches a document of at most `limit` bytes, with a bearer token if there is one.
     ///
     /// # Errors
-    /// [`OutboundError`] where the answer is not a 200 with such a document.
+    /// [`OutboundError`] if the response is not a 200 with such a document.
     pub async fn get(&self, url: &str, bearer: Option<&str>, limit: usize) -> Result<Bytes, OutboundError> {
         let bearer = bearer.map(|token| format!("Bearer {token}"));
-        match self.ask(url, bearer.as_deref(), limit).await? {
+        match self.send(url, bearer.as_deref(), limit).await? {
             (200, body) => Ok(body),
             (status, _) => Err(OutboundError::Status { url: url.to_owned(), status }),
         }
     }
 
-    /// Asks with an `Authorization` header as given, and takes any answer: its status and its body.
-    /// Redirects are not followed: whoever could redirect could choose the keys.
+    /// Sends a request with a given `Authorization` header, and returns any response with its status and body. It does
+    /// not follow redirects, because a redirect could change the keys.
     ///
     /// # Errors
-    /// [`OutboundError`] where there is no answer, or one of more than `limit` bytes.
-    pub async fn ask(
+    /// [`OutboundError`] if there is no response, or it has more than `limit` bytes.
+    pub async fn send(
         &self,
         url: &str,
         authorization: Option<&str>,
@@ -214,20 +212,22 @@ impl Getter {
         request.headers_mut().insert("accept", "application/json, application/jwk-set+json");
         if let Some(authorization) = authorization {
             let inserted = request.headers_mut().try_insert("authorization", authorization.to_owned());
-            inserted.map_err(|_| failed("the token cannot stand in a header".to_owned()))?;
+            inserted.map_err(|_| {
+                failed("the token has characters that are not allowed in a header".to_owned())
+            })?;
         }
         let response = connector.call(request).await.map_err(|error| failed(chain(&error)))?;
         let status = response.status().as_u16();
         let body = Limited::new(response.into_body(), limit).collect();
-        let body = tokio::time::timeout(BODY_TIMEOUT, body).await.map_err(|_| {
-            failed(format!("the answer did not arrive whole within {} s", BODY_TIMEOUT.as_secs()))
-        })?;
+        let body = tokio::time::timeout(BODY_TIMEOUT, body)
+            .await
+            .map_err(|_| failed(format!("the response was incomplete after {} s", BODY_TIMEOUT.as_secs())))?;
         let body = body.map_err(|error| failed(error.to_string()))?;
         Ok((status, body.to_bytes()))
     }
 }
 
-/// Whether a call of the SDK failed for want of credentials, and the last word on why.
+/// Returns the innermost cause if a call of the SDK failed because there are no credentials.
 pub fn missing_credentials(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let mut cause = Some(error);
     let mut found = None;

@@ -1,7 +1,7 @@
 //! Properties of the process.
 
-/// Forbids core dumps, and the reading of this process's memory by other processes of the same user
-/// (`prctl(PR_SET_DUMPABLE, 0)`): the memory holds tokens and credentials. Linux only; elsewhere it does nothing.
+/// Forbids core dumps, and reading this process's memory from other processes of the same user
+/// (`prctl(PR_SET_DUMPABLE, 0)`), because the memory contains tokens and credentials. It has an effect only on Linux.
 pub fn forbid_dumps() {
     #[cfg(target_os = "linux")]
     {
@@ -15,7 +15,7 @@ pub fn forbid_dumps() {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     #[test]
-    fn the_process_is_not_dumpable() {
+    fn process_is_not_dumpable() {
         super::forbid_dumps();
         let behavior = rustix::process::dumpable_behavior().unwrap();
         assert_eq!(behavior, rustix::process::DumpableBehavior::NotDumpable);

@@ -1,44 +1,44 @@
-//! One signal asks for an orderly end, a second one ends at once.
+//! Shutdown of a process: the first signal requests it, a second signal ends the process at once.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// How long a drain may take: below the 30 s that Kubernetes grants a pod by default
-/// (`terminationGracePeriodSeconds`), with room for the process to end.
+/// Maximum time of a drain. Kubernetes grants a pod 30 s by default (`terminationGracePeriodSeconds`), so there is
+/// time left for the process to end.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 
-/// The end of a process, as its tasks see it. Clones see the same end.
+/// The shutdown of a process, for its tasks. Clones share one shutdown.
 #[derive(Debug, Clone)]
 pub struct Shutdown(Option<watch::Receiver<bool>>);
 
-/// Whoever holds this can end what was started with its [`Shutdown`]; dropping it does so too.
+/// Requests the shutdown of a [`Shutdown`]. Dropping it does so, too.
 #[derive(Debug)]
 pub struct Ender(watch::Sender<bool>);
 
 impl Ender {
-    /// Asks for the end.
+    /// Requests the shutdown.
     pub fn end(&self) {
         self.0.send_replace(true);
     }
 }
 
 impl Shutdown {
-    /// An end that the program itself asks for.
+    /// Returns a shutdown that the program requests itself.
     pub fn manual() -> (Ender, Self) {
         let (sender, receiver) = watch::channel(false);
         (Ender(sender), Self(Some(receiver)))
     }
 
-    /// No end: for what is stopped by the end of its task.
+    /// Returns a shutdown that is never requested, for tasks that are aborted.
     pub fn never() -> Self {
         Self(None)
     }
 
-    /// A shutdown that SIGTERM, SIGINT or SIGHUP asks for. A second signal exits with status 130 at once.
+    /// Returns a shutdown that SIGTERM, SIGINT or SIGHUP requests. A second signal exits with status 130 at once.
     ///
     /// # Errors
-    /// Where the process cannot listen for signals.
+    /// If the process cannot listen for signals.
     pub fn on_signal() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;
@@ -56,22 +56,22 @@ impl Shutdown {
                     tracing::warn!(signal = name, "second signal: ending at once");
                     std::process::exit(130);
                 }
-                tracing::info!(signal = name, "draining: what is under way is finished");
+                tracing::info!(signal = name, "shutdown requested; draining");
                 ender.end();
             }
         });
         Ok(shutdown)
     }
 
-    /// Whether the end has been asked for.
+    /// Returns whether the shutdown was requested.
     pub fn is_asked(&self) -> bool {
         self.0.as_ref().is_some_and(|asked| *asked.borrow() || asked.has_changed().is_err())
     }
 
-    /// Waits for the end to be asked for.
+    /// Waits for the shutdown request.
     pub async fn asked(&mut self) {
         match &mut self.0 {
-            // An error means that the ender is gone: then too it is time to end.
+            // An error means that the `Ender` was dropped, which requests the shutdown, too.
             Some(asked) => drop(asked.wait_for(|asked| *asked).await),
             None => std::future::pending().await,
         }

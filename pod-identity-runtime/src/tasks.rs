@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 
 use crate::shutdown::{Ender, Shutdown};
 
-/// The background tasks of one program. A task that panics, or that ends although nothing asked it to, is reported to
-/// [`Failures`]: the program then ends, because a program without that task would be wrong unseen.
+/// The background tasks of one program. A task that panics or ends unexpectedly is reported to [`Failures`]. The
+/// program then ends, because it would not work correctly without the task.
 ///
 /// Clones share the tasks. They are cancelled when the last clone is dropped.
 ///
@@ -24,7 +24,7 @@ use crate::shutdown::{Ender, Shutdown};
 /// let (tasks, mut failures) = tasks::supervise();
 /// tasks.spawn("renewal", Shutdown::never(), async {});
 /// assert_eq!(failures.next().await.to_string(), "background task renewal ended unexpectedly: \
-///     this is a fault of the program, please report it");
+///     this is a bug of the program, please report it");
 /// # }
 /// ```
 #[derive(Debug, Clone)]
@@ -37,9 +37,9 @@ pub struct Tasks {
 #[derive(Debug)]
 pub struct Failures(mpsc::UnboundedReceiver<TaskFailure>);
 
-/// A background task that panicked, or ended although nothing asked it to.
+/// A background task that panicked or ended unexpectedly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("background task {name} {}: this is a fault of the program, please report it", .end.as_str())]
+#[error("background task {name} {}: this is a bug of the program, please report it", .end.as_str())]
 pub struct TaskFailure {
     name: &'static str,
     end: End,
@@ -60,14 +60,14 @@ impl End {
     }
 }
 
-/// Creates an empty set of tasks, and the report of their failures.
+/// Makes an empty set of tasks, and the receiver of their failures.
 pub fn supervise() -> (Tasks, Failures) {
     let (failures, receiver) = mpsc::unbounded_channel();
     (Tasks { set: Arc::default(), failures }, Failures(receiver))
 }
 
 impl Tasks {
-    /// Starts a task that runs until `shutdown`. Its end before that is a failure.
+    /// Starts a task that runs until `shutdown`. An earlier end is a failure.
     pub fn spawn(
         &self,
         name: &'static str,
@@ -77,12 +77,13 @@ impl Tasks {
         self.start(name, Some(shutdown), task);
     }
 
-    /// Starts a task that may end. Only a panic is a failure.
+    /// Starts a task that may end at any time. Only a panic is a failure.
     pub fn spawn_finite(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.start(name, None, task);
     }
 
-    /// Waits until every task has ended, for at most `limit`; then cancels the rest. Returns whether all ended in time.
+    /// Waits until every task has ended, for at most `limit`, and then cancels the others. Returns whether all ended
+    /// in time.
     pub async fn join(&self, limit: Duration) -> bool {
         let mut set = std::mem::take(&mut *self.set.lock().unwrap_or_else(PoisonError::into_inner));
         let all = async { while set.join_next().await.is_some() {} };
@@ -102,7 +103,7 @@ impl Tasks {
     ) {
         let failures = self.failures.clone();
         let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
-        while set.try_join_next().is_some() {} // tasks that ended leave no trace
+        while set.try_join_next().is_some() {} // remove ended tasks
         set.spawn(async move {
             let report = ReportPanic { name, failures: &failures };
             task.await;
@@ -115,10 +116,10 @@ impl Tasks {
 }
 
 impl Failures {
-    /// Waits for `serving`, which `stop` ends. The shutdown ends it, or the first task that fails.
+    /// Waits for `serving`. The shutdown or the first failed task calls `stop`, which ends it.
     ///
     /// # Errors
-    /// [`TaskFailure`] where a task failed.
+    /// [`TaskFailure`] if a task failed.
     pub async fn serve_until(
         mut self,
         mut shutdown: Shutdown,
@@ -143,7 +144,7 @@ impl Failures {
                 tracing::error!(task = failure.name, "{failure}");
                 failure
             }
-            // Every clone of `Tasks` is gone.
+            // Every clone of `Tasks` was dropped.
             None => std::future::pending().await,
         }
     }
@@ -167,18 +168,18 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn reports_a_panic_and_an_end_that_nothing_asked_for() {
+    async fn reports_a_panic_and_an_unexpected_end() {
         let (tasks, mut failures) = supervise();
-        tasks.spawn("renewal", Shutdown::never(), async { panic!("as a task at fault does") });
+        tasks.spawn("renewal", Shutdown::never(), async { panic!("the task panics for this test") });
         assert_eq!(failures.next().await, TaskFailure { name: "renewal", end: End::Panicked });
         tasks.spawn("sweep", Shutdown::never(), async {});
         assert_eq!(failures.next().await, TaskFailure { name: "sweep", end: End::Returned });
-        tasks.spawn_finite("identify", async { panic!("here too") });
+        tasks.spawn_finite("identify", async { panic!("the task panics for this test") });
         assert_eq!(failures.next().await, TaskFailure { name: "identify", end: End::Panicked });
     }
 
     #[tokio::test]
-    async fn does_not_report_an_end_after_the_shutdown_a_finite_task_or_a_cancelled_one() {
+    async fn ignores_end_after_shutdown_end_of_finite_task_and_cancellation() {
         let (tasks, mut failures) = supervise();
         let (ender, shutdown) = Shutdown::manual();
         tasks.spawn_finite("identify", async {});

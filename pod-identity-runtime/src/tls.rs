@@ -1,8 +1,8 @@
-//! TLS for listeners, with certificates that are replaced while they are served: from files that are read
-//! again when they change, or from memory. Client certificates are verified where there is a client CA.
+//! TLS for listeners. Certificates are replaced while they are served: from files that are read again when they
+//! change, or from memory. Client certificates are verified if there is a client CA.
 
 mod client_ca;
-mod validity; // when a certificate expires
+mod validity; // start and expiry of a certificate
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
-/// Why certificate files cannot be used.
+/// Error of certificate files.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read as PEM.
@@ -35,15 +35,15 @@ pub enum TlsError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Certificate and key do not go together, or rustls does not take them.
+    /// Certificate and key do not match, or rustls does not accept them.
     #[error("{} with {}: {reason}", .files.certificate.display(), .files.key.display())]
     Pair {
         /// The files.
         files: CertificateFiles,
-        /// Why.
+        /// The reason.
         reason: rustls::Error,
     },
     /// The certificates of a client CA cannot be used.
@@ -51,12 +51,12 @@ pub enum TlsError {
     ClientCa {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// The oldest version of TLS that a listener speaks. None of this project's speaks an older one than these.
+/// The minimum TLS version of a listener.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TlsVersion {
     /// TLS 1.2.
@@ -66,7 +66,7 @@ pub enum TlsVersion {
     V1_3,
 }
 
-/// The server side of TLS, which always uses the newest certificate that could be read. Clones go together.
+/// The server side of TLS, with the newest valid certificate. Clones share the certificate.
 #[derive(Debug, Clone)]
 pub struct ServerTls {
     oldest: TlsVersion,
@@ -80,7 +80,7 @@ impl ServerTls {
     /// Reads the files.
     ///
     /// # Errors
-    /// [`TlsError`] where they cannot be used.
+    /// [`TlsError`] if they cannot be used.
     pub fn read(files: CertificateFiles, oldest: TlsVersion) -> Result<Self, TlsError> {
         let watched = Watched::look(vec![files.certificate.clone(), files.key.clone()]);
         let tls = Self::in_memory(oldest);
@@ -88,27 +88,27 @@ impl ServerTls {
         Ok(Self { files: Some((files, watched)), ..tls })
     }
 
-    /// Counts the readings of the files as `tls_certificate` in `pod_identity_file_reads_total`.
+    /// Counts the reads of the files as `tls_certificate` in `pod_identity_file_reads_total`.
     #[must_use]
     pub fn counted(self, metrics: &FileMetrics) -> Self {
         let files = self.files.map(|(files, watched)| (files, watched.counted(metrics, "tls_certificate")));
         Self { files, ..self }
     }
 
-    /// Certificates come by [`replace`](Self::replace). Until the first has come, connections are closed.
+    /// Makes TLS with certificates from [`replace`](Self::replace). Until the first one, connections are closed.
     pub fn in_memory(oldest: TlsVersion) -> Self {
         Self { oldest, files: None, client_ca: None, config: Arc::default(), validity: Arc::default() }
     }
 
-    /// The same, verifying client certificates by the CA certificates of a PEM file, which [`follow`](Self::follow)
-    /// reads again when it changes. A client without a certificate is still admitted, and
-    /// [`Peer`](crate::listener::Peer) tells the handler. The handshake of a client with a certificate of another CA
-    /// fails. Sessions are not resumed, so a removed CA takes effect at the next connection.
+    /// Verifies client certificates with the CA certificates of a PEM file, which [`follow`](Self::follow) reads again
+    /// when it changes. A client without a certificate is still accepted, and [`Peer`](crate::listener::Peer) tells
+    /// the handler. The handshake fails for a client with a certificate of another CA. Sessions are not resumed, so a
+    /// removed CA takes effect at the next connection.
     ///
     /// Call it before a certificate is in use.
     ///
     /// # Errors
-    /// [`TlsError::ClientCa`] where the file cannot be used.
+    /// [`TlsError::ClientCa`] if the file cannot be used.
     pub fn with_client_ca(self, path: &Path) -> Result<Self, TlsError> {
         let client_ca = Some(Arc::new(ClientCa::read(path)?));
         let tls = Self { client_ca, ..self };
@@ -118,18 +118,18 @@ impl ServerTls {
         Ok(tls)
     }
 
-    /// Whether client certificates are verified.
+    /// Returns whether client certificates are verified.
     pub fn has_client_ca(&self) -> bool {
         self.client_ca.is_some()
     }
 
-    /// Shows this chain, leaf first, from the next connection on.
+    /// Uses this chain, leaf first, from the next connection on.
     ///
-    /// Connections that are open stay so. Sessions that a client could resume end with their certificate: a
-    /// client that tries shakes hands in full and sees the new one.
+    /// Open connections stay open. Sessions of the old certificate cannot be resumed, so clients make a full handshake
+    /// and get the new certificate.
     ///
     /// # Errors
-    /// Where chain and key do not go together; what was in use stays so.
+    /// If chain and key do not match. The old certificate stays in use.
     pub fn replace(
         &self,
         chain: Vec<CertificateDer<'static>>,
@@ -147,9 +147,9 @@ impl ServerTls {
         self.validity.load().as_deref().copied()
     }
 
-    /// Reads the files again whenever they change, until the shutdown. Files that cannot be used,
-    /// a half-written pair among them, leave the old certificate in place, are logged, and are tried again
-    /// every half a minute. Without files it ends at once.
+    /// Reads the files again when they change, until the shutdown. Unusable files, for example a half-written pair,
+    /// are logged, and read again every half a minute. The old certificate stays in use. Without files it returns at
+    /// once.
     pub async fn follow(self, shutdown: Shutdown) {
         let certificate = async {
             let Some((files, watched)) = &self.files else { return };
@@ -190,7 +190,7 @@ impl ServerTls {
         self.replace(chain, key).map_err(|reason| TlsError::Pair { files: files.clone(), reason })
     }
 
-    /// What accepts a connection; nothing while there is no certificate.
+    /// Returns the acceptor of connections, or `None` without a certificate.
     pub(crate) fn acceptor(&self) -> Option<tokio_rustls::TlsAcceptor> {
         self.config.load_full().map(Into::into)
     }
@@ -206,7 +206,7 @@ fn server_config(
         TlsVersion::V1_2 => &[&TLS13, &TLS12],
         TlsVersion::V1_3 => &[&TLS13],
     };
-    // The provider is named: the process-wide default panics where a program has two of them.
+    // The provider is explicit, because the process-wide default panics if a program has two providers.
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions)?;
     let mut config = match client_ca {

@@ -1,4 +1,4 @@
-//! An STS without a socket that answers at once: `AssumeRole` and `GetCallerIdentity`, nothing else.
+//! An STS without a socket that responds at once, with only `AssumeRole` and `GetCallerIdentity`.
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
 
-/// A client that asks it.
+/// Returns a client of this STS.
 pub(super) fn client() -> Client {
     let http_client = http_client_fn(|_, _| SharedHttpConnector::new(Sts));
     let credentials = Credentials::new("AKIABENCHBENCHBENCH1", "a-secret", None, None, "bench");
@@ -58,7 +58,7 @@ impl HttpConnector for Sts {
     }
 }
 
-/// A response in the form of the STS API reference, *AssumeRole*, with the session's name of the request.
+/// Returns a response in the form of the STS API reference, *AssumeRole*, with the session name of the request.
 fn assumed(request: &[u8]) -> String {
     let (secret, token) = ("s".repeat(40), "t".repeat(1000));
     let fields = String::from_utf8_lossy(request);
@@ -73,7 +73,7 @@ fn assumed(request: &[u8]) -> String {
     )
 }
 
-/// A response in the form of the STS API reference, *GetCallerIdentity*.
+/// Returns a response in the form of the STS API reference, *GetCallerIdentity*.
 fn caller() -> String {
     r#"<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>
 <Arn>arn:aws:iam::111122223333:user/bench</Arn><UserId>AIDAEXAMPLE</UserId><Account>111122223333</Account>

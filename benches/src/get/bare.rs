@@ -1,4 +1,4 @@
-//! The least that hyper can be: no limits, no timers, one answer.
+//! A minimal hyper server: no limits, no timers, one response.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,7 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-/// Serves that body to everybody.
+/// Serves a body to every request.
 pub(crate) async fn serve(body: Vec<u8>) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
@@ -21,7 +21,7 @@ pub(crate) async fn serve(body: Vec<u8>) -> std::io::Result<SocketAddr> {
         while let Ok((stream, _)) = listener.accept().await {
             let body = body.clone();
             tokio::spawn(async move {
-                let _ = stream.set_nodelay(true); // as the agent does
+                let _ = stream.set_nodelay(true); // as in the agent
                 let service = service_fn(move |_| {
                     let mut response = Response::new(Full::new(body.clone()));
                     let headers = response.headers_mut();
@@ -29,7 +29,7 @@ pub(crate) async fn serve(body: Vec<u8>) -> std::io::Result<SocketAddr> {
                     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
                     async move { Ok::<_, Infallible>(response) }
                 });
-                // It ends when the load goes.
+                // It ends when the client disconnects.
                 let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
             });
         }

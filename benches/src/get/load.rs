@@ -1,4 +1,4 @@
-//! The load: connections that are kept open, and requests of many pods in turn.
+//! The load: persistent connections, and requests of many pods in turn.
 
 use std::io::{Error, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,23 +6,23 @@ use std::time::Duration;
 
 use pod_identity_runtime::clock;
 
-/// Connections, so that the server always has something to do.
+/// Number of connections. With them the server is always busy.
 const CONNECTIONS: usize = 22;
 
 /// Connections to one server, and the requests to send.
 pub(super) struct Load {
     connections: Vec<TcpStream>,
     requests: Vec<Vec<u8>>,
-    /// All answers have one length: credentials differ between pods, their lengths here do not.
+    /// All responses have one length: credentials differ between pods, but here not in length.
     answer_length: usize,
     buffer: Vec<u8>,
     next: usize,
 }
 
 impl Load {
-    /// Connects, and sends each request once: from now on the answers are cached. Gives the body too.
+    /// Connects, and sends each request once, so that the responses are cached. Also returns the body.
     pub(super) fn start(address: SocketAddr, tokens: &[String]) -> std::io::Result<(Self, Vec<u8>)> {
-        // What boto3 sends.
+        // The headers of boto3.
         let request = |token: &String| {
             format!(
                 "GET /v1/credentials HTTP/1.1\r\nHost: {address}\r\nAccept: application/json\r\n\
@@ -52,7 +52,7 @@ impl Load {
         Ok((load, body))
     }
 
-    /// An answer of unknown length: it ends where its JSON does.
+    /// Reads a response of unknown length, which ends with its JSON.
     fn first_answer(&mut self, number: usize) -> std::io::Result<Vec<u8>> {
         let connection = &mut self.connections[0];
         connection.write_all(&self.requests[number])?;
@@ -60,7 +60,7 @@ impl Load {
         while !answer.ends_with(b"}") {
             let read = connection.read(&mut self.buffer)?;
             if read == 0 {
-                return Err(Error::other("the server hung up"));
+                return Err(Error::other("the server closed the connection"));
             }
             answer.extend_from_slice(&self.buffer[..read]);
         }
@@ -68,7 +68,7 @@ impl Load {
         Ok(answer)
     }
 
-    /// Both servers must answer alike, but for the date.
+    /// Checks that both servers return the same response, except for the date.
     pub(super) fn check_same_bytes(&mut self, other: &mut Self) -> std::io::Result<()> {
         let lines = |answer: Vec<u8>| {
             let text = String::from_utf8_lossy(&answer).into_owned();
@@ -79,12 +79,12 @@ impl Load {
         };
         let (one, two) = (lines(self.first_answer(0)?), lines(other.first_answer(0)?));
         if one != two {
-            return Err(Error::other(format!("the answers differ: {one:?} and {two:?}")));
+            return Err(Error::other(format!("the responses differ: {one:?} and {two:?}")));
         }
         Ok(())
     }
 
-    /// Sends that many requests, one on each connection at a time, and says how long it took.
+    /// Sends a number of requests, one at a time on each connection, and returns the time.
     pub(super) fn send(&mut self, requests: u32) -> std::io::Result<Duration> {
         let started = clock::monotonic();
         let mut left = requests as usize;
@@ -108,5 +108,5 @@ fn check(answer: &[u8]) -> std::io::Result<()> {
     if answer.starts_with(b"HTTP/1.1 200 OK\r\n") {
         return Ok(());
     }
-    Err(Error::other(format!("no credentials: {}", String::from_utf8_lossy(answer))))
+    Err(Error::other(format!("want credentials, got: {}", String::from_utf8_lossy(answer))))
 }

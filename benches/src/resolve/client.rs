@@ -1,4 +1,4 @@
-//! The same through a whole client: GetCallerIdentity at a bare hyper server on loopback.
+//! The same with a whole client: GetCallerIdentity at a bare hyper server on loopback.
 
 use aws_sdk_sts::Client;
 use aws_sdk_sts::config::{BehaviorVersion, Builder, Region};
@@ -12,13 +12,13 @@ use crate::served::serve;
 const ROUNDS: usize = 41;
 const TIMES: u32 = 200;
 
-/// The answer's form is of the STS API reference, *GetCallerIdentity*.
-const ANSWER: &str = r#"<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>
+/// A response in the form of the STS API reference, *GetCallerIdentity*.
+const RESPONSE: &str = r#"<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>
 <Arn>arn:aws:sts::111122223333:assumed-role/app/bench</Arn><UserId>AROAEXAMPLE:bench</UserId><Account>111122223333</Account>
 </GetCallerIdentityResult><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></GetCallerIdentityResponse>"#;
 
 pub(super) fn run() -> Outcome {
-    let server = serve(|| async move { Ok(vec![crate::get::bare::serve(ANSWER.into()).await?]) })?;
+    let server = serve(|| async move { Ok(vec![crate::get::bare::serve(RESPONSE.into()).await?]) })?;
     let config = || {
         Builder::new()
             .behavior_version(BehaviorVersion::latest())
@@ -53,7 +53,7 @@ pub(super) fn run() -> Outcome {
 async fn calls(client: &Client) -> Result<(), Error> {
     for _ in 0..TIMES {
         if client.get_caller_identity().send().await?.account() != Some("111122223333") {
-            return Err("another account".into());
+            return Err("want AWS account 111122223333".into());
         }
     }
     Ok(())

@@ -1,8 +1,8 @@
-//! How long a program waits for its first credentials: this project's provider, and aws-config's, each made anew and
-//! asking the same server over a connection of its own, by plain HTTP.
+//! Time until a program has its first credentials, with this project's provider and with aws-config's. Each provider
+//! is new, and uses plain HTTP and a new connection to the same server.
 //!
-//! aws-config's has two lines. By itself it takes the SDK's default client, which is for HTTPS too and reads the system's
-//! certificates for that; with a client for HTTP alone it does what ours does.
+//! There are two lines for aws-config. Its default client supports HTTPS and reads the system's certificates. The
+//! client for HTTP only does the same work as ours.
 
 use std::process::Command;
 
@@ -19,7 +19,7 @@ use crate::served::serve;
 
 const ROUNDS: usize = 101;
 
-/// The environment is what both read, and a process's own cannot be changed while it runs.
+/// Both providers read environment variables, and a running process cannot change its own.
 pub(super) fn run() -> Outcome {
     let body = format!(
         r#"{{"AccessKeyId":"ASIAEXAMPLEEXAMPLE12","SecretAccessKey":"{}","Token":"{}","AccountId":"111122223333","Expiration":"2100-01-01T00:00:00Z"}}"#,
@@ -40,10 +40,10 @@ pub(super) fn run() -> Outcome {
 pub(super) fn in_own_process() -> Outcome {
     pin(0);
     let ours = || first_fetch(pod_identity_provider::default);
-    let sdk = || first_fetch(http_alone);
+    let sdk = || first_fetch(http_only);
     Pairs::in_turn(ROUNDS, sdk, ours)?.print(
         "first credentials, time",
-        "aws-config's with a client for HTTP alone",
+        "aws-config's with a client for HTTP only",
         "ours",
         "µs",
     );
@@ -57,7 +57,7 @@ pub(super) fn in_own_process() -> Outcome {
     Ok(())
 }
 
-fn http_alone() -> EcsCredentialsProvider {
+fn http_only() -> EcsCredentialsProvider {
     let client = aws_smithy_http_client::Builder::new().build_http();
     let config = ProviderConfig::empty().with_http_client(client).with_sleep_impl(TokioSleep::new());
     EcsCredentialsProvider::builder().configure(&config).build()
@@ -71,7 +71,7 @@ fn first_fetch<P: ProvideCredentials>(
     let credentials = runtime.block_on(async { provider().provide_credentials().await })?;
     let took = started.elapsed();
     if credentials.account_id().is_none() {
-        return Err("credentials without an account".into());
+        return Err("credentials without an AWS account".into());
     }
     Ok(took.as_secs_f64() * 1e6)
 }

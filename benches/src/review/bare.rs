@@ -1,4 +1,5 @@
-//! The least that hyper and rustls can be: a body is read to its end, one answer, no limits and no timers.
+//! A minimal server with hyper and rustls: it reads each body to its end and has one response, no limits and no
+//! timers.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,7 +19,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use testing::authority::Authority;
 use tokio::net::TcpListener;
 
-/// The certificate that the webhook has.
+/// Returns TLS settings with the certificate of the webhook.
 pub(super) fn server_tls(authority: &Authority) -> Result<Arc<ServerConfig>, Box<dyn std::error::Error>> {
     let chain = CertificateDer::pem_file_iter(authority.certificate_file())?.collect::<Result<_, _>>()?;
     let key = PrivateKeyDer::from_pem_file(authority.key_file())?;
@@ -30,7 +31,7 @@ pub(super) fn server_tls(authority: &Authority) -> Result<Arc<ServerConfig>, Box
     Ok(Arc::new(config))
 }
 
-/// Answers everybody with that body.
+/// Serves a body to every request.
 pub(super) async fn serve(body: Vec<u8>, tls: Arc<ServerConfig>) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
@@ -39,7 +40,7 @@ pub(super) async fn serve(body: Vec<u8>, tls: Arc<ServerConfig>) -> std::io::Res
         while let Ok((stream, _)) = listener.accept().await {
             let (body, acceptor) = (body.clone(), acceptor.clone());
             tokio::spawn(async move {
-                let _ = stream.set_nodelay(true); // as the webhook does
+                let _ = stream.set_nodelay(true); // as in the webhook
                 let Ok(stream) = acceptor.accept(stream).await else { return };
                 let service = service_fn(move |request: Request<Incoming>| {
                     let mut response = Response::new(Full::new(body.clone()));
@@ -51,7 +52,7 @@ pub(super) async fn serve(body: Vec<u8>, tls: Arc<ServerConfig>) -> std::io::Res
                         Ok::<_, Infallible>(response)
                     }
                 });
-                // It ends when the load goes.
+                // It ends when the client disconnects.
                 let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
             });
         }

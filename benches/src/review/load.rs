@@ -1,4 +1,4 @@
-//! The load: connections that are kept open, and the same review on each again and again.
+//! The load: persistent connections, and the same review again and again.
 
 use std::io::{Error, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,13 +13,13 @@ use testing::authority::Authority;
 pub(super) struct Load {
     connections: Vec<StreamOwned<ClientConnection, TcpStream>>,
     request: Vec<u8>,
-    /// All answers have one length: the lifetimes of tokens differ, their digits here do not.
+    /// All responses have one length: the lifetimes of tokens differ, but not in their number of digits.
     answer_length: usize,
     buffer: Vec<u8>,
 }
 
 impl Load {
-    /// Connects, and sends the request once. Gives the body of its answer, too.
+    /// Connects, and sends the request once. Also returns the body of the response.
     pub(super) fn start(
         address: SocketAddr,
         authority: &Authority,
@@ -44,7 +44,7 @@ impl Load {
             Ok(StreamOwned::new(tls, stream))
         };
         let connections = (0..connections).map(connect).collect::<Result<Vec<_>, _>>()?;
-        // What client-go sends.
+        // The headers of client-go.
         let mut request = format!(
             "POST {path}?timeout=10s HTTP/1.1\r\nHost: pod-identity-webhook.pod-identity.svc:443\r\n\
              User-Agent: kube-apiserver-admission\r\nContent-Length: {}\r\nAccept: application/json, */*\r\n\
@@ -67,7 +67,7 @@ impl Load {
         Ok((load, body))
     }
 
-    /// An answer of unknown length: it ends where its JSON does.
+    /// Reads a response of unknown length, which ends with its JSON.
     fn first_answer(&mut self, number: usize) -> std::io::Result<Vec<u8>> {
         let connection = &mut self.connections[number];
         connection.write_all(&self.request)?;
@@ -75,7 +75,7 @@ impl Load {
         while !answer.ends_with(b"}}") {
             let read = connection.read(&mut self.buffer)?;
             if read == 0 {
-                return Err(Error::other("the server hung up"));
+                return Err(Error::other("the server closed the connection"));
             }
             answer.extend_from_slice(&self.buffer[..read]);
         }
@@ -83,7 +83,7 @@ impl Load {
         Ok(answer)
     }
 
-    /// Sends that many reviews, one on each connection at a time, and says how long each took.
+    /// Sends a number of reviews, one at a time on each connection, and returns the time of each.
     pub(super) fn send(&mut self, reviews: u32) -> std::io::Result<Vec<Duration>> {
         let mut took = Vec::with_capacity(reviews as usize);
         while took.len() < reviews as usize {
@@ -106,5 +106,5 @@ fn check(answer: &[u8]) -> std::io::Result<()> {
     if answer.starts_with(b"HTTP/1.1 200 OK\r\n") {
         return Ok(());
     }
-    Err(Error::other(format!("no answer: {}", String::from_utf8_lossy(answer))))
+    Err(Error::other(format!("want a response with status 200, got: {}", String::from_utf8_lossy(answer))))
 }

@@ -1,9 +1,9 @@
-//! The agent's part: identities whose tokens all rotate.
+//! The part of the agent: identities with rotating tokens.
 
 use std::time::Duration;
 
 use benches::identities::{
-    Cache, Identity, JSON_LENGTH, TOKEN_LENGTH, TOKEN_LIFE, begin, cache, fetched, identity, now, token,
+    Cache, Identity, JSON_LENGTH, TOKEN_LENGTH, TOKEN_LIFETIME, begin, cache, fetched, identity, now, token,
 };
 
 use super::{FEW, MANY, ROUNDS, each_has, later, resident};
@@ -28,7 +28,7 @@ pub(super) fn run() -> Outcome {
     let turn_of_few = || {
         rotation += 1;
         let took = few.rotate(rotation, 0);
-        // What rotated out goes, as it does among the many by the time all have rotated.
+        // The old tokens are dropped, as in the large cache after all tokens have rotated.
         few.cache.forget_tokens();
         took
     };
@@ -38,16 +38,16 @@ pub(super) fn run() -> Outcome {
 
     let due = nanoseconds(1, |_| drop(many.cache.due(now())));
     let sweep = nanoseconds(1, |_| many.cache.sweep(now()));
-    println!("  what is due, asked of 100,000: {:.2} ms; a sweep: {:.2} ms", due / 1e6, sweep / 1e6);
+    println!("  search for due renewals among 100,000: {:.2} ms; a sweep: {:.2} ms", due / 1e6, sweep / 1e6);
     println!(
         "  memory of an identity: {} bytes, and {} more once all tokens have rotated; in it: JSON {JSON_LENGTH}, \
          the token {TOKEN_LENGTH}",
         each_has(filled.saturating_sub(before)),
         each_has(rotated.saturating_sub(filled)),
     );
-    many.cache.sweep(later(TOKEN_LIFE));
+    many.cache.sweep(later(TOKEN_LIFETIME));
     if !many.cache.is_empty() {
-        return Err("a sweep after the end left something".into());
+        return Err("a sweep after the expiry left entries".into());
     }
     Ok(())
 }
@@ -58,7 +58,7 @@ struct Rotating {
 }
 
 impl Rotating {
-    /// A cache in which so many identities have credentials.
+    /// Fills a cache with the credentials of a number of identities.
     fn fill(count: u32) -> Result<Self, Box<dyn std::error::Error>> {
         let cache = cache(MANY as usize);
         let (filled, took) = cpu_of(|| {
@@ -70,7 +70,7 @@ impl Rotating {
         Ok(Self { cache, identities })
     }
 
-    /// The next tokens of some identities, from one on: microseconds of each request.
+    /// Requests credentials with the next tokens of some identities. Returns the microseconds of each request.
     fn rotate(&self, rotation: u32, from: u32) -> Result<f64, Box<dyn std::error::Error>> {
         let tokens =
             (from..from + FEW).map(|number| token(number, rotation)).collect::<Result<Vec<_>, _>>()?;

@@ -1,4 +1,4 @@
-//! The auth service's part: cached sessions of pods whose tokens it verified.
+//! The part of the auth service: cached sessions of pods with verified tokens.
 
 use std::time::{Duration, SystemTime};
 
@@ -89,13 +89,13 @@ impl Cached {
         let count = u32::try_from(self.pods.len())?;
         let (all_fetched, took) = cpu_of(|| self.issue(&self.pods, Origin::Fetched));
         if !all_fetched {
-            return Err("a session was there before it was fetched".into());
+            return Err("a session was cached before it was fetched".into());
         }
         println!("  first requests of {count}: {:.3} µs each", each(took, count) / 1e3);
         Ok(())
     }
 
-    /// Requests some sessions, from one on. Returns the microseconds of a request.
+    /// Requests some sessions. Returns the microseconds of a request.
     fn request(&self, from: u32) -> Result<f64, Error> {
         let pods = &self.pods[from as usize..(from + FEW) as usize];
         let (all_cached, took) = cpu_of(|| self.issue(pods, Origin::Cached));
@@ -105,7 +105,7 @@ impl Cached {
         Ok(each(took, FEW) / 1e3)
     }
 
-    /// Issues the credentials of these pods, and returns whether all are of that origin.
+    /// Issues the credentials of the pods, and returns whether all have an origin.
     fn issue(&self, pods: &[AuthorizedPod], origin: Origin) -> bool {
         self.runtime.block_on(async {
             for pod in pods {
@@ -118,7 +118,7 @@ impl Cached {
     }
 }
 
-/// An STS that answers at once.
+/// An STS that responds at once.
 struct Sts;
 
 impl CredentialSource for Sts {

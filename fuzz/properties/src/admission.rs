@@ -1,4 +1,4 @@
-//! Admission reviews, and the patch that answers them.
+//! Admission reviews, and the patches of their responses.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use pod_identity_core::inject::{
 };
 use serde_json::{Value, json};
 
-/// The input is a review: the patch of its pod applies, removes nothing, and a second review adds nothing. A pod that
-/// is refused or skipped is unchanged.
+/// The input is a review. The patch of its pod applies and removes nothing, and a second review adds nothing. A pod
+/// that is refused or skipped is unchanged.
 pub fn admission(input: &[u8]) {
     let Ok(review) = AdmissionReview::parse(input) else { return };
     // A member that nobody reads is only skipped: it may hold bytes that are not UTF-8.
@@ -66,7 +66,7 @@ fn facts(settings: &Settings) -> Vec<ServiceAccountFacts> {
     ]
 }
 
-/// Checks that no member was removed or changed; a null may have become a list or a map.
+/// Checks that no field was removed or changed. A null may have become a list or a map.
 fn assert_kept(before: &Value, after: &Value) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {

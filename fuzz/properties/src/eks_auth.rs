@@ -1,4 +1,4 @@
-//! Answers of EKS Auth, as the agent reads them.
+//! Responses of EKS Auth to the agent.
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
@@ -14,8 +14,8 @@ use pod_identity_runtime::outbound::Outbound;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::input::{Answer, Server, runtime};
-use crate::{ISSUER, good_claims};
+use crate::input::{CannedResponse, Server, runtime};
+use crate::{ISSUER, valid_claims};
 
 /// A client of EKS Auth whose requests go to a server of this process.
 pub(crate) struct Upstream {
@@ -26,12 +26,12 @@ pub(crate) struct Upstream {
 }
 
 thread_local! {
-    static UPSTREAM: Upstream = Upstream::new(Answer::parse(b"503\n\n").unwrap());
+    static UPSTREAM: Upstream = Upstream::new(CannedResponse::parse(b"503\n\n").unwrap());
 }
 
 impl Upstream {
-    fn new(answer: Answer) -> Self {
-        let (runtime, server) = (runtime(), Server::new(answer));
+    fn new(response: CannedResponse) -> Self {
+        let (runtime, server) = (runtime(), Server::new(response));
         let client = runtime.block_on(client(&server));
         let (token, cluster) =
             (PodToken::parse(&pod_token()).unwrap(), Cluster::new("demo".parse().unwrap()));
@@ -40,7 +40,7 @@ impl Upstream {
     }
 }
 
-/// The client that the agent uses, with requests that go to `server`.
+/// Returns the client of the agent, whose requests go to `server`.
 pub(crate) async fn client(server: &Server) -> EksAuth {
     let key = Credentials::new("AKIDEXAMPLE", "secret", None, None, "fuzz");
     let sdk_config = SdkConfig::builder()
@@ -58,13 +58,13 @@ pub(crate) async fn client(server: &Server) -> EksAuth {
     EksAuth::new(destination, CallCounter::default(), Readiness::default()).await.unwrap()
 }
 
-/// The token of the pod `cart-1` of the service account `shop/cart`.
+/// Returns the token of the pod `cart-1` of the service account `shop/cart`.
 pub(crate) fn pod_token() -> String {
-    ISSUER.sign(&ISSUER.signing_key().header().to_string(), &good_claims().to_string()).unwrap()
+    ISSUER.sign(&ISSUER.signing_key().header().to_string(), &valid_claims().to_string()).unwrap()
 }
 
-/// EKS Auth's answer for that pod.
-pub(crate) fn good_answer() -> Answer {
+/// Returns EKS Auth's response for that pod.
+pub(crate) fn valid_response() -> CannedResponse {
     let body = json!({
         "subject": {"namespace": "shop", "serviceAccount": "cart"},
         "audience": "pods.eks.amazonaws.com",
@@ -83,17 +83,17 @@ pub(crate) fn good_answer() -> Answer {
             "expiration": 4_102_444_800_u64, // in the year 2100
         },
     });
-    Answer::parse(format!("200\ncontent-type: application/json\n\n{body}").as_bytes()).unwrap()
+    CannedResponse::parse(format!("200\ncontent-type: application/json\n\n{body}").as_bytes()).unwrap()
 }
 
-/// The input is an HTTP answer. Credentials come only from an answer for the pod's own service account, and equal
-/// those in the answer. No error about an answer with status 200 holds its secrets.
+/// The input is an HTTP response. Credentials come only from a response for the pod's own service account, and equal
+/// those in the response. No error about a response with status 200 contains its secrets.
 pub fn eks_auth(input: &[u8]) {
-    let Some(answer) = Answer::parse(input) else { return };
+    let Some(response) = CannedResponse::parse(input) else { return };
     UPSTREAM.with(|upstream| {
-        upstream.server.answer_with(answer.clone());
+        upstream.server.respond_with(response.clone());
         let issued = upstream.runtime.block_on(upstream.client.issue(&upstream.request));
-        let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
+        let body: Option<Value> = serde_json::from_slice(&response.body).ok();
         let member = |name: &str| {
             let body = body.as_ref()?;
             body["credentials"][name].as_str().map(str::to_owned)
@@ -111,10 +111,13 @@ pub fn eks_auth(input: &[u8]) {
                     assert_eq!(member("sessionToken").as_deref(), Some(credentials.session_token()));
                 }
             }
-            Err(error) if answer.status == 200 => {
+            Err(error) if response.status == 200 => {
                 let text = format!("{error} {error:?}");
                 for secret in [member("secretAccessKey"), member("sessionToken")].into_iter().flatten() {
-                    assert!(secret.len() < 16 || !text.contains(&secret), "an error holds a secret: {text}");
+                    assert!(
+                        secret.len() < 16 || !text.contains(&secret),
+                        "an error contains a secret: {text}"
+                    );
                 }
             }
             Err(_) => {}

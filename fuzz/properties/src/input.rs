@@ -1,4 +1,4 @@
-//! Text inputs, so that people can read a corpus and a fuzzer can change one part of an input.
+//! Text inputs, so that a corpus is readable and a fuzzer can change one part of an input.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +15,7 @@ pub(crate) fn head_and_body(input: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(&input[..end]).ok()?, &input[end + 2..]))
 }
 
-/// The header lines that HTTP allows.
+/// Returns the header lines that HTTP allows.
 pub(crate) fn headers<'a>(
     lines: impl Iterator<Item = &'a str>,
 ) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
@@ -25,15 +25,15 @@ pub(crate) fn headers<'a>(
     })
 }
 
-/// An HTTP answer: the status, header lines, an empty line, the body.
+/// An HTTP response: the status, header lines, an empty line, the body.
 #[derive(Debug, Clone)]
-pub(crate) struct Answer {
+pub(crate) struct CannedResponse {
     pub(crate) status: u16,
     headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) body: Vec<u8>,
 }
 
-impl Answer {
+impl CannedResponse {
     pub(crate) fn parse(input: &[u8]) -> Option<Self> {
         let (head, body) = head_and_body(input)?;
         let mut lines = head.lines();
@@ -42,21 +42,21 @@ impl Answer {
     }
 }
 
-/// A server that gives one answer to every request, without a network.
+/// A server that sends one response to every request, without a network.
 #[derive(Debug, Clone)]
-pub(crate) struct Server(Arc<Mutex<Answer>>);
+pub(crate) struct Server(Arc<Mutex<CannedResponse>>);
 
 impl Server {
-    pub(crate) fn new(answer: Answer) -> Self {
-        Self(Arc::new(Mutex::new(answer)))
+    pub(crate) fn new(canned: CannedResponse) -> Self {
+        Self(Arc::new(Mutex::new(canned)))
     }
 
-    /// Changes the answer.
-    pub(crate) fn answer_with(&self, answer: Answer) {
-        *self.0.lock().unwrap() = answer;
+    /// Changes the response.
+    pub(crate) fn respond_with(&self, canned: CannedResponse) {
+        *self.0.lock().unwrap() = canned;
     }
 
-    /// A client of the SDK whose requests all come here.
+    /// Returns a client of the SDK whose requests go to this server.
     pub(crate) fn client(&self) -> SharedHttpClient {
         let connector = SharedHttpConnector::new(self.clone());
         http_client_fn(move |_, _| connector.clone())
@@ -65,10 +65,10 @@ impl Server {
 
 impl HttpConnector for Server {
     fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
-        let answer = self.0.lock().unwrap();
-        let status = answer.status.try_into().unwrap();
-        let mut response = HttpResponse::new(status, SdkBody::from(answer.body.clone()));
-        for (name, value) in &answer.headers {
+        let canned = self.0.lock().unwrap();
+        let status = canned.status.try_into().unwrap();
+        let mut response = HttpResponse::new(status, SdkBody::from(canned.body.clone()));
+        for (name, value) in &canned.headers {
             if let Ok(value) = value.to_str() {
                 response.headers_mut().append(name.as_str().to_owned(), value.to_owned());
             }
@@ -77,7 +77,7 @@ impl HttpConnector for Server {
     }
 }
 
-/// A runtime for one target, on one thread.
+/// Makes a runtime for one target, on one thread.
 pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }

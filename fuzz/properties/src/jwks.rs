@@ -4,18 +4,18 @@ use pod_identity_core::token::{Expected, KeySet, POD_IDENTITY_AUDIENCE, PodToken
 use pod_identity_local::issuer::forgery;
 use serde_json::{Value, json};
 
-use crate::{ISSUER, good_claims, now};
+use crate::{ISSUER, now, valid_claims};
 
-/// The input is a key set. A token that none of its keys has signed never verifies, and a valid key in the set works
-/// beside any other.
+/// The input is a key set. A token that none of its keys has signed never verifies. A valid key that is added to the
+/// set verifies its tokens.
 pub fn jwks(input: &[u8]) {
     let Ok(keys) = KeySet::from_jwks(input) else { return };
     let key = ISSUER.signing_key();
-    let claims = good_claims().to_string();
+    let claims = valid_claims().to_string();
     let ours = ISSUER.sign(&key.header().to_string(), &claims).unwrap();
     assert!(!verifies(&ours, &keys), "a key that is not in the set has verified a token");
 
-    // The published half of a key is no shared secret, and a token without a signature is none.
+    // A published key is not a shared secret, and a token without signature is invalid.
     let set: Value = serde_json::from_slice(input).expect("a key set that can be read is JSON");
     let published = set["keys"].as_array().expect("it has keys");
     for jwk in published.iter().take(4) {
@@ -39,8 +39,8 @@ pub fn jwks(input: &[u8]) {
     let mut more = set.clone();
     let with: Value = serde_json::from_slice(&ISSUER.jwks()).unwrap();
     more["keys"].as_array_mut().unwrap().push(with["keys"][0].clone());
-    let keys = KeySet::from_jwks(more.to_string().as_bytes()).expect("one more key does not spoil a set");
-    assert!(verifies(&ours, &keys), "a good key does not verify beside {set}");
+    let keys = KeySet::from_jwks(more.to_string().as_bytes()).expect("a set with one more key is valid");
+    assert!(verifies(&ours, &keys), "a valid key does not verify in the set {set}");
 }
 
 fn verifies(token: &str, keys: &KeySet) -> bool {

@@ -1,9 +1,9 @@
 //! Properties that hold for any input, one function for each fuzz target.
 //!
 //! cargo-fuzz calls them with generated inputs (`fuzz/fuzz_targets`), and the test `corpus` with the committed inputs
-//! (`fuzz/corpus`). A function panics when its property does not hold. The properties check the result, not only that
-//! there is one: a changed token never verifies, and printed data reads back.
-#![allow(clippy::unwrap_used)] // a panic is how a target reports
+//! (`fuzz/corpus`). A function panics if its property does not hold. Properties check the result and not only that the
+//! code does not panic: for example, a changed token never verifies.
+#![allow(clippy::unwrap_used)] // a target reports by a panic
 
 mod admission;
 mod associations;
@@ -43,7 +43,7 @@ fn now() -> SystemTime {
 }
 
 /// Claims of a pod token that verifies at [`now`].
-fn good_claims() -> serde_json::Value {
+fn valid_claims() -> serde_json::Value {
     serde_json::json!({
         "aud": ["pods.eks.amazonaws.com"],
         "exp": 1_796_043_600,

@@ -17,13 +17,13 @@ use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use tokio::runtime::Runtime;
 
-use crate::eks_auth::{client, good_answer, pod_token};
+use crate::eks_auth::{client, pod_token, valid_response};
 use crate::{input, now};
 
 /// Placeholder in an input for the token of a pod.
 const TOKEN: &[u8] = b"POD-TOKEN";
 const ADDRESSES: [&str; 2] = ["169.254.170.23", "fd00:ec2::23"];
-const LONGEST: usize = 64 * 1024;
+const MAX_LENGTH: usize = 64 * 1024;
 
 struct Agent {
     runtime: Runtime,
@@ -39,8 +39,8 @@ impl Agent {
     fn new() -> Self {
         let runtime = input::runtime();
         let addresses: Vec<IpAddr> = ADDRESSES.iter().map(|address| address.parse().unwrap()).collect();
-        let eks_auth = runtime.block_on(client(&input::Server::new(good_answer())));
-        let (_, clock) = Clock::by_hand(now());
+        let eks_auth = runtime.block_on(client(&input::Server::new(valid_response())));
+        let (_, clock) = Clock::manual(now());
         let service = {
             let _runtime = runtime.enter();
             CredentialService::builder(eks_auth)
@@ -64,9 +64,9 @@ impl Agent {
         }
     }
 
-    /// The agent's answer to these bytes, after which the client sends nothing.
-    async fn answer(&self, request: &[u8]) -> Vec<u8> {
-        let (mut near, far) = duplex(LONGEST);
+    /// Returns the agent's response to a request. The client sends nothing after it.
+    async fn response(&self, request: &[u8]) -> Vec<u8> {
+        let (mut near, far) = duplex(MAX_LENGTH);
         let server = self.server.clone();
         let service = service_fn(move |request| {
             let server = server.clone();
@@ -80,41 +80,41 @@ impl Agent {
         let ask = async {
             near.write_all(request).await.unwrap();
             near.shutdown().await.unwrap();
-            let mut answer = Vec::new();
-            near.read_to_end(&mut answer).await.unwrap();
-            answer
+            let mut response = Vec::new();
+            near.read_to_end(&mut response).await.unwrap();
+            response
         };
-        let (_, answer) = tokio::join!(connection, ask);
-        answer
+        let (_, response) = tokio::join!(connection, ask);
+        response
     }
 }
 
-/// The input is the head of a request. Credentials go only to a `GET` of their path that names the agent's address as
-/// its only host and has a token.
+/// The input is the head of a request. Credentials are sent only for a `GET` of their path with a token, whose only
+/// host is the agent's address.
 pub fn request(input: &[u8]) {
-    if input.len() > LONGEST / 8 {
+    if input.len() > MAX_LENGTH / 8 {
         return;
     }
     AGENT.with(|agent| {
         let request = replace(input, agent.token.as_bytes());
-        let answer = agent.runtime.block_on(agent.answer(&request));
-        if answer.is_empty() {
+        let response = agent.runtime.block_on(agent.response(&request));
+        if response.is_empty() {
             return;
         }
-        let answer = String::from_utf8_lossy(&answer);
-        let status = answer.strip_prefix("HTTP/1.1 ").or_else(|| answer.strip_prefix("HTTP/1.0 "));
+        let response = String::from_utf8_lossy(&response);
+        let status = response.strip_prefix("HTTP/1.1 ").or_else(|| response.strip_prefix("HTTP/1.0 "));
         let status: u16 =
-            status.and_then(|rest| rest.get(..3)?.parse().ok()).expect("an answer has a status");
-        assert!(!matches!(status, 500), "no request is the agent's own fault: {answer}");
+            status.and_then(|rest| rest.get(..3)?.parse().ok()).expect("an response has a status");
+        assert!(!matches!(status, 500), "no request causes status 500: {response}");
         if status == 200 {
-            assert!(answer.contains("\"AccessKeyId\""), "only credentials are answered with 200");
-            assert_may_have_credentials(&request);
+            assert!(response.contains("\"AccessKeyId\""), "a response with status 200 has credentials");
+            assert_may_get_credentials(&request);
         }
     });
 }
 
-/// Checks the head again, with a parser of a few lines.
-fn assert_may_have_credentials(request: &[u8]) {
+/// Checks the head again, with a short parser.
+fn assert_may_get_credentials(request: &[u8]) {
     let text = String::from_utf8_lossy(request);
     let mut lines = text.trim_start_matches(['\r', '\n']).split('\n').map(|line| line.trim_end_matches('\r'));
     let mut first = lines.next().unwrap().split(' ');
@@ -138,12 +138,12 @@ fn assert_may_have_credentials(request: &[u8]) {
     let hosts = of("host");
     assert!(matches!(hosts[..], [host] if names_agent(host)), "the hosts are {hosts:?}");
     let authorization = of("authorization");
-    // The upstream decides about the token, and that of this target accepts all.
+    // The upstream verifies the token, and the upstream of this target accepts all.
     assert!(matches!(authorization[..], [value] if value.split('.').count() == 3), "{authorization:?}");
 }
 
-/// Whether a host is an address of the agent, in brackets or not. Any text may follow it: no name with a bracket, or
-/// with letters as the port, resolves.
+/// Returns whether a host is an address of the agent, with brackets or without. Any text may follow it, because a name
+/// with a bracket or with letters as the port does not resolve.
 fn names_agent(host: &str) -> bool {
     let is_ours = |host: &str| {
         let ours = ADDRESSES.map(|address| address.parse::<IpAddr>().unwrap());

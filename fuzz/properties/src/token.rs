@@ -1,4 +1,4 @@
-//! Pod tokens: the text, the claims, the signature.
+//! Pod tokens: text, claims and signature.
 
 use pod_identity_core::token::{Expected, KeySet, LEEWAY, POD_IDENTITY_AUDIENCE, PodToken, verify};
 use serde_json::Value;
@@ -9,13 +9,13 @@ use crate::{ISSUER, input, now};
 const KEY_ID: &str = "KEY-ID";
 const BASE64URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// The input is a token. Or it is a line with two numbers and a header, an empty line, and claims: the target signs
-/// these. A token that verifies has the identity of its claims, and with one character changed it does not verify.
+/// The input is a token, or a line with two numbers and a header, an empty line, and claims, which the target signs. A
+/// token that verifies has the identity of its claims. With one changed character it does not verify.
 pub fn token(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     if let Ok(token) = PodToken::parse(text) {
         assert_eq!(token.bearer().expose(), text);
-        assert!(verified(&token).is_none(), "the key of this process has not signed {text}");
+        assert!(verified(&token).is_none(), "{text} verifies, but this process did not sign it");
     }
     let Some((head, claims)) = input::head_and_body(input) else { return };
     let Some((change, header)) = head.split_once('\n') else { return };
@@ -25,7 +25,7 @@ pub fn token(input: &[u8]) {
     let Ok(token) = PodToken::parse(&signed) else { return };
     let Some(found) = verified(&token) else { return };
 
-    // Read by another parser: it must be one object with one meaning, and the identity must be what it says.
+    // Parsed by another parser: it must be one object without duplicate keys, with the same identity.
     let claims: Value = serde_json::from_str(claims).expect("verified claims are JSON");
     let kubernetes = &claims["kubernetes.io"];
     let identity = &found.identity;
@@ -39,8 +39,8 @@ pub fn token(input: &[u8]) {
     let audience = &claims["aud"];
     let audiences = audience.as_array().map_or(std::slice::from_ref(audience), Vec::as_slice);
     assert!(audiences.iter().any(|audience| *audience == POD_IDENTITY_AUDIENCE));
-    assert!(found.expires_at + LEEWAY > now(), "it has expired");
-    let (claimed, expires_at) = token.unverified_identity().expect("what verifies can be read");
+    assert!(found.expires_at + LEEWAY > now(), "the token has expired");
+    let (claimed, expires_at) = token.unverified_identity().expect("a verified token has claims");
     assert_eq!((claimed, expires_at), (identity, found.expires_at));
 
     let mut numbers = change.split(' ').map_while(|number| number.parse::<usize>().ok());
@@ -48,11 +48,11 @@ pub fn token(input: &[u8]) {
     let mut changed = signed.clone().into_bytes();
     let place = place % changed.len();
     changed[place] = BASE64URL[with % BASE64URL.len()];
-    let changed = String::from_utf8(changed).expect("it is ASCII");
+    let changed = String::from_utf8(changed).expect("the token is ASCII");
     if changed != signed
         && let Ok(token) = PodToken::parse(&changed)
     {
-        assert!(verified(&token).is_none(), "{changed} verifies as {signed} does");
+        assert!(verified(&token).is_none(), "the changed token {changed} of {signed} verifies");
     }
 }
 

@@ -1,29 +1,29 @@
-//! Trust policies: the grammar, and decisions.
+//! Trust policies: grammar and decisions.
 
 use pod_identity_core::arn::RoleArn;
 use pod_identity_core::trust::{Action, Caller, Context, Permissions, Policy, Request, decide};
 use serde_json::{Value, json};
 
 const ACTIONS: [Action; 2] = [Action::AssumeRole, Action::TagSession];
-/// The longest input whose changed forms stay below the quota of a trust policy.
-const LONGEST: usize = 1500;
+/// Maximum length of an input, so that its changed forms stay below the quota of a trust policy.
+const MAX_LENGTH: usize = 1500;
 
-/// The input is a trust policy. Printing it and reordering its statements does not change its decisions, and a
-/// further `Deny *` statement denies everything.
+/// The input is a trust policy. Printing it and reordering its statements do not change its decisions. An additional
+/// `Deny *` statement denies everything.
 pub fn trust(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let Ok(policy) = Policy::trust(text) else { return };
     let document: Value = serde_json::from_str(text).expect("a policy is JSON");
     let decided = allowed(&policy);
-    if text.len() > LONGEST {
+    if text.len() > MAX_LENGTH {
         return;
     }
-    // IAM restricts the characters of the text (its API, `AssumeRolePolicyDocument`), and printing replaces an escape
-    // such as \uEFFE with its character.
+    // IAM restricts the characters of the text (its API, `AssumeRolePolicyDocument`). Printing replaces an escape such
+    // as \uEFFE with its character.
     if document.to_string().chars().any(|character| character > '\u{ff}') {
         return;
     }
-    let printed = Policy::trust(&document.to_string()).expect("a policy that was printed is one");
+    let printed = Policy::trust(&document.to_string()).expect("a printed policy is valid");
     assert_eq!(allowed(&printed), decided);
 
     let statements = match &document["Statement"] {
@@ -35,15 +35,15 @@ pub fn trust(input: &[u8]) {
         changed["Statement"] = Value::Array(statements);
         Policy::trust(&changed.to_string())
     };
-    let turned = with(statements.iter().rev().cloned().collect()).expect("the order is free");
+    let turned = with(statements.iter().rev().cloned().collect()).expect("the order does not matter");
     assert_eq!(allowed(&turned), decided, "in another order");
     let deny = json!({"Effect": "Deny", "Principal": "*", "Action": "*"});
     let denying =
         with(statements.into_iter().chain([deny]).collect()).expect("one more statement is allowed");
-    assert!(!allowed(&denying).contains(&true), "Deny * has not denied");
+    assert!(!allowed(&denying).contains(&true), "Deny * does not deny");
 }
 
-/// Whether the policy allows each kind of caller to assume the role with tags.
+/// Returns for each type of caller whether the policy allows it to assume the role with tags.
 fn allowed(policy: &Policy) -> Vec<bool> {
     let role: RoleArn = "arn:aws:iam::111122223333:role/app".parse().unwrap();
     let callers = [

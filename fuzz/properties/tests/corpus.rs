@@ -1,4 +1,4 @@
-//! Replays the inputs that cover the most code: `fuzz/corpus`, a directory for each target.
+//! Runs the committed inputs, which cover the most code: `fuzz/corpus` has a directory for each target.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,11 +9,11 @@ fn replay(target: &str, check: fn(&[u8])) {
     let mut inputs: Vec<_> =
         corpus.read_dir().unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect();
     inputs.sort();
-    assert!(inputs.len() >= 10, "{} holds {} inputs", corpus.display(), inputs.len());
+    assert!(inputs.len() >= 10, "{} has {} inputs, want at least 10", corpus.display(), inputs.len());
     for input in inputs {
         let bytes = std::fs::read(&input).unwrap();
-        let held = std::panic::catch_unwind(|| check(&bytes));
-        assert!(held.is_ok(), "the property of {target} does not hold for {}", input.display());
+        let outcome = std::panic::catch_unwind(|| check(&bytes));
+        assert!(outcome.is_ok(), "the property of {target} does not hold for {}", input.display());
     }
 }
 

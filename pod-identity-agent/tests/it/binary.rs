@@ -138,7 +138,7 @@ async fn https_goes_through_the_proxy_of_the_environment_unless_excepted() {
 async fn it_does_not_start_where_it_could_serve_nobody_or_would_send_tokens_in_the_clear() {
     for (flags, named) in [
         (&["--bind-hosts", "192.0.2.77"][..], "cannot serve credentials on"),
-        (&["--endpoint", "http://10.0.0.1"], "http is for loopback addresses only"),
+        (&["--endpoint", "http://10.0.0.1"], "http is allowed for loopback addresses only"),
         (&["--agent-auth", "token"], "give its URL with --endpoint"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_eks-pod-identity-agent"))

@@ -11,7 +11,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use pod_identity_agent::app::App;
 use pod_identity_agent::config::TokenKeys;
-use pod_identity_core::service::{Clock, Hand};
+use pod_identity_core::service::{Clock, ClockControl};
 use pod_identity_core::token::{Expected, KeySet, POD_IDENTITY_AUDIENCE, PodToken, verify};
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm, forgery};
 use pod_identity_local::laptop::Workload;
@@ -137,12 +137,12 @@ struct Stand {
     admin: SocketAddr,
     eks_auth: Arc<EksAuth>,
     clock: Clock,
-    hand: Mutex<Hand>,
+    hand: Mutex<ClockControl>,
 }
 
 impl Stand {
     async fn start(issuers: &[&Arc<Published>], keys: TokenKeys) -> Self {
-        let (hand, clock) = Clock::by_hand(clock::now());
+        let (hand, clock) = Clock::manual(clock::now());
         let eks_auth = Arc::new(EksAuth {
             issuers: issuers.iter().copied().cloned().collect(),
             clock: clock.clone(),

@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 use pod_identity_core::cluster::Cluster;
 use pod_identity_core::credentials::SessionCredentials;
 use pod_identity_core::service::{
-    self, Clock, CredentialError, CredentialRequest, CredentialService, CredentialSource, Hand, IssueFuture,
-    Peer, TokenVerification,
+    self, Clock, ClockControl, CredentialError, CredentialRequest, CredentialService, CredentialSource,
+    IssueFuture, Peer, TokenVerification,
 };
 use pod_identity_core::token::{Expected, KeySet, POD_IDENTITY_AUDIENCE, verify};
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
@@ -88,7 +88,7 @@ struct Node {
     eks_auth: EksAuth,
     service: CredentialService,
     clock: Clock,
-    hand: Hand,
+    hand: ClockControl,
     pods: Vec<Pod>,
     step: usize,
     keys_file: PathBuf,
@@ -98,7 +98,7 @@ impl Node {
     /// A node whose pods' tokens are of every age, with keys or without.
     fn new(directory: &Path, with_keys: bool, pods: usize) -> Self {
         let issuer = Issuer::new("https://a.test", "http://127.0.0.1:1", KeyAlgorithm::Es256).unwrap();
-        let (hand, clock) = Clock::by_hand(SystemTime::UNIX_EPOCH + 500_000 * HOUR);
+        let (hand, clock) = Clock::manual(SystemTime::UNIX_EPOCH + 500_000 * HOUR);
         let keys_file = directory.join("jwks.json");
         std::fs::write(&keys_file, issuer.jwks()).unwrap();
         let keys = service::Issuer::file(issuer.issuer(), &keys_file);

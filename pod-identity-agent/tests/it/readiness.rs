@@ -117,7 +117,7 @@ async fn configured_keys_must_have_been_had_once() {
     let (eks_auth, directory) = (fake_eks_auth(Behaviour::Hangs).await, tempfile::tempdir().unwrap());
     let file = directory.path().join("jwks.json");
     let issuer = Issuer::new("https://a.test", "http://127.0.0.1:1", KeyAlgorithm::Es256).unwrap();
-    let (hand, clock) = Clock::by_hand(clock::now());
+    let (hand, clock) = Clock::manual(clock::now());
     let keys = TokenKeys::Configured(vec![IssuerConfig {
         issuer: issuer.issuer().to_owned(),
         keys: KeyLocation::File(file.clone()),

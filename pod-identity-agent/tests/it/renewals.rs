@@ -36,7 +36,7 @@ impl CredentialSource for Source {
 
 #[tokio::test(start_paused = true)]
 async fn one_short_session_does_not_set_the_pace_of_renewals_for_good() {
-    let (hand, clock) = Clock::by_hand(SystemTime::UNIX_EPOCH + 500_000 * HOUR);
+    let (hand, clock) = Clock::manual(SystemTime::UNIX_EPOCH + 500_000 * HOUR);
     let long_sessions = Arc::new(AtomicUsize::new(0));
     let source = Source { clock: clock.clone(), long_sessions: long_sessions.clone() };
     // Enough for 40 sessions of an hour, which needs 0.044 a second; one of a minute among them needs 2.7.

@@ -236,7 +236,7 @@ async fn whoever_would_have_to_wait_too_long_is_told_at_once_and_until_when() {
 async fn expired_credentials_are_refused_with_the_clocks_time_and_few_calls() {
     let eks_auth = fake_eks_auth(Behaviour::Says(200, "", granted("default", "app"))).await;
     // An hour after the end of what it grants.
-    let (hand, clock) = Clock::by_hand(SystemTime::UNIX_EPOCH + Duration::from_secs(4_102_444_800 + 3600));
+    let (hand, clock) = Clock::manual(SystemTime::UNIX_EPOCH + Duration::from_secs(4_102_444_800 + 3600));
     let agent = App::bind(Config { clock, ..config(eks_auth.address, &[LOOPBACK]) }).await.unwrap();
     let address = agent.addresses()[0];
     tokio::spawn(agent.run(Shutdown::never()));
@@ -245,8 +245,7 @@ async fn expired_credentials_are_refused_with_the_clocks_time_and_few_calls() {
         for _ in 0..requests {
             let answer = credentials(address, &token).await;
             assert_eq!((answer.status, check_refusal(&answer).as_str()), (503, "clock_ahead"));
-            let times =
-                "the credentials end at 2100-01-01T00:00:00Z, and this host's clock says 2100-01-01T01:00:";
+            let times = "the credentials expired at 2100-01-01T00:00:00Z, and this host's clock is at 2100-01-01T01:00:";
             assert!(answer.text().contains(times), "{}", answer.text());
             assert!(!answer.text().contains("fake-"), "{}", answer.text());
         }

@@ -102,7 +102,7 @@ fn code(sts_code: &str, message: &str) -> Option<ErrorCode> {
 
 #[cfg(test)]
 mod tests {
-    use pod_identity_core::error::{Effect, UpstreamError as _};
+    use pod_identity_core::error::{CacheEffect, UpstreamError as _};
 
     use super::*;
 
@@ -130,14 +130,14 @@ mod tests {
     fn only_an_error_about_the_session_drops_it() {
         for sts_code in ["AccessDenied", "ValidationError", "PackedPolicyTooLarge"] {
             let error = CredentialError::new(code(sts_code, "").unwrap(), "");
-            assert_eq!(error.effect(), Effect::RefusesIdentity, "{sts_code}");
+            assert_eq!(error.effect(), CacheEffect::RefusesIdentity, "{sts_code}");
         }
         let own = "One of the specified transitive tag keys can't be set";
         for (sts_code, message) in [("Throttling", ""), ("ExpiredToken", ""), ("InvalidParameterValue", own)]
         {
             let error = CredentialError::new(code(sts_code, message).unwrap(), "");
-            assert_eq!(error.effect(), Effect::CannotAsk, "{sts_code}");
+            assert_eq!(error.effect(), CacheEffect::CallFailed, "{sts_code}");
         }
-        assert_eq!(incomplete("Credentials").effect(), Effect::CannotAsk);
+        assert_eq!(incomplete("Credentials").effect(), CacheEffect::CallFailed);
     }
 }

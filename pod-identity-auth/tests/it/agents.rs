@@ -69,7 +69,7 @@ async fn a_token_that_is_not_an_agents_is_refused() {
         ("two audiences", changed(|agent| agent.audiences.push("pods.eks.amazonaws.com".to_owned()))),
         ("another account", changed(|agent| agent.service_account = "default".parse().unwrap())),
         ("another namespace", changed(|agent| agent.namespace = "default".parse().unwrap())),
-        ("bound to no pod", changed(|agent| agent.pod = None)),
+        ("not bound to a pod", changed(|agent| agent.pod = None)),
         (
             "expired",
             TokenRequest {

@@ -381,7 +381,7 @@ async fn sessions_that_have_expired_when_they_arrive_are_refused_and_few_calls()
         for _ in 0..50 {
             let answer = stand.ask(&token).await;
             assert_eq!((code(&answer).as_str(), answer.status), ("clock_ahead", 503));
-            assert!(answer.text().contains("this host's clock says 20"), "{}", answer.text());
+            assert!(answer.text().contains("this host's clock is at 20"), "{}", answer.text());
         }
         assert!(capacity == 0 || upstream.calls() <= 4, "{} calls", upstream.calls());
     }

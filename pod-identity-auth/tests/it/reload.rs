@@ -87,7 +87,7 @@ async fn a_broken_file_keeps_the_old_associations_and_says_why() {
 async fn a_file_that_is_no_regular_one_is_refused_at_once_and_the_old_associations_stay() {
     let stand = stand(Plan::default()).await;
     let name = stand.file().display().to_string();
-    for (kind, why) in [("mkfifo", "it is a FIFO"), ("mkdir", "it is a directory")] {
+    for (kind, why) in [("mkfifo", "the file is a FIFO"), ("mkdir", "the file is a directory")] {
         std::fs::remove_file(stand.file()).unwrap();
         assert!(std::process::Command::new(kind).arg(stand.file()).status().unwrap().success());
         eventually(why, || async { lines_with(&["the old ones stay in use", &name, why]).pop() }).await;

@@ -1,4 +1,4 @@
-//! All associations of all clusters: immutable, exact look-up, replaced as a whole.
+//! An immutable table of the associations of all clusters.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ struct ClusterAssociations {
     associations: HashMap<Namespace, HashMap<ServiceAccount, Arc<Association>>>,
 }
 
-/// The reason why a table cannot be built: the first cluster or association that breaks a rule.
+/// Error of [`AssociationTable::build`]: the first cluster or association that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(transparent)]
 pub struct TableError(Problem);
@@ -44,7 +44,7 @@ enum Problem {
     // EKS allows one.
     #[error("cluster {cluster}: the service account {namespace}/{service_account} has two associations")]
     DuplicateAssociation { cluster: ClusterName, namespace: Namespace, service_account: ServiceAccount },
-    #[error("cluster {cluster}: the association id {id} is given twice")]
+    #[error("cluster {cluster}: the association id {id} is used twice")]
     DuplicateId { cluster: ClusterName, id: String },
     #[error("cluster {cluster}: the association of {namespace}/{service_account}: {reason}")]
     Invalid {
@@ -55,7 +55,7 @@ enum Problem {
     },
 }
 
-/// The reason why a lookup finds nothing.
+/// Error of [`AssociationTable::lookup`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(transparent)]
 pub struct LookupError(Missing);
@@ -81,10 +81,11 @@ impl LookupError {
 }
 
 impl AssociationTable {
-    /// Builds a table. One wrong entry refuses the whole table, because half a table would take roles away from pods.
+    /// Builds a table. One invalid association rejects the whole table, because a partial table would remove roles
+    /// from pods.
     ///
     /// # Errors
-    /// [`TableError`] for the first wrong entry.
+    /// [`TableError`] for the first invalid association.
     pub fn build(
         clusters: impl IntoIterator<Item = (Cluster, Vec<Association>)>,
     ) -> Result<Self, TableError> {
@@ -99,7 +100,7 @@ impl AssociationTable {
         Ok(table)
     }
 
-    /// Returns the association of a service account. Names are exact, without patterns.
+    /// Returns the association of a service account. Names match exactly; there are no patterns.
     ///
     /// # Errors
     /// [`LookupError`] if the cluster or the association does not exist.
@@ -111,7 +112,10 @@ impl AssociationTable {
     ) -> Result<(&Arc<Cluster>, &Arc<Association>), LookupError> {
         let entry =
             self.clusters.get(cluster).ok_or_else(|| LookupError(Missing::Cluster(cluster.clone())))?;
-        let found = entry.associations.get(namespace).and_then(|accounts| accounts.get(service_account));
+        let found = entry
+            .associations
+            .get(namespace)
+            .and_then(|service_accounts| service_accounts.get(service_account));
         found.map(|association| (&entry.cluster, association)).ok_or_else(|| {
             LookupError(Missing::Association {
                 cluster: cluster.clone(),
@@ -121,14 +125,14 @@ impl AssociationTable {
         })
     }
 
-    /// Every association with its cluster, in no order.
+    /// Returns all associations with their clusters, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&Cluster, &Association)> {
         self.clusters.values().flat_map(|entry| {
             entry.associations.values().flat_map(HashMap::values).map(|found| (&*entry.cluster, &**found))
         })
     }
 
-    /// The names of the clusters, in no order.
+    /// Returns the names of the clusters, in no particular order.
     pub fn clusters(&self) -> impl Iterator<Item = &ClusterName> {
         self.clusters.keys()
     }
@@ -151,9 +155,9 @@ impl ClusterAssociations {
                 }));
             }
             let id = association.id.clone();
-            // The service account before the id: a derived id is the same then, and says less.
-            let accounts = index.entry(namespace.clone()).or_default();
-            if accounts.insert(service_account.clone(), Arc::new(association)).is_some() {
+            // The service account is checked before the id, because its error says more: derived ids are equal, too.
+            let service_accounts = index.entry(namespace.clone()).or_default();
+            if service_accounts.insert(service_account.clone(), Arc::new(association)).is_some() {
                 return Err(TableError(Problem::DuplicateAssociation {
                     cluster: name(),
                     namespace,
@@ -186,15 +190,19 @@ mod tests {
     }
 
     #[test]
-    fn a_look_up_is_exact() {
+    fn lookup_matches_names_exactly() {
         let table = AssociationTable::build([
             (cluster("one"), vec![association("a-1", "shop", "cart"), association("a-2", "shop", "pay")]),
             (cluster("two"), vec![association("a-1", "shop", "cart")]),
         ])
         .unwrap();
-        let found = |cluster: &str, namespace: &str, account: &str| {
+        let found = |cluster: &str, namespace: &str, service_account: &str| {
             table
-                .lookup(&cluster.parse().unwrap(), &namespace.parse().unwrap(), &account.parse().unwrap())
+                .lookup(
+                    &cluster.parse().unwrap(),
+                    &namespace.parse().unwrap(),
+                    &service_account.parse().unwrap(),
+                )
                 .map(|(cluster, found)| (cluster.name.to_string(), found.id.to_string()))
                 .map_err(|error| error.code())
         };
@@ -209,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_declared_twice_is_refused() {
+    fn rejects_duplicate_clusters_associations_and_ids() {
         let build = |clusters| AssociationTable::build(clusters).map(drop);
         assert!(matches!(
             build(vec![(cluster("one"), vec![]), (cluster("one"), vec![])]),

@@ -5,18 +5,18 @@ use std::time::Duration;
 use crate::backoff::random_fraction;
 use crate::time::{Expires, Expiry, Now};
 
-/// Which entries are served.
+/// Limits for serving an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Serving {
-    /// Time before the expiry at which an entry is no longer served. It leaves the pod time for a request.
+    /// Time before the expiry at which an entry is no longer served, so that the pod has time to use it.
     pub margin: Duration,
-    /// Percentage of its life for which an entry is fresh, that is, served without a call to the upstream. A
-    /// stale entry is served when the upstream is down (`stale-if-error` of RFC 5861).
+    /// Percentage of the lifetime for which an entry is fresh. A fresh entry is served without a call to the upstream.
+    /// A stale entry is served while the upstream is down (`stale-if-error` of RFC 5861).
     pub fresh_percent: u8,
 }
 
 impl Serving {
-    /// Entries are fresh until their margin.
+    /// Makes limits with which entries are fresh until the margin.
     pub fn until_end(margin: Duration) -> Self {
         Self { margin, fresh_percent: 100 }
     }
@@ -34,9 +34,9 @@ pub struct Entry<V> {
 }
 
 impl<V: Expires> Entry<V> {
-    /// Makes an entry of a value whose fetch began at `begun` and ended now. It is due for renewal at 45 to 55 %
-    /// of its life. SDKs fetch again when 5 to 15 minutes are left, Java's when 60 are, and should then find a
-    /// newer entry.
+    /// Makes an entry of a value whose fetch started at `begun` and ended now. It is due for renewal at 45 to 55 % of
+    /// its lifetime. SDKs fetch again 5 to 15 minutes before the expiry, the SDK for Java 60 minutes before. They
+    /// should then find a newer entry.
     pub(super) fn new(value: V, begun: Duration, now: Now) -> Self {
         let expiry = Expiry::at(value.expires_at(), now);
         let lifetime = expiry.left(now);
@@ -46,35 +46,35 @@ impl<V: Expires> Entry<V> {
 }
 
 impl<V> Entry<V> {
-    /// The value.
+    /// Returns the value.
     pub fn value(&self) -> &V {
         &self.value
     }
 
-    /// Its expiry.
+    /// Returns the expiry.
     pub fn expiry(&self) -> Expiry {
         self.expiry
     }
 
-    /// Whether it is served without a call to the upstream.
+    /// Returns whether the entry is served without a call to the upstream.
     pub(super) fn is_fresh(&self, now: Now, serving: Serving) -> bool {
         let stale_for = u128::from(100_u8.saturating_sub(serving.fresh_percent));
         let left = self.expiry.left(now);
-        // As numbers, since an issuer may name an end that no product of a `Duration` holds.
+        // In nanoseconds, because the product of a very long lifetime overflows a `Duration`.
         left > serving.margin && left.as_nanos() * 100 >= self.lifetime.as_nanos() * stale_for
     }
 
-    /// Its life when it was fetched.
+    /// Returns the lifetime at the time of the fetch.
     pub(super) fn lifetime(&self) -> Duration {
         self.lifetime
     }
 
-    /// Start of its fetch, by the monotonic clock.
+    /// Returns the start of the fetch, by the monotonic clock.
     pub(super) fn begun(&self) -> Duration {
         self.begun
     }
 
-    /// Whether it should be renewed.
+    /// Returns whether the entry should be renewed.
     pub(super) fn is_due(&self, now: Now) -> bool {
         now.monotonic >= self.renew_at
     }

@@ -1,4 +1,4 @@
-//! Waiting for a flight.
+//! Waiters of a flight, and its result.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use crate::token::TokenDigest;
 
 /// The result of a flight.
 #[derive(Debug)]
-pub(super) enum Landing<V, E> {
+pub(super) enum FlightResult<V, E> {
     Value(Arc<Entry<V>>),
-    /// The call failed. These credentials are older.
+    /// The call failed. These are older credentials.
     Stale(Arc<Entry<V>>),
     /// An error, and the token if the error is about the token.
     Failure {
@@ -23,7 +23,7 @@ pub(super) enum Landing<V, E> {
 /// One request that waits for a flight. Dropping it cancels nothing.
 #[derive(Debug)]
 pub struct Waiter<V, E> {
-    pub(super) landing: watch::Receiver<Option<Landing<V, E>>>,
+    pub(super) result: watch::Receiver<Option<FlightResult<V, E>>>,
     pub(super) token: Option<TokenDigest>,
 }
 
@@ -32,23 +32,25 @@ pub struct Waiter<V, E> {
 pub enum Waited<V, E> {
     /// The credentials.
     Value(Arc<Entry<V>>),
-    /// The call failed. These credentials are older and still valid.
+    /// The call failed. These are older credentials that are still valid.
     Stale(Arc<Entry<V>>),
-    /// The upstream refused.
+    /// The upstream refused the request.
     Refused(Arc<E>),
-    /// No result for this request, because the leader was dropped or the error is about another token. Begin again, a
-    /// few times.
+    /// No result for this request: the leader was dropped, or the error is about another token. Begin again, a few
+    /// times.
     Again,
 }
 
 impl<V, E> Waiter<V, E> {
-    /// Waits for the flight to end, which its leader does by completing or when it is dropped.
+    /// Waits for the flight to end. It ends when its leader completes it or is dropped.
     pub async fn wait(mut self) -> Waited<V, E> {
-        let Ok(landing) = self.landing.wait_for(Option::is_some).await else { return Waited::Again };
-        match landing.as_ref() {
-            Some(Landing::Value(entry)) => Waited::Value(entry.clone()),
-            Some(Landing::Stale(entry)) => Waited::Stale(entry.clone()),
-            Some(Landing::Failure { error, of_token }) if of_token.is_none() || *of_token == self.token => {
+        let Ok(result) = self.result.wait_for(Option::is_some).await else { return Waited::Again };
+        match result.as_ref() {
+            Some(FlightResult::Value(entry)) => Waited::Value(entry.clone()),
+            Some(FlightResult::Stale(entry)) => Waited::Stale(entry.clone()),
+            Some(FlightResult::Failure { error, of_token })
+                if of_token.is_none() || *of_token == self.token =>
+            {
                 Waited::Refused(error.clone())
             }
             _ => Waited::Again,

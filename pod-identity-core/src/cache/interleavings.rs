@@ -1,8 +1,8 @@
-//! Every order of steps, as loom makes them, of two threads at the places where an order matters:
-//! `RUSTFLAGS="--cfg loom" cargo test -p pod-identity-core --lib --target-dir target/loom interleavings`.
+//! loom tests. They run every order of the steps of two threads where the order matters: `RUSTFLAGS="--cfg loom" cargo
+//! test -p pod-identity-core --lib --target-dir target/loom interleavings`.
 //!
-//! A step is an operation on what `sync` shares. tokio's channel is one step at a time too: a waiter is
-//! polled when all threads are through, and must have been told by then.
+//! A step is an operation on a primitive of `sync`. An operation on tokio's channel is one step, too: a waiter is
+//! polled after all threads have ended, and must have its result by then.
 #![allow(clippy::unwrap_used)]
 
 use std::hash::{Hash, Hasher};
@@ -12,11 +12,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::requests::begin;
 use super::*;
-use crate::error::{Effect, UpstreamError};
+use crate::error::{CacheEffect, UpstreamError};
 use crate::time::{Expires, Now};
 use crate::token::PodToken;
 
-/// Credentials of nobody, with an end.
+/// Credentials with only an expiry.
 #[derive(Debug)]
 struct Session(SystemTime);
 
@@ -27,16 +27,15 @@ impl Expires for Session {
 }
 
 #[derive(Debug)]
-struct Refused(Effect);
+struct Refused(CacheEffect);
 
 impl UpstreamError for Refused {
-    fn effect(&self) -> Effect {
+    fn effect(&self) -> CacheEffect {
         self.0
     }
 }
 
-/// A key whose hash is always the same: loom repeats steps, and a random part of the map would be
-/// another step each time.
+/// A key with a constant hash. loom repeats steps, and a random order of the map would change the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Key(u8);
 
@@ -44,9 +43,9 @@ impl Hash for Key {
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
-impl From<UnusableAnswer> for Refused {
-    fn from(_: UnusableAnswer) -> Self {
-        Self(Effect::CannotUse)
+impl From<UnusableResponse> for Refused {
+    fn from(_: UnusableResponse) -> Self {
+        Self(CacheEffect::UnusableCredentials)
     }
 }
 
@@ -81,7 +80,7 @@ fn credentials() -> Credentials {
     })
 }
 
-/// Parsed once: loom repeats the steps of a test many times.
+/// Parsed once, because loom repeats each test many times.
 fn tokens() -> &'static [PodToken; 2] {
     static TOKENS: OnceLock<[PodToken; 2]> = OnceLock::new();
     TOKENS.get_or_init(|| [1, 2].map(super::requests::token))
@@ -95,15 +94,15 @@ fn issued(seconds: u64) -> Issued<Key, Session> {
     Issued { identity: Key(1), token_expires_at: now(100_000).wall, value: until(seconds) }
 }
 
-/// Runs `check` for every order of steps with at most three switches away from a thread that could go on.
+/// Runs `check` for every order of steps, with at most three preemptions.
 fn in_every_order(check: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(check);
 }
 
-/// What a waiter has been told by now.
-fn told(waiter: Waiter<Session, Refused>) -> Option<Waited<Session, Refused>> {
+/// Returns the result of a waiter, if it has one by now.
+fn result(waiter: Waiter<Session, Refused>) -> Option<Waited<Session, Refused>> {
     let mut waiting = std::pin::pin!(waiter.wait());
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match waiting.as_mut().poll(&mut context) {
@@ -112,46 +111,46 @@ fn told(waiter: Waiter<Session, Refused>) -> Option<Waited<Session, Refused>> {
     }
 }
 
-/// A renewal ahead of need and a request that finds nothing: the slot of a provider stands alone.
+/// Provider slots have no map.
 #[test]
-fn a_renewal_ahead_and_a_request_have_one_leader_and_both_end_with_its_credentials() {
+fn renewal_ahead_and_request_have_one_leader_and_both_get_its_credentials() {
     in_every_order(|| {
         let slot = Arc::new(Slot::<Session, Refused>::default());
         let renewal = loom::thread::spawn({
             let slot = slot.clone();
             move || {
-                let lead = slot.begin_ahead(now(1000), Duration::ZERO);
-                lead.map(|lead| lead.complete(now(1001), Ok(until(5000)))).is_some()
+                let leader = slot.begin_ahead(now(1000), Duration::ZERO);
+                leader.map(|leader| leader.complete(now(1001), Ok(until(5000)))).is_some()
             }
         });
         let (leads, waiter) = match slot.begin(None, now(1000), Serving::until_end(Duration::ZERO)) {
             SlotBegin::Hit(_) => (false, None),
             SlotBegin::Wait(waiter) => (false, Some(waiter)),
-            SlotBegin::Lead(lead, waiter) => {
-                lead.complete(now(1001), Ok(until(5000)));
+            SlotBegin::Lead(leader, waiter) => {
+                leader.complete(now(1001), Ok(until(5000)));
                 (true, Some(waiter))
             }
             other => panic!("{other:?}"),
         };
-        // The renewal may have come after the request's: then it is a second one, and not at the same time.
+        // If the renewal began after the request had ended, it is a second fetch, but not a concurrent one.
         assert!(renewal.join().unwrap() || leads);
-        assert!(waiter.is_none_or(|waiter| matches!(told(waiter), Some(Waited::Value(_)))));
+        assert!(waiter.is_none_or(|waiter| matches!(result(waiter), Some(Waited::Value(_)))));
         assert!(slot.peek(now(1002), Duration::ZERO, |_| ()).is_some());
     });
 }
 
-/// Two requests with a token that the upstream has yet to judge, and whoever leads completes at once.
+/// Two requests with an unverified token. The leader completes at once.
 #[test]
-fn an_unverified_token_has_one_leader_and_both_requests_get_its_credentials() {
+fn unverified_token_has_one_leader_and_both_requests_get_its_credentials() {
     in_every_order(|| {
         let (cache, leaders) = (credentials(), Arc::new(AtomicUsize::new(0)));
         let request = |cache: Credentials, leaders: Arc<AtomicUsize>| {
             let waiter = match begin(&cache, &token(), now(1000), || Ok::<_, ()>(None)).unwrap() {
                 Begin::Hit(_) => return None,
                 Begin::Wait(waiter) => waiter,
-                Begin::Lead(lead, waiter) => {
+                Begin::Lead(leader, waiter) => {
                     leaders.fetch_add(1, Ordering::SeqCst);
-                    lead.complete(now(1001), Ok(issued(5000)));
+                    leader.complete(now(1001), Ok(issued(5000)));
                     waiter
                 }
                 other => panic!("{other:?}"),
@@ -165,27 +164,27 @@ fn an_unverified_token_has_one_leader_and_both_requests_get_its_credentials() {
         let waiters = [request(cache, leaders.clone()), other.join().unwrap()];
         assert_eq!(leaders.load(Ordering::SeqCst), 1);
         for waiter in waiters.into_iter().flatten() {
-            assert!(matches!(told(waiter), Some(Waited::Value(_))));
+            assert!(matches!(result(waiter), Some(Waited::Value(_))));
         }
     });
 }
 
 /// The leader's token is refused while another token of the same identity waits.
 #[test]
-fn a_waiter_that_is_told_to_begin_again_leads_and_does_not_join_the_flight_that_failed() {
+fn waiter_that_begins_again_does_not_join_the_failed_flight() {
     in_every_order(|| {
         let cache = credentials();
         let [bad, good] = tokens();
         let begin = |cache: &Credentials, token: &PodToken| {
             begin(cache, token, now(1000), || Ok::<_, ()>(Some((Key(1), now(100_000).wall)))).unwrap()
         };
-        let Begin::Lead(lead, _) = begin(&cache, bad) else { panic!("somebody leads already") };
+        let Begin::Lead(leader, _) = begin(&cache, bad) else { panic!("there is a leader already") };
         let Begin::Wait(waiter) = begin(&cache, good) else { panic!("a second leader") };
         let failing = loom::thread::spawn(move || {
-            lead.complete(now(1001), Err(Refused(Effect::RefusesToken)));
+            leader.complete(now(1001), Err(Refused(CacheEffect::RefusesToken)));
         });
         loom::thread::yield_now();
-        match told(waiter) {
+        match result(waiter) {
             Some(Waited::Again) => {
                 let again = begin(&cache, good);
                 assert!(matches!(again, Begin::Lead(..)), "{again:?}");
@@ -197,41 +196,42 @@ fn a_waiter_that_is_told_to_begin_again_leads_and_does_not_join_the_flight_that_
     });
 }
 
-/// A fetch fails while the next request comes: it is refused, or leads, and is never left waiting.
+/// A fetch fails while the next request begins: the request is refused or leads, and never waits forever.
 #[test]
-fn a_request_beside_a_failing_fetch_is_told() {
+fn request_during_a_failing_fetch_gets_a_result() {
     in_every_order(|| {
         let cache = sessions(10);
-        let SlotBegin::Lead(lead, first) = cache.begin(&Key(1), now(1000)) else { panic!("no lead") };
-        let failing = loom::thread::spawn(move || lead.complete(now(1001), Err(Refused(Effect::CannotAsk))));
+        let SlotBegin::Lead(leader, first) = cache.begin(&Key(1), now(1000)) else { panic!("no leader") };
+        let failing =
+            loom::thread::spawn(move || leader.complete(now(1001), Err(Refused(CacheEffect::CallFailed))));
         let begun = cache.begin(&Key(1), now(1001));
         failing.join().unwrap();
         match begun {
             SlotBegin::Refused(_) => {}
-            SlotBegin::Wait(waiter) => assert!(matches!(told(waiter), Some(Waited::Refused(_)))),
+            SlotBegin::Wait(waiter) => assert!(matches!(result(waiter), Some(Waited::Refused(_)))),
             other => panic!("{other:?}"),
         }
-        assert!(matches!(told(first), Some(Waited::Refused(_))));
+        assert!(matches!(result(first), Some(Waited::Refused(_))));
         assert!(matches!(cache.begin(&Key(1), now(1001)), SlotBegin::Refused(_)));
     });
 }
 
-/// Whoever leads is dropped: at no time are there two, and nobody waits for a leader that is gone.
+/// The leader is dropped. There are never two leaders, and no request waits for a dropped leader.
 #[test]
-fn a_leader_that_goes_makes_room_for_one_other() {
+fn dropped_leader_is_replaced_by_one_other() {
     in_every_order(|| {
         let (cache, leading) = (sessions(10), Arc::new(AtomicUsize::new(0)));
         let request = |cache: Arc<Sessions>, leading: Arc<AtomicUsize>| match cache.begin(&Key(1), now(1000))
         {
             SlotBegin::Wait(waiter) => Some(waiter),
-            SlotBegin::Lead(lead, waiter) => {
+            SlotBegin::Lead(leader, waiter) => {
                 assert_eq!(leading.fetch_add(1, Ordering::SeqCst), 0, "two leaders");
                 loom::thread::yield_now();
                 leading.fetch_sub(1, Ordering::SeqCst);
-                drop(lead);
+                drop(leader);
                 Some(waiter)
             }
-            _ => panic!("there is nothing to serve"),
+            _ => panic!("the cache is empty"),
         };
         let other = loom::thread::spawn({
             let (cache, leading) = (cache.clone(), leading.clone());
@@ -239,19 +239,19 @@ fn a_leader_that_goes_makes_room_for_one_other() {
         });
         let waiters = [request(cache, leading), other.join().unwrap()];
         for waiter in waiters.into_iter().flatten() {
-            assert!(matches!(told(waiter), Some(Waited::Again)));
+            assert!(matches!(result(waiter), Some(Waited::Again)));
         }
     });
 }
 
-/// A request after the end of what is there, and a renewal that looked a moment before it.
+/// A request after the expiry, and a renewal that was due a moment before it.
 #[test]
-fn a_renewal_and_a_request_do_not_both_fetch() {
+fn renewal_and_request_do_not_both_fetch() {
     in_every_order(|| {
         let cache = credentials();
         let first = begin(&cache, &token(), now(1000), || Ok::<_, ()>(Some((Key(1), now(100_000).wall))));
-        let Ok(Begin::Lead(lead, _)) = first else { panic!("somebody leads already") };
-        lead.complete(now(1000), Ok(issued(2000)));
+        let Ok(Begin::Lead(leader, _)) = first else { panic!("there is a leader already") };
+        leader.complete(now(1000), Ok(issued(2000)));
         let renewing = loom::thread::spawn({
             let cache = cache.clone();
             move || cache.due(now(1984)).pop()
@@ -265,24 +265,23 @@ fn a_renewal_and_a_request_do_not_both_fetch() {
     });
 }
 
-/// Whichever comes first: what was forgotten is not served.
 #[test]
-fn what_is_forgotten_while_it_is_fetched_is_not_kept() {
+fn entry_that_is_forgotten_during_its_fetch_is_not_cached() {
     in_every_order(|| {
         let cache = sessions(10);
-        let SlotBegin::Lead(lead, waiter) = cache.begin(&Key(1), now(1000)) else { panic!("no lead") };
+        let SlotBegin::Lead(leader, waiter) = cache.begin(&Key(1), now(1000)) else { panic!("no leader") };
         let forgetting = loom::thread::spawn({
             let cache = cache.clone();
             move || cache.forget(&Key(1))
         });
-        lead.complete(now(1001), Ok(until(5000)));
+        leader.complete(now(1001), Ok(until(5000)));
         forgetting.join().unwrap();
-        assert!(matches!(told(waiter), Some(Waited::Value(_))), "who waited has it");
+        assert!(matches!(result(waiter), Some(Waited::Value(_))), "the waiter got no credentials");
         assert!(matches!(cache.begin(&Key(1), now(1002)), SlotBegin::Lead(..)));
     });
 }
 
-/// The keys change while a token is verified by the old ones.
+/// The keys change while a token is verified with the old ones.
 #[test]
 fn no_token_of_an_old_key_is_known_after_the_keys_changed() {
     in_every_order(|| {
@@ -298,8 +297,8 @@ fn no_token_of_an_old_key_is_known_after_the_keys_changed() {
                 cache.forget_tokens();
             }
         });
-        if let Ok(Begin::Lead(lead, _)) = begin(&cache, &token(), now(1000), || verify(&withdrawn)) {
-            lead.complete(now(1001), Ok(issued(5000)));
+        if let Ok(Begin::Lead(leader, _)) = begin(&cache, &token(), now(1000), || verify(&withdrawn)) {
+            leader.complete(now(1001), Ok(issued(5000)));
         }
         rotating.join().unwrap();
         let after = begin(&cache, &token(), now(1002), || verify(&withdrawn));
@@ -307,22 +306,22 @@ fn no_token_of_an_old_key_is_known_after_the_keys_changed() {
     });
 }
 
-/// A full cache makes room for another session while one is being asked for.
+/// A full cache evicts for another session while a session is fetched.
 #[test]
-fn eviction_does_not_take_a_flight_away() {
+fn eviction_does_not_remove_a_flight() {
     in_every_order(|| {
         let cache = sessions(1);
-        let SlotBegin::Lead(lead, _) = cache.begin(&Key(1), now(1000)) else { panic!("no lead") };
-        lead.complete(now(1000), Ok(until(2000)));
+        let SlotBegin::Lead(leader, _) = cache.begin(&Key(1), now(1000)) else { panic!("no leader") };
+        leader.complete(now(1000), Ok(until(2000)));
         let other = loom::thread::spawn({
             let cache = cache.clone();
             move || matches!(cache.begin(&Key(2), now(3000)), SlotBegin::Lead(..))
         });
-        let SlotBegin::Lead(lead, waiter) = cache.begin(&Key(1), now(3000)) else { panic!("no lead") };
+        let SlotBegin::Lead(leader, waiter) = cache.begin(&Key(1), now(3000)) else { panic!("no leader") };
         assert!(other.join().unwrap());
         assert!(matches!(cache.begin(&Key(1), now(3001)), SlotBegin::Wait(_)), "a second leader");
-        lead.complete(now(3001), Ok(until(5000)));
-        assert!(matches!(told(waiter), Some(Waited::Value(_))));
+        leader.complete(now(3001), Ok(until(5000)));
+        assert!(matches!(result(waiter), Some(Waited::Value(_))));
         assert!(matches!(cache.begin(&Key(1), now(3002)), SlotBegin::Hit(_)));
     });
 }

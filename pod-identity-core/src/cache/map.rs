@@ -1,11 +1,11 @@
-//! A map that is read and written without a lock.
+//! A concurrent map without locks.
 
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// A concurrent map of shared values: papaya's. Reads and writes take no lock, and a write copies no part of the map.
-/// Under loom a locked map stands in for it, so that each operation is one step; the steps inside papaya are its authors'
-/// to prove.
+/// A concurrent map of shared values, from papaya. Reads and writes take no lock, and a write copies no part of the
+/// map. Under loom, a map with a lock replaces it, so that each operation is one step. Steps inside papaya are not
+/// tested here.
 pub(super) struct SharedMap<K, T>(Inner<K, T>);
 
 #[cfg(not(loom))]
@@ -19,12 +19,12 @@ impl<K: Hash + Eq + Clone, T> SharedMap<K, T> {
         Self(papaya::HashMap::new())
     }
 
-    /// Reads a value without counting a reference to it.
+    /// Reads a value without incrementing its reference count.
     pub(super) fn read<R>(&self, key: &K, look: impl FnOnce(&Arc<T>) -> R) -> Option<R> {
         self.0.pin().get(key).map(look)
     }
 
-    /// Returns the value of a key, and inserts `value` if there is none.
+    /// Returns the value of a key, or inserts `value` if there is none.
     pub(super) fn get_or_insert(&self, key: &K, value: Arc<T>) -> Arc<T> {
         self.0.pin().get_or_insert(key.clone(), value).clone()
     }
@@ -38,8 +38,8 @@ impl<K: Hash + Eq + Clone, T> SharedMap<K, T> {
     #[cfg(feature = "verify")]
     pub(super) fn replace(&self, key: &K, old: &Arc<T>, new: &Arc<T>) {
         use papaya::Operation;
-        let _ = self.0.pin().compute(key.clone(), |there| match there {
-            Some((_, there)) if Arc::ptr_eq(there, old) => Operation::Insert(new.clone()),
+        let _ = self.0.pin().compute(key.clone(), |current| match current {
+            Some((_, current)) if Arc::ptr_eq(current, old) => Operation::Insert(new.clone()),
             _ => Operation::Abort(()),
         });
     }
@@ -52,12 +52,12 @@ impl<K: Hash + Eq + Clone, T> SharedMap<K, T> {
         let _ = self.0.pin().remove_if(key, |_, value| wanted(value));
     }
 
-    /// Removes the pairs that `keep` refuses. It may ask about a pair more than once.
+    /// Removes the pairs for which `keep` returns false. It may call `keep` more than once for a pair.
     pub(super) fn retain(&self, keep: impl Fn(&K, &T) -> bool) {
         self.0.pin().retain(|key, value| keep(key, value));
     }
 
-    /// Visits every pair, as of some moment for each.
+    /// Visits every pair. The pairs are not a snapshot of one moment.
     #[cfg(feature = "verify")]
     pub(super) fn for_each(&self, mut visit: impl FnMut(&K, &Arc<T>)) {
         self.0.pin().iter().for_each(|(key, value)| visit(key, value));
@@ -88,8 +88,9 @@ impl<K: Hash + Eq + Clone, T> SharedMap<K, T> {
     }
 
     pub(super) fn replace(&self, key: &K, old: &Arc<T>, new: &Arc<T>) {
-        if let Some(there) = self.0.lock().unwrap().get_mut(key).filter(|there| Arc::ptr_eq(there, old)) {
-            *there = new.clone();
+        if let Some(current) = self.0.lock().unwrap().get_mut(key).filter(|current| Arc::ptr_eq(current, old))
+        {
+            *current = new.clone();
         }
     }
 
@@ -104,12 +105,12 @@ impl<K: Hash + Eq + Clone, T> SharedMap<K, T> {
         }
     }
 
-    /// It asks without the lock of the map, as papaya does: `keep` takes other locks.
+    /// Calls `keep` without the map's lock, as papaya does, because `keep` takes other locks.
     pub(super) fn retain(&self, keep: impl Fn(&K, &T) -> bool) {
         let pairs: Vec<_> =
             self.0.lock().unwrap().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         for (key, value) in pairs.iter().filter(|(key, value)| !keep(key, value)) {
-            self.remove_if(key, |there| Arc::ptr_eq(there, value));
+            self.remove_if(key, |current| Arc::ptr_eq(current, value));
         }
     }
 

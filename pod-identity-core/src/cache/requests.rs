@@ -1,4 +1,4 @@
-//! Requests of tests, in the steps in which the service makes them.
+//! Requests of tests, with the same steps as in the service.
 #![allow(clippy::unwrap_used)]
 
 use std::hash::Hash;
@@ -12,7 +12,7 @@ use crate::error::UpstreamError;
 use crate::time::{Expires, Now};
 use crate::token::PodToken;
 
-/// Makes a token with the claims of a pod. Its signature is no signature: the cache does not verify tokens.
+/// Makes a token with the claims of a pod. Its signature is invalid, because the cache does not verify tokens.
 pub(super) fn token(pod: u32) -> PodToken {
     let claims = format!(
         r#"{{"iss": "https://oidc.pod-identity.test", "sub": "system:serviceaccount:shop:cart",
@@ -22,7 +22,7 @@ pub(super) fn token(pod: u32) -> PodToken {
     PodToken::parse(&format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))).unwrap()
 }
 
-/// Begins a request: a hit, else a refusal, else the identity of a known token, else verification.
+/// Begins a request: a hit, or a refusal, or the identity of a known token, or verification.
 pub(super) fn begin<K, V, E, X>(
     cache: &CredentialCache<K, V, E>,
     token: &PodToken,

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::flight::Landing;
+use super::flight::FlightResult;
 use super::{Entry, Serving, Waiter};
 use crate::backoff::{Backoff, random_fraction};
-use crate::error::{Effect, UpstreamError};
+use crate::error::{CacheEffect, UpstreamError};
 use crate::sync::{ArcSwapOption, AtomicU64, Mutex, MutexGuard, lock};
 #[cfg(feature = "verify")]
 use crate::time::Expiry;
@@ -25,10 +25,10 @@ use crate::token::TokenDigest;
 /// Pauses after refusals and failed renewals in a row.
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// Time for which an eventually consistent upstream must repeat that an identity has no role.
-const DOUBT: Duration = Duration::from_secs(30);
-/// Maximum negative-cache time after a failed call. SDKs try again after a second or two, and that attempt should reach
-/// the upstream.
-const NOT_ASKED_AGAIN: Duration = Duration::from_secs(1);
+const CONFIRMATION: Duration = Duration::from_secs(30);
+/// Maximum negative-cache time after a failed call. SDKs try again after one or two seconds, and that attempt should
+/// reach the upstream.
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The credentials of one identity. A [`SessionCache`](super::SessionCache) has many slots, a provider has one.
 #[derive(Debug)]
@@ -36,14 +36,14 @@ pub struct Slot<V, E> {
     /// Written under the lock of the state.
     entry: ArcSwapOption<Entry<V>>,
     /// Time of the last request, in milliseconds of the monotonic clock.
-    asked: AtomicU64,
+    requested: AtomicU64,
     /// Written under the lock of the state.
     #[cfg(feature = "verify")]
     newest: ArcSwapOption<NewestToken>,
     state: Mutex<State<V, E>>,
 }
 
-/// The token of an identity that expires last.
+/// The token of an identity with the latest expiry.
 #[cfg(feature = "verify")]
 #[derive(Debug)]
 struct NewestToken {
@@ -53,17 +53,17 @@ struct NewestToken {
 
 #[derive(Debug)]
 struct State<V, E> {
-    flight: Option<watch::Receiver<Option<Landing<V, E>>>>,
-    /// The last error, and the time until which it is the answer.
+    flight: Option<watch::Receiver<Option<FlightResult<V, E>>>>,
+    /// The last error, and the time until which it is served.
     refusal: Option<(Arc<E>, Duration)>,
-    /// Failed fetches in a row, and the time until which none is tried while there are credentials.
+    /// Number of failed fetches in a row, and the time of the next fetch while there are credentials.
     failures: u32,
     pause: Duration,
-    /// Time since which the upstream has been answering that the identity has no role.
-    doubted_since: Option<Duration>,
-    /// Whether the slot has left its map. It keeps nothing then.
+    /// Start of the time in which the upstream has refused the identity, if the refusal is not confirmed yet.
+    unconfirmed_since: Option<Duration>,
+    /// Whether the slot has left its map. A retired slot stores nothing.
     retired: bool,
-    /// The known tokens that lead here, with their expiry.
+    /// The known tokens of this slot, with their expiry.
     #[cfg(feature = "verify")]
     tokens: Vec<(TokenDigest, Expiry)>,
 }
@@ -73,19 +73,19 @@ struct State<V, E> {
 pub enum SlotBegin<V, E> {
     /// Serve these credentials.
     Hit(Arc<Entry<V>>),
-    /// Serve these credentials. They are stale, but a call to the upstream failed a moment ago.
+    /// Serve these credentials. They are stale, because a recent call to the upstream failed.
     Stale(Arc<Entry<V>>),
-    /// Serve this error. The upstream gave it a moment ago.
+    /// Serve this recent error of the upstream.
     Refused(Arc<E>),
     /// Wait for the flight of another request.
     Wait(Waiter<V, E>),
-    /// Call the upstream and complete the lead. The waiter is for this request itself.
-    Lead(SlotLead<V, E>, Waiter<V, E>),
+    /// Call the upstream and complete the flight. The waiter is for this request itself.
+    Lead(SlotLeader<V, E>, Waiter<V, E>),
 }
 
 /// The leader of a flight. If it is dropped, its waiters begin again.
 #[derive(Debug)]
-pub struct SlotLead<V, E> {
+pub struct SlotLeader<V, E> {
     slot: Arc<Slot<V, E>>,
     /// Whether the flight has ended.
     ended: bool,
@@ -93,7 +93,7 @@ pub struct SlotLead<V, E> {
     /// The token of the leader.
     token: Option<TokenDigest>,
     margin: Duration,
-    landing: watch::Sender<Option<Landing<V, E>>>,
+    result: watch::Sender<Option<FlightResult<V, E>>>,
 }
 
 impl<V: Expires, E: UpstreamError> Default for Slot<V, E> {
@@ -103,14 +103,14 @@ impl<V: Expires, E: UpstreamError> Default for Slot<V, E> {
             refusal: None,
             failures: 0,
             pause: Duration::ZERO,
-            doubted_since: None,
+            unconfirmed_since: None,
             retired: false,
             #[cfg(feature = "verify")]
             tokens: Vec::new(),
         };
         Self {
             entry: ArcSwapOption::empty(),
-            asked: AtomicU64::new(0),
+            requested: AtomicU64::new(0),
             #[cfg(feature = "verify")]
             newest: ArcSwapOption::empty(),
             state: Mutex::new(state),
@@ -119,19 +119,19 @@ impl<V: Expires, E: UpstreamError> Default for Slot<V, E> {
 }
 
 impl<V: Expires, E: UpstreamError> Slot<V, E> {
-    pub(super) fn asked_at(now: Now) -> Self {
+    pub(super) fn requested_at(now: Now) -> Self {
         let slot = Self::default();
         slot.touch(now);
         slot
     }
 
-    /// Returns the entry, unless it expires within `margin`. It is one atomic load without a lock.
+    /// Returns the entry, unless it expires within `margin`. It takes one atomic load and no lock.
     pub fn read(&self, now: Now, margin: Duration) -> Option<Arc<Entry<V>>> {
         self.entry.load_full().filter(|entry| !entry.expiry().is_over(now, margin))
     }
 
-    /// Calls `look` with the entry, unless it expires within `margin`. It takes no lock and counts no reference, so
-    /// concurrent threads do not write to the same cache line.
+    /// Calls `look` with the entry, unless it expires within `margin`. It takes no lock and increments no reference
+    /// count, so threads do not write to a shared cache line.
     pub fn peek<R>(&self, now: Now, margin: Duration, look: impl FnOnce(&Entry<V>) -> R) -> Option<R> {
         let entry = self.entry.load();
         entry.as_ref().filter(|entry| !entry.expiry().is_over(now, margin)).map(|entry| look(entry))
@@ -177,9 +177,8 @@ impl<V: Expires, E: UpstreamError> Slot<V, E> {
         Some(self.begin_under(&mut state, token, now, serving))
     }
 
-    /// Begins a fetch ahead of need, for a caller that knows when it is time. Returns `None` during a flight and for a
-    /// while after a failed one.
-    pub fn begin_ahead(self: &Arc<Self>, now: Now, margin: Duration) -> Option<SlotLead<V, E>> {
+    /// Begins a fetch before a request needs it. Returns `None` during a flight and for a while after a failed one.
+    pub fn begin_ahead(self: &Arc<Self>, now: Now, margin: Duration) -> Option<SlotLeader<V, E>> {
         self.begin_ahead_with(None, now, margin)
     }
 
@@ -188,11 +187,11 @@ impl<V: Expires, E: UpstreamError> Slot<V, E> {
         token: Option<TokenDigest>,
         now: Now,
         margin: Duration,
-    ) -> Option<SlotLead<V, E>> {
+    ) -> Option<SlotLeader<V, E>> {
         let mut state = self.lock();
         let pauses = now.monotonic < state.pause;
         (!state.retired && !pauses && state.flight.is_none())
-            .then(|| self.lead(&mut state, token, now, margin))
+            .then(|| self.start_flight(&mut state, token, now, margin))
     }
 
     fn begin_under(
@@ -202,12 +201,12 @@ impl<V: Expires, E: UpstreamError> Slot<V, E> {
         now: Now,
         serving: Serving,
     ) -> SlotBegin<V, E> {
-        // Once more under the lock: a flight publishes its entry before it ends.
+        // Again under the lock, because a flight publishes its entry before it ends.
         if let Some(entry) = self.fresh(now, serving) {
             return SlotBegin::Hit(entry);
         }
-        if let Some(landing) = &state.flight {
-            return SlotBegin::Wait(Waiter { landing: landing.clone(), token });
+        if let Some(result) = &state.flight {
+            return SlotBegin::Wait(Waiter { result: result.clone(), token });
         }
         if let Some((error, until)) = &state.refusal
             && now.monotonic < *until
@@ -219,29 +218,30 @@ impl<V: Expires, E: UpstreamError> Slot<V, E> {
         {
             return SlotBegin::Stale(entry);
         }
-        let lead = self.lead(state, token, now, serving.margin);
-        let landing = lead.landing.subscribe();
-        SlotBegin::Lead(lead, Waiter { landing, token })
+        let leader = self.start_flight(state, token, now, serving.margin);
+        let result = leader.result.subscribe();
+        SlotBegin::Lead(leader, Waiter { result, token })
     }
 
-    fn lead(
+    fn start_flight(
         self: &Arc<Self>,
         state: &mut State<V, E>,
         token: Option<TokenDigest>,
         now: Now,
         margin: Duration,
-    ) -> SlotLead<V, E> {
-        let (landing, receiver) = watch::channel(None);
+    ) -> SlotLeader<V, E> {
+        let (result, receiver) = watch::channel(None);
         state.flight = Some(receiver);
-        SlotLead { slot: self.clone(), ended: false, begun: now.monotonic, token, margin, landing }
+        SlotLeader { slot: self.clone(), ended: false, begun: now.monotonic, token, margin, result }
     }
 
-    /// Stores an entry, unless the stored one is of a flight that began later, and returns the stored one. An entry
-    /// that expires earlier replaces too, because the duration of a session may have become shorter. A slot that has
-    /// left its map stores nothing, so that no token that knew it is served from it.
+    /// Stores an entry and returns the stored entry. An entry of a flight that started later stays. An entry with an
+    /// earlier expiry replaces the stored one, because session durations may become shorter. A retired slot stores
+    /// nothing, so that no token that still refers to it is served.
     pub(super) fn publish(&self, entry: Arc<Entry<V>>) -> Arc<Entry<V>> {
         let mut state = self.lock();
-        (state.failures, state.pause, state.refusal, state.doubted_since) = (0, Duration::ZERO, None, None);
+        (state.failures, state.pause, state.refusal, state.unconfirmed_since) =
+            (0, Duration::ZERO, None, None);
         let kept = self.entry.load_full().filter(|kept| kept.begun() > entry.begun());
         if let Some(kept) = kept {
             return kept;
@@ -252,11 +252,11 @@ impl<V: Expires, E: UpstreamError> Slot<V, E> {
         entry
     }
 
-    /// Records the failure of a fetch that began at `begun`, ends its flight, and returns the result
-    /// for the waiters.
+    /// Records the failure of a fetch that started at `begun`, ends its flight, and returns the result for the
+    /// waiters.
     ///
-    /// One lock holds both, so a waiter that begins again cannot join a flight that has failed. A
-    /// failure does not touch an entry whose fetch began later.
+    /// One lock covers all of it, so a waiter that begins again cannot join the failed flight. A failure does not
+    /// change an entry whose fetch started later.
     fn fail(
         &self,
         error: &Arc<E>,
@@ -264,58 +264,59 @@ impl<V: Expires, E: UpstreamError> Slot<V, E> {
         begun: Duration,
         now: Now,
         margin: Duration,
-    ) -> Landing<V, E> {
+    ) -> FlightResult<V, E> {
         let mut state = self.lock();
         state.flight = None;
-        let of_token = token.filter(|_| error.effect() == Effect::RefusesToken);
+        let of_token = token.filter(|_| error.effect() == CacheEffect::RefusesToken);
         #[cfg(feature = "verify")]
         if of_token.is_some() && self.newest.load().as_ref().map(|kept| kept.token.digest()) == of_token {
-            // No renewal uses it again, unless the pod sends no other token.
+            // Renewals do not use it again, unless the pod sends no other token.
             self.newest.store(None);
         }
         if let Some(newer) = self.read(now, margin).filter(|entry| entry.begun() > begun) {
             return match of_token {
-                None => Landing::Value(newer),
-                of_token => Landing::Failure { error: error.clone(), of_token },
+                None => FlightResult::Value(newer),
+                of_token => FlightResult::Failure { error: error.clone(), of_token },
             };
         }
         let effect = match error.effect() {
-            Effect::DoubtsIdentity => {
-                let since = *state.doubted_since.get_or_insert(now.monotonic);
-                let confirmed = now.monotonic.saturating_sub(since) >= DOUBT;
-                if confirmed { Effect::RefusesIdentity } else { Effect::CannotAsk }
+            CacheEffect::UnconfirmedRefusal => {
+                let since = *state.unconfirmed_since.get_or_insert(now.monotonic);
+                let confirmed = now.monotonic.saturating_sub(since) >= CONFIRMATION;
+                if confirmed { CacheEffect::RefusesIdentity } else { CacheEffect::CallFailed }
             }
             effect => effect,
         };
         state.failures += 1;
         state.pause = now.monotonic + PAUSES.around(state.failures, random_fraction());
-        if effect == Effect::RefusesIdentity {
+        if effect == CacheEffect::RefusesIdentity {
             self.entry.store(None);
         }
-        // Without credentials, each request would be a call.
-        if effect != Effect::RefusesToken && self.read(now, margin).is_none() {
+        // Without this, each request would be a call while there are no credentials.
+        if effect != CacheEffect::RefusesToken && self.read(now, margin).is_none() {
             let until = match error.effect() {
-                Effect::CannotAsk => state.pause.min(now.monotonic + NOT_ASKED_AGAIN),
+                CacheEffect::CallFailed => state.pause.min(now.monotonic + FAILURE_PAUSE),
                 _ => state.pause,
             };
             state.refusal = Some((error.clone(), until));
         }
         match self.read(now, margin).filter(|_| effect.keeps_credentials()) {
-            Some(entry) => Landing::Stale(entry),
-            None => Landing::Failure { error: error.clone(), of_token },
+            Some(entry) => FlightResult::Stale(entry),
+            None => FlightResult::Failure { error: error.clone(), of_token },
         }
     }
 
     fn touch(&self, now: Now) {
-        let asked = u64::try_from(now.monotonic.as_millis()).unwrap_or(u64::MAX);
-        // Most requests of a busy identity find the time already stored, so they write to no shared cache line.
-        if self.asked.load(Ordering::Relaxed) != asked {
-            self.asked.store(asked, Ordering::Relaxed);
+        let requested = u64::try_from(now.monotonic.as_millis()).unwrap_or(u64::MAX);
+        // Most requests of a busy identity find the same time already stored, so they do not write to a shared cache
+        // line.
+        if self.requested.load(Ordering::Relaxed) != requested {
+            self.requested.store(requested, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn last_asked(&self) -> Duration {
-        Duration::from_millis(self.asked.load(Ordering::Relaxed))
+    pub(super) fn last_requested(&self) -> Duration {
+        Duration::from_millis(self.requested.load(Ordering::Relaxed))
     }
 
     fn lock(&self) -> MutexGuard<'_, State<V, E>> {
@@ -323,21 +324,20 @@ impl<V: Expires, E: UpstreamError> Slot<V, E> {
     }
 }
 
-impl<V: Expires, E: UpstreamError> SlotLead<V, E> {
-    /// Ends the flight of a slot without a map. It publishes the entry, then ends the flight, then
-    /// tells the waiters. So no request begins a second fetch in between, and none joins a flight that
-    /// has ended.
-    pub fn complete(self, now: Now, answer: Result<V, E>) {
-        match answer {
+impl<V: Expires, E: UpstreamError> SlotLeader<V, E> {
+    /// Ends the flight of a slot without a map. It publishes the entry, ends the flight, and then wakes the waiters.
+    /// In this order no request begins a second fetch, and no request joins a flight that has ended.
+    pub fn complete(self, now: Now, response: Result<V, E>) {
+        match response {
             Ok(value) => {
                 let entry = self.slot.publish(Arc::new(Entry::new(value, self.begun, now)));
-                self.land(entry);
+                self.finish(entry);
             }
             Err(error) => self.fail(&Arc::new(error), now),
         }
     }
 
-    /// Returns the time when the fetch began, by the monotonic clock.
+    /// Returns the start of the fetch, by the monotonic clock.
     #[cfg(feature = "verify")]
     pub(super) fn begun(&self) -> Duration {
         self.begun
@@ -349,23 +349,23 @@ impl<V: Expires, E: UpstreamError> SlotLead<V, E> {
         &self.slot
     }
 
-    /// Gives the waiters an entry that has been published.
-    pub(super) fn land(mut self, entry: Arc<Entry<V>>) {
+    /// Ends the flight with an entry that has been published.
+    pub(super) fn finish(mut self, entry: Arc<Entry<V>>) {
         self.end();
-        self.landing.send_replace(Some(Landing::Value(entry)));
+        self.result.send_replace(Some(FlightResult::Value(entry)));
     }
 
-    /// Gives the waiters an error. An error about the token goes only to waiters with that token. If
-    /// the error leaves credentials in use, the waiters get them.
+    /// Ends the flight with an error. An error about the token goes only to waiters with that token. If the error
+    /// leaves credentials in use, the waiters get those.
     pub(super) fn fail(mut self, error: &Arc<E>, now: Now) {
-        let landing = self.slot.fail(error, self.token, self.begun, now, self.margin);
+        let result = self.slot.fail(error, self.token, self.begun, now, self.margin);
         self.ended = true;
-        self.landing.send_replace(Some(landing));
+        self.result.send_replace(Some(result));
     }
 }
 
-impl<V, E> SlotLead<V, E> {
-    /// Ends the flight once: the next flight of the slot has another leader.
+impl<V, E> SlotLeader<V, E> {
+    /// Ends the flight once, because the next flight of the slot has another leader.
     fn end(&mut self) {
         if !std::mem::replace(&mut self.ended, true) {
             lock(&self.slot.state).flight = None;
@@ -373,10 +373,10 @@ impl<V, E> SlotLead<V, E> {
     }
 }
 
-impl<V, E> Drop for SlotLead<V, E> {
+impl<V, E> Drop for SlotLeader<V, E> {
     fn drop(&mut self) {
-        // The leader was dropped, panicked or was cancelled. The sender is dropped after this, which tells the waiters
-        // to begin again.
+        // The leader was dropped without a result, panicked or was cancelled. The sender is dropped after this, and
+        // the waiters begin again.
         self.end();
     }
 }

@@ -1,4 +1,4 @@
-//! The data of a [`CredentialCache`](super::CredentialCache), which its leads share.
+//! The data of a [`CredentialCache`](super::CredentialCache), which its leaders share.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -15,15 +15,15 @@ pub struct CacheConfig {
     /// Maximum number of cached identities. Beyond it, each new identity evicts another one, as in a
     /// [`SessionCacheConfig`].
     pub capacity: usize,
-    /// Which entries are served.
+    /// Limits for serving an entry.
     pub serving: Serving,
-    /// Whether verified tokens are remembered: their next request needs no verification, and their identity
-    /// can be renewed.
+    /// Whether verified tokens are remembered. A remembered token needs no verification, and its identity can be
+    /// renewed.
     pub remember_tokens: bool,
 }
 
 impl Default for CacheConfig {
-    /// 2,000 identities, as AWS's agent; served until 15 s before their expiry; tokens are remembered.
+    /// 2,000 identities as in AWS's agent, served until 15 s before their expiry; tokens are remembered.
     fn default() -> Self {
         Self { capacity: 2000, serving: Serving::until_end(Duration::from_secs(15)), remember_tokens: true }
     }
@@ -48,7 +48,7 @@ where
         Self { config, tokens: Tokens::new(), sessions }
     }
 
-    /// Returns the slot of an identity, made anew if there is none.
+    /// Returns the slot of an identity, or a new one.
     pub(super) fn slot(&self, identity: &K, now: Now) -> Arc<Slot<V, E>> {
         self.sessions.slot(identity, now)
     }

@@ -1,4 +1,4 @@
-//! Known tokens, refused tokens, and tokens that the upstream is verifying.
+//! Known tokens, refused tokens, and flights of unverified tokens.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,25 +13,24 @@ use crate::sync::{AtomicU64, Mutex, MutexGuard, lock};
 use crate::time::{Expires, Expiry, Now};
 use crate::token::TokenDigest;
 
-/// Maximum number of remembered refused tokens, and of unverified tokens with a remembered failed
-/// fetch. Beyond it, no token is remembered until some have expired, so that a flood costs no memory.
+/// Maximum number of remembered refused tokens, and of unverified tokens with a remembered failure. Beyond it, no
+/// token is remembered until some have expired. The limit bounds the memory during a flood.
 const MAX_REFUSED: usize = 4096;
-/// Minimum time between two removals of expired refusals, so that a flood of refusals does not scan all
-/// of them each time.
-const ROOM_TICK: Duration = Duration::from_secs(1);
+/// Minimum time between two removals of expired records, so that a flood does not scan all records each time.
+const CLEANUP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A token that keys verified or the upstream accepted, with its identity and the way to the credentials.
+/// A token that keys verified or the upstream accepted, with its identity and its slot.
 pub(super) struct KnownToken<K, V, E> {
     pub(super) identity: K,
     pub(super) expiry: Expiry,
-    /// The slot of the identity, so that a hit needs no second lookup. A slot that has left its map stays empty, and
-    /// the request then looks the identity up.
+    /// The slot of the identity, so that a hit needs no second lookup. A retired slot stays empty, and then the
+    /// request looks the identity up.
     pub(super) slot: Arc<Slot<V, E>>,
 }
 
 impl<K, V: Expires, E: UpstreamError> KnownToken<K, V, E> {
-    /// Returns fresh credentials without a lock. Renewals need a token: if the slot keeps none, this is not a hit, so
-    /// that the slot keeps this one.
+    /// Returns fresh credentials without a lock. A slot without a token for renewals has no hit, so that the request
+    /// stores its token.
     fn hit(&self, now: Now, serving: Serving) -> Option<Arc<Entry<V>>> {
         if self.expiry.is_over(now, Duration::ZERO) || !self.slot.keeps_token() {
             return None;
@@ -42,10 +41,10 @@ impl<K, V: Expires, E: UpstreamError> KnownToken<K, V, E> {
 
 pub(super) struct Tokens<K, V, E> {
     known: SharedMap<TokenDigest, KnownToken<K, V, E>>,
-    /// Counts how often all tokens were forgotten. A token that was verified before is not remembered after it.
+    /// Number of times that all tokens were forgotten. A token that was verified before is not remembered after it.
     generation: AtomicU64,
     refused: Mutex<Bounded<(Arc<E>, Duration)>>,
-    /// Flights of unverified tokens, and failures of a moment ago.
+    /// Flights of unverified tokens, and recent failures.
     unverified: Mutex<Bounded<Arc<Slot<V, E>>>>,
 }
 
@@ -53,20 +52,20 @@ pub(super) struct Tokens<K, V, E> {
 struct Bounded<T> {
     tokens: HashMap<TokenDigest, T>,
     /// Time of the next removal of expired records.
-    room_at: Duration,
+    cleanup_at: Duration,
 }
 
 impl<T> Default for Bounded<T> {
     fn default() -> Self {
-        Self { tokens: HashMap::new(), room_at: Duration::ZERO }
+        Self { tokens: HashMap::new(), cleanup_at: Duration::ZERO }
     }
 }
 
 impl<T> Bounded<T> {
-    /// Whether there is room for one more record, after expired ones were dropped.
+    /// Returns whether there is room for one more record, after removal of expired ones.
     fn has_room(&mut self, now: Now, keep: impl Fn(&T) -> bool) -> bool {
-        if self.tokens.len() >= MAX_REFUSED && now.monotonic >= self.room_at {
-            self.room_at = now.monotonic + ROOM_TICK;
+        if self.tokens.len() >= MAX_REFUSED && now.monotonic >= self.cleanup_at {
+            self.cleanup_at = now.monotonic + CLEANUP_INTERVAL;
             self.tokens.retain(|_, kept| keep(kept));
         }
         self.tokens.len() < MAX_REFUSED
@@ -84,7 +83,7 @@ impl<K: Hash + Eq + Clone, V: Expires, E: UpstreamError> Tokens<K, V, E> {
         }
     }
 
-    /// Returns the credentials that a known token leads to. It takes no lock and counts one reference, that to the
+    /// Returns the credentials of a known token. It takes no lock and increments one reference count, that of the
     /// entry.
     pub(super) fn hit(&self, token: &TokenDigest, now: Now, serving: Serving) -> Option<Arc<Entry<V>>> {
         self.known.read(token, |known| known.hit(now, serving)).flatten()
@@ -98,7 +97,7 @@ impl<K: Hash + Eq + Clone, V: Expires, E: UpstreamError> Tokens<K, V, E> {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Remembers a token, unless all were forgotten since `generation`.
+    /// Remembers a token, unless all tokens were forgotten since `generation`.
     pub(super) fn remember(
         &self,
         token: TokenDigest,
@@ -110,22 +109,27 @@ impl<K: Hash + Eq + Clone, V: Expires, E: UpstreamError> Tokens<K, V, E> {
             return known;
         }
         self.known.insert(&token, known.clone());
-        // Again: all tokens may have been forgotten between the first look and the insertion.
+        // Checked again, because all tokens may have been forgotten since the first check.
         if self.generation() != generation {
             self.known.remove(&token);
         }
         known
     }
 
-    /// Leads a known token to the new slot of its identity, unless the token has been forgotten meanwhile.
-    pub(super) fn lead_to(&self, token: TokenDigest, old: &Arc<KnownToken<K, V, E>>, slot: Arc<Slot<V, E>>) {
+    /// Updates the slot of a known token, unless the token has been forgotten meanwhile.
+    pub(super) fn update_slot(
+        &self,
+        token: TokenDigest,
+        old: &Arc<KnownToken<K, V, E>>,
+        slot: Arc<Slot<V, E>>,
+    ) {
         let known = KnownToken { identity: old.identity.clone(), expiry: old.expiry, slot };
         if self.admit(token, &known) {
             self.known.replace(&token, old, &Arc::new(known));
         }
     }
 
-    /// Whether there is room for one more token of the identity. Another token may have to leave.
+    /// Returns whether there is room for the token. The identity may forget another token for it.
     fn admit(&self, token: TokenDigest, known: &KnownToken<K, V, E>) -> bool {
         match known.slot.admit(token, known.expiry) {
             Some(forgotten) => {
@@ -146,8 +150,8 @@ impl<K: Hash + Eq + Clone, V: Expires, E: UpstreamError> Tokens<K, V, E> {
         refused.tokens.get(token).filter(|(_, until)| now.monotonic < *until).map(|(error, _)| error.clone())
     }
 
-    /// Remembers a refusal for a while. A refused token is not known any more, so a hit does not check refusals, and
-    /// the token is verified again after that while.
+    /// Remembers a refusal for a while. A refused token is no longer known, so a hit does not check refusals. After
+    /// that while the token is verified again.
     pub(super) fn refuse(&self, token: TokenDigest, error: Arc<E>, memory: Duration, now: Now) {
         {
             let mut refused = lock(&self.refused);
@@ -165,7 +169,7 @@ impl<K: Hash + Eq + Clone, V: Expires, E: UpstreamError> Tokens<K, V, E> {
         Unverified(lock(&self.unverified))
     }
 
-    /// Drops expired records, and tokens whose slot has left its map: their next request is a call anyway.
+    /// Drops expired records, and tokens of retired slots, whose next request is a call anyway.
     pub(super) fn sweep(&self, now: Now) {
         self.known.retain(|_, known| !known.expiry.is_over(now, Duration::ZERO) && !known.slot.is_retired());
         lock(&self.refused).tokens.retain(|_, (_, until)| now.monotonic < *until);
@@ -180,8 +184,8 @@ impl<V: Expires, E: UpstreamError> Unverified<'_, V, E> {
         self.0.tokens.entry(token).or_default().clone()
     }
 
-    /// Forgets a flight that has ended. A flight that began since then stays. With `failure`, the slot stays while its
-    /// failure is the answer to further requests.
+    /// Forgets a flight that has ended. A flight that began since then stays. With `failure`, the slot stays while
+    /// further requests get its failure.
     pub(super) fn end(&mut self, token: &TokenDigest, failure: bool, now: Now) {
         let keep = |slot: &Arc<Slot<V, E>>| slot.is_in_flight_or_refused(now);
         let Some(slot) = self.0.tokens.get(token) else { return };
@@ -194,7 +198,7 @@ impl<V: Expires, E: UpstreamError> Unverified<'_, V, E> {
 
 #[cfg(test)]
 impl<K: Hash + Eq + Clone, V: Expires, E: UpstreamError> Tokens<K, V, E> {
-    /// Known, refused and unverified tokens.
+    /// Returns the numbers of known, refused and unverified tokens.
     pub(super) fn sizes(&self) -> (usize, usize, usize) {
         (self.known.len(), lock(&self.refused).tokens.len(), lock(&self.unverified).tokens.len())
     }

@@ -208,7 +208,7 @@ mod tests {
     fn one_wrong_entry_is_named_and_refuses_the_map() {
         for (config, named) in [
             ("", "EOF"),
-            ("[]", "an array where an object is wanted"),
+            ("[]", "found an array, want an object"),
             (r#"{"app": {}}"#, "\"app\""),
             (r#"{"/app": {}}"#, "\"/app\""),
             (r#"{"default/": {}}"#, "service account"),

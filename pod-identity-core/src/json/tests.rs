@@ -1,6 +1,6 @@
 use super::*;
 
-/// Struct types in every place in which serde looks for one.
+/// Struct types in every position in which serde accepts one.
 #[derive(Debug, PartialEq, serde::Deserialize)]
 struct Outer {
     inner: Inner,
@@ -41,7 +41,7 @@ fn read(json: &serde_json::Value) -> Result<Outer, JsonError> {
 }
 
 #[test]
-fn rejects_an_array_in_the_place_of_an_object_at_any_depth() {
+fn rejects_array_in_place_of_object_at_any_depth() {
     assert_eq!(read(&outer()).unwrap().choice, Choice::One(Inner { name: "a".to_owned() }));
     for place in [
         "",
@@ -62,7 +62,7 @@ fn rejects_an_array_in_the_place_of_an_object_at_any_depth() {
         }
         let object = json.pointer_mut(place).unwrap();
         *object = object.as_object().unwrap().values().cloned().collect();
-        let wrong = "an array where an object is wanted at line 1 column ";
+        let wrong = "found an array, want an object at line 1 column ";
         let error = read(&json).unwrap_err().to_string();
         assert!(error.starts_with(wrong), "{place}: {error}");
     }
@@ -74,7 +74,7 @@ fn rejects_an_array_in_the_place_of_an_object_at_any_depth() {
 }
 
 #[test]
-fn rejects_a_duplicate_key_in_every_place() {
+fn rejects_duplicate_key_in_every_object() {
     let text = outer().to_string();
     for (at, _) in text.match_indices(r#"{"name":"a"}"#) {
         let (before, after) = text.split_at(at + 1);
@@ -85,7 +85,7 @@ fn rejects_a_duplicate_key_in_every_place() {
 }
 
 #[test]
-fn a_repeated_key_is_refused_at_any_depth() {
+fn rejects_duplicate_key_at_any_depth() {
     for json in [r#"{"a":1,"a":2}"#, r#"[{"b":[{"a":1,"\u0061":2}]}]"#] {
         assert_eq!(
             from_slice::<serde_json::Value>(json.as_bytes()),
@@ -97,7 +97,7 @@ fn a_repeated_key_is_refused_at_any_depth() {
 }
 
 #[test]
-fn a_repeated_key_is_refused_among_any_number() {
+fn rejects_duplicate_key_among_any_number_of_keys() {
     for count in [1, 15, 16, 17, 18, 100] {
         for again in [0, count / 2, count - 1] {
             let keys: Vec<String> = (0..count).map(|key| format!(r#""{key}":0"#)).collect();
@@ -112,7 +112,7 @@ fn a_repeated_key_is_refused_among_any_number() {
 }
 
 #[test]
-fn an_error_does_not_hold_the_value_that_is_wrong() {
+fn error_does_not_contain_the_wrong_value() {
     #[derive(Debug, serde::Deserialize)]
     struct Token {
         #[allow(dead_code)]
@@ -126,7 +126,7 @@ fn an_error_does_not_hold_the_value_that_is_wrong() {
 }
 
 #[test]
-fn what_is_no_json_is_refused() {
+fn rejects_text_that_is_not_json() {
     for json in ["", "{", r#"{"a":1} x"#, "nul"] {
         assert!(
             matches!(from_slice::<serde_json::Value>(json.as_bytes()), Err(JsonError::Invalid(_))),

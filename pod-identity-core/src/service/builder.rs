@@ -1,4 +1,4 @@
-//! Building a service.
+//! The builder of a service.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,14 +26,14 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Adds a cluster, and how its tokens are verified: with the keys of an [`Issuer`](super::Issuer) or of several, or by the
-    /// upstream. A service with several clusters finds the cluster of a token by its issuer.
+    /// Adds a cluster, and the verification of its tokens: with the keys of one or several [issuers](super::Issuer),
+    /// or by the upstream. A service with several clusters finds the cluster of a token by its issuer.
     pub fn cluster(mut self, cluster: Cluster, verification: impl Into<TokenVerification>) -> Self {
         self.clusters.push((cluster, verification.into()));
         self
     }
 
-    /// Sets the lookup of roles. Without it, the source knows the role of each service account.
+    /// Sets the association lookup. Without it, the source must know the role of each service account.
     pub fn associations(self, lookup: impl AssociationLookup) -> Self {
         Self { lookup: Some(Box::new(lookup)), ..self }
     }
@@ -49,8 +49,7 @@ impl Builder {
         Self { clock, ..self }
     }
 
-    /// Starts the service on the current tokio runtime, which needs timers. Requests may come from other runtimes with
-    /// timers.
+    /// Starts the service on the current tokio runtime. That runtime and the runtimes of requests need timers.
     ///
     /// # Errors
     /// [`BuildError`] if a setting is missing or contradicts another one.
@@ -90,7 +89,7 @@ impl Builder {
 }
 
 impl CredentialService {
-    /// Starts to build a service that gets credentials from `source`.
+    /// Returns a builder of a service with credentials from `source`.
     pub fn builder(source: impl CredentialSource) -> Builder {
         Builder {
             source: Box::new(source),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::limit::UpstreamLimits;
 use crate::identity::ClusterName;
 
-/// Every duration and limit of a service. The fields have defaults; change those that you need.
+/// Durations and limits of a service. Every field has a default.
 ///
 /// ```
 /// use std::time::Duration;
@@ -19,18 +19,19 @@ use crate::identity::ClusterName;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ServiceConfig {
-    /// Maximum number of pods with cached credentials; default 2,000, as AWS's agent. Beyond it, each new pod
-    /// evicts one of the pods that were served longest ago. With 0, each request is an upstream call.
+    /// Maximum number of pods with cached credentials; default 2,000, as in AWS's agent. Beyond it, each new pod
+    /// evicts one of the least recently served pods. With 0, each request is an upstream call.
     pub capacity: usize,
-    /// Time before their expiry at which credentials are no longer served; default 15 s.
+    /// Time before the expiry at which credentials are no longer served; default 15 s.
     pub margin: Duration,
-    /// Percentage of their life for which credentials are fresh, that is, served without an upstream call; default
-    /// 100: they are fresh until [`margin`](Self::margin). With less, older credentials are stale: a request calls the
-    /// upstream, and gets the stale ones while the upstream is down. Use less if callers renew by asking again.
+    /// Percentage of their lifetime for which credentials are fresh. Fresh credentials are served without an upstream
+    /// call. Default 100: they are fresh until [`margin`](Self::margin). With less, a request for stale credentials
+    /// calls the upstream, and gets the stale ones while the upstream is down. Use less if callers cache credentials
+    /// themselves and renew them with a request.
     pub fresh_percent: u8,
-    /// Whether credentials are renewed at about half of their life while their pod uses them; default true.
+    /// Whether credentials are renewed at about half of their lifetime while their pod uses them; default true.
     pub renew: bool,
-    /// Maximum time of a request; default 4.5 s, a little less than SDKs wait. The upstream call goes on.
+    /// Maximum time of a request; default 4.5 s, a little less than the timeout of SDKs. The upstream call goes on.
     pub request_deadline: Duration,
     /// Time after which a request gets stale credentials, if there are any; default 1.5 s, because the SDK for
     /// Python waits for 2 s (botocore, `utils.py`, `ContainerMetadataFetcher`).
@@ -41,7 +42,7 @@ pub struct ServiceConfig {
     pub attempts: u32,
     /// Time between two fetches of an issuer's keys; default 5 minutes.
     pub key_refresh: Duration,
-    /// Minimum time between two fetches for unknown keys, which anybody can invent; default 30 s.
+    /// Minimum time between two fetches for unknown keys; default 30 s. Any client can invent key ids.
     pub key_refetch: Duration,
     /// Limits of upstream calls.
     pub limits: UpstreamLimits,
@@ -65,24 +66,24 @@ impl Default for ServiceConfig {
     }
 }
 
-/// Why a service cannot be built.
+/// Error of [`Builder::build`](super::Builder::build).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The service has no cluster. One with an association lookup may get its clusters later, by
+    /// The service has no cluster. A service with an association lookup may get its clusters later, by
     /// [`set_clusters`](super::CredentialService::set_clusters).
     #[error("the service has no cluster: call Builder::cluster")]
     NoCluster,
     /// Two clusters have the same name.
-    #[error("the cluster {0} is given twice")]
+    #[error("the cluster {0} was added twice")]
     ClusterTwice(ClusterName),
-    /// Several clusters are told apart by the issuers of their tokens.
+    /// Several clusters need issuers, which tell their tokens apart.
     #[error(
         "the cluster {0} has no issuer, but the service has other clusters: give each cluster an Issuer, because a \
          token names its cluster by its issuer only"
     )]
     ClusterWithoutIssuer(ClusterName),
-    /// An association is looked up for a verified pod only.
+    /// Associations are looked up only for pods whose tokens keys have verified.
     #[error(
         "the cluster {0} has no issuer, but associations are looked up for verified pods only: give the cluster an \
          Issuer, or leave the associations out"

@@ -1,4 +1,4 @@
-//! Credentials that a service serves.
+//! Credentials from a service.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -10,7 +10,7 @@ use crate::cache::Entry;
 use crate::credentials::SessionCredentials;
 use crate::time::Expires;
 
-/// The value of a cache entry: credentials, and their JSON once a request wanted it.
+/// The value of a cache entry: credentials, and their JSON after its first use.
 pub(super) struct Cached {
     credentials: SessionCredentials,
     json: OnceLock<Zeroizing<Vec<u8>>>,
@@ -60,7 +60,7 @@ impl Origin {
     }
 }
 
-/// Credentials of a pod. Clones share the data, which is zeroed when the last clone and the cache have dropped it.
+/// Credentials of a pod. Clones share the data. It is zeroed when the last clone and the cache have dropped it.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     pub(super) entry: Arc<Entry<Cached>>,
@@ -68,11 +68,11 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Returns the JSON that the container credentials provider of every AWS SDK reads. The response's content
-    /// type is `application/json`.
+    /// Returns the JSON for the container credentials provider of AWS SDKs. The content type of the response is
+    /// `application/json`.
     pub fn container_json(&self) -> &[u8] {
         let Cached { credentials, json } = self.entry.value();
-        // The service serves no credentials whose expiry cannot be written.
+        // The service caches no credentials whose expiry cannot be written.
         json.get_or_init(|| credentials.to_container_json().unwrap_or_default())
     }
 
@@ -87,7 +87,7 @@ impl Credentials {
     }
 }
 
-/// The JSON, so that a server can send it without a copy.
+/// The JSON. A server can send it without a copy.
 impl AsRef<[u8]> for Credentials {
     fn as_ref(&self) -> &[u8] {
         self.container_json()

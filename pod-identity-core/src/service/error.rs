@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::cache::UnusableAnswer;
-use crate::error::{Blame, Effect, ErrorCode, UpstreamError};
+use crate::cache::UnusableResponse;
+use crate::error::{Blame, CacheEffect, ErrorCode, UpstreamError};
 use crate::token::TokenError;
 
-/// Default `Retry-After` of an error that may pass.
+/// Default `Retry-After` of a retryable error.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// The reason why a pod gets no credentials.
+/// The error of a request for credentials.
 ///
-/// A [`CredentialSource`](super::CredentialSource) makes one, the service makes others, and the HTTP server of
-/// the embedder sends [`status`](Self::status), [`headers`](Self::headers) and [`body`](Self::body): the same
-/// response as our agent's. Its [`ErrorCode`] decides about the cache: an error about the service account
-/// drops its credentials, an error about the upstream keeps them in use. Clones share the data.
+/// A [`CredentialSource`](super::CredentialSource) or the service makes it. The embedder's HTTP server sends
+/// [`status`](Self::status), [`headers`](Self::headers) and [`body`](Self::body), the same response as our agent's.
+/// The [`ErrorCode`] determines the effect on the cache: an error about the service account drops its credentials, an
+/// error about the upstream keeps them in use. Clones share the data.
 ///
 /// | code | cached credentials |
 /// |---|---|
@@ -46,17 +46,17 @@ pub struct CredentialError(Arc<Data>);
 struct Data {
     code: ErrorCode,
     message: String,
-    /// Whether the message has fix and code already.
+    /// Whether the message already contains the fix and the code.
     complete: bool,
-    effect: Effect,
+    effect: CacheEffect,
     retry_after: Option<Duration>,
     attempt_again: bool,
     slow_down: bool,
 }
 
 impl CredentialError {
-    /// Makes an error. The service adds the [fix](ErrorCode::fix) of the code to the message. The fixes are those for our
-    /// agent: with another backend write the fix into the message and call
+    /// Makes an error. The service adds the [fix](ErrorCode::fix) of the code to the message. The fixes are for our
+    /// agent. For another backend, write the fix into the message and call
     /// [`with_complete_message`](Self::with_complete_message).
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self(Arc::new(Data {
@@ -70,14 +70,14 @@ impl CredentialError {
         }))
     }
 
-    /// Makes an error for an upstream that did not answer. The service repeats the call within its deadline.
-    /// Cached credentials stay in use.
+    /// Makes an error for an upstream that sent no response. The service repeats the call within its deadline. Cached
+    /// credentials stay in use.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::UpstreamUnavailable, message).attempt_again(true)
     }
 
-    /// Makes an error for an upstream that asks for fewer calls. The service halves the rate of its calls, waits
-    /// for `retry_after` (30 s at most), and repeats the call within its deadline.
+    /// Makes an error for an upstream that requests fewer calls. The service halves the rate of its calls, waits for
+    /// `retry_after` (at most 30 s), and repeats the call within its deadline.
     pub fn throttled(message: impl Into<String>, retry_after: Option<Duration>) -> Self {
         Self::new(ErrorCode::Throttled, message)
             .with_retry_after(retry_after)
@@ -108,27 +108,27 @@ impl CredentialError {
         self.with(|data| data.slow_down = slow_down)
     }
 
-    /// Marks the message as complete: it has the fix and the code of the upstream already.
+    /// Marks the message as complete: it already contains the fix and the code of the upstream.
     #[must_use]
     pub fn with_complete_message(self) -> Self {
         self.with(|data| data.complete = true)
     }
 
-    /// Marks an error about the service account as possibly outdated, because the upstream is eventually
-    /// consistent as EKS is. Credentials are dropped when it is repeated for 30 s.
+    /// Marks an error about the service account as possibly outdated, for an upstream that is eventually consistent.
+    /// Credentials are dropped when the error is repeated for 30 s.
     #[must_use]
     pub fn eventually_consistent(self) -> Self {
         self.with(|data| {
-            if data.effect == Effect::RefusesIdentity {
-                data.effect = Effect::DoubtsIdentity;
+            if data.effect == CacheEffect::RefusesIdentity {
+                data.effect = CacheEffect::UnconfirmedRefusal;
             }
         })
     }
 
-    /// Marks an error as one that leaves cached credentials in use, whatever its code.
+    /// Marks an error that leaves cached credentials in use, regardless of its code.
     #[must_use]
     pub fn keeps_credentials(self) -> Self {
-        self.with(|data| data.effect = Effect::CannotAsk)
+        self.with(|data| data.effect = CacheEffect::CallFailed)
     }
 
     /// Returns the stable code.
@@ -149,37 +149,37 @@ impl CredentialError {
         self.0.slow_down
     }
 
-    /// Returns the pause that the upstream asked for.
-    pub(super) fn asked_pause(&self) -> Option<Duration> {
+    /// Returns the pause that the upstream requested.
+    pub(super) fn requested_pause(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
     /// Returns the HTTP status.
     ///
-    /// An error that may pass is a 503, throttling too: the SDKs for Rust and Java give up on a 429. Every other
+    /// A retryable error is a 503, throttling too, because the SDKs for Rust and Java do not retry a 429. Every other
     /// error is a 4xx, or a 500 for a fault of the service.
     pub fn status(&self) -> u16 {
         status(self.code())
     }
 
-    /// Returns the value for the `Retry-After` header in whole seconds, for errors that may pass. SDKs that come
-    /// back earlier are refused once more, so a pause is rounded up.
+    /// Returns the value of the `Retry-After` header in whole seconds, for retryable errors. It is rounded up, because
+    /// an earlier retry fails again.
     pub fn retry_after(&self) -> Option<Duration> {
         let asked = self.0.retry_after.unwrap_or(DEFAULT_RETRY_AFTER);
         let whole = asked.as_secs().saturating_add(u64::from(asked.subsec_nanos() > 0));
         self.code().is_retryable().then(|| Duration::from_secs(whole.max(1)))
     }
 
-    /// Returns the HTTP headers: the content type, and `Retry-After` for errors that may pass. The SDK for Go reads
-    /// the body under no other content type.
+    /// Returns the HTTP headers: the content type, and `Retry-After` for retryable errors. The SDK for Go reads the
+    /// body only with this content type.
     pub fn headers(&self) -> Vec<(&'static str, String)> {
         let mut headers = vec![("content-type", "application/json".to_owned())];
         headers.extend(self.retry_after().map(|pause| ("retry-after", pause.as_secs().to_string())));
         headers
     }
 
-    /// Returns the JSON body. `Code` and `Message` are for the SDK for Rust, `code` and `message` for those for
-    /// Go, Java and JavaScript. The SDK for Python shows the whole body.
+    /// Returns the JSON body. The SDK for Rust reads `Code` and `Message`. The SDKs for Go, Java and JavaScript read
+    /// `code` and `message`. The SDK for Python prints the whole body.
     pub fn body(&self) -> Vec<u8> {
         #[derive(Serialize)]
         struct Body<'a> {
@@ -192,7 +192,7 @@ impl CredentialError {
         }
         let (code, message) = (self.code().as_str(), self.to_string());
         let body = Body { code, message: &message, code_again: code, message_again: &message };
-        // Texts alone are always written.
+        // Serializing strings does not fail.
         serde_json::to_vec(&body).unwrap_or_default()
     }
 }
@@ -210,7 +210,7 @@ impl fmt::Display for CredentialError {
 impl std::error::Error for CredentialError {}
 
 impl UpstreamError for CredentialError {
-    fn effect(&self) -> Effect {
+    fn effect(&self) -> CacheEffect {
         self.0.effect
     }
 }
@@ -221,21 +221,21 @@ impl From<TokenError> for CredentialError {
     }
 }
 
-impl From<UnusableAnswer> for CredentialError {
-    fn from(answer: UnusableAnswer) -> Self {
-        let code = match answer {
-            UnusableAnswer::OtherIdentity { .. } => ErrorCode::SubjectMismatch,
-            UnusableAnswer::Expired { .. } => ErrorCode::ClockAhead,
+impl From<UnusableResponse> for CredentialError {
+    fn from(response: UnusableResponse) -> Self {
+        let code = match response {
+            UnusableResponse::OtherIdentity { .. } => ErrorCode::SubjectMismatch,
+            UnusableResponse::Expired { .. } => ErrorCode::ClockAhead,
         };
-        Self::new(code, answer.to_string())
+        Self::new(code, response.to_string())
     }
 }
 
-/// The meaning of a code for the cache.
-fn effect(code: ErrorCode) -> Effect {
+/// Returns the effect of a code on the cache.
+fn effect(code: ErrorCode) -> CacheEffect {
     match code {
         ErrorCode::AssociationNotFound | ErrorCode::RoleTrustRefused | ErrorCode::SessionRefused => {
-            Effect::RefusesIdentity
+            CacheEffect::RefusesIdentity
         }
         ErrorCode::TokenMalformed
         | ErrorCode::TokenAlgorithmRefused
@@ -245,12 +245,12 @@ fn effect(code: ErrorCode) -> Effect {
         | ErrorCode::TokenExpired
         | ErrorCode::TokenNotYetValid
         | ErrorCode::TokenNotPodBound
-        // A retry may help, but not at once and not at the cost of other pods.
+        // A retry may help, but it must wait a moment and must not delay other pods.
         | ErrorCode::TokenKeyUnknown
-        | ErrorCode::TokenRefused => Effect::RefusesToken,
-        ErrorCode::ClockAhead => Effect::CannotUse,
-        // Every other error is about the upstream or the way to it.
-        _ => Effect::CannotAsk,
+        | ErrorCode::TokenRefused => CacheEffect::RefusesToken,
+        ErrorCode::ClockAhead => CacheEffect::UnusableCredentials,
+        // Every other error is about the upstream or the network path to it.
+        _ => CacheEffect::CallFailed,
     }
 }
 
@@ -271,18 +271,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_a_status_that_sdks_treat_correctly() {
+    fn every_code_has_a_status_that_sdks_handle() {
         for code in ErrorCode::ALL {
             let status = status(*code);
             assert!((400..600).contains(&status) && status != 429, "{code}");
             if code.is_retryable() {
-                assert!(status >= 500, "{code} may pass, but SDKs give up on {status}");
+                assert!(status >= 500, "{code} is retryable, but SDKs do not retry {status}");
             }
         }
     }
 
     #[test]
-    fn errors_page_has_these_statuses() {
+    fn errors_page_has_the_status_of_each_code() {
         let page = include_str!("../../../docs/reference/errors.md");
         for code in ErrorCode::ALL {
             let heading = format!("\n## {code}\n");

@@ -1,4 +1,4 @@
-//! An issuer and its keys: fetched, kept, and fetched again when they rotate.
+//! An issuer and its keys: fetches and rotation.
 
 use std::error::Error;
 use std::fmt;
@@ -17,16 +17,16 @@ use super::{BoxFuture, Clock, ServiceConfig};
 use crate::sync::{AtomicU64, lock};
 use crate::token::{Expected, KeySet, PodToken, TokenError, VerifiedToken, verify};
 
-/// Pause after a failed fetch while there are no keys at all.
+/// Pause after a failed fetch while there are no keys.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 /// Maximum time of a fetch.
 const FETCH_DEADLINE: Duration = Duration::from_secs(10);
-/// Maximum time that a request waits for a fetch. The fetch goes on.
+/// Maximum time for which a request waits for a fetch. The fetch goes on.
 const WAIT: Duration = Duration::from_secs(3);
 /// Maximum size of a key set in a file, in bytes.
 const MAX_FILE: u64 = 256 * 1024;
-/// Maximum number of requests that wait for a fetch of one issuer. A hanging issuer holds each of them for
-/// seconds, and anybody can invent key ids. Further requests are refused at once, as worth a retry.
+/// Maximum number of requests that wait for a fetch of one issuer. A hanging issuer blocks each of them for seconds,
+/// and any client can invent key ids. Further requests are refused at once with a retryable error.
 pub(crate) const MAX_WAITING: usize = 256;
 
 type FetchError = Box<dyn Error + Send + Sync>;
@@ -34,9 +34,9 @@ type Fetch = dyn Fn() -> BoxFuture<'static, Result<Vec<u8>, FetchError>> + Send 
 
 /// An issuer of pod tokens, with its public keys. Clones share the keys.
 ///
-/// The service fetches the keys every 5 minutes, and when a token names an unknown key, at most every 30 s.
-/// While a fetch fails, the old keys stay in use. [`Builder::build`](super::Builder::build) starts the first fetch and does
-/// not wait for it.
+/// The service fetches the keys every 5 minutes, and at most every 30 s when a token has an unknown key id. If a fetch
+/// fails, the old keys stay in use. [`Builder::build`](super::Builder::build) starts the first fetch and does not wait
+/// for it.
 ///
 /// ```
 /// use pod_identity_core::service::Issuer;
@@ -53,17 +53,17 @@ pub struct Issuer(Arc<Inner>);
 struct Inner {
     url: String,
     fetch: Option<Box<Fetch>>,
-    /// Whether the upstream named the issuer instead of a configuration.
-    learned: bool,
+    /// Whether the issuer was discovered from an accepted token instead of configured.
+    discovered: bool,
     keys: ArcSwapOption<KeySet>,
-    /// The document that the keys came from.
+    /// The document with the current keys.
     document: ArcSwapOption<Vec<u8>>,
-    /// Time of the last successful fetch, in milliseconds of the monotonic clock; 0 before the first.
+    /// Time of the last successful fetch, in milliseconds of the monotonic clock; 0 before the first one.
     fetched_at: AtomicU64,
     last_fetch: Arc<Mutex<LastFetch>>,
     waiting: Semaphore,
     running: OnceLock<Running>,
-    /// Counters of the services that use the issuer. Each change of the keys raises them.
+    /// Counters of the services that use the issuer. Each change of the keys increments them.
     changes: crate::sync::Mutex<Vec<Weak<AtomicU64>>>,
 }
 
@@ -98,7 +98,7 @@ impl Issuer {
         issuer
     }
 
-    /// Makes an issuer whose JWKS is a file of at most 256 KiB, which is read at each fetch.
+    /// Makes an issuer whose JWKS is a file of at most 256 KiB. Each fetch reads the file.
     pub fn file(url: impl Into<String>, path: impl Into<PathBuf>) -> Self {
         let path: PathBuf = path.into();
         Self::fetched(url, move || {
@@ -110,7 +110,7 @@ impl Issuer {
         })
     }
 
-    /// Makes an issuer whose JWKS an async function fetches. A fetch ends after 10 s.
+    /// Makes an issuer whose JWKS an async function fetches. A fetch has a deadline of 10 s.
     pub fn fetched<F>(url: impl Into<String>, fetch: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Vec<u8>, FetchError>> + Send + 'static,
@@ -118,19 +118,19 @@ impl Issuer {
         Self::new(url.into(), Some(Box::new(move || Box::pin(fetch()))), false)
     }
 
-    /// Marks the issuer as one that the upstream named. A failed fetch is a warning, logged once.
-    pub(super) fn learned(self) -> Self {
+    /// Marks the issuer as discovered. Then a failed fetch is a warning, which is logged once.
+    pub(super) fn discovered(self) -> Self {
         match Arc::try_unwrap(self.0) {
-            Ok(inner) => Self(Arc::new(Inner { learned: true, ..inner })),
+            Ok(inner) => Self(Arc::new(Inner { discovered: true, ..inner })),
             Err(shared) => Self(shared),
         }
     }
 
-    fn new(url: String, fetch: Option<Box<Fetch>>, learned: bool) -> Self {
+    fn new(url: String, fetch: Option<Box<Fetch>>, discovered: bool) -> Self {
         Self(Arc::new(Inner {
             url,
             fetch,
-            learned,
+            discovered,
             keys: ArcSwapOption::empty(),
             document: ArcSwapOption::empty(),
             fetched_at: AtomicU64::new(0),
@@ -146,7 +146,7 @@ impl Issuer {
         &self.0.url
     }
 
-    /// Returns the keys, once they were fetched.
+    /// Returns the keys, or `None` before the first successful fetch.
     pub fn keys(&self) -> Option<Arc<KeySet>> {
         self.0.keys.load_full()
     }
@@ -160,8 +160,8 @@ impl Issuer {
         (at > 0).then(|| now.saturating_sub(Duration::from_millis(at)))
     }
 
-    /// Keeps the keys fresh until the last clone is dropped, and raises `changes` with each change of the keys.
-    /// `own_task` is false where the caller fetches by itself.
+    /// Keeps the keys fresh until the last clone is dropped, and increments `changes` with each change of the keys.
+    /// `own_task` is false if the caller fetches the keys.
     pub(super) fn start(
         &self,
         clock: &Clock,
@@ -184,7 +184,7 @@ impl Issuer {
         });
     }
 
-    /// Verifies a token with the keys that are there.
+    /// Verifies a token with the current keys.
     pub(super) fn verify_now(
         &self,
         token: &PodToken,
@@ -198,8 +198,8 @@ impl Issuer {
         }
     }
 
-    /// Verifies a token. If its key is unknown, the keys are fetched first, unless they just were. Then the
-    /// token is refused as [`TokenError::KeyUnknown`], which is worth a retry.
+    /// Verifies a token. If its key is unknown, the keys are fetched first, unless they were fetched recently. A key
+    /// that is still unknown is [`TokenError::KeyUnknown`], which is retryable.
     pub(super) async fn verify(
         &self,
         token: &PodToken,
@@ -220,8 +220,8 @@ impl Issuer {
         }
     }
 
-    /// Fetches the keys, unless they were fetched a moment ago. Requests that come meanwhile wait for the same
-    /// fetch. The fetch is a task of its own: a client that hangs up does not end it.
+    /// Fetches the keys, unless they were fetched recently. Concurrent requests wait for the same fetch. The fetch is
+    /// a separate task, so that a client that hangs up does not cancel it.
     ///
     /// Returns the pause until the next fetch.
     pub(super) async fn fetch_if_due(&self) -> Duration {
@@ -246,7 +246,7 @@ impl Issuer {
 
     async fn fetch(&self, mut last_fetch: OwnedMutexGuard<LastFetch>) -> bool {
         let (Some(fetch), Some(running)) = (&self.0.fetch, self.0.running.get()) else { return false };
-        // Before the fetch: one that panics is not repeated at once.
+        // Set before the fetch, so that a fetch that panics is not repeated at once.
         last_fetch.at = Some(running.clock.now().monotonic);
         let fetched = tokio::time::timeout(FETCH_DEADLINE, fetch()).await.unwrap_or_else(|_| {
             Err(format!("the issuer sent no complete response within {} s", FETCH_DEADLINE.as_secs()).into())
@@ -271,13 +271,13 @@ impl Issuer {
     }
 
     fn retry_pause(&self, running: &Running) -> Duration {
-        let first = !self.0.learned && self.0.keys.load().is_none();
+        let first = !self.0.discovered && self.0.keys.load().is_none();
         if first { FIRST_RETRY.min(running.refetch) } else { running.refetch }
     }
 
     fn log_failure(&self, error: &str, before: Option<&str>) {
         let issuer = self.url();
-        match self.0.learned {
+        match self.0.discovered {
             false => tracing::error!(issuer, error, "issuer keys not fetched; old keys stay in use"),
             true if before != Some(error) => {
                 tracing::warn!(issuer, error, "keys of the issuer of accepted tokens not fetched");
@@ -286,7 +286,7 @@ impl Issuer {
         }
     }
 
-    /// Replaces the keys. It compares documents and not key ids, because a new key may have an old id.
+    /// Replaces the keys. It compares documents instead of key ids, because a new key may have an old id.
     fn replace(&self, keys: KeySet, document: Vec<u8>) {
         let changed = self.0.document.load().as_deref() != Some(&document);
         if changed {
@@ -311,7 +311,7 @@ async fn follow(issuer: Weak<Inner>) {
     loop {
         let Some(inner) = issuer.upgrade() else { return };
         let Some(clock) = inner.running.get().map(|running| running.clock.clone()) else {
-            tokio::task::yield_now().await; // it is being started
+            tokio::task::yield_now().await; // `start` has not returned
             continue;
         };
         let pause = Issuer(inner).fetch_if_due().await;
@@ -322,7 +322,7 @@ async fn follow(issuer: Weak<Inner>) {
 fn read(path: &std::path::Path) -> Result<Vec<u8>, FetchError> {
     let wrong = |reason: String| -> FetchError { format!("{}: {reason}", path.display()).into() };
     let metadata = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
-    // Opening a FIFO waits for its writer, and a device may never end.
+    // Opening a FIFO waits for its writer, and reading a device may never end.
     if !metadata.is_file() {
         return Err(wrong("not a regular file".to_owned()));
     }

@@ -1,4 +1,4 @@
-//! The key of a cache entry.
+//! The cache key of a session.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -8,8 +8,8 @@ use crate::association::Association;
 use crate::cluster::Cluster;
 use crate::identity::WorkloadIdentity;
 
-/// Everything that decides about a session: the pod, its cluster, and the whole association. A changed
-/// association is another key, so it is never served with credentials of the old one.
+/// Everything that determines a session: the pod, its cluster, and the whole association. A changed association makes
+/// another key, so it is never served with credentials of the old one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SessionKey(Arc<Content>);
 
@@ -18,7 +18,7 @@ struct Content {
     identity: Arc<WorkloadIdentity>,
     cluster: Arc<Cluster>,
     association: Option<Arc<Association>>,
-    /// Makes the keys of a service without cache differ.
+    /// Makes keys unique in a service without cache.
     serial: u64,
 }
 
@@ -45,7 +45,7 @@ impl SessionKey {
     }
 }
 
-/// Hashes what differs between pods. Equality compares everything.
+/// Hashes the fields that differ between pods. Equality compares all fields.
 impl Hash for SessionKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Content { identity, serial, .. } = &*self.0;

@@ -1,16 +1,16 @@
-//! Limits of upstream calls: one pod's junk delays no other pod.
+//! Limits of upstream calls, so that invalid tokens of one pod do not delay other pods.
 //!
-//! A call for a waiting request passes three gates:
+//! A call for a waiting request passes three limits:
 //!
 //! ```text
-//! place   a peer may have so many unverified tokens waiting; further ones are refused at once
-//! call    a permit of all calls; for an unverified token, a credit of its peer too
-//! turn    none to wait for, until the upstream asks for fewer calls
+//! queue    limits the waiting requests of a peer with unverified tokens; further ones are refused at once
+//! permit   limits the concurrent calls; the call of an unverified token also needs a credit of its peer
+//! rate     limits the calls per second, after the upstream has requested fewer calls
 //! ```
 //!
-//! An unverified token takes a credit of its peer while its call lasts, and [`UpstreamLimits::hold`] longer if the upstream
-//! refuses the token. Acceptance returns the credit at once, so 250 pods of 250 addresses share all calls. Renewals take what
-//! waiting requests leave.
+//! An unverified token uses a credit of its peer during its call, and for [`UpstreamLimits::hold`] longer if the upstream
+//! refuses the token. If the upstream accepts it, the credit is free at once, so 250 pods of 250 addresses share all calls.
+//! While requests wait for the rate limit, no renewal begins.
 //!
 //! ```
 //! use pod_identity_core::service::{PeerLimits, UpstreamLimits};
@@ -20,15 +20,15 @@
 //! limits.remote = PeerLimits::new(4, 64);
 //! ```
 
-mod budgets;
+mod config;
 mod calls;
-mod pace;
 mod rate;
+mod renewal_rate;
 #[cfg(test)]
 mod tests;
 
-pub use budgets::{PeerLimits, UpstreamLimits};
 pub use calls::Peer;
-pub(super) use calls::{Call, Held, Limits, Place, Renewal};
+pub(super) use calls::{Call, CreditHold, Limits, QueuedCall, Renewal};
 #[cfg(test)]
-use calls::{Crowded, Throttled};
+use calls::{QueueFull, Throttled};
+pub use config::{PeerLimits, UpstreamLimits};

@@ -1,4 +1,4 @@
-//! The steps of a request, for a service that acts between them.
+//! The steps of a request, for a service with its own steps between them.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub struct VerifiedPod {
     pub(super) token: PodToken,
     pub(super) verified: VerifiedToken,
     pub(super) cluster: Arc<Cluster>,
-    /// The generation of known tokens before the verification: the token is not remembered under newer keys.
+    /// The generation of known tokens before the verification, so that the token is not remembered under newer keys.
     pub(super) generation: u64,
 }
 
@@ -27,7 +27,7 @@ pub struct AuthorizedPod {
 }
 
 impl VerifiedPod {
-    /// Returns the facts that the token proves.
+    /// Returns the verified token.
     pub fn token(&self) -> &VerifiedToken {
         &self.verified
     }
@@ -45,20 +45,20 @@ impl AuthorizedPod {
     }
 }
 
-/// The steps of [`credentials`](Self::credentials). An auth service audits between them.
+/// The steps of [`credentials`](Self::credentials). The auth service writes audit lines between them.
 impl CredentialService {
-    /// Verifies the token of a pod of a cluster.
+    /// Verifies a pod token of a cluster.
     ///
     /// # Errors
-    /// [`CredentialError`] if the cluster is unknown, has no keys, or the token is not good.
+    /// [`CredentialError`] if the cluster is unknown or has no keys, or the token is invalid.
     pub async fn verify(&self, cluster: &ClusterName, token: &str) -> Result<VerifiedPod, CredentialError> {
         self.verify_for(cluster, token, POD_IDENTITY_AUDIENCE).await
     }
 
-    /// Verifies a token of another audience of the same issuers: that of a caller.
+    /// Verifies the token of a caller. The token has the same issuers as pod tokens, and another audience.
     ///
     /// # Errors
-    /// [`CredentialError`] if the cluster is unknown, has no keys, or the token is not good.
+    /// [`CredentialError`] if the cluster is unknown or has no keys, or the token is invalid.
     pub async fn verify_caller(
         &self,
         cluster: &ClusterName,
@@ -68,7 +68,7 @@ impl CredentialService {
         Ok(self.verify_for(cluster, token, audience).await?.verified)
     }
 
-    /// An unknown cluster is the cause, whatever the token's claims are.
+    /// Checks the cluster first: an unknown cluster is the error for any token.
     async fn verify_for(
         &self,
         cluster: &ClusterName,
@@ -101,7 +101,7 @@ impl CredentialService {
     /// Returns the credentials of an authorized pod.
     ///
     /// # Errors
-    /// [`CredentialError`] of the source.
+    /// [`CredentialError`] from the source.
     pub async fn issue(&self, pod: &AuthorizedPod) -> Result<Credentials, CredentialError> {
         let AuthorizedPod { pod, association } = pod;
         let VerifiedPod { token, verified, cluster, generation } = pod;
@@ -114,7 +114,7 @@ impl CredentialService {
                     return served;
                 }
             }
-            Err(super::serve::given_up())
+            Err(super::serve::cancelled_repeatedly())
         };
         let served = tokio::time::timeout(inner.config.request_deadline, serving).await;
         served.unwrap_or_else(|_| Err(inner.upstream.not_yet(inner.config.request_deadline)))

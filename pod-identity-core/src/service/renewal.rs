@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::limit::Renewal;
-use super::serve::ServiceLead;
+use super::serve::ServiceLeader;
 use super::{Clock, Handle, Inner};
 use crate::token::POD_IDENTITY_AUDIENCE;
 
-/// Time between two looks for due renewals.
+/// Time between two checks for due renewals.
 const TICK: Duration = Duration::from_secs(1);
 /// Number of ticks between two sweeps.
 const SWEEP_TICKS: u32 = 60;
@@ -31,45 +31,45 @@ pub(super) async fn follow(service: Weak<Handle>, clock: Clock, _alive: watch::S
 }
 
 impl Handle {
-    /// Begins as many renewals as there are permits for. The others are due again in a second.
+    /// Begins as many renewals as there are permits. The others are due again in a second.
     fn renew_due(&self) {
         let inner = &self.inner;
         let due = inner.cache.due(inner.clock.now());
-        // Of the due entries only: one session that was short must not set the rate of the others for good.
-        let Some(life) = due.iter().map(|due| due.lifetime).min() else { return };
+        // Only due entries count. Otherwise one short session would set the rate of all others permanently.
+        let Some(lifetime) = due.iter().map(|due| due.lifetime).min() else { return };
         for due in due {
-            let Some(renewal) = inner.upstream.renewal(inner.cache.len(), life) else { return };
+            let Some(renewal) = inner.upstream.renewal(inner.cache.len(), lifetime) else { return };
             let inner = inner.clone();
-            self.spawn(async move { inner.renew(due.lead, renewal).await });
+            self.spawn(async move { inner.renew(due.leader, renewal).await });
         }
     }
 }
 
 impl Inner {
-    async fn renew(self: Arc<Self>, lead: ServiceLead, renewal: Renewal) {
-        let Some(key) = lead.identity().cloned() else { return };
-        // The association may have changed since the last request. Then no request can get these credentials.
-        // The lookup has a deadline, because a renewal holds one of few permits.
+    async fn renew(self: Arc<Self>, leader: ServiceLeader, renewal: Renewal) {
+        let Some(key) = leader.identity().cloned() else { return };
+        // The association may have changed since the last request. Then the key changes, too, and no request can get
+        // these credentials. The lookup has a deadline, because a renewal holds one of few permits.
         match self.in_time(self.with_association(&key)).await {
             Ok(current) if current == key => {}
             Ok(_) => return self.cache.forget(&key),
-            Err(error) => return self.report(&key, lead.complete(self.clock.now(), Err(error)).as_deref()),
+            Err(error) => return self.report(&key, leader.complete(self.clock.now(), Err(error)).as_deref()),
         }
-        // The cluster may have been removed or changed, too.
+        // The cluster may also have been removed or changed.
         let clusters = self.clusters.load_full();
         let Some(cluster) = clusters.find(key.cluster()) else { return self.cache.forget(&key) };
-        // The key of the token may have been withdrawn. Then the upstream does not see the token again.
-        let (now, token) = (self.clock.now(), lead.token().clone());
-        if let Err(refuted) = cluster.verify_now(&token, POD_IDENTITY_AUDIENCE, now.wall) {
-            return drop(lead.complete(now, Err(refuted.into())));
+        // The key of the token may have been withdrawn. Then the token is not sent to the upstream.
+        let (now, token) = (self.clock.now(), leader.token().clone());
+        if let Err(error) = cluster.verify_now(&token, POD_IDENTITY_AUDIENCE, now.wall) {
+            return drop(leader.complete(now, Err(error.into())));
         }
-        let request = match self.request(&lead) {
+        let request = match self.request(&leader) {
             Ok(request) => request,
-            Err(error) => return drop(lead.complete(now, Err(error))),
+            Err(error) => return drop(leader.complete(now, Err(error))),
         };
         let begun = self.invalidations();
         let issued = self.upstream.renew(renewal, self.issue(&request)).await;
-        self.report(&key, self.complete(lead, &request, begun, issued).as_deref());
+        self.report(&key, self.complete(leader, &request, begun, issued).as_deref());
     }
 
     fn report(&self, key: &super::SessionKey, error: Option<&super::CredentialError>) {

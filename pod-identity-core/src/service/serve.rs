@@ -1,4 +1,4 @@
-//! One request: a token in, credentials out.
+//! The requests for credentials.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,28 +12,27 @@ use super::credentials::Cached;
 use super::key::SessionKey;
 use super::{CredentialError, CredentialRequest, CredentialService, Credentials, Inner, Origin, Peer};
 use crate::association::Association;
-use crate::cache::{Begin, Issued, Lead, Waited, Waiter};
+use crate::cache::{Begin, Issued, Leader, Waited, Waiter};
 use crate::cluster::Cluster;
 use crate::credentials::SessionCredentials;
 use crate::error::ErrorCode;
 use crate::identity::WorkloadIdentity;
 use crate::token::{POD_IDENTITY_AUDIENCE, PodToken, TokenDigest};
 
-/// Maximum number of beginnings of a request. Each failed one takes a bad token of the identity out of the way
-/// for a moment, so the number is that of stale tokens that a pod may have around a rotation of keys.
+/// Maximum number of attempts of a request. Each failed attempt excludes one invalid token of the identity for a
+/// moment. So this is the number of outdated tokens that a pod may have during a key rotation.
 pub(super) const ATTEMPTS: usize = 8;
 
-pub(super) type ServiceLead = Lead<SessionKey, Cached, CredentialError>;
+pub(super) type ServiceLeader = Leader<SessionKey, Cached, CredentialError>;
 
 impl CredentialService {
-    /// Returns the credentials of the pod that a token belongs to. The token's audience must be
-    /// [`POD_IDENTITY_AUDIENCE`] alone. `peer` is the address that the request came from: unverified tokens use the limits
-    /// of their peer.
+    /// Returns the credentials of the pod of a token. The token's only audience must be [`POD_IDENTITY_AUDIENCE`].
+    /// `peer` is the address of the client, whose limits apply to unverified tokens.
     ///
-    /// Dropping the future cancels nothing: the upstream call goes on for the next request.
+    /// Dropping the future cancels nothing: the upstream call goes on and serves the next request.
     ///
     /// # Errors
-    /// [`CredentialError`], shared by all requests that waited for the same call.
+    /// [`CredentialError`]. All requests that waited for the same call get the same error.
     pub async fn credentials(
         &self,
         token: &str,
@@ -41,7 +40,7 @@ impl CredentialService {
     ) -> Result<Credentials, CredentialError> {
         let inner = &self.0.inner;
         inner.forget_tokens_of_old_keys();
-        // A known token was parsed and verified before: its digest is enough.
+        // A known token was parsed and verified before, so its digest is enough.
         if inner.lookup.is_none()
             && let Some(entry) = inner.cache.hit(&TokenDigest::of_text(token.as_bytes()), inner.clock.now())
         {
@@ -59,11 +58,11 @@ impl CredentialService {
     async fn serve(&self, token: &PodToken, peer: Peer) -> Result<Credentials, CredentialError> {
         let (inner, digest) = (&self.0.inner, token.digest());
         for _ in 0..ATTEMPTS {
-            // A refused token is not known any more, so it costs no verification.
+            // A refused token is no longer known, so it costs no verification.
             if let Some(error) = inner.cache.refusal(&digest, inner.clock.now()) {
                 return Err((*error).clone());
             }
-            // Read before the verification: it proves something for the keys and clusters of this moment.
+            // Read before the verification, which is valid for the keys and clusters of this moment.
             inner.forget_tokens_of_old_keys();
             let (generation, clusters) = (inner.cache.generation(), inner.clusters.load_full());
             let known = match inner.cache.known(&digest, inner.clock.now()) {
@@ -74,7 +73,8 @@ impl CredentialService {
                 Some((key, expires_at)) => Some((inner.current(key).await?, expires_at)),
                 None => None,
             };
-            // The clusters were replaced meanwhile: old keys give no role of the new associations.
+            // Checks whether the clusters were replaced meanwhile: a token of old keys gets no role of the new
+            // associations.
             if !Arc::ptr_eq(&clusters, &inner.clusters.load()) {
                 continue;
             }
@@ -82,10 +82,10 @@ impl CredentialService {
                 return served;
             }
         }
-        Err(given_up())
+        Err(cancelled_repeatedly())
     }
 
-    /// Serves from the cache, waits for a flight, or leads one. `None` means: begin again.
+    /// Serves from the cache, waits for a flight, or leads one. `None` means that the request must begin again.
     pub(super) async fn attempt(
         &self,
         token: &PodToken,
@@ -101,8 +101,8 @@ impl CredentialService {
             Begin::Stale(entry) => return served(entry, Origin::Stale),
             Begin::Refused(error) => return Some(Err((*error).clone())),
             Begin::Wait(waiter) => (waiter, Origin::Shared),
-            Begin::Lead(lead, waiter) => {
-                self.fetch(lead, peer).await;
+            Begin::Lead(leader, waiter) => {
+                self.fetch(leader, peer).await;
                 (waiter, Origin::Fetched)
             }
         };
@@ -114,53 +114,53 @@ impl CredentialService {
         }
     }
 
-    /// Starts the upstream call as a task of its own: a client that hangs up does not cancel it. Without a cache
+    /// Starts the upstream call as a separate task, so that a client that hangs up does not cancel it. Without a cache
     /// no other request shares the call, so it ends with its request.
-    async fn fetch(&self, lead: ServiceLead, peer: Peer) {
+    async fn fetch(&self, leader: ServiceLeader, peer: Peer) {
         let inner = self.0.inner.clone();
-        let request = match inner.request(&lead) {
+        let request = match inner.request(&leader) {
             Ok(request) => request,
-            Err(error) => return drop(lead.complete(inner.clock.now(), Err(error))),
+            Err(error) => return drop(leader.complete(inner.clock.now(), Err(error))),
         };
-        let place = match inner.upstream.place(peer, lead.identity().is_some()) {
-            Ok(place) => place,
-            Err(error) => return drop(lead.complete(inner.clock.now(), Err(error))),
+        let queued = match inner.upstream.enqueue(peer, leader.identity().is_some()) {
+            Ok(queued) => queued,
+            Err(error) => return drop(leader.complete(inner.clock.now(), Err(error))),
         };
         let without_cache = inner.config.capacity == 0;
-        if without_cache && let Some(key) = lead.identity() {
+        if without_cache && let Some(key) = leader.identity() {
             inner.cache.forget(key);
         }
         let begun = inner.invalidations();
         let call = {
             let inner = inner.clone();
             async move {
-                let (issued, held) = inner.upstream.demand(place, || inner.issue(&request)).await;
-                inner.complete(lead, &request, begun, issued);
-                held
+                let (issued, credit_hold) = inner.upstream.call(queued, || inner.issue(&request)).await;
+                inner.complete(leader, &request, begun, issued);
+                credit_hold
             }
         };
         if !without_cache {
-            return self.0.spawn(async move { inner.upstream.hold(call.await).await });
+            return self.0.spawn(async move { inner.upstream.hold_credit(call.await).await });
         }
-        let held = call.await;
-        if held.is_some() {
-            self.0.spawn(async move { inner.upstream.hold(held).await });
+        let credit_hold = call.await;
+        if credit_hold.is_some() {
+            self.0.spawn(async move { inner.upstream.hold_credit(credit_hold).await });
         }
     }
 }
 
 impl Inner {
-    /// A token of a withdrawn key must not stay known.
+    /// Forgets all known tokens after a change of keys, because a token of a withdrawn key must not stay known.
     fn forget_tokens_of_old_keys(&self) {
         let changes = self.changes.load(Ordering::Acquire);
         if self.forgotten_at.load(Ordering::Acquire) < changes {
-            // Several requests may do it at once. None of them goes on before the tokens are forgotten.
+            // Concurrent requests may forget the tokens at the same time. Each waits until the tokens are forgotten.
             self.cache.forget_tokens();
             self.forgotten_at.fetch_max(changes, Ordering::AcqRel);
         }
     }
 
-    /// Calls the source. A panic of the source is an error like others, because a source is not our code.
+    /// Calls the source. A panic of the source becomes an error, because the source is the embedder's code.
     pub(super) async fn issue(
         &self,
         request: &CredentialRequest,
@@ -176,7 +176,7 @@ impl Inner {
         .await
     }
 
-    /// Waits for a lookup, at most as long as for a request.
+    /// Waits for a lookup, with the deadline of a request.
     pub(super) async fn in_time<T>(
         &self,
         looking_up: impl Future<Output = Result<T, CredentialError>>,
@@ -188,7 +188,7 @@ impl Inner {
         })
     }
 
-    /// Counts the calls of `invalidate`.
+    /// Returns the number of calls of `invalidate`.
     pub(super) fn invalidations(&self) -> u64 {
         self.invalidations.load(Ordering::Acquire)
     }
@@ -212,7 +212,7 @@ impl Inner {
         SessionKey::new(cluster, identity, association, serial)
     }
 
-    /// Returns the key with the association of this moment. Credentials of another association are dropped.
+    /// Returns the key with the current association. Drops credentials of another association.
     pub(super) async fn current(&self, key: SessionKey) -> Result<SessionKey, CredentialError> {
         let current = self.with_association(&key).await;
         let gone = match &current {
@@ -225,7 +225,7 @@ impl Inner {
         current
     }
 
-    /// Returns the key with the association of this moment.
+    /// Returns the key with the current association.
     pub(super) async fn with_association(&self, key: &SessionKey) -> Result<SessionKey, CredentialError> {
         let association = self.association(key.cluster(), key.identity()).await?;
         if association.as_ref() == key.association() {
@@ -234,7 +234,7 @@ impl Inner {
         Ok(self.key(key.cluster().clone(), key.identity().clone(), association))
     }
 
-    /// Finds the association of a pod; `None` if the service has no lookup.
+    /// Finds the association of a pod. Returns `None` if the service has no lookup.
     pub(super) async fn association(
         &self,
         cluster: &Cluster,
@@ -244,17 +244,18 @@ impl Inner {
         match lookup.association(cluster, identity).await? {
             Some(association) => Ok(Some(association)),
             None => {
-                let (cluster, namespace, account) =
+                let (cluster, namespace, service_account) =
                     (&cluster.name, &identity.namespace, &identity.service_account);
                 let message = format!(
-                    "cluster {cluster} has no association for service account {account} in namespace {namespace}"
+                    "cluster {cluster} has no association for service account {service_account} in namespace {namespace}"
                 );
                 Err(CredentialError::new(ErrorCode::AssociationNotFound, message))
             }
         }
     }
 
-    /// Waits for a flight. A request that could have stale credentials waits only for a while.
+    /// Waits for a flight. A request with stale credentials in the cache waits only
+    /// [`ServiceConfig::stale_after`](super::ServiceConfig::stale_after).
     async fn wait(
         &self,
         waiter: Waiter<Cached, CredentialError>,
@@ -264,7 +265,7 @@ impl Inner {
         if let Ok(waited) = tokio::time::timeout(self.config.stale_after, &mut waiting).await {
             return waited;
         }
-        // Read now and not before: if the upstream has refused meanwhile, the refusal is the answer.
+        // Read after the wait: if the upstream has refused meanwhile, the refusal is the result.
         match key.and_then(|key| self.cache.read(key, self.clock.now())) {
             Some(entry) => Waited::Stale(entry),
             None => waiting.await,
@@ -272,9 +273,9 @@ impl Inner {
     }
 
     /// Returns the request for the source.
-    pub(super) fn request(&self, lead: &ServiceLead) -> Result<CredentialRequest, CredentialError> {
-        let token = lead.token().clone();
-        if let Some(key) = lead.identity() {
+    pub(super) fn request(&self, leader: &ServiceLeader) -> Result<CredentialRequest, CredentialError> {
+        let token = leader.token().clone();
+        if let Some(key) = leader.identity() {
             let (identity, cluster) = (key.identity().clone(), key.cluster().clone());
             return Ok(CredentialRequest {
                 token,
@@ -289,42 +290,42 @@ impl Inner {
         Ok(CredentialRequest { token, identity, cluster, association: None })
     }
 
-    /// Completes a flight with the answer of the source. Returns the error that the waiters get. `begun` is the
-    /// number of invalidations when the call began.
+    /// Completes a flight with the response of the source. Returns the error for the waiters. `begun` is the number of
+    /// invalidations at the start of the call.
     pub(super) fn complete(
         &self,
-        lead: ServiceLead,
+        leader: ServiceLeader,
         request: &CredentialRequest,
         begun: u64,
         issued: Result<SessionCredentials, CredentialError>,
     ) -> Option<Arc<CredentialError>> {
         let (now, accepted) = (self.clock.now(), issued.is_ok());
-        let unverified = lead.identity().is_none();
-        let answer = issued.and_then(|credentials| {
-            // The upstream accepted the token, so its claims are true; or keys verified it before.
+        let unverified = leader.identity().is_none();
+        let response = issued.and_then(|credentials| {
+            // The token's claims are true, because keys verified it before or the upstream has accepted it now.
             let (identity, token_expires_at) = request.token.unverified_identity()?;
             if let Err(missing) = credentials.check() {
                 let message = format!("the upstream issued incomplete credentials: {missing}");
                 return Err(CredentialError::new(ErrorCode::Internal, message));
             }
             if !credentials.is_writable() {
-                let message = "the upstream issued credentials whose expiry is no date before the year 10000";
+                let message = "the upstream issued credentials that expire after the year 9999";
                 return Err(CredentialError::new(ErrorCode::Internal, message));
             }
-            let identity = match lead.identity() {
+            let identity = match leader.identity() {
                 Some(key) if key.identity() == identity => key.clone(),
                 _ => self.key(request.cluster.clone(), identity.clone(), request.association.clone()),
             };
             Ok(Issued { identity, token_expires_at, value: Cached::new(credentials) })
         });
-        // A key that verified the token here may be too new for the upstream.
-        let answer = answer.map_err(|error| match error.code() {
-            ErrorCode::TokenKeyUnknown if lead.identity().is_some() => error.keeps_credentials(),
+        // The upstream may not know the key yet that verified the token here.
+        let response = response.map_err(|error| match error.code() {
+            ErrorCode::TokenKeyUnknown if leader.identity().is_some() => error.keeps_credentials(),
             _ => error,
         });
-        let identity = answer.as_ref().ok().map(|issued| issued.identity.clone());
-        let error = lead.complete(now, answer);
-        // The flight of an unverified token belongs to no pod yet, so an invalidation did not find it.
+        let identity = response.as_ref().ok().map(|issued| issued.identity.clone());
+        let error = leader.complete(now, response);
+        // The flight of an unverified token has no identity, so an invalidation meanwhile did not find it.
         if let Some(identity) = identity.filter(|_| unverified && begun != self.invalidations()) {
             self.cache.forget(&identity);
         }
@@ -335,6 +336,6 @@ impl Inner {
     }
 }
 
-pub(super) fn given_up() -> CredentialError {
-    CredentialError::unavailable("the upstream call was given up several times")
+pub(super) fn cancelled_repeatedly() -> CredentialError {
+    CredentialError::unavailable("the upstream call was cancelled several times")
 }

@@ -15,16 +15,16 @@ use crate::token::{PodToken, TokenError};
 #[doc(hidden)]
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The future of [`CredentialSource::issue`]. `Box::pin(async move { ... })` makes one.
+/// The future of [`CredentialSource::issue`]. Make it with `Box::pin(async move { ... })`.
 pub type IssueFuture<'a> = BoxFuture<'a, Result<SessionCredentials, CredentialError>>;
 
-/// The future of [`AssociationLookup::association`]. `Box::pin(async move { ... })` makes one.
+/// The future of [`AssociationLookup::association`]. Make it with `Box::pin(async move { ... })`.
 pub type LookupFuture<'a> = BoxFuture<'a, Result<Option<Arc<Association>>, CredentialError>>;
 
-/// Issues credentials: EKS Auth, STS, or a vendor's own service.
+/// A source of credentials: EKS Auth, STS, or a vendor's own service.
 ///
-/// The service calls it within [`ServiceConfig::fetch_deadline`](super::ServiceConfig::fetch_deadline), in a task
-/// of its own, once for all requests of the same pod.
+/// The service calls it within [`ServiceConfig::fetch_deadline`](super::ServiceConfig::fetch_deadline), in a separate
+/// task, once for all concurrent requests of a pod.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -52,15 +52,15 @@ pub trait CredentialSource: Send + Sync + 'static {
     /// Issues credentials for a pod.
     ///
     /// # Errors
-    /// [`CredentialError`]: its code decides whether cached credentials stay in use.
+    /// [`CredentialError`], whose code decides whether cached credentials stay in use.
     fn issue<'a>(&'a self, request: &'a CredentialRequest) -> IssueFuture<'a>;
 }
 
-/// Finds the role of a service account.
+/// A lookup of the role of a service account.
 ///
-/// The service calls it at each request of a pod, so a changed or removed association takes effect at the next
-/// request. Associations are compared by value, so a new [`Arc`] for each call is fine. [`AssociationTable`] implements
-/// it for associations in memory.
+/// The service calls it at each request of a pod, so a change takes effect at the next request. Associations are
+/// compared by value, so each call may return a new [`Arc`]. [`AssociationTable`] implements it for associations in
+/// memory.
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -69,24 +69,24 @@ pub trait CredentialSource: Send + Sync + 'static {
 /// use pod_identity_core::{arn::RoleArn, association::Association, cluster::Cluster, identity::WorkloadIdentity};
 /// use pod_identity_core::service::{AssociationLookup, LookupFuture};
 ///
-/// /// Roles by namespace and service account, which can change at any time.
+/// /// Roles by namespace and service account. They can change at any time.
 /// struct Roles(RwLock<HashMap<(String, String), RoleArn>>);
 ///
 /// impl AssociationLookup for Roles {
 ///     fn association<'a>(&'a self, _: &'a Cluster, pod: &'a WorkloadIdentity) -> LookupFuture<'a> {
-///         let account = (pod.namespace.to_string(), pod.service_account.to_string());
-///         let role = self.0.read().ok().and_then(|roles| roles.get(&account).cloned());
+///         let key = (pod.namespace.to_string(), pod.service_account.to_string());
+///         let role = self.0.read().ok().and_then(|roles| roles.get(&key).cloned());
 ///         Box::pin(async move { Ok(role.map(|role| Arc::new(Association::for_pod(pod, role)))) })
 ///     }
 /// }
 /// ```
 pub trait AssociationLookup: Send + Sync + 'static {
-    /// Returns the association of the service account of a pod, or `None` if it has no role. The answer depends on
-    /// cluster, namespace and service account only.
+    /// Returns the association of the pod's service account, or `None` if it has no role. The result depends only on
+    /// the cluster, the namespace and the service account.
     ///
     /// # Errors
-    /// [`CredentialError`] if the store cannot be read. The request is refused, because the pod may have lost its
-    /// role. Cached credentials stay for later requests.
+    /// [`CredentialError`] if the store cannot be read. The service refuses the request, because the pod may have lost
+    /// its role. Cached credentials stay for later requests.
     fn association<'a>(&'a self, cluster: &'a Cluster, pod: &'a WorkloadIdentity) -> LookupFuture<'a>;
 }
 
@@ -109,7 +109,7 @@ impl<T: AssociationLookup + ?Sized> AssociationLookup for Arc<T> {
     }
 }
 
-/// The pod that credentials are issued for.
+/// A request for the credentials of a pod.
 #[derive(Debug, Clone)]
 pub struct CredentialRequest {
     pub(super) token: PodToken,
@@ -119,7 +119,7 @@ pub struct CredentialRequest {
 }
 
 impl CredentialRequest {
-    /// Makes the request of a pod, to test a source.
+    /// Makes a request, to test a source.
     ///
     /// # Errors
     /// [`TokenError`] if the token is not bound to a pod.
@@ -137,9 +137,9 @@ impl CredentialRequest {
         &self.token
     }
 
-    /// Returns the pod. For a cluster whose tokens the upstream verifies
-    /// ([`TokenVerification::upstream`](super::TokenVerification::upstream)), this is the token's own claim:
-    /// the source must verify the token before it issues credentials.
+    /// Returns the pod. If the upstream verifies the tokens of the cluster
+    /// ([`TokenVerification::upstream`](super::TokenVerification::upstream)), these are unverified claims of the
+    /// token. Then the source must verify the token before it issues credentials.
     pub fn identity(&self) -> &Arc<WorkloadIdentity> {
         &self.identity
     }
@@ -149,8 +149,7 @@ impl CredentialRequest {
         &self.cluster
     }
 
-    /// Returns the association of the pod's service account. It is there if the service has an
-    /// [`AssociationLookup`].
+    /// Returns the association of the pod's service account. It is `None` if the service has no [`AssociationLookup`].
     pub fn association(&self) -> Option<&Arc<Association>> {
         self.association.as_ref()
     }

@@ -1,19 +1,19 @@
-//! Upstream calls within their limits: which call begins now, and how often it is repeated.
+//! Upstream calls within their limits, with retries.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::limit::{Call, Held, Limits, Peer, Place, Renewal};
+use super::limit::{Call, CreditHold, Limits, Peer, QueuedCall, Renewal};
 use super::{Clock, CredentialError, ServiceConfig};
 use crate::backoff::{Backoff, random_fraction};
 use crate::credentials::SessionCredentials;
 use crate::error::{ErrorCode, UpstreamError};
 use crate::sync::{AtomicU64, Mutex, lock};
 
-/// Pauses between attempts. With the usual second of SDKs they would add up to three, and the SDK for Java waits
-/// for one second, that for Python for two: their users would see a timeout instead of the cause.
+/// Pauses between attempts. With the usual second of SDKs they would add up to three seconds. The SDK for Java waits
+/// for one second, the SDK for Python for two. Their users would see a timeout instead of the cause.
 const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
 
 type Issued = Result<SessionCredentials, CredentialError>;
@@ -25,7 +25,7 @@ pub(super) struct Upstream {
     clock: Clock,
     deadline: Duration,
     attempts: u32,
-    crowded: AtomicU64,
+    queue_full: AtomicU64,
     renewals: Mutex<BTreeMap<&'static str, u64>>,
 }
 
@@ -35,14 +35,14 @@ pub(super) struct Upstream {
 pub struct Statistics {
     /// Pods with cached credentials.
     pub cached: usize,
-    /// Calls for requests that are under way.
+    /// Calls for requests in progress.
     pub in_flight: usize,
-    /// Calls for requests that wait for a permit.
+    /// Requests that wait for a credit, a permit or the rate limit.
     pub waiting: usize,
-    /// Maximum calls per second, while the upstream asks for fewer calls.
+    /// Maximum calls per second while the upstream requests fewer calls.
     pub rate_limit: Option<f64>,
-    /// Requests that were refused because too many requests of their peer wait.
-    pub crowded: u64,
+    /// Requests that were refused because the queue of their peer was full.
+    pub queue_full: u64,
     /// Renewals by error code, or `ok`.
     pub renewals: BTreeMap<&'static str, u64>,
 }
@@ -54,7 +54,7 @@ impl Upstream {
             clock,
             deadline: config.fetch_deadline,
             attempts: config.attempts,
-            crowded: AtomicU64::new(0),
+            queue_full: AtomicU64::new(0),
             renewals: Mutex::default(),
         }
     }
@@ -65,41 +65,43 @@ impl Upstream {
             in_flight: self.limits.in_flight(),
             waiting: self.limits.waiting(),
             rate_limit: self.limits.rate_limit(self.monotonic()),
-            crowded: self.crowded.load(Ordering::Relaxed),
+            queue_full: self.queue_full.load(Ordering::Relaxed),
             renewals: lock(&self.renewals).clone(),
         }
     }
 
-    /// Takes a place in the queue: for a verified pod there always is one, for any other token the peer may
-    /// have too many.
-    pub(super) fn place(&self, peer: Peer, verified: bool) -> Result<Place, CredentialError> {
+    /// Queues a call. The queue of verified pods has no limit. For any other token, the queue of the peer may be full.
+    pub(super) fn enqueue(&self, peer: Peer, verified: bool) -> Result<QueuedCall, CredentialError> {
         if verified {
             return Ok(self.limits.accepted());
         }
         self.limits.unaccepted(peer).map_err(|_| {
-            self.crowded.fetch_add(1, Ordering::Relaxed);
-            CredentialError::new(ErrorCode::Throttled, "too many unverified tokens of this address wait")
+            self.queue_full.fetch_add(1, Ordering::Relaxed);
+            CredentialError::new(
+                ErrorCode::Throttled,
+                "too many unverified tokens of this address are waiting",
+            )
         })
     }
 
-    /// Makes a call for waiting requests, and repeats it where that may help. Also returns the credit of the
-    /// peer if the token was refused: [`hold`](Self::hold) it.
-    pub(super) async fn demand<F: Future<Output = Issued>>(
+    /// Makes a call for waiting requests, with retries. Also returns the credit of the peer if the token was refused:
+    /// [`hold_credit`](Self::hold_credit) it.
+    pub(super) async fn call<F: Future<Output = Issued>>(
         &self,
-        place: Place,
+        queued: QueuedCall,
         call: impl Fn() -> F,
-    ) -> (Issued, Option<Held>) {
-        let permit = place.call().await;
+    ) -> (Issued, Option<CreditHold>) {
+        let permit = queued.call().await;
         let issued = self.attempts(&permit, call).await;
         let effect = issued.as_ref().err().map(UpstreamError::effect);
-        let held = permit.end(effect, self.monotonic());
-        (issued, held)
+        let credit_hold = permit.end(effect, self.monotonic());
+        (issued, credit_hold)
     }
 
     /// Holds the credit of a refused token until its time.
-    pub(super) async fn hold(&self, held: Option<Held>) {
-        if let Some(held) = held {
-            tokio::time::sleep(held.until().saturating_sub(self.monotonic())).await;
+    pub(super) async fn hold_credit(&self, credit_hold: Option<CreditHold>) {
+        if let Some(credit_hold) = credit_hold {
+            tokio::time::sleep(credit_hold.until().saturating_sub(self.monotonic())).await;
         }
     }
 
@@ -111,7 +113,7 @@ impl Upstream {
             let turn = permit.turn(until, || self.monotonic(), |pause| self.clock.sleep(pause));
             let began = match self.within(until, turn).await {
                 Some(Ok(began)) => began,
-                // The error of the last attempt says more than that no further attempt is possible.
+                // The error of the last attempt is more useful than the error that no further attempt is possible.
                 other => {
                     let at = other.and_then(Result::err).map(|throttled| throttled.until);
                     let pause = at.unwrap_or_default().saturating_sub(self.monotonic());
@@ -139,12 +141,12 @@ impl Upstream {
         if let Err(error) = &issued
             && error.slows_down()
         {
-            self.limits.throttled(began, error.asked_pause(), self.monotonic());
+            self.limits.throttled(began, error.requested_pause(), self.monotonic());
         }
         issued
     }
 
-    /// Returns the error for a request that waited until its deadline.
+    /// Returns the error of a request that waited until its deadline.
     pub(super) fn not_yet(&self, waited: Duration) -> CredentialError {
         match self.limits.pause(self.monotonic()) {
             Some(pause) => paused(pause),
@@ -156,11 +158,11 @@ impl Upstream {
     }
 
     /// Takes a permit for one renewal, if there is one now.
-    pub(super) fn renewal(&self, entries: usize, life: Duration) -> Option<Renewal> {
-        self.limits.renewal(entries, life, self.monotonic())
+    pub(super) fn renewal(&self, entries: usize, lifetime: Duration) -> Option<Renewal> {
+        self.limits.renewal(entries, lifetime, self.monotonic())
     }
 
-    /// Makes the call of a renewal, once. The cache decides when to try again.
+    /// Makes the call of a renewal, without retries. The cache decides when to try again.
     pub(super) async fn renew(&self, renewal: Renewal, call: impl Future<Output = Issued>) -> Issued {
         let until = renewal.began().saturating_add(self.deadline);
         let issued = self.attempt(renewal.began(), until, call).await;
@@ -169,7 +171,7 @@ impl Upstream {
         issued
     }
 
-    /// Forgets the peers without calls.
+    /// Removes peers without calls.
     pub(super) fn sweep(&self) {
         self.limits.sweep();
     }
@@ -184,6 +186,6 @@ impl Upstream {
 }
 
 fn paused(pause: Duration) -> CredentialError {
-    let message = "the upstream asks for fewer calls than this service makes";
+    let message = "the upstream requests fewer calls than this service makes";
     CredentialError::new(ErrorCode::Throttled, message).with_retry_after(Some(pause))
 }

@@ -1,12 +1,12 @@
-//! Verification of pod tokens: with configured keys, with learned keys, or by the upstream.
+//! Verification of pod tokens: with configured keys, with discovered keys, or by the upstream.
 
-mod learner;
+mod discovery;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use self::learner::Learner;
+use self::discovery::KeyDiscovery;
 use super::{BuildError, Clock, CredentialError, Issuer, ServiceConfig};
 use crate::cluster::Cluster;
 use crate::error::ErrorCode;
@@ -14,11 +14,11 @@ use crate::identity::ClusterName;
 use crate::sync::AtomicU64;
 use crate::token::{PodToken, TokenError, VerifiedToken};
 
-/// How the pod tokens of a cluster are verified.
+/// The verification of the pod tokens of a cluster.
 ///
-/// A cluster has several issuers while it changes its issuer: tokens of the old one stay valid until they expire
-/// (Kubernetes, *Configure Service Accounts for Pods*, service account issuer). A token is verified with the keys
-/// of the issuer that it names, and of no other.
+/// A cluster that changes its issuer has two issuers for a while: tokens of the old one stay valid until they expire
+/// (Kubernetes, *Configure Service Accounts for Pods*, service account issuer). A token is verified only with the keys
+/// of the issuer in its claims.
 ///
 /// ```
 /// use pod_identity_core::service::{Issuer, TokenVerification};
@@ -34,30 +34,32 @@ pub struct TokenVerification(Mode);
 #[derive(Debug, Clone)]
 enum Mode {
     Issuers(Vec<Issuer>),
-    Learned(Arc<Learner>),
+    Discovered(Arc<KeyDiscovery>),
     Upstream,
 }
 
 impl TokenVerification {
-    /// The upstream verifies tokens. Until it has accepted a token, that token shares nothing with others. The
-    /// [`CredentialSource`](super::CredentialSource) must verify each token.
+    /// The upstream verifies tokens. A token that it has not accepted yet shares no call and no credentials with other
+    /// tokens. The [`CredentialSource`](super::CredentialSource) must verify each token.
     pub fn upstream() -> Self {
         Self(Mode::Upstream)
     }
 
-    /// The upstream verifies tokens, and the service learns the issuer's keys from the first token that it
-    /// accepts. Learned keys save calls, and they refuse only tokens that they refute: the upstream may know
-    /// more keys. `issuer` makes the issuer of an `iss` claim, or `None` if its keys cannot be fetched safely:
-    /// it must accept https URLs only.
-    pub fn learned(issuer: impl Fn(&str) -> Option<Issuer> + Send + Sync + 'static) -> Self {
-        Self(Mode::Learned(Arc::new(Learner::new(Box::new(issuer)))))
+    /// The upstream verifies tokens, and the service discovers the issuer's keys from the first token that the
+    /// upstream accepts. Discovered keys save calls. They refuse only tokens that they disprove, because the upstream
+    /// may know more keys. `issuer` makes the issuer of an `iss` claim, or returns `None` if its keys cannot be
+    /// fetched safely: it must accept https URLs only.
+    pub fn discovered(issuer: impl Fn(&str) -> Option<Issuer> + Send + Sync + 'static) -> Self {
+        Self(Mode::Discovered(Arc::new(KeyDiscovery::new(Box::new(issuer)))))
     }
 
-    /// Whether the service has keys to verify tokens with.
+    /// Returns whether the service has keys to verify tokens with.
     pub fn has_keys(&self) -> bool {
         match &self.0 {
             Mode::Issuers(issuers) => issuers.iter().any(|issuer| issuer.keys().is_some()),
-            Mode::Learned(learner) => learner.proven().is_some_and(|issuer| issuer.keys().is_some()),
+            Mode::Discovered(discovery) => {
+                discovery.confirmed_issuer().is_some_and(|issuer| issuer.keys().is_some())
+            }
             Mode::Upstream => false,
         }
     }
@@ -99,7 +101,7 @@ impl Clusters {
             if has_associations && !matches!(verification.0, Mode::Issuers(_)) {
                 return Err(BuildError::AssociationsWithoutKeys(cluster.name));
             }
-            // Tokens of several clusters are told apart by their issuers.
+            // The tokens of several clusters are told apart by their issuers.
             if several && !matches!(verification.0, Mode::Issuers(_)) {
                 return Err(BuildError::ClusterWithoutIssuer(cluster.name));
             }
@@ -118,13 +120,13 @@ impl Clusters {
                 Mode::Issuers(issuers) => {
                     issuers.iter().for_each(|issuer| issuer.start(clock, config, changes, true));
                 }
-                Mode::Learned(learner) => learner.start(clock, config, changes),
+                Mode::Discovered(discovery) => discovery.start(clock, config, changes),
                 Mode::Upstream => {}
             }
         }
     }
 
-    /// Returns the verification of a cluster, unless the cluster is gone or changed.
+    /// Returns a cluster by its name and properties, or `None` if it was removed or changed.
     pub(super) fn find(&self, cluster: &Cluster) -> Option<&VerifiedCluster> {
         self.named(&cluster.name).ok().filter(|found| *found.cluster == *cluster)
     }
@@ -162,7 +164,7 @@ impl Clusters {
 }
 
 impl VerifiedCluster {
-    /// Verifies a token of the cluster's issuers. `None` means that only the upstream can.
+    /// Verifies a token of the cluster's issuers. `None` means that the upstream must verify it.
     pub(super) async fn verify(
         &self,
         token: &PodToken,
@@ -171,11 +173,11 @@ impl VerifiedCluster {
     ) -> Result<Option<VerifiedToken>, TokenError> {
         match &self.verification.0 {
             Mode::Issuers(issuers) => Ok(Some(of(issuers, token)?.verify(token, audience, now).await?)),
-            Mode::Learned(_) | Mode::Upstream => self.verify_now(token, audience, now),
+            Mode::Discovered(_) | Mode::Upstream => self.verify_now(token, audience, now),
         }
     }
 
-    /// Verifies a token with the keys that are there.
+    /// Verifies a token with the current keys.
     pub(super) fn verify_now(
         &self,
         token: &PodToken,
@@ -184,19 +186,19 @@ impl VerifiedCluster {
     ) -> Result<Option<VerifiedToken>, TokenError> {
         match &self.verification.0 {
             Mode::Issuers(issuers) => of(issuers, token)?.verify_now(token, audience, now).map(Some),
-            // A token that belongs to no pod is not worth a call.
-            Mode::Learned(learner) => {
+            // A token without a pod is refused without an upstream call.
+            Mode::Discovered(discovery) => {
                 token.unverified_identity()?;
-                learner.verify(token, audience, now)
+                discovery.verify(token, audience, now)
             }
             Mode::Upstream => token.unverified_identity().map(|_| None),
         }
     }
 
-    /// Learns from a token that the upstream has accepted.
+    /// Discovers keys with a token that the upstream has accepted.
     pub(super) fn accepted(&self, token: &PodToken, audience: &str, now: SystemTime) {
-        if let Mode::Learned(learner) = &self.verification.0 {
-            learner.accepted(token, audience, now);
+        if let Mode::Discovered(discovery) = &self.verification.0 {
+            discovery.accepted(token, audience, now);
         }
     }
 }
@@ -205,7 +207,7 @@ impl TokenVerification {
     fn issuers(&self) -> &[Issuer] {
         match &self.0 {
             Mode::Issuers(issuers) => issuers,
-            Mode::Learned(_) | Mode::Upstream => &[],
+            Mode::Discovered(_) | Mode::Upstream => &[],
         }
     }
 
@@ -214,7 +216,7 @@ impl TokenVerification {
     }
 }
 
-/// Returns the issuer whose keys verify the token.
+/// Returns the issuer of the token, from a list of issuers.
 fn of<'a>(issuers: &'a [Issuer], token: &PodToken) -> Result<&'a Issuer, TokenError> {
     if let [only] = issuers {
         return Ok(only);

@@ -9,15 +9,15 @@ use crate::identity::{ClusterName, Pod};
 pub struct SessionName(String);
 
 impl SessionName {
-    /// STS's limit, in characters.
+    /// Maximum length of STS, in characters.
     pub const MAX_LENGTH: usize = 64;
 
-    /// `eks-<cluster>-<pod>-<unique>`, as EKS Auth names its sessions (its API model,
-    /// `assumeRoleId`). `unique` is a random UUID; or the pod's UID, for a name that stays the same
-    /// through renewals, which some services need of a principal that authenticates again.
+    /// Makes the name `eks-<cluster>-<pod>-<unique>`, as EKS Auth does (its API model, `assumeRoleId`). `unique` is a
+    /// random UUID or the pod's UID. With the UID the name stays the same through renewals, which some services
+    /// require.
     ///
-    /// A UUID leaves 22 characters for cluster and pod. They share them evenly, and what one of
-    /// them does not need goes to the other. Of `unique`, the first 36 characters that STS allows are used.
+    /// A UUID leaves 22 characters for cluster and pod. They share them evenly, and unused characters of one go to the
+    /// other. Of `unique`, the first 36 characters that STS allows are used.
     pub fn for_pod(cluster: &ClusterName, pod: &Pod, unique: &str) -> Self {
         let allowed = |c: &char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(*c);
         let unique: String = unique.chars().filter(allowed).take(36).collect();
@@ -29,7 +29,7 @@ impl SessionName {
         Self(format!("eks-{cluster}-{pod}-{unique}"))
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn short_names_stay_whole_and_long_ones_share_the_room() {
+    fn short_names_stay_whole_and_long_names_are_cut_evenly() {
         assert_eq!(name("demo", "cart-1"), format!("eks-demo-cart-1-{UUID}"));
         assert_eq!(
             name("a-long-cluster-name", "a-long-pod-name"),
@@ -67,7 +67,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_unique_text_makes_a_name_that_sts_takes(unique in any::<String>()) {
+        fn accepts_any_unique_text(unique in any::<String>()) {
             let pod = Pod { name: "cart-1".parse().unwrap(), uid: UUID.parse().unwrap() };
             let name = SessionName::for_pod(&"demo".parse().unwrap(), &pod, &unique);
             prop_assert!((2..=64).contains(&name.as_str().len()));
@@ -75,7 +75,7 @@ mod tests {
         }
 
         #[test]
-        fn every_name_is_one_that_sts_takes(
+        fn every_name_is_valid_for_sts(
             cluster in "[0-9A-Za-z][A-Za-z0-9._-]{0,99}",
             pod in "[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?(\\.[a-z0-9]{1,30}){0,3}",
             uid in "[a-z0-9-]{1,36}",

@@ -1,27 +1,26 @@
-//! How much of the room for tags and policies a session takes: an estimate.
+//! An estimate of the packed size of a session's tags and policy.
 
 use std::fmt;
 
 /// An estimate of the packed size of a session's tags and inline policy.
 ///
-/// STS packs them into a binary form whose size it limits, and documents neither the form nor the limit;
-/// it tells percentages only (STS AssumeRole, `PackedPolicySize`). The model here:
+/// STS packs both into a binary form and limits its size. It documents neither the form nor the limit, and returns
+/// only percentages (STS AssumeRole, `PackedPolicySize`). This model is:
 ///
-/// - Tags fill the room at 460 bytes, each with its key, its value and two bytes more. So it was seen:
-///   nine tags of 2 and 250 bytes took 498 % (aws-actions/configure-aws-credentials, issue 1898). Tags of
-///   equal letters were counted in full there, so nothing is taken off for compression. The six tags of a
-///   pod on EKS took 74 % (aws/containers-roadmap, issue 2413), which is what names of common length
-///   give. Inherited tags count; that they are transitive adds nothing.
-/// - A policy fills the room at 2,048 characters without white space, the most that STS takes. Nothing
-///   better than that is published: it is an assumption.
+/// - Tags reach the limit at 460 bytes: each tag counts its key, its value and two bytes more. Nine tags of 2 and 250
+///   bytes took 498 % (aws-actions/configure-aws-credentials, issue 1898), and their equal letters were not
+///   compressed. The six tags of a pod on EKS took 74 % (aws/containers-roadmap, issue 2413), as the model computes
+///   for names of usual length. Inherited tags count, and transitive tags count no more than others.
 ///
-/// It may be wrong by a good part in either direction. It is fit to warn and to explain, and not to
-/// refuse.
+/// - A policy reaches the limit at 2,048 characters without white space, the maximum of STS. This is an assumption,
+///   because no measurement is published.
+///
+/// The estimate may be far too low or too high. Use it for warnings and explanations, not to refuse a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackedSize {
-    /// The bytes of the tags, as the model counts them.
+    /// Size of the tags in bytes, by the model.
     pub tag_bytes: usize,
-    /// The characters of the policy that are no white space.
+    /// Number of characters of the policy without white space.
     pub policy_characters: usize,
 }
 
@@ -29,7 +28,7 @@ impl PackedSize {
     const ROOM_FOR_TAGS: usize = 460;
     const ROOM_FOR_POLICY: usize = 2048;
 
-    /// The size of these tags and that policy together.
+    /// Estimates the size of tags and a policy together.
     pub fn of<'a>(tags: impl IntoIterator<Item = (&'a str, &'a str)>, policy: Option<&str>) -> Self {
         Self {
             tag_bytes: tags.into_iter().map(|(key, value)| key.len() + value.len() + 2).sum(),
@@ -37,13 +36,13 @@ impl PackedSize {
         }
     }
 
-    /// How much of the room that is, in percent, rounded up.
+    /// Returns the percentage of the limit, rounded up.
     pub fn percent(self) -> usize {
         (self.tag_bytes * 100).div_ceil(Self::ROOM_FOR_TAGS)
             + (self.policy_characters * 100).div_ceil(Self::ROOM_FOR_POLICY)
     }
 
-    /// Whether STS will likely refuse it as `PackedPolicyTooLarge`.
+    /// Returns whether STS will likely refuse the session with `PackedPolicyTooLarge`.
     pub fn is_likely_too_large(self) -> bool {
         self.percent() > 100
     }
@@ -65,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_seen_at_aws_is_what_the_model_says() {
+    fn matches_sizes_observed_at_aws() {
         let value = "a".repeat(250);
         let keys: Vec<String> = (1..=9).map(|n| format!("T{n}")).collect();
         let seen = PackedSize::of(keys.iter().map(|key| (key.as_str(), value.as_str())), None);
@@ -73,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_of_a_policy_does_not_count_and_the_rest_does() {
+    fn ignores_white_space_of_policy() {
         let plain = PackedSize::of([], Some(r#"{"a":1}"#));
         assert_eq!(plain, PackedSize::of([], Some("{ \"a\" : 1 }\n")));
         assert_eq!(PackedSize::of([], Some(&"a".repeat(2048))).percent(), 100);

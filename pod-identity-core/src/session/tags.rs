@@ -13,8 +13,8 @@ pub struct SessionTag {
     pub value: String,
 }
 
-/// The tags of a pod's session (EKS user guide, *Grant Pods access to AWS resources based on tags*):
-/// exactly six, or five where the cluster's region and account are not configured.
+/// Returns the tags of a pod's session (EKS user guide, *Grant Pods access to AWS resources based on tags*): six, or
+/// five if the cluster's region and AWS account are not configured.
 pub fn session_tags(cluster: &Cluster, identity: &WorkloadIdentity) -> Vec<SessionTag> {
     let tag = |key, value: &str| SessionTag { key, value: value.to_owned() };
     let mut tags = Vec::with_capacity(6);

@@ -8,7 +8,7 @@ use super::parts::read_part;
 use super::{BearerToken, TokenError};
 use crate::identity::{InvalidName, Node, Pod, WorkloadIdentity};
 
-/// The payload of a token. Only the caller knows whether it was verified.
+/// The claims of a token. They are unverified unless the caller has verified the token.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct Claims {
@@ -40,9 +40,9 @@ pub struct KubernetesClaims {
     pub namespace: String,
     /// Service account.
     pub serviceaccount: ObjectReference,
-    /// Pod that the token is bound to, if it is bound to one.
+    /// Pod of the token, if the token is bound to one.
     pub pod: Option<ObjectReference>,
-    /// Node that the pod was bound to when the token was made.
+    /// Node of the pod at the time when the token was made.
     pub node: Option<NodeReference>,
 }
 
@@ -56,7 +56,7 @@ pub struct ObjectReference {
     pub uid: String,
 }
 
-/// A node, whose UID may be missing (kubernetes `claims.go`: the node object may be gone).
+/// A node. Its UID may be missing if the node object was deleted (kubernetes `claims.go`).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct NodeReference {
@@ -68,10 +68,10 @@ pub struct NodeReference {
 }
 
 impl Claims {
-    /// Returns the pod that the claims name, and the token's expiry. The claims must agree with each other.
+    /// Returns the pod of the claims, and the token's expiry. The claims must not contradict each other.
     pub(super) fn identity(&self) -> Result<(WorkloadIdentity, SystemTime), TokenError> {
         let expires_at = UNIX_EPOCH.checked_add(Duration::from_secs(self.exp)).ok_or_else(|| {
-            TokenError::Malformed { part: "payload", reason: "exp is beyond all time".to_owned() }
+            TokenError::Malformed { part: "payload", reason: "exp is too large".to_owned() }
         })?;
         let kubernetes = self.kubernetes.as_ref().ok_or(TokenError::NotPodBound)?;
         let pod = kubernetes.pod.as_ref().ok_or(TokenError::NotPodBound)?;
@@ -88,7 +88,7 @@ impl Claims {
         Ok((identity, expires_at))
     }
 
-    /// Returns the node that the pod was bound to.
+    /// Returns the node of the pod.
     pub(super) fn node(&self) -> Result<Option<Node>, InvalidName> {
         let Some(node) = self.kubernetes.as_ref().and_then(|kubernetes| kubernetes.node.as_ref()) else {
             return Ok(None);
@@ -98,8 +98,8 @@ impl Claims {
     }
 }
 
-/// Reads the payload. A legacy token lacks the claims that [`Claims`] needs. It is recognised by a claim
-/// that only it has (kubernetes `pkg/serviceaccount/legacy.go`).
+/// Reads the payload. A legacy token has no claims that [`Claims`] needs. A claim that only legacy tokens have
+/// identifies it (kubernetes `pkg/serviceaccount/legacy.go`).
 pub(super) fn read_claims(token: &BearerToken) -> Result<Claims, TokenError> {
     #[derive(Deserialize)]
     struct Legacy {

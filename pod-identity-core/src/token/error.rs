@@ -1,10 +1,10 @@
-//! Reasons to refuse a token.
+//! Errors of token verification.
 
 use super::InvalidBearerToken;
 use crate::error::{ErrorCode, Quoted};
 use crate::json;
 
-/// The reason why a token is refused.
+/// The error of an invalid token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
@@ -34,27 +34,27 @@ pub enum TokenError {
         algorithm: String,
     },
     /// The key is for another algorithm.
-    #[error("the token says {token}, its key is one for {key}")]
+    #[error("the token's algorithm is {token}, want {key}, the algorithm of its key")]
     AlgorithmNotOfKey {
         /// Algorithm of the token.
         token: &'static str,
         /// Algorithm of the key.
         key: &'static str,
     },
-    /// The header has critical extensions (RFC 7515 §4.1.11). None is supported.
+    /// The header has critical extensions (RFC 7515 §4.1.11), which are not supported.
     #[error("the token's header has critical extensions (crit), which are not supported")]
     CriticalExtension,
-    /// The header names no key.
-    #[error("the token's header names no key (kid)")]
+    /// The header has no key id.
+    #[error("the token's header has no key id (kid)")]
     KeyIdMissing,
-    /// The issuer's key set has no such key, or not yet.
+    /// The issuer's key set does not have the key, or does not have it yet.
     #[error("the token's key {} is not in the issuer's key set", Quoted(.key_id))]
     KeyUnknown {
         /// The header's `kid`.
         key_id: String,
     },
-    /// The issuer's keys could not be fetched yet.
-    #[error("the issuer's keys could not be fetched yet")]
+    /// The issuer's keys have not been fetched yet.
+    #[error("the issuer's keys have not been fetched yet")]
     KeysMissing,
     /// The issuer publishes the key, but it cannot be used.
     #[error("the token's key {} cannot be used: {reason}", Quoted(.key_id))]
@@ -67,7 +67,7 @@ pub enum TokenError {
     /// The signature does not verify with the key.
     #[error("the token's signature does not verify")]
     SignatureInvalid,
-    /// The token is of another issuer.
+    /// The token is from another issuer.
     #[error("the token's issuer is {}, want {}", Quoted(.issuer), alternatives(.expected))]
     IssuerWrong {
         /// Issuer of the token.
@@ -75,8 +75,8 @@ pub enum TokenError {
         /// The issuers that the cluster accepts.
         expected: Vec<String>,
     },
-    /// The token is for another audience, or for several.
-    #[error("the token's audience is {}, not {expected:?} alone", Quoted(&.audience.join(", ")))]
+    /// The token has another audience, or several.
+    #[error("the token's audience is {}, want only {expected:?}", Quoted(&.audience.join(", ")))]
     AudienceWrong {
         /// Audiences of the token.
         audience: Vec<String>,
@@ -92,7 +92,7 @@ pub enum TokenError {
         exp: u64,
     },
     /// The token is not valid yet.
-    #[error("the token holds only in {ahead} s (nbf {nbf})")]
+    #[error("the token is not valid before {ahead} s from now (nbf {nbf})")]
     NotYetValid {
         /// Seconds until then.
         ahead: u64,
@@ -107,20 +107,20 @@ pub enum TokenError {
         /// The claim.
         iat: u64,
     },
-    /// The token is a legacy token, from a Secret. It belongs to no pod and never expires.
+    /// The token is a legacy token from a Secret. It is not bound to a pod and never expires.
     #[error(
-        "the token is a legacy one, of a Secret: it has no exp, no aud and no pod. Mount a projected service account token \
-         (volumes[].projected.sources[].serviceAccountToken) of audience pods.eks.amazonaws.com instead"
+        "the token is a legacy token from a Secret, without exp, aud and pod: mount a projected service account token \
+         (volumes[].projected.sources[].serviceAccountToken) with audience pods.eks.amazonaws.com"
     )]
     Legacy,
-    /// The token has no `kubernetes.io` claim, or is bound to no pod.
-    #[error("the token is bound to no pod")]
+    /// The token has no `kubernetes.io` claim, or is not bound to a pod.
+    #[error("the token is not bound to a pod")]
     NotPodBound,
-    /// `sub` and the `kubernetes.io` claim name different service accounts.
-    #[error("the token's sub does not name the service account of its kubernetes.io claim")]
+    /// `sub` and the `kubernetes.io` claim have different service accounts.
+    #[error("the token's sub and its kubernetes.io claim have different service accounts")]
     SubjectMismatch,
     /// A name breaks the rules of Kubernetes.
-    #[error("the token names an impossible object: {0}")]
+    #[error("the token has an invalid name: {0}")]
     InvalidName(#[from] crate::identity::InvalidName),
 }
 

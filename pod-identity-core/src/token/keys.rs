@@ -15,15 +15,15 @@ use super::TokenError;
 use crate::error::Quoted;
 use crate::json;
 
-/// The smallest RSA modulus that is accepted, in bytes: 2048 bits, as RFC 7518 §3.3 asks.
+/// Minimum size of an RSA modulus, in bytes: 2048 bits (RFC 7518 §3.3).
 const MIN_RSA_BYTES: usize = 256;
 
-/// The algorithms that are accepted, by their names in RFC 7518 §3.1. Not among them: `none`, every
-/// shared-secret one, and those that Kubernetes does not sign with.
+/// The accepted algorithms, by their names in RFC 7518 §3.1. `none`, algorithms with a shared secret, and algorithms
+/// that Kubernetes does not use are not accepted.
 const ACCEPTED: [(&str, Algorithm); 3] =
     [("RS256", Algorithm::RS256), ("ES256", Algorithm::ES256), ("ES384", Algorithm::ES384)];
 
-/// The accepted algorithm of that name.
+/// Returns the accepted algorithm of a name.
 pub(super) fn accepted(alg: &str) -> Option<Algorithm> {
     ACCEPTED.iter().find(|(name, _)| *name == alg).map(|(_, algorithm)| *algorithm)
 }
@@ -32,7 +32,7 @@ fn name(algorithm: Algorithm) -> &'static str {
     ACCEPTED.iter().find(|(_, accepted)| *accepted == algorithm).map_or("another algorithm", |(name, _)| name)
 }
 
-/// The public keys of an issuer: immutable, replaced as a whole when the issuer rotates them.
+/// The public keys of an issuer. The set is immutable, and replaced when the issuer rotates its keys.
 ///
 /// ```
 /// use pod_identity_core::token::KeySet;
@@ -56,21 +56,20 @@ struct PublicKey {
     key: ParsedPublicKey,
 }
 
-/// A published key that no token can be verified with; kept so that a token that names it is
-/// refused with the reason, not as one of an unknown key.
+/// A published key that cannot verify tokens. It is kept so that the error for its tokens has the reason.
 #[derive(Clone)]
 struct UnusableKey {
     id: String,
     reason: String,
 }
 
-/// The reason why a document is not a usable [`KeySet`].
+/// Error of [`KeySet::from_jwks`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeySetError {
     /// The document is not a JSON Web Key Set.
     #[error("not a JSON Web Key Set: {0}")]
     Malformed(#[from] json::JsonError),
-    /// The document is the issuer's discovery document, which names the key set.
+    /// The document is the issuer's discovery document, which has the URL of the key set.
     #[error(
         "an OpenID discovery document, want a JSON Web Key Set: give the URL of its jwks_uri, {}, or no URL of keys, so \
          that the issuer's own document is read",
@@ -103,8 +102,8 @@ struct JsonWebKeySet {
 }
 
 impl KeySet {
-    /// Reads a JSON Web Key Set. A key that cannot be used (another use, another kind, too short, without an id) is
-    /// skipped; see [`unusable`](Self::unusable).
+    /// Reads a JSON Web Key Set. An unusable key (another use, another type, too short, without an id) is skipped; see
+    /// [`unusable`](Self::unusable).
     ///
     /// # Errors
     /// [`KeySetError`] if the document is not a key set or has no usable key.
@@ -139,12 +138,12 @@ impl KeySet {
         self.keys.iter().map(|key| key.id.as_str())
     }
 
-    /// Returns the published keys that cannot be used, each with the reason, for a warning.
+    /// Returns the unusable published keys, each with the reason, for a warning.
     pub fn unusable(&self) -> impl Iterator<Item = (&str, &str)> {
         self.unusable.iter().map(|key| (key.id.as_str(), key.reason.as_str()))
     }
 
-    /// Checks a signature with the key of that id, under exactly that key's algorithm.
+    /// Checks a signature with the key of the id, under exactly that key's algorithm.
     pub(super) fn check(
         &self,
         key_id: &str,
@@ -174,13 +173,13 @@ impl KeySet {
     }
 }
 
-/// The key as the cryptographic library keeps it. jsonwebtoken would make it anew for each token
-/// (what a verification takes beside its signature: `cargo run --release -p benches -- verify`).
+/// Parses the key for the cryptographic library, because jsonwebtoken would parse it for each token. `cargo run
+/// --release -p benches -- verify` measures the time of a verification beside its signature.
 fn parsed(algorithm: Algorithm, key: &DecodingKey) -> Option<ParsedPublicKey> {
     let point = || key.try_get_as_bytes().ok();
     match (algorithm, key.kind()) {
         (Algorithm::RS256, DecodingKeyKind::RsaModulusExponent { n, e }) => {
-            // RFC 7518 §6.3.1.1 wants no zeros in front; some libraries write one, and it changes no number.
+            // RFC 7518 §6.3.1.1 forbids leading zeros. Some libraries write one, and it does not change the number.
             let number =
                 |bytes: &[u8]| bytes.iter().copied().skip_while(|byte| *byte == 0).collect::<Vec<_>>();
             let der = PublicKeyComponents { n: number(n), e: number(e) }.as_der().ok()?;
@@ -194,16 +193,16 @@ fn parsed(algorithm: Algorithm, key: &DecodingKey) -> Option<ParsedPublicKey> {
 
 fn usable(jwk: &serde_json::Value) -> Result<(Algorithm, ParsedPublicKey), String> {
     let jwk: Jwk = serde::Deserialize::deserialize(jwk)
-        .map_err(|error| format!("not a key of a known kind: {error}"))?;
+        .map_err(|error| format!("not a key of a known type: {error}"))?;
     if jwk.common.key_id.as_deref().unwrap_or_default().is_empty() {
         return Err(
-            "it has no id (kid), by which tokens name their key: publish what the API server serves at \
-                    /openid/v1/jwks, where each key has one"
+            "it has no id (kid), which tokens refer to: publish the key set that the API server serves at \
+                    /openid/v1/jwks"
                 .to_owned(),
         );
     }
     if jwk.common.public_key_use.as_ref().is_some_and(|of| *of != PublicKeyUse::Signature) {
-        return Err("its use is not sig".to_owned());
+        return Err("its use is not \"sig\"".to_owned());
     }
     // Kubernetes signs with RS256 for every RSA key (pkg/serviceaccount/jwt.go).
     let (algorithm, of_key) = match &jwk.algorithm {
@@ -225,7 +224,7 @@ fn usable(jwk: &serde_json::Value) -> Result<(Algorithm, ParsedPublicKey), Strin
     {
         return Err("an RSA key of less than 2048 bits".to_owned());
     }
-    let key = parsed(algorithm, &key).ok_or("its numbers are no public key")?;
+    let key = parsed(algorithm, &key).ok_or("its numbers are not a public key")?;
     Ok((algorithm, key))
 }
 

@@ -13,7 +13,7 @@ pub(super) fn read_part<T: DeserializeOwned>(part: &'static str, text: &str) -> 
     json::from_slice(&decode(part, text)?).map_err(TokenError::unreadable(part))
 }
 
-/// Decodes a part. The bytes are a form of the token, so they are zeroed when dropped.
+/// Decodes a part. The bytes are secret, so they are zeroed when dropped.
 pub(super) fn decode(part: &'static str, text: &str) -> Result<Zeroizing<Vec<u8>>, TokenError> {
     URL_SAFE_NO_PAD.decode(text).map(Zeroizing::new).map_err(|error| TokenError::Malformed {
         part,

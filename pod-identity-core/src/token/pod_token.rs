@@ -1,4 +1,4 @@
-//! A pod token, parsed once.
+//! A parsed pod token.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use super::claims::read_claims;
 use super::{BearerToken, Claims, TokenDigest, TokenError};
 use crate::identity::WorkloadIdentity;
 
-/// A pod token with its digest and its claims, parsed once when the request arrives. Clones share the data.
+/// A pod token with its digest and its claims, parsed once for each request. Clones share the data.
 ///
-/// Nothing in it is verified: [`verify`](super::verify()) or the upstream decides whether the token is good.
+/// Nothing in it is verified. [`verify`](super::verify()) or the upstream verifies the token.
 ///
 /// ```
 /// use pod_identity_core::token::{PodToken, TokenError};
@@ -37,7 +37,7 @@ impl PodToken {
         Self::new(BearerToken::parse(text)?)
     }
 
-    /// The same for a token whose form was checked.
+    /// Parses a token in valid compact form.
     pub(crate) fn new(bearer: BearerToken) -> Result<Self, TokenError> {
         let claims = read_claims(&bearer)?;
         let identity = claims.identity().map(|(identity, expires_at)| (Arc::new(identity), expires_at));
@@ -45,7 +45,7 @@ impl PodToken {
         Ok(Self(Arc::new(Parsed { bearer, digest, claims, identity })))
     }
 
-    /// Returns the token, for the one place that sends it on.
+    /// Returns the token, for code that sends it to the upstream.
     pub fn bearer(&self) -> &BearerToken {
         &self.0.bearer
     }
@@ -56,8 +56,7 @@ impl PodToken {
         self.0.digest
     }
 
-    /// Returns the pod that the token claims to belong to, and the token's expiry. Both are true only if
-    /// somebody verified the token.
+    /// Returns the pod of the token's claims, and the token's expiry. Both are unverified.
     ///
     /// # Errors
     /// [`TokenError`] if the token is not bound to a pod, or its claims contradict each other.
@@ -68,7 +67,7 @@ impl PodToken {
         }
     }
 
-    /// Returns the issuer that the token claims.
+    /// Returns the unverified issuer.
     pub fn unverified_issuer(&self) -> &str {
         &self.0.claims.iss
     }

@@ -1,4 +1,4 @@
-//! Verification of tokens. The signature is checked before any claim is used.
+//! Verification of tokens. It checks the signature before it uses any claim.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,11 +11,11 @@ use super::parts::{decode, read_part};
 use super::{BearerToken, Claims, KeySet, PodToken, TokenError};
 use crate::identity::{Node, WorkloadIdentity};
 
-/// Clock difference that `nbf` and `iat` may have: 60 s, as kube-apiserver allows. Pods use a token
-/// milliseconds after it is made, so a slow clock on this host must not refuse it.
+/// Leeway for `nbf` and `iat`: 60 s, as in kube-apiserver. Pods use a token milliseconds after it is made, so it must
+/// be valid on a host whose clock is late.
 ///
-/// `exp` has no leeway. kubelet replaces a token after 80 % of its life, so a token in its last minute is
-/// already an old one.
+/// `exp` has no leeway. kubelet replaces a token after 80 % of its lifetime, so pods do not use a token in its last
+/// minute.
 pub const LEEWAY: Duration = Duration::from_secs(60);
 
 /// The issuer and audience that a token must have.
@@ -30,21 +30,21 @@ pub const LEEWAY: Duration = Duration::from_secs(60);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
-    /// Exact issuer.
+    /// The issuer. It must match exactly.
     pub issuer: String,
-    /// Exact and only audience.
+    /// The only audience. It must match exactly.
     pub audience: String,
 }
 
-/// A token that passed [`verify`], and the facts that it proves.
+/// A token that passed [`verify`], with its verified facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VerifiedToken {
-    /// The pod that the token belongs to.
+    /// The pod of the token.
     pub identity: Arc<WorkloadIdentity>,
-    /// The node that the pod was bound to. Only API servers of Kubernetes 1.30 and newer write it.
+    /// The node of the pod. API servers before Kubernetes 1.30 do not set it.
     pub node: Option<Node>,
-    /// The token's own id (`jti`). It is safe to log, because nobody can turn it back into the token.
+    /// The token's own id (`jti`). It is not secret, so it may be logged.
     pub token_id: Option<String>,
     /// Expiry of the token.
     pub expires_at: SystemTime,
@@ -52,11 +52,12 @@ pub struct VerifiedToken {
 
 /// Verifies a pod token.
 ///
-/// It checks the signature with the issuer's key that the token names, under that key's algorithm; the exact
-/// issuer; the exact and only audience; the times, with 60 s of leeway for `nbf` and `iat`; that the token is bound to a pod; and that
-/// `sub` agrees with the `kubernetes.io` claim (kubernetes `pkg/serviceaccount/{jwt,claims}.go`).
+/// It checks the signature with the issuer's key of the token's key id, and the algorithm of that key. It checks the
+/// exact issuer, the exact and only audience, and the times, with 60 s of leeway for `nbf` and `iat`. It checks that
+/// the token is bound to a pod, and that `sub` agrees with the `kubernetes.io` claim (kubernetes
+/// `pkg/serviceaccount/{jwt,claims}.go`).
 ///
-/// Without the API server it cannot see whether the pod or the service account was deleted meanwhile.
+/// It does not call the API server, so it cannot detect that the pod or the service account was deleted meanwhile.
 ///
 /// # Errors
 /// [`TokenError`], one variant for each check.

@@ -2,16 +2,16 @@
 
 use std::fmt;
 
-/// An action on a role, by its name in policies.
+/// An action on a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Action {
     /// `sts:AssumeRole`
     AssumeRole,
     /// `sts:AssumeRoleWithWebIdentity`
     AssumeRoleWithWebIdentity,
-    /// `sts:TagSession`, needed when the session gets tags, passed or inherited.
+    /// `sts:TagSession`, needed if the session gets passed or inherited tags.
     TagSession,
-    /// `sts:SetSourceIdentity`, needed when the session gets a source identity.
+    /// `sts:SetSourceIdentity`, needed if the session gets a source identity.
     SetSourceIdentity,
 }
 
@@ -20,7 +20,7 @@ impl Action {
     pub const ALL: [Self; 4] =
         [Self::AssumeRole, Self::AssumeRoleWithWebIdentity, Self::TagSession, Self::SetSourceIdentity];
 
-    /// Returns the name in policies and in AWS's messages.
+    /// Returns the name as in policies and in AWS's messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AssumeRole => "sts:AssumeRole",
@@ -37,11 +37,11 @@ impl fmt::Display for Action {
     }
 }
 
-/// The effect of a statement that applies.
+/// The effect of a matching statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// The statement allows, unless a denying statement applies, too.
+    /// The statement allows, unless another matching statement denies.
     Allow,
-    /// The statement denies, also where another one allows.
+    /// The statement denies, even if another statement allows.
     Deny,
 }

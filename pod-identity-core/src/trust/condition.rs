@@ -1,5 +1,4 @@
-//! Conditions of a statement on the keys of a request
-//! (*IAM JSON policy elements: Condition operators*, *Multivalued context keys*).
+//! Conditions of a statement (*IAM JSON policy elements: Condition operators*, *Multivalued context keys*).
 
 use super::context::Context;
 use super::decision::Miss;
@@ -8,32 +7,32 @@ use super::error::PolicyError;
 use super::key::Key;
 use super::pattern;
 
-/// One key under one operator. Several values are alternatives; several conditions must all hold.
+/// A condition on one key with one operator. One of the values must match. All conditions of a statement must hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Condition {
-    /// The operator as the policy spells it, with prefix and suffix.
+    /// The operator as in the policy, with prefix and suffix.
     operator: String,
     over: Over,
-    /// The suffix `IfExists`: an absent key passes.
+    /// Whether the operator has the suffix `IfExists`, with which an absent key passes.
     if_exists: bool,
     test: Test,
     key: Key,
-    /// The values as the policy spells them.
+    /// The values as in the policy.
     wanted: Vec<String>,
 }
 
-/// Which of the key's values must pass.
+/// The values of the key that must pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Over {
     /// The key has one value.
     One,
-    /// `ForAllValues:`, which passes when there is none.
+    /// `ForAllValues:`, which passes without a value.
     All,
-    /// `ForAnyValue:`, which fails when there is none.
+    /// `ForAnyValue:`, which fails without a value.
     Any,
 }
 
-/// How a value is compared. Operators of other types (numbers, dates, addresses) become variants here.
+/// The comparison of an operator. Operators of other types (numbers, dates, addresses) are not supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Test {
     Text {
@@ -54,7 +53,7 @@ enum Comparison {
     Like,
 }
 
-/// Operators of IAM that are not supported here, which differ from misspelled ones.
+/// Valid operators of IAM that are not supported here.
 const LATER: [&str; 16] = [
     "NumericEquals",
     "NumericNotEquals",
@@ -84,7 +83,7 @@ impl Test {
             "StringNotEqualsIgnoreCase" => text(Comparison::EqualsIgnoreCase, true),
             "StringLike" => text(Comparison::Like, false),
             "StringNotLike" => text(Comparison::Like, true),
-            // The two positive ARN operators behave identically, as do the two negated ones.
+            // The two positive ARN operators are equal, and so are the two negative ones.
             "ArnEquals" | "ArnLike" => Some(Self::Arn { negated: false }),
             "ArnNotEquals" | "ArnNotLike" => Some(Self::Arn { negated: true }),
             "Null" => Some(Self::Null),
@@ -96,7 +95,7 @@ impl Test {
         matches!(self, Self::Text { negated: true, .. } | Self::Arn { negated: true })
     }
 
-    /// Whether one value of the request fits one value of the policy, before negation.
+    /// Returns whether a value of the request matches a value of the policy, before negation.
     fn fits(self, wanted: &str, actual: &str) -> bool {
         match self {
             Self::Text { comparison: Comparison::Equals, .. } => wanted == actual,
@@ -110,8 +109,8 @@ impl Test {
     }
 }
 
-/// Reads a `Condition` block. Where the statement decides nothing (`decides` is false), keys,
-/// variables and operators that are not understood here are left out; misspelt operators never are.
+/// Reads a `Condition` block. If the statement is about other actions (`decides` is false), unsupported keys,
+/// variables and operators are skipped. Misspelled operators are always an error.
 pub(super) fn read(
     place: &str,
     node: &Node,
@@ -126,11 +125,11 @@ pub(super) fn read(
                 Err(error) if error.is_unsupported() && !decides => {}
                 Err(error) => return Err(error),
                 Ok(condition) => {
-                    let repeats = conditions.iter().any(|earlier| {
+                    let duplicate = conditions.iter().any(|earlier| {
                         earlier.operator == condition.operator && earlier.key.text.eq_ignore_ascii_case(key)
                     });
-                    if repeats {
-                        return Err(PolicyError::form(place, format!("the key {key:?} repeats")));
+                    if duplicate {
+                        return Err(PolicyError::form(place, format!("the key {key:?} is duplicate")));
                     }
                     conditions.push(condition);
                 }
@@ -140,7 +139,7 @@ pub(super) fn read(
     Ok(conditions)
 }
 
-/// The refusal of a policy variable, which the text would otherwise be compared with literally.
+/// Returns the error for a policy variable, which would otherwise be compared literally.
 pub(super) fn variable(place: &str, text: &str) -> PolicyError {
     PolicyError::unsupported(place, format!("the policy variable in {text:?} is not supported here"))
 }
@@ -173,7 +172,7 @@ impl Condition {
         if key.multivalued && over == Over::One && test != Test::Null {
             return Err(PolicyError::form(
                 place,
-                format!("{:?} has several values: say ForAllValues: or ForAnyValue:", key.text),
+                format!("{:?} has several values: use ForAllValues: or ForAnyValue:", key.text),
             ));
         }
         for text in &wanted {
@@ -187,7 +186,7 @@ impl Condition {
                 Test::Arn { .. } if text.splitn(6, ':').count() < 6 => {
                     return Err(PolicyError::form(
                         place,
-                        format!("{text:?} is not an ARN of six parts (use StringLike for other text)"),
+                        format!("{text:?} is not an ARN of six parts ; use StringLike for other text"),
                     ));
                 }
                 _ => {}
@@ -196,7 +195,7 @@ impl Condition {
         Ok(Self { operator: operator.to_owned(), over, if_exists, test, key, wanted })
     }
 
-    /// Returns the mismatch, unless the condition holds.
+    /// Returns the mismatch if the condition does not hold.
     pub(super) fn miss(&self, context: &Context) -> Option<Miss> {
         let actual = context.values(&self.key.text);
         (!self.holds(actual.unwrap_or_default())).then(|| Miss::Condition {
@@ -230,12 +229,12 @@ impl Condition {
     }
 }
 
-/// Values of a condition: strings, or booleans and numbers without their quotes; one or a list.
+/// Reads the values of a condition: strings, or booleans and numbers without quotes, one or a list.
 fn wanted(place: &str, node: &Node) -> Result<Vec<String>, PolicyError> {
     let one = |node: &Node| match node {
         Node::Text(text) | Node::Number(text) => Ok(text.clone()),
         Node::Bool(value) => Ok(value.to_string()),
-        other => Err(PolicyError::form(place, format!("a value is {}, a string is needed", other.kind()))),
+        other => Err(PolicyError::form(place, format!("a value is {}, want a string", other.kind()))),
     };
     match node {
         Node::List(items) => items.iter().map(one).collect(),

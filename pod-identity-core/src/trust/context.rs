@@ -1,10 +1,10 @@
-//! The condition context: what is known about a request, by condition key.
+//! The condition context: the condition keys of a request.
 
 use std::collections::BTreeMap;
 
 use super::principal::Caller;
 
-/// The condition keys of one request and their values. Key names are compared without case.
+/// The condition keys of one request, with their values. Names are compared without case.
 ///
 /// ```
 /// use pod_identity_core::trust::{Caller, Context};
@@ -20,8 +20,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// The keys that come from the caller itself: `aws:PrincipalArn` (of a session: its role's ARN)
-    /// and `aws:PrincipalAccount`. Services and web identities have neither.
+    /// Returns the condition keys of the caller: `aws:PrincipalArn` (for a session, its role's ARN) and
+    /// `aws:PrincipalAccount`. Services and web identities have neither.
     pub fn of(caller: &Caller) -> Self {
         let mut context = Self::default();
         if let Some(arn) = caller.principal_arn() {
@@ -33,12 +33,12 @@ impl Context {
         context
     }
 
-    /// Gives a key one value in place of those it had.
+    /// Sets a key to one value.
     pub fn set(&mut self, key: &str, value: impl Into<String>) {
         self.values.insert(key.to_lowercase(), vec![value.into()]);
     }
 
-    /// Gives a key several values in place of those it had. A key without values is an absent one.
+    /// Sets a key to several values. A key without values is absent.
     pub fn set_all<V: Into<String>>(&mut self, key: &str, values: impl IntoIterator<Item = V>) {
         let values: Vec<String> = values.into_iter().map(Into::into).collect();
         if values.is_empty() {
@@ -48,7 +48,7 @@ impl Context {
         }
     }
 
-    /// The session tags of the request, passed or inherited: `aws:RequestTag/…` and `aws:TagKeys`.
+    /// Sets the session tags of the request, passed or inherited: `aws:RequestTag/…` and `aws:TagKeys`.
     pub fn request_tags<'a>(&mut self, tags: impl IntoIterator<Item = (&'a str, &'a str)>) {
         let mut keys = Vec::new();
         for (key, value) in tags {
@@ -58,14 +58,14 @@ impl Context {
         self.set_all("aws:TagKeys", keys);
     }
 
-    /// The tags of the caller, its session's before its role's: `aws:PrincipalTag/…`.
+    /// Sets the tags of the caller: `aws:PrincipalTag/…`. Tags of its session override those of its role.
     pub fn principal_tags<'a>(&mut self, tags: impl IntoIterator<Item = (&'a str, &'a str)>) {
         for (key, value) in tags {
             self.set(&format!("aws:PrincipalTag/{key}"), value);
         }
     }
 
-    /// The values of a key; `None` where it is absent.
+    /// Returns the values of a key, or `None` if it is absent.
     pub fn values(&self, key: &str) -> Option<&[String]> {
         self.values.get(&key.to_lowercase()).map(Vec::as_slice)
     }

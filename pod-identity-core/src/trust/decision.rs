@@ -1,11 +1,11 @@
-//! Decisions: for people with a message, for programs with a code.
+//! Decisions, with a message for people and a code for programs.
 
 use std::fmt;
 
 use super::action::{Action, Effect};
 use crate::arn::RoleArn;
 
-/// The decision about a request.
+/// The decision on a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// All needed actions are allowed.
@@ -15,7 +15,7 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// Whether all needed actions are allowed.
+    /// Returns whether all needed actions are allowed.
     pub fn is_allowed(&self) -> bool {
         matches!(self, Self::Allowed)
     }
@@ -45,7 +45,7 @@ pub struct Denial {
     pub action: Action,
     /// The role.
     pub role: RoleArn,
-    /// The caller, as AWS's messages name it.
+    /// The caller, as in AWS's messages.
     pub caller: String,
     /// The reason.
     pub reason: Reason,
@@ -64,7 +64,7 @@ impl Denial {
         }
     }
 
-    /// Returns the deciding statement: the one that denies, or the allowing one that is nearest to the request.
+    /// Returns the deciding statement: the one that denies, or the nearest allowing one.
     pub fn statement(&self) -> Option<&Verdict> {
         match &self.reason {
             Reason::TrustExplicitDeny(verdict)
@@ -93,7 +93,7 @@ impl fmt::Display for Denial {
             Reason::TrustNoStatement(nearest) => ("the role's trust policy", nearest),
             Reason::IdentityPolicyMissing(nearest) => {
                 f.write_str(
-                    "the trust policy leaves it to the caller's own policies (it names an account, \
+                    "the trust policy requires that the caller's own policies allow it (it names an account, \
                      everyone, or a principal of another account), and ",
                 )?;
                 ("the caller's own policies", nearest)
@@ -119,11 +119,11 @@ impl fmt::Display for Denial {
 pub enum Reason {
     /// A statement of the trust policy denies the action.
     TrustExplicitDeny(Verdict),
-    /// No statement of the trust policy allows the action. It has the nearest allowing statement, if there is one.
+    /// No statement of the trust policy allows the action. It contains the nearest allowing statement, if any.
     TrustNoStatement(Option<Verdict>),
     /// A statement of the caller's identity policies denies the action.
     IdentityExplicitDeny(Verdict),
-    /// The trust policy needs the caller's identity policies to allow the action, too, and none does.
+    /// The trust policy requires that the caller's identity policies allow the action, and none does.
     IdentityPolicyMissing(Option<Verdict>),
     /// A statement of the caller's session policies denies the action.
     SessionExplicitDeny(Verdict),
@@ -131,36 +131,36 @@ pub enum Reason {
     SessionPolicyMissing(Option<Verdict>),
 }
 
-/// The verdict of one statement about one request.
+/// The result of one statement for one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// The statement.
     pub statement: StatementName,
-    /// Its effect when it applies.
+    /// The effect if the statement applies.
     pub effect: Effect,
-    /// The parts that do not match. The statement applies if there are none.
+    /// The mismatches. The statement applies if there are none.
     pub misses: Vec<Miss>,
 }
 
 impl Verdict {
-    /// Whether the statement applies to the request.
+    /// Returns whether the statement applies to the request.
     pub fn applies(&self) -> bool {
         self.misses.is_empty()
     }
 
-    /// Returns the distance of the statement from the request. Another principal is further away than another action,
-    /// and that is further away than any number of conditions.
+    /// Returns the distance of the statement from the request. A mismatch of the principal counts most, then of the
+    /// action, then of each condition.
     pub(super) fn distance(&self) -> usize {
         self.misses.iter().map(Miss::weight).sum()
     }
 }
 
-/// A statement, by its place in the policy and its `Sid`.
+/// A statement, by its index in the policy and its `Sid`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatementName {
-    /// Place in the policy, from 0.
+    /// Index in the policy, from 0.
     pub index: usize,
-    /// `Sid`, if it has one.
+    /// `Sid`, if any.
     pub sid: Option<String>,
 }
 
@@ -173,25 +173,25 @@ impl fmt::Display for StatementName {
     }
 }
 
-/// A part of a statement that does not match the request.
+/// A mismatch between a statement and the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Miss {
-    /// The statement names other principals.
+    /// The statement has other principals.
     Principal {
-        /// The named principals.
+        /// The principals of the statement.
         wanted: Vec<String>,
         /// The caller.
         actual: String,
     },
-    /// The statement is about other actions.
+    /// The statement has other actions.
     Action {
         /// The actions of `Action` or `NotAction`.
         wanted: Vec<String>,
         /// The action of the request.
         actual: Action,
     },
-    /// The statement is about other resources.
+    /// The statement has other resources.
     Resource {
         /// The resources of `Resource` or `NotResource`.
         wanted: Vec<String>,
@@ -206,7 +206,7 @@ pub enum Miss {
         operator: String,
         /// The values in the policy.
         wanted: Vec<String>,
-        /// The values in the request, or `None` without the key.
+        /// The values in the request, or `None` if the key is absent.
         actual: Option<Vec<String>>,
     },
 }

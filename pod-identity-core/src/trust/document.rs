@@ -1,4 +1,4 @@
-//! A policy as data, before its grammar is known: JSON text, or the same nested in another document.
+//! A policy document as data: JSON text, or a value in another document.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,10 +7,10 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::error::{PolicyError, Problem};
 
-/// A policy document that has not been read as a policy yet.
+/// A policy document that is not parsed as a policy yet.
 ///
-/// It deserializes from a mapping or from a string of JSON, so that a configuration file may have either. Duplicate keys
-/// are refused, as the policy grammar forbids them.
+/// It deserializes from a mapping or from a string of JSON, so that a configuration file may contain either. Duplicate
+/// keys are rejected, as the policy grammar requires.
 ///
 /// ```
 /// use pod_identity_core::trust::{Policy, PolicyDocument};
@@ -30,7 +30,7 @@ impl PolicyDocument {
     ///
     /// # Errors
     ///
-    /// Text that is no JSON, repeats a key, or has characters that IAM refuses.
+    /// [`PolicyError`] if the text is not JSON, repeats a key, or has characters that IAM does not accept.
     pub fn from_json(text: &str) -> Result<Self, PolicyError> {
         if let Some(character) = text.chars().find(|c| !is_policy_character(*c)) {
             return Err(PolicyError::new("", Problem::Character(character)));
@@ -40,7 +40,7 @@ impl PolicyDocument {
         Ok(Self { root, length: length_without_white_space(text) })
     }
 
-    /// Returns the length that IAM counts: characters without white space (*IAM and AWS STS quotas*).
+    /// Returns the length as IAM counts it: characters without white space (*IAM and AWS STS quotas*).
     #[doc(hidden)]
     pub fn length(&self) -> usize {
         self.length
@@ -61,7 +61,7 @@ impl<'de> Deserialize<'de> for PolicyDocument {
     }
 }
 
-/// The characters of a policy document (STS and IAM service models, `policyDocumentType`).
+/// Whether a character is allowed in a policy document (STS and IAM service models, `policyDocumentType`).
 fn is_policy_character(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{ff}')
 }
@@ -70,7 +70,7 @@ fn length_without_white_space(text: &str) -> usize {
     text.chars().filter(|c| !c.is_whitespace()).count()
 }
 
-/// A JSON value whose objects keep their order and repeat no key.
+/// A JSON value. Its objects keep their order and have no duplicate keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Node {
     Null,
@@ -82,7 +82,7 @@ pub(super) enum Node {
 }
 
 impl Node {
-    /// What kind of JSON value it is, for messages.
+    /// Returns the type of the JSON value, for messages.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -94,7 +94,7 @@ impl Node {
         }
     }
 
-    /// The value as compact JSON, to count its characters.
+    /// Returns the value as compact JSON, to count its characters.
     fn to_json(&self) -> String {
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         match self {
@@ -113,11 +113,11 @@ impl Node {
     }
 }
 
-/// The entries of an object; `place` is where it stands, for the error.
+/// Returns the entries of an object. `place` is its position, for the error.
 pub(super) fn object<'n>(place: &str, node: &'n Node) -> Result<&'n [(String, Node)], PolicyError> {
     match node {
         Node::Map(entries) => Ok(entries),
-        other => Err(PolicyError::form(place, format!("is {}, an object is needed", other.kind()))),
+        other => Err(PolicyError::form(place, format!("is {}, want an object", other.kind()))),
     }
 }
 
@@ -181,7 +181,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
         let mut map = Vec::new();
         while let Some((key, value)) = entries.next_entry::<String, Node>()? {
             if !seen.insert(key.clone()) {
-                return Err(de::Error::custom(format_args!("the key {key:?} repeats")));
+                return Err(de::Error::custom(format_args!("the key {key:?} is duplicate")));
             }
             map.push((key, value));
         }

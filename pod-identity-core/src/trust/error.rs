@@ -1,6 +1,6 @@
-//! Why a policy could not be read.
+//! Errors of parsing a policy.
 
-/// A policy that was refused, with the place in it.
+/// Error of parsing a policy, with the position in the policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{problem}", if place.is_empty() { String::new() } else { format!("{place}: ") })]
 pub struct PolicyError {
@@ -8,12 +8,12 @@ pub struct PolicyError {
     problem: Problem,
 }
 
-/// What is wrong at that place.
+/// The error without its position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Problem {
     #[error("not a JSON policy: {0}")]
     Json(String),
-    #[error("{length} characters without white space, {limit} are allowed")]
+    #[error("{length} characters without white space, want at most {limit}")]
     Length { length: usize, limit: usize },
     #[error("character {0:?} is outside U+0009, U+000A, U+000D, U+0020-U+00FF")]
     Character(char),
@@ -36,13 +36,14 @@ impl PolicyError {
         Self::new(place, Problem::Unsupported(problem.into()))
     }
 
-    /// Where in the policy: `Statement[0].Condition.StringEquals`; empty for the whole of it.
+    /// Returns the position in the policy, for example `Statement[0].Condition.StringEquals`. It is empty for the
+    /// whole policy.
     pub fn place(&self) -> &str {
         &self.place
     }
 
-    /// Whether IAM may take the policy and only this reader does not understand it (yet): a condition
-    /// operator, a condition key or a policy variable that is not implemented here.
+    /// Returns whether IAM may accept the policy although this crate does not: it has a condition operator, a
+    /// condition key or a policy variable that is not supported here.
     pub fn is_unsupported(&self) -> bool {
         matches!(self.problem, Problem::Unsupported(_))
     }

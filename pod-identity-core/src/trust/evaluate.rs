@@ -1,26 +1,26 @@
-//! The decision (*Policy evaluation logic*): nothing is allowed by default, a denial wins, and a role's
-//! trust policy always has its say.
+//! The decision (*Policy evaluation logic*): nothing is allowed by default, a denial overrides, and the role's trust
+//! policy must always allow.
 
 use super::action::{Action, Effect};
 use super::context::Context;
 use super::decision::{Decision, Denial, Miss, Reason, StatementName, Verdict};
 use super::policy::Policy;
-use super::principal::{Caller, Hold};
+use super::principal::{Caller, PrincipalMatch};
 use super::statement::Statement;
 use crate::arn::RoleArn;
 
-/// A request to assume a role: the caller, the role, and the condition keys. The [module](crate::trust) has an example.
+/// A request to assume a role: the caller, the role and the condition keys. The [module](crate::trust) has an example.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     /// The caller.
     pub caller: &'a Caller,
-    /// The role to be assumed, the resource of the request.
+    /// The role to assume, which is the resource of the request.
     pub role: &'a RoleArn,
     /// The condition keys.
     pub context: &'a Context,
 }
 
-/// The caller's own policies. A service and a web identity have none.
+/// The caller's own policies. Services and web identities have none.
 ///
 /// ```
 /// use pod_identity_core::trust::{Permissions, Policy};
@@ -35,12 +35,12 @@ pub struct Request<'a> {
 pub struct Permissions<'a> {
     /// The identity policies of the caller's user or role.
     pub identity: &'a [Policy],
-    /// The session policies of the caller's session; `None` where it was made without any. They only
-    /// take away (*Session policies*).
+    /// The session policies of the caller's session, or `None` if it was made without any. They only restrict
+    /// (*Session policies*).
     pub session: Option<&'a [Policy]>,
 }
 
-/// Decides whether all `actions` are allowed. The denial names the first action that is not.
+/// Decides whether all `actions` are allowed. A denial is about the first action that is not.
 pub fn decide(
     trust: &Policy,
     permissions: &Permissions<'_>,
@@ -79,13 +79,17 @@ fn allow(
         }
     }
     let applied = verdicts.iter().zip(&trust.statements).filter(|(v, _)| allows(v));
-    let Some(hold) = applied.filter_map(|(_, statement)| statement.hold(request)).max() else {
+    let Some(principal_match) = applied.filter_map(|(_, statement)| statement.principal_match(request)).max()
+    else {
         return Err(Reason::TrustNoStatement(nearest(&verdicts)));
     };
-    if hold <= Hold::Delegated && !identity.iter().any(allows) {
+    if principal_match <= PrincipalMatch::NeedsIdentityPolicy && !identity.iter().any(allows) {
         return Err(Reason::IdentityPolicyMissing(nearest(&identity)));
     }
-    if hold <= Hold::Named && permissions.session.is_some() && !session.iter().any(allows) {
+    if principal_match <= PrincipalMatch::LimitedBySessionPolicy
+        && permissions.session.is_some()
+        && !session.iter().any(allows)
+    {
         return Err(Reason::SessionPolicyMissing(nearest(&session)));
     }
     Ok(())
@@ -104,7 +108,7 @@ fn all_verdicts(policies: &[Policy], action: Action, request: &Request<'_>) -> V
 }
 
 impl Policy {
-    /// Returns the verdict of each statement, in order.
+    /// Returns the result of each statement, in order.
     #[doc(hidden)]
     pub fn verdicts(&self, action: Action, request: &Request<'_>) -> Vec<Verdict> {
         self.statements
@@ -122,7 +126,7 @@ impl Policy {
 impl Statement {
     fn misses(&self, action: Action, request: &Request<'_>) -> Vec<Miss> {
         let mut misses = Vec::new();
-        if let Some(named) = self.principals.as_ref().filter(|_| self.hold(request).is_none()) {
+        if let Some(named) = self.principals.as_ref().filter(|_| self.principal_match(request).is_none()) {
             misses.push(Miss::Principal {
                 wanted: named.iter().map(ToString::to_string).collect(),
                 actual: request.caller.to_string(),
@@ -139,9 +143,9 @@ impl Statement {
         misses
     }
 
-    /// How firmly the statement's principals hold the caller; `None` where they do not.
-    fn hold(&self, request: &Request<'_>) -> Option<Hold> {
+    /// Returns how the statement's principals match the caller, or `None` if they do not match.
+    fn principal_match(&self, request: &Request<'_>) -> Option<PrincipalMatch> {
         let named = self.principals.as_ref()?;
-        named.iter().filter_map(|named| named.hold(request.caller, request.role.account())).max()
+        named.iter().filter_map(|named| named.principal_match(request.caller, request.role.account())).max()
     }
 }

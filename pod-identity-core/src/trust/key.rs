@@ -1,15 +1,15 @@
-//! Condition keys: which are known, and which of them hold several values.
+//! Condition keys: the supported ones, and those with several values.
 
 use super::error::PolicyError;
 
-/// A condition key as a policy spells it.
+/// A condition key as in the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Key {
     pub(super) text: String,
     pub(super) multivalued: bool,
 }
 
-/// Keys of one value (*AWS global condition context keys*, *IAM and STS condition context keys*).
+/// Keys with one value (*AWS global condition context keys*, *IAM and STS condition context keys*).
 const SINGLE: [&str; 7] = [
     "aws:principalarn",
     "aws:principalaccount",
@@ -19,9 +19,9 @@ const SINGLE: [&str; 7] = [
     "sts:rolesessionname",
     "sts:sourceidentity",
 ];
-/// Keys of several values: a condition on them must say `ForAllValues:` or `ForAnyValue:`.
+/// Keys with several values. A condition on them needs `ForAllValues:` or `ForAnyValue:`.
 const MULTIVALUED: [&str; 2] = ["aws:tagkeys", "sts:transitivetagkeys"];
-/// Keys that end in the key of a tag.
+/// Prefixes of keys that end in the key of a tag.
 const TAGGED: [&str; 2] = ["aws:requesttag/", "aws:principaltag/"];
 
 impl Key {
@@ -32,12 +32,13 @@ impl Key {
         if multivalued || tagged || SINGLE.contains(&lower.as_str()) || is_issuer_claim(&lower) {
             return Ok(Self { text: text.to_owned(), multivalued });
         }
-        Err(PolicyError::unsupported(place, format!("the condition key {text:?} is not known here")))
+        Err(PolicyError::unsupported(place, format!("the condition key {text:?} is not supported here")))
     }
 }
 
-/// `<issuer without https://>:sub` and `:aud` (*Available keys for AWS web identity federation*). The
-/// issuer is a host, which has a dot or is `localhost`, so no AWS service's prefix is mistaken for one.
+/// Whether the key is a claim of a web identity token, `<issuer without https://>:sub` or `:aud` (*Available keys for
+/// AWS web identity federation*). The issuer is a host, which has a dot or is `localhost`, so the prefix of an AWS
+/// service is not an issuer.
 fn is_issuer_claim(lower: &str) -> bool {
     let Some((issuer, claim)) = lower.rsplit_once(':') else { return false };
     let host = issuer.split(['/', ':']).next().unwrap_or_default();
@@ -52,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_that_is_not_known_is_refused_by_name() {
+    fn rejects_unknown_key_and_names_it() {
         for known in [
             "aws:RequestTag/a/b",
             "AWS:principalarn",

@@ -1,12 +1,12 @@
-//! Wildcards: `*` for any text, `?` for any one character, alone or per part of an ARN.
+//! Wildcards: `*` for any text, `?` for any character, in a text or in each part of an ARN.
 
-/// Whether `text` fits `pattern`, case-sensitively.
+/// Returns whether `text` matches `pattern`. Case matters.
 ///
-/// Greedy with one point of return, so the time is at most the product of both lengths.
+/// The match is greedy with one backtracking point, so its time is at most the product of both lengths.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
-    let mut star: Option<(usize, usize)> = None; // after the star, and how far it has eaten
+    let mut star: Option<(usize, usize)> = None; // pattern position after the star, text position of its end
     while t < text.len() {
         match pattern.get(p) {
             Some('*') => {
@@ -28,8 +28,8 @@ pub(super) fn matches(pattern: &str, text: &str) -> bool {
     pattern[p..].iter().all(|c| *c == '*')
 }
 
-/// Whether an ARN fits a pattern part by part, so that no wildcard of the first five parts crosses a
-/// colon (*Condition operators*, ARN operators).
+/// Returns whether an ARN matches a pattern part by part, so that a wildcard in the first five parts matches no colon
+/// (*Condition operators*, ARN operators).
 pub(super) fn matches_arn(pattern: &str, arn: &str) -> bool {
     let (pattern, arn): (Vec<_>, Vec<_>) = (pattern.splitn(6, ':').collect(), arn.splitn(6, ':').collect());
     pattern.len() == 6 && arn.len() == 6 && pattern.iter().zip(&arn).all(|(p, a)| matches(p, a))
@@ -53,14 +53,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_matcher_agrees_with_a_naive_one(pattern in "[ab*?]{0,10}", text in "[ab*?]{0,12}") {
+        fn matches_like_a_naive_implementation(pattern in "[ab*?]{0,10}", text in "[ab*?]{0,12}") {
             let chars = |s: &str| s.chars().collect::<Vec<_>>();
             prop_assert_eq!(matches(&pattern, &text), naive(&chars(&pattern), &chars(&text)));
         }
     }
 
     #[test]
-    fn a_star_in_one_part_of_an_arn_does_not_reach_into_the_next() {
+    fn wildcard_in_one_part_of_an_arn_does_not_match_the_next_part() {
         let role = "arn:aws:iam::111122223333:role/team/app";
         assert!(matches_arn("arn:aws:iam::111122223333:role/*", role));
         assert!(matches_arn("arn:*:iam::*:role/team/a?p", role));

@@ -5,12 +5,12 @@ use super::error::{PolicyError, Problem};
 use super::read::{Kind, statements};
 use super::statement::Statement;
 
-/// The length of a trust policy that every account has: characters without white space
-/// (*IAM and AWS STS quotas*, "role trust policy length").
+/// Default quota for the length of a trust policy, in characters without white space (*IAM and AWS STS quotas*, "role
+/// trust policy length").
 pub const TRUST_POLICY_LENGTH: usize = 2_048;
-/// The length that this quota may be raised to.
+/// Maximum to which AWS raises that quota.
 pub const TRUST_POLICY_LENGTH_MAX: usize = 8_192;
-/// The length of all inline policies of a role together, hence of one (*IAM and AWS STS quotas*).
+/// Maximum length of all inline policies of a role together (*IAM and AWS STS quotas*).
 pub const IDENTITY_POLICY_LENGTH: usize = 10_240;
 
 /// A role's trust policy, or an identity policy of a caller.
@@ -33,7 +33,7 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// [`PolicyError`] if IAM refuses the policy, or its conditions are not supported.
+    /// [`PolicyError`] if IAM rejects the policy, or its conditions are not supported.
     pub fn trust(json: &str) -> Result<Self, PolicyError> {
         Self::trust_of(&PolicyDocument::from_json(json)?, TRUST_POLICY_LENGTH)
     }
@@ -52,9 +52,9 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// [`PolicyError`] if IAM refuses the policy. Unsupported condition keys and policy variables are refused in
-    /// statements about an [`Action`](super::Action), and skipped in others (about S3, for example), which decide nothing
-    /// here.
+    /// [`PolicyError`] if IAM rejects the policy. Unsupported condition keys and policy variables are rejected in
+    /// statements about an [`Action`](super::Action). In statements about other actions, for example of S3, they are
+    /// skipped, because these statements decide nothing here.
     pub fn identity(json: &str) -> Result<Self, PolicyError> {
         Self::identity_of(&PolicyDocument::from_json(json)?)
     }

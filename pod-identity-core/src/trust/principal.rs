@@ -18,12 +18,12 @@ pub struct UserArn {
 }
 
 impl UserArn {
-    /// The whole ARN.
+    /// Returns the whole ARN.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The account that the user lives in.
+    /// Returns the AWS account of the user.
     pub fn account(&self) -> &AccountId {
         &self.account
     }
@@ -39,7 +39,7 @@ impl FromStr for UserArn {
     type Err = ParseArnError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // A user's name and path have the rules of a role's, so the one parser decides for both.
+        // IAM has the same rules for paths and names of users and roles, so one parser handles both.
         let is_user = text.splitn(6, ':').nth(5).is_some_and(|resource| resource.starts_with("user/"));
         match text.replacen(":user/", ":role/", 1).parse::<RoleArn>() {
             Ok(role) if is_user => Ok(Self { text: text.to_owned(), account: role.account().clone() }),
@@ -50,7 +50,7 @@ impl FromStr for UserArn {
     }
 }
 
-/// The principal that wants to assume a role.
+/// The principal that assumes a role.
 ///
 /// ```
 /// use pod_identity_core::trust::Caller;
@@ -64,34 +64,34 @@ impl FromStr for UserArn {
 pub enum Caller {
     /// A session of a role.
     Session {
-        /// The role that the session is of.
+        /// The role of the session.
         role: RoleArn,
         /// The session's name.
         name: String,
     },
     /// An IAM user with long-term keys.
     User(UserArn),
-    /// The root user of an account.
+    /// The root user of an AWS account.
     Root {
-        /// The account's partition.
+        /// The partition of the AWS account.
         partition: Partition,
-        /// The account.
+        /// The AWS account.
         account: AccountId,
     },
     /// An AWS service.
     Service {
-        /// Its principal, `pods.eks.amazonaws.com`.
+        /// Its principal, for example `pods.eks.amazonaws.com`.
         name: String,
     },
-    /// The bearer of a token of an OIDC issuer.
+    /// The holder of a token of an OIDC issuer.
     WebIdentity {
-        /// The ARN of the provider that the role's account registered for the issuer.
+        /// The ARN of the identity provider for the issuer, in the role's AWS account.
         provider: String,
     },
 }
 
 impl Caller {
-    /// The account of the caller; services and web identities have none.
+    /// Returns the AWS account of the caller. Services and web identities have none.
     pub fn account(&self) -> Option<&AccountId> {
         match self {
             Self::Session { role, .. } => Some(role.account()),
@@ -101,7 +101,7 @@ impl Caller {
         }
     }
 
-    /// The value of `aws:PrincipalArn`: of a session the ARN of its role, not its own.
+    /// Returns the value of `aws:PrincipalArn`. For a session it is the ARN of its role.
     pub fn principal_arn(&self) -> Option<String> {
         match self {
             Self::Session { role, .. } => Some(role.to_string()),
@@ -113,7 +113,7 @@ impl Caller {
 }
 
 impl fmt::Display for Caller {
-    /// The name that AWS's messages give a caller: the ARN, the service or the provider.
+    /// Displays the caller as in AWS's messages: the ARN, the service or the provider.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Session { role, name } => f.write_str(&role.session(name)),
@@ -127,7 +127,7 @@ impl fmt::Display for Caller {
 
 /// One principal of a trust policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Named {
+pub(super) enum Principal {
     Everyone,
     Account(AccountId),
     Role(RoleArn),
@@ -138,25 +138,25 @@ pub(super) enum Named {
     Federated(String),
 }
 
-/// How firmly a statement holds a caller, which decides what else must allow it (*Policy evaluation
-/// logic*: a principal of the same account that the resource's policy names needs nothing more).
+/// How a principal matches the caller, which determines the other policies that must allow the request (*Policy
+/// evaluation logic*: a principal in the role's own AWS account that the policy names directly needs no other policy).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Hold {
-    /// The account or everyone was named, or the caller is of another account: the caller's own
-    /// policies must allow it too.
-    Delegated,
-    /// The caller's role or user was named, in its own account: only a session policy can limit it.
-    Named,
-    /// The very session was named, or a service, a provider or the root user: nothing limits it.
-    Alone,
+pub(super) enum PrincipalMatch {
+    /// The policy names the AWS account or everyone, or the caller is in another AWS account. The caller's own
+    /// policies must allow the request, too.
+    NeedsIdentityPolicy,
+    /// The policy names the caller's role or user in its own AWS account. Only a session policy can restrict it.
+    LimitedBySessionPolicy,
+    /// The policy names the session, a service, a provider or the root user. No other policy can restrict it.
+    Unlimited,
 }
 
-/// Identity providers that are named by host instead of by ARN.
+/// Identity providers with a host name in place of an ARN.
 const KNOWN_PROVIDERS: [&str; 4] =
     ["accounts.google.com", "cognito-identity.amazonaws.com", "graph.facebook.com", "www.amazon.com"];
 
-impl Named {
-    /// Reads an entry of `"AWS"`.
+impl Principal {
+    /// Parses an entry of `"AWS"`.
     pub(super) fn aws(text: &str) -> Option<Self> {
         if text == "*" {
             return Some(Self::Everyone);
@@ -187,13 +187,13 @@ impl Named {
         }
     }
 
-    /// Reads an entry of `"Service"`.
+    /// Parses an entry of `"Service"`.
     pub(super) fn service(text: &str) -> Option<Self> {
         let host = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
         (text.contains('.') && text.bytes().all(host)).then(|| Self::Service(text.to_owned()))
     }
 
-    /// Reads an entry of `"Federated"`.
+    /// Parses an entry of `"Federated"`.
     pub(super) fn federated(text: &str) -> Option<Self> {
         let parts: Vec<&str> = text.splitn(6, ':').collect();
         let by_arn = match parts[..] {
@@ -209,8 +209,8 @@ impl Named {
         (by_arn || KNOWN_PROVIDERS.contains(&text)).then(|| Self::Federated(text.to_owned()))
     }
 
-    /// Whether this principal is the caller, and how firmly, for a role of `account`.
-    pub(super) fn hold(&self, caller: &Caller, account: &AccountId) -> Option<Hold> {
+    /// Returns how this principal matches the caller, for a role of `account`, or `None` if it does not match.
+    pub(super) fn principal_match(&self, caller: &Caller, account: &AccountId) -> Option<PrincipalMatch> {
         let names = match (self, caller) {
             (Self::Everyone, _) => true,
             (Self::Account(named), _) => caller.account() == Some(named),
@@ -225,17 +225,19 @@ impl Named {
             return None;
         }
         Some(match (self, caller) {
-            // These have no policies of their own that could allow or limit them.
-            (_, Caller::Service { .. } | Caller::WebIdentity { .. } | Caller::Root { .. }) => Hold::Alone,
-            _ if caller.account() != Some(account) => Hold::Delegated,
-            (Self::Session(_), _) => Hold::Alone,
-            (Self::Role(_) | Self::User(_), _) => Hold::Named,
-            _ => Hold::Delegated,
+            // Callers without own policies.
+            (_, Caller::Service { .. } | Caller::WebIdentity { .. } | Caller::Root { .. }) => {
+                PrincipalMatch::Unlimited
+            }
+            _ if caller.account() != Some(account) => PrincipalMatch::NeedsIdentityPolicy,
+            (Self::Session(_), _) => PrincipalMatch::Unlimited,
+            (Self::Role(_) | Self::User(_), _) => PrincipalMatch::LimitedBySessionPolicy,
+            _ => PrincipalMatch::NeedsIdentityPolicy,
         })
     }
 }
 
-impl fmt::Display for Named {
+impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Everyone => f.write_str("*"),

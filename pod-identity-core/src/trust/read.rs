@@ -1,13 +1,14 @@
-//! The grammar (*Grammar of the IAM JSON policy language*), and what each kind of policy may hold of it.
+//! The parser of policies (*Grammar of the IAM JSON policy language*), with the elements that each type of policy may
+//! have.
 
 use super::action::{Action, Effect};
 use super::condition::{self, Condition};
 use super::document::{Node, object};
 use super::error::PolicyError;
-use super::principal::Named;
+use super::principal::Principal;
 use super::statement::{Patterns, Statement};
 
-/// Where a policy is attached, which decides on the elements it may have.
+/// The type of a policy, which determines its elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Trust,
@@ -38,10 +39,10 @@ pub(super) fn statements(root: &Node, kind: Kind) -> Result<Vec<Statement>, Poli
         }
     }
     let statements = statements.ok_or_else(|| missing("", "Statement"))?;
-    // One statement may stand without its list; its place is written the same either way.
+    // A single statement may be an object in place of a list. Its position is the same in both forms.
     let nodes = match statements {
         Node::List(nodes) if nodes.is_empty() => {
-            return Err(PolicyError::form("Statement", "the list has no statement"));
+            return Err(PolicyError::form("Statement", "the list is empty, want a statement"));
         }
         Node::List(nodes) => nodes.as_slice(),
         one => std::slice::from_ref(one),
@@ -82,12 +83,12 @@ fn statement(place: &str, node: &Node, kind: Kind, variables: bool) -> Result<St
             }
             ("Principal", Kind::Trust) => principals = Some(read_principals(place, value)?),
             ("NotPrincipal", Kind::Trust) => {
-                return Err(PolicyError::form(place, "a trust policy may not have it"));
+                return Err(PolicyError::form(place, "not allowed in a trust policy"));
             }
             ("Principal" | "NotPrincipal", Kind::Identity) => {
                 return Err(PolicyError::form(
                     place,
-                    "an identity policy may not have it: its holder is the principal",
+                    "not allowed in an identity policy, whose principal is its user or role",
                 ));
             }
             ("Action" | "NotAction", _) => {
@@ -100,7 +101,7 @@ fn statement(place: &str, node: &Node, kind: Kind, variables: bool) -> Result<St
             ("Resource" | "NotResource", Kind::Trust) => {
                 return Err(PolicyError::form(
                     place,
-                    "a trust policy may not have it: its role is the resource",
+                    "not allowed in a trust policy, whose resource is its role",
                 ));
             }
             ("Resource" | "NotResource", Kind::Identity) => {
@@ -139,64 +140,72 @@ fn statement(place: &str, node: &Node, kind: Kind, variables: bool) -> Result<St
 fn read_sid(place: &str, value: &Node) -> Result<Option<String>, PolicyError> {
     let sid = text(place, value)?;
     if !sid.bytes().all(|b| b.is_ascii_alphanumeric()) {
-        return Err(PolicyError::form(place, format!("{sid:?} has more than letters and digits")));
+        return Err(PolicyError::form(
+            place,
+            format!("{sid:?} has characters other than letters and digits"),
+        ));
     }
     Ok((!sid.is_empty()).then(|| sid.to_owned()))
 }
 
-fn read_principals(place: &str, value: &Node) -> Result<Vec<Named>, PolicyError> {
+fn read_principals(place: &str, value: &Node) -> Result<Vec<Principal>, PolicyError> {
     let Node::Map(entries) = value else {
         if *value == Node::Text("*".to_owned()) {
-            return Ok(vec![Named::Everyone]);
+            return Ok(vec![Principal::Everyone]);
         }
-        return Err(PolicyError::form(place, "neither \"*\" nor an object of AWS, Service, Federated"));
+        return Err(PolicyError::form(place, "neither \"*\" nor an object with AWS, Service or Federated"));
     };
     let mut named = Vec::new();
     for (kind, value) in entries {
         let place = &format!("{place}.{kind}");
         let parse = match kind.as_str() {
-            "AWS" => Named::aws,
-            "Service" => Named::service,
-            "Federated" => Named::federated,
-            "CanonicalUser" => return Err(PolicyError::form(place, "only Amazon S3 knows canonical users")),
-            _ => return Err(PolicyError::form(place, "is not one of AWS, Service, Federated")),
+            "AWS" => Principal::aws,
+            "Service" => Principal::service,
+            "Federated" => Principal::federated,
+            "CanonicalUser" => {
+                return Err(PolicyError::form(place, "only Amazon S3 supports canonical users"));
+            }
+            _ => return Err(PolicyError::form(place, "want AWS, Service or Federated")),
         };
         for text in texts(place, value)? {
             named.push(parse(text).ok_or_else(|| {
                 PolicyError::form(
                     place,
                     format!(
-                        "{text:?} is not a principal of this kind (no wildcard within it, no trailing '/')"
+                        "{text:?} is not a principal of this type; it must not contain a wildcard or end in '/'"
                     ),
                 )
             })?);
         }
     }
     if named.is_empty() {
-        return Err(PolicyError::form(place, "names nobody"));
+        return Err(PolicyError::form(place, "the list is empty"));
     }
     Ok(named)
 }
 
-/// `*` or `service:Name` with wildcards in the name. A trust policy is only about STS: IAM refuses
-/// others ("AssumeRole policy may only specify STS AssumeRole actions").
+/// Checks for `*` or `service:Name` with wildcards in the name. A trust policy may only have STS actions. IAM's error
+/// for others is "AssumeRole policy may only specify STS AssumeRole actions".
 fn check_action(place: &str, text: &str, kind: Kind) -> Result<(), PolicyError> {
     if text == "*" {
         return Ok(());
     }
     let Some((service, name)) = text.split_once(':') else {
-        return Err(PolicyError::form(place, format!("{text:?} has no service prefix (sts:AssumeRole)")));
+        return Err(PolicyError::form(
+            place,
+            format!("{text:?} has no service prefix, as in sts:AssumeRole"),
+        ));
     };
     let word = |text: &str, more: &[u8]| {
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
     };
     if !word(service, b"-") || !word(name, b"*?") {
-        return Err(PolicyError::form(place, format!("{text:?} is not an action (sts:AssumeRole)")));
+        return Err(PolicyError::form(place, format!("{text:?} is not an action like sts:AssumeRole")));
     }
     if kind == Kind::Trust && !service.eq_ignore_ascii_case("sts") {
         return Err(PolicyError::form(
             place,
-            format!("{text:?} is not an action of STS, the only ones a trust policy is about"),
+            format!("{text:?} is not an action of STS, want only STS actions in a trust policy"),
         ));
     }
     Ok(())
@@ -220,11 +229,11 @@ fn once<T>(place: &str, slot: &mut Option<T>, value: T, problem: &str) -> Result
 fn text<'n>(place: &str, node: &'n Node) -> Result<&'n str, PolicyError> {
     match node {
         Node::Text(text) => Ok(text),
-        other => Err(PolicyError::form(place, format!("is {}, a string is needed", other.kind()))),
+        other => Err(PolicyError::form(place, format!("is {}, want a string", other.kind()))),
     }
 }
 
-/// A list of strings, for which one string may stand.
+/// Reads a list of strings, or a single string.
 fn texts<'n>(place: &str, node: &'n Node) -> Result<Vec<&'n str>, PolicyError> {
     match node {
         Node::List(items) => items.iter().map(|item| text(place, item)).collect(),

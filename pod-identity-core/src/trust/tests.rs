@@ -1,4 +1,4 @@
-//! Decisions: the words in which the cases are told.
+//! Tests of decisions, with a small language for the cases.
 
 use serde_json::{Value, json};
 
@@ -7,13 +7,13 @@ use crate::arn::RoleArn;
 
 mod conditions;
 mod grammar;
-mod laws;
 mod permissions;
+mod properties;
 mod statements;
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/app";
-const BROKER: &str = "arn:aws:iam::111122223333:role/system/broker";
-const FOREIGN: &str = "arn:aws:iam::444455556666:role/broker";
+const AUTH: &str = "arn:aws:iam::111122223333:role/system/auth";
+const FOREIGN: &str = "arn:aws:iam::444455556666:role/auth";
 const PROVIDER: &str = "arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-west-1.amazonaws.com/id/ABC";
 const ISSUER: &str = "oidc.eks.eu-west-1.amazonaws.com/id/ABC";
 const TAGGED: [Action; 2] = [Action::AssumeRole, Action::TagSession];
@@ -39,7 +39,7 @@ fn policy(statements: &Value) -> String {
     json!({"Version": "2012-10-17", "Statement": statements}).to_string()
 }
 
-/// A case: a trust policy and what of the caller's own goes with it.
+/// A test case: a trust policy, and the policies and condition keys of the caller.
 #[derive(Clone)]
 struct Case {
     trust: String,

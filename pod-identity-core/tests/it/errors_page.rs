@@ -1,5 +1,5 @@
-//! `docs/reference/errors.md` says what the code says: the same codes, in the same order, with the same cause and fix.
-//! And `SECURITY.md` names files that have tests.
+//! `docs/reference/errors.md` has the same codes as the code, in the same order, with the same cause and fix. `SECURITY.md`
+//! refers to files with tests.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use pod_identity_core::error::{Blame, ErrorCode};
 
 const PAGE: &str = include_str!("../../../docs/reference/errors.md");
 
-/// Each heading with the text below it.
+/// Returns each heading with the text below it.
 fn sections() -> Vec<(&'static str, &'static str)> {
     PAGE.split("\n## ").skip(1).map(|section| section.split_once('\n').unwrap_or((section, ""))).collect()
 }
@@ -18,19 +18,19 @@ fn whose(blame: Blame) -> &'static str {
         Blame::Operator => "the operator of the services, or of the roles and associations",
         Blame::Service => "the agent or the auth service itself",
         Blame::Aws => "AWS, or the way to it",
-        other => panic!("the page has no words for {other:?}"),
+        other => panic!("the page has no text for {other:?}"),
     }
 }
 
 #[test]
-fn the_page_has_a_heading_for_each_code_and_no_other() {
+fn page_has_one_heading_for_each_code() {
     let headings: Vec<&str> = sections().into_iter().map(|(heading, _)| heading).collect();
     let codes: Vec<&str> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
     assert_eq!(headings, codes);
 }
 
 #[test]
-fn cause_fix_blame_and_retry_are_those_of_the_code() {
+fn page_has_cause_fix_blame_and_retry_of_each_code() {
     for (heading, text) in sections() {
         let code: ErrorCode = heading.parse().unwrap();
         let lines: Vec<&str> = text.lines().collect();
@@ -45,9 +45,8 @@ fn cause_fix_blame_and_retry_are_those_of_the_code() {
     }
 }
 
-/// A path that has been moved or removed is no test, and a file without one is none either.
 #[test]
-fn every_rust_file_that_the_security_page_names_has_tests() {
+fn rust_files_in_security_page_have_tests() {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let spans = include_str!("../../../SECURITY.md").split('`').skip(1).step_by(2);
     let files: Vec<&str> = spans.filter(|span| span.ends_with(".rs")).collect();

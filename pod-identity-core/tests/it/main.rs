@@ -1,9 +1,9 @@
-//! What the crate does as others see it, and what its documents and dependencies say of it.
+//! Tests of the public API, and of the documents and dependencies of the crate.
 #![allow(clippy::unwrap_used)]
 
-mod arrows;
+mod dependencies;
 mod errors_page;
-mod minting;
 #[cfg(feature = "service")]
 mod service;
+mod signing;
 mod tokens;

@@ -1,14 +1,14 @@
-//! The credential service as an embedder uses it: real tasks and tokens, a clock moved by hand, no network.
+//! The credential service with an embedder's view: real tasks and tokens, a manual clock, no network.
 //!
-//! tokio's time is paused: it jumps to the next timer when every task waits. So a test of hours takes a moment.
+//! tokio's time is paused: it advances to the next timer when every task waits. So a test of hours takes a moment.
 
 mod associations;
 mod calls;
 mod clusters;
+mod discovered;
 mod errors;
 mod keys;
-mod learned;
-mod life;
+mod lifecycle;
 mod limits;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,14 +20,14 @@ use pod_identity_core::cluster::Cluster;
 use pod_identity_core::credentials::SessionCredentials;
 use pod_identity_core::error::ErrorCode;
 use pod_identity_core::service::{
-    BoxFuture, Builder, Clock, CredentialError, CredentialRequest, CredentialService, CredentialSource,
-    Credentials, Hand, Issuer, Origin, Peer,
+    BoxFuture, Builder, Clock, ClockControl, CredentialError, CredentialRequest, CredentialService,
+    CredentialSource, Credentials, Issuer, Origin, Peer,
 };
 use pod_identity_core::token::KeySet;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::minting::{Key, jwks};
+use crate::signing::{Key, jwks};
 
 const ISSUER: &str = "https://oidc.pod-identity.test/demo";
 const NOW: u64 = 1_795_327_200;
@@ -38,29 +38,29 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 type Issued = Result<SessionCredentials, CredentialError>;
 
-/// What the upstream does with a call.
+/// The response of the upstream to a call.
 #[derive(Clone)]
 enum Upstream {
     Issues,
     Fails(CredentialError),
-    /// Issues once somebody adds a permit.
+    /// Issues credentials when the test adds a permit.
     Waits(Arc<Semaphore>),
     Panics,
 }
 
-/// A source that counts.
+/// A source that counts calls.
 struct Source {
     clock: Clock,
     upstream: Mutex<Upstream>,
-    life: Mutex<Duration>,
+    lifetime: Mutex<Duration>,
     calls: Mutex<Vec<CredentialRequest>>,
-    /// Calls that have not ended.
-    under_way: Arc<AtomicUsize>,
+    /// Number of calls in progress.
+    in_progress: Arc<AtomicUsize>,
 }
 
-struct Ends(Arc<AtomicUsize>);
+struct InProgress(Arc<AtomicUsize>);
 
-impl Drop for Ends {
+impl Drop for InProgress {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
@@ -73,18 +73,18 @@ impl CredentialSource for Source {
             calls.push(request.clone());
             calls.len()
         };
-        self.under_way.fetch_add(1, Ordering::SeqCst);
-        let ends = Ends(self.under_way.clone());
-        let (upstream, life) = (self.upstream.lock().unwrap().clone(), *self.life.lock().unwrap());
+        self.in_progress.fetch_add(1, Ordering::SeqCst);
+        let guard = InProgress(self.in_progress.clone());
+        let (upstream, lifetime) = (self.upstream.lock().unwrap().clone(), *self.lifetime.lock().unwrap());
         Box::pin(async move {
-            let _ends = ends;
+            let _ends = guard;
             match upstream {
                 Upstream::Issues => {}
                 Upstream::Fails(error) => return Err(error),
-                Upstream::Waits(gate) => drop(gate.acquire().await.unwrap()),
-                Upstream::Panics => panic!("the source of a test panics, as it should"),
+                Upstream::Waits(permits) => drop(permits.acquire().await.unwrap()),
+                Upstream::Panics => panic!("the source panics for this test"),
             }
-            let expires_at = self.clock.now().wall + life;
+            let expires_at = self.clock.now().wall + lifetime;
             Ok(SessionCredentials::new(format!("ASIA{number}"), SECRET, SESSION, expires_at))
         })
     }
@@ -92,7 +92,7 @@ impl CredentialSource for Source {
 
 /// A clock, a cluster's key and an upstream.
 struct World {
-    hand: Hand,
+    control: ClockControl,
     clock: Clock,
     key: Key,
     source: Arc<Source>,
@@ -100,18 +100,18 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let (hand, clock) = Clock::by_hand(at(NOW));
+        let (control, clock) = Clock::manual(at(NOW));
         let source = Source {
             clock: clock.clone(),
             upstream: Mutex::new(Upstream::Issues),
-            life: Mutex::new(HOUR),
+            lifetime: Mutex::new(HOUR),
             calls: Mutex::default(),
-            under_way: Arc::default(),
+            in_progress: Arc::default(),
         };
-        Self { hand, clock, key: Key::p256("a"), source: Arc::new(source) }
+        Self { control, clock, key: Key::p256("a"), source: Arc::new(source) }
     }
 
-    /// A builder with the source and the clock.
+    /// Returns a builder with the source and the clock.
     fn builder(&self) -> Builder {
         CredentialService::builder(self.source.clone()).clock(self.clock.clone())
     }
@@ -120,7 +120,7 @@ impl World {
         Issuer::fixed(ISSUER, key_set(&[&self.key]))
     }
 
-    /// A service whose tokens are verified with the key.
+    /// Returns a service that verifies tokens with the key.
     fn service(&self) -> CredentialService {
         self.builder().cluster(cluster("demo"), self.issuer()).build().unwrap()
     }
@@ -130,10 +130,10 @@ impl World {
     }
 
     /// Makes the upstream wait.
-    fn gate(&self) -> Arc<Semaphore> {
-        let gate = Arc::new(Semaphore::new(0));
-        self.upstream(Upstream::Waits(gate.clone()));
-        gate
+    fn block(&self) -> Arc<Semaphore> {
+        let permits = Arc::new(Semaphore::new(0));
+        self.upstream(Upstream::Waits(permits.clone()));
+        permits
     }
 
     fn calls(&self) -> usize {
@@ -144,22 +144,22 @@ impl World {
         self.source.calls.lock().unwrap()[index].clone()
     }
 
-    /// A token of a pod; tokens of other numbers are other tokens of the same pod.
+    /// Makes a token of a pod. A pod has many tokens, one for each number.
     fn token(&self, pod: u32, number: u32) -> String {
         token(&self.key, ISSUER, pod, number)
     }
 
-    /// Lets time pass, a second at a time, and the tasks of each second run.
+    /// Advances the time, one second at a time, and runs the tasks of each second.
     async fn pass(&self, time: Duration) {
         for _ in 0..time.as_secs() {
-            self.hand.advance(Duration::from_secs(1));
+            self.control.advance(Duration::from_secs(1));
             settle().await;
         }
     }
 
-    /// Lets time pass in one step, as for a machine that slept.
+    /// Advances the time in one step, as on a machine that slept.
     async fn jump(&self, time: Duration) {
-        self.hand.advance(time);
+        self.control.advance(time);
         settle().await;
     }
 }
@@ -181,12 +181,12 @@ fn key_set(keys: &[&Key]) -> KeySet {
     KeySet::from_jwks(&document(keys)).unwrap()
 }
 
-/// A JSON Web Key Set.
+/// Returns a JSON Web Key Set.
 fn document(keys: &[&Key]) -> Vec<u8> {
     jwks(&keys.iter().map(|key| key.jwk()).collect::<Vec<_>>())
 }
 
-/// A token of pod `cart-<pod>` of service account `cart` in namespace `shop`, for a day.
+/// Makes a token of pod `cart-<pod>` of service account `cart` in namespace `shop`, for a day.
 fn token(key: &Key, issuer: &str, pod: u32, number: u32) -> String {
     token_for(key, issuer, "pods.eks.amazonaws.com", pod, number)
 }
@@ -220,7 +220,7 @@ fn pod(number: u8) -> Peer {
     std::net::IpAddr::from([192, 0, 2, number]).into()
 }
 
-/// What a request got: the number of the call that issued it, and how it was obtained.
+/// Returns the number of the call that issued the credentials, and their origin.
 fn served(credentials: Result<Credentials, CredentialError>) -> (String, Origin) {
     let credentials = credentials.unwrap();
     (credentials.session().access_key_id().to_owned(), credentials.origin())

@@ -1,4 +1,4 @@
-//! Verification from outside: real keys, real signatures, and what a forger would try.
+//! Token verification with real keys and signatures, and with forged tokens.
 
 mod claims;
 mod keys;
@@ -10,7 +10,7 @@ use pod_identity_core::identity::{Node, Pod};
 use pod_identity_core::token::{Expected, KeySet, PodToken, TokenError, VerifiedToken, verify};
 use serde_json::{Value, json};
 
-use crate::minting::{Key, jwks};
+use crate::signing::{Key, jwks};
 
 const ISSUER: &str = "https://oidc.pod-identity.test/demo";
 const AUDIENCE: &str = "pods.eks.amazonaws.com";
@@ -24,7 +24,7 @@ fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
-/// What Kubernetes writes into a pod's token of a day (kubernetes `pkg/serviceaccount/claims.go`).
+/// Returns the claims of a pod token with a lifetime of a day (kubernetes `pkg/serviceaccount/claims.go`).
 fn claims() -> Value {
     json!({
         "aud": [AUDIENCE],
@@ -56,19 +56,19 @@ fn check_with(keys: &KeySet, token: &str, now: SystemTime) -> Result<VerifiedTok
     verify(&PodToken::parse(token)?, keys, &expected, now)
 }
 
-/// A token that is signed as it should be and says something else.
-fn saying(key: &Key, change: impl FnOnce(&mut Value)) -> String {
+/// Returns a correctly signed token with changed claims.
+fn with_claims(key: &Key, change: impl FnOnce(&mut Value)) -> String {
     let mut claims = claims();
     change(&mut claims);
     key.sign(&key.header(), &claims)
 }
 
 fn without(object: &mut Value, member: &str) {
-    object.as_object_mut().unwrap().remove(member).expect("there is no such member to remove");
+    object.as_object_mut().unwrap().remove(member).expect("the field does not exist");
 }
 
 #[test]
-fn a_pods_token_is_accepted_under_each_algorithm() {
+fn accepts_pod_token_of_each_algorithm() {
     for key in [Key::rsa("a"), Key::p256("a"), Key::p384("a")] {
         let token = key.sign(&key.header(), &claims());
         let verified = check(&key, &token).unwrap();

@@ -94,7 +94,7 @@ impl Chain<'_> {
         let unavailable =
             |reason: String| Failure::new("credentials", ErrorCode::UpstreamUnavailable, reason);
         let getter = Outbound::default().getter().map_err(|error| unavailable(error.to_string()))?;
-        let answer = getter.ask(&url, Some(token), MAX_ANSWER).await;
+        let answer = getter.send(&url, Some(token), MAX_ANSWER).await;
         let (status, body) = answer.map_err(|error| unavailable(error.to_string()))?;
         match serde_json::from_slice(&body) {
             Ok(AgentAnswer::Credentials { access_key_id, expiration }) => Ok((access_key_id, expiration)),

@@ -63,7 +63,7 @@ fn a_longer_trust_policy_needs_the_raised_quota() {
     let statement = "{Effect: Allow, Principal: {AWS: '111122223333'}, Action: 'sts:AssumeRole'}";
     let long = vec![statement; 40].join(", ");
     let long = role("a", "").replace(TRUST, &format!("{{Statement: [{long}]}}"));
-    refused(&roles(std::slice::from_ref(&long)), "roles[0].trust", "2048 are allowed");
+    refused(&roles(std::slice::from_ref(&long)), "roles[0].trust", "want at most 2048");
     assert!(world(&format!("trustPolicyLength: 8192\n{}", roles(&[long]))).is_ok());
 }
 
@@ -178,7 +178,7 @@ fn associations_are_checked_as_the_auth_service_checks_them() {
         )
     };
     assert!(world(&association("demo", "")).is_ok());
-    refused(&association("other", ""), "", "names the cluster other, which is not declared");
+    refused(&association("other", ""), "", "the cluster other is not declared");
     refused(&association("demo", ", associationId: b-1"), "", "associations[0]");
     let other = association("demo", "").replace("role/c'}\n", "role/d'}\n");
     refused(&other, "associations[0].roleArn", "111122223333:role/d is not among roles: declare it");

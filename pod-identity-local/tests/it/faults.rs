@@ -131,7 +131,7 @@ async fn an_auth_service_that_is_away_is_named() {
     // Java waits one second for an answer: later it would be told to nobody.
     let started = clock::monotonic();
     let getter = Outbound::default().getter().unwrap();
-    let (status, _) = getter.ask(&url, Some(&pod.token()), 64 * 1024).await.unwrap();
+    let (status, _) = getter.send(&url, Some(&pod.token()), 64 * 1024).await.unwrap();
     assert_eq!(status, 503);
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     let cause = "EKS Auth could not be asked";

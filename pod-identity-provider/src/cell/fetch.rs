@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use pod_identity_core::cache::SlotLead;
+use pod_identity_core::cache::SlotLeader;
 use pod_identity_core::time::{Expires as _, Now};
 
 use super::cached::CachedCredentials;
@@ -82,7 +82,7 @@ impl Upstream {
 }
 
 /// The leader of a flight. The fetch holds it until it ends or is abandoned.
-pub(super) type Leader = Mutex<Option<SlotLead<CachedCredentials, FetchError>>>;
+pub(super) type Leader = Mutex<Option<SlotLeader<CachedCredentials, FetchError>>>;
 
 /// The fetch that was started last.
 #[derive(Debug, Default)]
@@ -96,7 +96,7 @@ struct StartedFetch {
 
 impl Flight {
     /// Records the start of a fetch.
-    pub(super) fn begin(&self, leader: SlotLead<CachedCredentials, FetchError>, now: Now) -> Arc<Leader> {
+    pub(super) fn begin(&self, leader: SlotLeader<CachedCredentials, FetchError>, now: Now) -> Arc<Leader> {
         let leader = Arc::new(Mutex::new(Some(leader)));
         let started = StartedFetch { started_at: now.monotonic, leader: Arc::downgrade(&leader) };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
@@ -115,7 +115,7 @@ impl Flight {
     }
 }
 
-fn take(leader: &Leader) -> Option<SlotLead<CachedCredentials, FetchError>> {
+fn take(leader: &Leader) -> Option<SlotLeader<CachedCredentials, FetchError>> {
     leader.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use aws_credential_types::Credentials;
 use aws_smithy_runtime_api::client::identity::Identity;
 use pod_identity_core::cache::Slot;
-use pod_identity_core::error::{Effect, UpstreamError};
+use pod_identity_core::error::{CacheEffect, UpstreamError};
 use pod_identity_core::time::Now;
 
 use super::cached::{CachedCredentials, Freshness};
@@ -23,8 +23,8 @@ pub(super) const EXPIRY_MARGIN: Duration = Duration::ZERO;
 pub(super) struct FetchError(pub(super) Error);
 
 impl UpstreamError for FetchError {
-    fn effect(&self) -> Effect {
-        Effect::CannotAsk
+    fn effect(&self) -> CacheEffect {
+        CacheEffect::CallFailed
     }
 }
 

@@ -14,7 +14,7 @@ fn association(extra: &str) -> Result<AssociationTable, String> {
 }
 
 #[test]
-fn an_association_without_an_id_gets_a_lasting_one() {
+fn association_without_id_gets_a_stable_one() {
     let id = |table: AssociationTable| table.iter().next().unwrap().1.id.to_string();
     let derived = id(association("").unwrap());
     assert_eq!(derived.len(), "a-".len() + 17);
@@ -23,7 +23,7 @@ fn an_association_without_an_id_gets_a_lasting_one() {
 }
 
 #[test]
-fn json_is_read_as_well_and_so_is_yaml_that_begins_like_it() {
+fn parses_json_and_yaml_that_begins_with_a_brace() {
     assert!(table(r#"{"clusters": [], "associations": []}"#).is_ok());
     assert!(table("{clusters: [], associations: []}").is_ok());
     let twice = table(r#"{"clusters": [], "clusters": []}"#).unwrap_err();
@@ -31,7 +31,7 @@ fn json_is_read_as_well_and_so_is_yaml_that_begins_like_it() {
 }
 
 #[test]
-fn rejects_an_array_in_the_place_of_an_object() {
+fn rejects_array_in_place_of_object() {
     let cluster = r#"{"name": "demo", "issuer": "https://a.test"}"#;
     let association = r#"{"clusterName": "demo", "namespace": "shop", "serviceAccount": "cart",
         "roleArn": "arn:aws:iam::111122223333:role/cart"}"#;
@@ -51,7 +51,7 @@ fn rejects_an_array_in_the_place_of_an_object() {
 }
 
 #[test]
-fn thirty_thousand_associations_in_yaml_are_not_too_many() {
+fn parses_thirty_thousand_associations_in_yaml() {
     let mut text = format!("{CLUSTER}associations:\n");
     for number in 0..30_000 {
         text += &format!(
@@ -62,7 +62,7 @@ fn thirty_thousand_associations_in_yaml_are_not_too_many() {
     assert_eq!(table(&text).unwrap().iter().count(), 30_000);
 }
 
-/// As `aws eks describe-pod-identity-association` prints it.
+/// As printed by `aws eks describe-pod-identity-association`.
 const OF_EKS: &str = r#"{
     "clusters": [{"name": "demo", "issuer": "https://kubernetes.default.svc", "jwksFile": "jwks.json",
         "region": "eu-west-1", "accountId": "111122223333", "jwksUrl": null}],
@@ -76,7 +76,7 @@ const OF_EKS: &str = r#"{
         "externalId": "eu-west-1/111122223333/demo/shop/cart"}]}"#;
 
 #[test]
-fn an_association_is_read_as_eks_prints_it() {
+fn parses_association_as_eks_prints_it() {
     for text in [OF_EKS.to_owned(), format!("# YAML\n{OF_EKS}"), OF_EKS.replace("null", "~")] {
         let table = table(&text).unwrap();
         let (_, association) = table.iter().next().unwrap();
@@ -88,7 +88,7 @@ fn an_association_is_read_as_eks_prints_it() {
 }
 
 #[test]
-fn an_arn_and_an_external_id_of_another_association_are_refused_with_both_values() {
+fn rejects_arn_and_external_id_of_another_association_with_both_values() {
     const ARN: &str = "arn:aws:eks:eu-west-1:111122223333:podidentityassociation/demo/a-9njjin9gfghecgocd";
     const EXTERNAL_ID: &str = "eu-west-1/111122223333/demo/shop/cart";
     for (from, to, wanted) in [
@@ -110,7 +110,7 @@ fn an_arn_and_an_external_id_of_another_association_are_refused_with_both_values
 }
 
 #[test]
-fn an_arn_of_any_region_will_do_where_the_cluster_has_none() {
+fn accepts_arn_of_any_region_for_cluster_without_region() {
     for (arn, taken) in [
         ("arn:aws:eks:eu-west-1:111122223333:podidentityassociation/demo/a-1", true),
         ("arn:aws:eks:eu-west-1:111122223333:podidentityassociation/live/a-1", false),
@@ -121,7 +121,7 @@ fn an_arn_of_any_region_will_do_where_the_cluster_has_none() {
 }
 
 #[test]
-fn a_cluster_has_one_issuer_or_several_each_with_keys_of_its_own_or_shared_ones() {
+fn cluster_has_one_or_several_issuers_with_own_or_shared_keys() {
     let read = |cluster: &str| {
         AssociationFile::parse(&format!("clusters: [{cluster}]\nassociations: []"))
             .map(|file| file.clusters[0].clone())
@@ -153,12 +153,12 @@ fn a_cluster_has_one_issuer_or_several_each_with_keys_of_its_own_or_shared_ones(
         ("region: eu-west-1", "issuer"),
     ] {
         let error = read(&format!("{{name: demo, {members}}}")).unwrap_err();
-        assert!(error.contains(named), "{error:?} does not name {named:?}");
+        assert!(error.contains(named), "{error:?} does not contain {named:?}");
     }
 }
 
 #[test]
-fn a_policy_may_be_a_text_or_a_mapping() {
+fn policy_may_be_text_or_mapping() {
     for policy in ["'{\"Version\": \"2012-10-17\"}'", "{Version: '2012-10-17'}"] {
         let table = association(&format!("  disableSessionTags: true\n  policy: {policy}\n")).unwrap();
         assert!(table.iter().next().unwrap().1.policy.as_ref().unwrap().starts_with('{'));
@@ -166,7 +166,7 @@ fn a_policy_may_be_a_text_or_a_mapping() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn errors_have_the_invalid_value() {
     for (text, named) in [
         (association("  rolArn: x\n"), "rolArn"),
         (table(CLUSTER), "associations"),
@@ -184,7 +184,7 @@ fn what_is_wrong_is_named() {
         ),
         (
             table("{clusters: [{name: demo, issuer: x, region: eu-west-1}], associations: []}"),
-            "belong together",
+            "set both region and accountId",
         ),
         (
             table("{clusters: [{name: demo, issuer: x, accountId: 111122223333}], associations: []}"),
@@ -192,6 +192,6 @@ fn what_is_wrong_is_named() {
         ),
     ] {
         let error = text.unwrap_err();
-        assert!(error.contains(named), "{error:?} does not name {named:?}");
+        assert!(error.contains(named), "{error:?} does not contain {named:?}");
     }
 }

@@ -5,15 +5,15 @@ use tokio::time::Instant;
 
 use super::*;
 
-/// Reads on another thread, so that a read that waits fails the test and does not hang it.
+/// Reads on another thread, so that a blocked read fails the test and does not hang it.
 fn read(path: impl Into<PathBuf>) -> Result<Zeroizing<Vec<u8>>, ReadError> {
     let (path, (send, receive)) = (path.into(), mpsc::channel());
     std::thread::spawn(move || send.send(read_regular(&path, 100)));
-    receive.recv_timeout(Duration::from_secs(20)).expect("the reading waits")
+    receive.recv_timeout(Duration::from_secs(20)).expect("the read blocks")
 }
 
 #[test]
-fn regular_files_of_bounded_size_are_read_and_nothing_else() {
+fn reads_only_regular_files_of_bounded_size() {
     let directory = tempfile::tempdir().unwrap();
     let (file, fifo) = (directory.path().join("file"), directory.path().join("fifo"));
     let fifo_made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
@@ -45,15 +45,15 @@ fn regular_files_of_bounded_size_are_read_and_nothing_else() {
 }
 
 #[test]
-fn a_pipe_that_took_the_name_of_a_file_is_refused_after_the_opening() {
+fn rejects_pipe_that_replaced_the_file_after_the_check() {
     let (reader, _writer) = std::io::pipe().unwrap();
     let file = File::from(std::os::fd::OwnedFd::from(reader));
     assert!(matches!(read_opened(file, 100), Err(ReadError::NotRegular(FileKind::Fifo))));
 }
 
 #[test]
-fn a_file_that_changes_while_it_is_read_is_refused() {
-    // A fifo is no help here: the writer has to be within the reading. So it writes all the time.
+fn rejects_file_that_changes_during_the_reading() {
+    // A FIFO cannot test this, because the write must happen during the reading. So a thread writes all the time.
     let mut file = tempfile::NamedTempFile::new().unwrap();
     let content = vec![b'x'; 4 << 20];
     file.write_all(&content).unwrap();
@@ -69,11 +69,11 @@ fn a_file_that_changes_while_it_is_read_is_refused() {
     drop(stop);
     writing.join().unwrap();
     assert!(refused);
-    assert!(read_regular(&path, 8 << 20).is_err(), "it is gone with its writer");
+    assert!(read_regular(&path, 8 << 20).is_err(), "the file still exists");
 }
 
 #[test]
-fn a_file_is_young_for_a_while_after_its_change() {
+fn file_is_young_for_a_while_after_its_change() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let (seen, metadata) = (Fingerprint::of(file.path()), file.path().metadata().unwrap());
     let seconds = Duration::from_secs(metadata.ctime().unsigned_abs());
@@ -83,13 +83,13 @@ fn a_file_is_young_for_a_while_after_its_change() {
     for (later, young) in [(0, true), (99, true), (100, false), (10_000, false)] {
         assert_eq!(seen.is_younger_than(age, changed + Duration::from_millis(later)), young, "{later} ms");
     }
-    assert!(!seen.is_younger_than(age, changed - Duration::from_millis(1)), "by a clock that is behind");
+    assert!(!seen.is_younger_than(age, changed - Duration::from_millis(1)), "with a clock that is behind");
     let nothing = Fingerprint::of(&file.path().join("none"));
     assert!(!nothing.is_younger_than(age, changed));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_failed_is_tried_again_without_a_change_and_what_succeeded_is_not() {
+async fn repeats_failed_reading_without_a_change_and_no_successful_one() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     std::fs::write(&file, "old").unwrap();
@@ -99,7 +99,7 @@ async fn what_failed_is_tried_again_without_a_change_and_what_succeeded_is_not()
     let read = || async {
         let mut readings = readings.lock().unwrap();
         readings.push(start.elapsed().as_secs());
-        // The third succeeds, and the fourth, of another change, fails.
+        // The third succeeds. The fourth, after another change, fails.
         [3, 5].contains(&readings.len())
     };
     let following = watched.follow(Shutdown::never(), read);
@@ -110,14 +110,14 @@ async fn what_failed_is_tried_again_without_a_change_and_what_succeeded_is_not()
         tokio::time::sleep_until(start + Duration::from_millis(400_500)).await;
     };
     tokio::select! {
-        () = following => unreachable!("nobody asked for the end"),
+        () = following => unreachable!("there was no shutdown"),
         () = changing => {}
     }
     assert_eq!(*readings.lock().unwrap(), [0, 30, 60, 201, 231]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_is_not_kept_waiting_by_a_failure() {
+async fn change_is_read_at_once_after_a_failure() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     let watched = Watched::look(vec![file.clone()]);
@@ -135,7 +135,7 @@ async fn a_change_is_not_kept_waiting_by_a_failure() {
         tokio::time::sleep_until(start + Duration::from_millis(100_500)).await;
     };
     tokio::select! {
-        () = following => unreachable!("nobody asked for the end"),
+        () = following => unreachable!("there was no shutdown"),
         () = mending => {}
     }
     let expected = [(0, "broken".to_owned()), (5, "good".to_owned())];

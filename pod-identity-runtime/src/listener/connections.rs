@@ -15,11 +15,11 @@ use tokio::time::Instant;
 
 use crate::metrics::register_gauge;
 
-/// Maximum number of connections in their TLS handshake whose peer is at its limit. Such a handshake shows whether
-/// the peer has a client certificate, which exempts it.
-const MAX_ON_PROBATION: usize = 64;
-/// Factor of a peer's limits for this machine's own address.
-const LOCAL_SHARE: u32 = 4;
+/// Maximum number of connections in their TLS handshake whose peer is at its limit. The handshake shows whether the
+/// peer has a client certificate, which exempts it.
+const MAX_OVER_LIMIT: usize = 64;
+/// Factor of a peer's limits for this machine's own addresses.
+const LOCAL_FACTOR: u32 = 4;
 /// Descriptors reserved for files, outgoing connections and the admin endpoints.
 const RESERVED_DESCRIPTORS: u64 = 256;
 
@@ -29,18 +29,18 @@ pub struct Limits {
     /// Maximum number of open connections. Further connections wait in the kernel's queue. The limit of open
     /// descriptors lowers it, see [`Limits::within_descriptors`].
     pub connections: usize,
-    /// Maximum number of open connections of one IP address. Further connections of that address are closed
-    /// at once. Connections with a verified client certificate do not count. This machine's own address has four
-    /// times as many: all hostNetwork pods share it.
+    /// Maximum number of open connections of one IP address. Further connections of that address are closed at once.
+    /// Connections with a verified client certificate do not count. The limit of this machine's own addresses is four
+    /// times as high, because all hostNetwork pods share it.
     pub connections_per_peer: usize,
-    /// Maximum number of requests per second of one IP address; a quarter of a second's worth may come at once. Further
-    /// requests are delayed, not refused. 0 is no limit. Connections with a verified client certificate are exempt.
-    /// This machine's own address has four times as many.
+    /// Maximum number of requests per second of one IP address, with bursts of a quarter of a second. Further requests
+    /// are delayed, not refused. 0 means no limit. Connections with a verified client certificate are exempt. The
+    /// limit of this machine's own addresses is four times as high.
     pub requests_per_peer: u32,
-    /// Maximum time to send a request's head, counted from the start of the connection or from the last
-    /// answer. It is also the time after which an idle connection is closed.
+    /// Maximum time to send a request head, from the start of the connection or from the last response. It is also the
+    /// time after which an idle connection is closed.
     pub head: Duration,
-    /// Maximum time without progress while an answer is written.
+    /// Maximum time without progress while a response is written.
     pub write_stall: Duration,
 }
 
@@ -51,7 +51,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Limits for what pods and agents reach.
+    /// Limits for listeners that pods and agents reach.
     pub const DEFAULT: Self = Self {
         connections: 4096,
         connections_per_peer: 256,
@@ -59,17 +59,16 @@ impl Limits {
         head: Duration::from_secs(5),
         write_stall: Duration::from_secs(5),
     };
-    /// Limits for one machine, where every client has the same address: only the number of connections is limited.
+    /// Limits for one machine, where every client has the same address. Only the number of connections is limited.
     pub const ONE_MACHINE: Self =
         Self { connections_per_peer: usize::MAX, requests_per_peer: 0, ..Self::DEFAULT };
 
-    /// Limits for `/healthz`, `/readyz` and `/metrics`: few connections, so that they leave descriptors.
+    /// Limits for `/healthz`, `/readyz` and `/metrics`: few connections, so that descriptors remain for others.
     pub const ADMIN: Self =
         Self { connections: 64, connections_per_peer: 16, requests_per_peer: 100, ..Self::DEFAULT };
 
-    /// Raises the process's soft limit of open descriptors to its hard limit, as Go programs do, and lowers
-    /// the number of connections to what fits: all descriptors but 256, or half of them where there are fewer
-    /// than 512.
+    /// Raises the process's soft limit of open descriptors to its hard limit, as Go programs do. Lowers the number of
+    /// connections to the descriptors without 256, or to half of the descriptors if there are fewer than 512.
     #[must_use]
     pub fn within_descriptors(self) -> Self {
         let fits = raise_descriptor_limit().map_or(usize::MAX, |descriptors| {
@@ -84,7 +83,7 @@ impl Limits {
             );
         }
         let connections = self.connections.min(fits);
-        // One peer alone never uses up the connections.
+        // A single peer cannot use all connections.
         let connections_per_peer = match self.connections_per_peer {
             usize::MAX => usize::MAX,
             limit => limit.min((connections / 4).max(1)),
@@ -92,8 +91,8 @@ impl Limits {
         Self { connections, connections_per_peer, ..self }
     }
 
-    /// Maximum number of connections without a client certificate, on a listener that verifies certificates. The rest
-    /// is for peers with one.
+    /// Returns the maximum number of connections without a client certificate, on a listener that verifies
+    /// certificates. The others are reserved for peers with a certificate.
     fn unverified(&self) -> usize {
         self.connections - self.connections / 8
     }
@@ -109,14 +108,14 @@ fn raise_descriptor_limit() -> Option<u64> {
     }
 }
 
-/// Why a connection was closed before it ended by itself.
+/// The reason for closing a connection early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Closed {
-    /// Its peer has too many.
+    /// Its peer has too many connections.
     PeerLimit,
-    /// Peers without a client certificate have too many.
+    /// Peers without a client certificate have too many connections.
     UnverifiedLimit,
-    /// The peer does not read its answer.
+    /// The peer does not read its response.
     WriteStalled,
     /// The TLS handshake failed or took too long.
     Handshake,
@@ -138,7 +137,7 @@ struct ClosedLabels {
     reason: &'static str,
 }
 
-/// The open connections of one or more listeners. Clones share them.
+/// The open connections of one or more listeners. Clones share the connections.
 #[derive(Debug, Clone)]
 pub struct Connections(Arc<Shared>);
 
@@ -146,8 +145,8 @@ pub struct Connections(Arc<Shared>);
 struct Shared {
     limits: Limits,
     start: Instant,
-    /// Permits to open connections.
-    room: Arc<Semaphore>,
+    /// Permits of open connections.
+    permits: Arc<Semaphore>,
     open: Mutex<Open>,
     closed: Family<ClosedLabels, Counter>,
 }
@@ -155,24 +154,24 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Open {
     peers: HashMap<IpAddr, PeerEntry>,
-    /// Connections without a verified client certificate, those on probation included.
+    /// Connections without a verified client certificate, including those whose handshake decides.
     unverified: usize,
-    on_probation: usize,
+    over_limit: usize,
 }
 
 #[derive(Debug, Default)]
 struct PeerEntry {
     connections: usize,
-    pace: Arc<Pace>,
+    request_rate: Arc<RequestRate>,
 }
 
 impl Connections {
-    /// No connections yet, under these limits.
+    /// Makes limits without open connections.
     pub fn new(limits: Limits) -> Self {
         Self(Arc::new(Shared {
             limits,
             start: Instant::now(),
-            room: Arc::new(Semaphore::new(limits.connections)),
+            permits: Arc::new(Semaphore::new(limits.connections)),
             open: Mutex::default(),
             closed: Family::default(),
         }))
@@ -182,9 +181,9 @@ impl Connections {
     pub fn register(&self, registry: &mut Registry) {
         let shared = self.0.clone();
         register_gauge(registry, "pod_identity_connections", "Open connections", move || {
-            u64::try_from(shared.limits.connections.saturating_sub(shared.room.available_permits())).ok()
+            u64::try_from(shared.limits.connections.saturating_sub(shared.permits.available_permits())).ok()
         });
-        // Each counter starts at 0, so that its first increase is one.
+        // Each counter starts at 0, so that its first increment is visible.
         for reason in [Closed::PeerLimit, Closed::UnverifiedLimit, Closed::WriteStalled, Closed::Handshake] {
             drop(self.0.closed.get_or_create(&ClosedLabels { reason: reason.as_str() }));
         }
@@ -195,44 +194,44 @@ impl Connections {
         );
     }
 
-    /// The limits.
+    /// Returns the limits.
     pub fn limits(&self) -> &Limits {
         &self.0.limits
     }
 
-    /// Waits for room for one more connection.
-    pub(super) async fn room(&self) -> Option<OwnedSemaphorePermit> {
-        self.0.room.clone().acquire_owned().await.ok()
+    /// Waits for a permit for one more connection.
+    pub(super) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.permits.clone().acquire_owned().await.ok()
     }
 
-    /// Room for one more connection, if there is any now.
-    pub(super) fn room_now(&self) -> Option<OwnedSemaphorePermit> {
-        self.0.room.clone().try_acquire_owned().ok()
+    /// Returns a permit for one more connection, if there is one now.
+    pub(super) fn permit_now(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.permits.clone().try_acquire_owned().ok()
     }
 
-    /// Counts a connection of `peer`. If the peer is at a limit but may still show a client certificate, the
-    /// connection is on probation until [`Permit::settle`].
+    /// Counts a connection of `peer`. If the peer is at a limit but may still present a client certificate, the
+    /// handshake decides: see [`Permit::settle`].
     ///
     /// # Errors
-    /// The limit that the peer is at.
+    /// The limit that the peer has reached.
     pub(super) fn admit(
         &self,
         peer: IpAddr,
         is_local: bool,
-        room: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
         has_client_ca: bool,
     ) -> Result<Permit, Closed> {
         let limits = &self.0.limits;
-        let share = if is_local { LOCAL_SHARE } else { 1 };
+        let factor = if is_local { LOCAL_FACTOR } else { 1 };
         let mut open = self.0.open();
         if open.peers.len() > limits.connections.saturating_mul(2) {
             let now = self.0.now();
-            open.peers.retain(|_, entry| entry.connections > 0 || !entry.pace.is_idle(now));
+            open.peers.retain(|_, entry| entry.connections > 0 || !entry.request_rate.is_idle(now));
         }
         let full = has_client_ca && open.unverified >= limits.unverified();
         let entry = open.peers.entry(peer).or_default();
-        let pace = entry.pace.clone();
-        let over = if entry.connections >= limits.connections_per_peer.saturating_mul(share as usize) {
+        let request_rate = entry.request_rate.clone();
+        let over = if entry.connections >= limits.connections_per_peer.saturating_mul(factor as usize) {
             Some(Closed::PeerLimit)
         } else {
             full.then_some(Closed::UnverifiedLimit)
@@ -242,16 +241,16 @@ impl Connections {
                 entry.connections += 1;
                 open.unverified += 1;
             }
-            Some(_) if has_client_ca && open.on_probation < MAX_ON_PROBATION => open.on_probation += 1,
+            Some(_) if has_client_ca && open.over_limit < MAX_OVER_LIMIT => open.over_limit += 1,
             Some(reason) => {
                 drop(open);
                 self.count(reason);
                 return Err(reason);
             }
         }
-        let counted = over.map_or(Counted::AtPeer, Counted::OnProbation);
-        let rate = limits.requests_per_peer.saturating_mul(share);
-        Ok(Permit { shared: self.0.clone(), peer, counted, pace, rate, _room: room })
+        let counted = over.map_or(Counted::AtPeer, Counted::OverLimit);
+        let rate = limits.requests_per_peer.saturating_mul(factor);
+        Ok(Permit { shared: self.0.clone(), peer, counted, request_rate, rate, _permit: permit })
     }
 
     pub(super) fn count(&self, reason: Closed) {
@@ -275,35 +274,35 @@ pub(super) struct Permit {
     shared: Arc<Shared>,
     peer: IpAddr,
     counted: Counted,
-    pace: Arc<Pace>,
+    request_rate: Arc<RequestRate>,
     /// Requests per second; 0 is no limit.
     rate: u32,
-    _room: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
-/// The limit that a connection counts against.
+/// The group in which a connection is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Counted {
     AtPeer,
     /// Its peer is at this limit.
-    OnProbation(Closed),
+    OverLimit(Closed),
     /// It has a verified client certificate.
     Exempt,
 }
 
 impl Permit {
-    /// Records whether the handshake showed a verified client certificate.
+    /// Records whether the client presented a verified certificate in the handshake.
     ///
     /// # Errors
-    /// The limit that the peer is at, if it has no certificate.
+    /// The limit that the peer has reached, if it has no certificate.
     pub(super) fn settle(&mut self, has_client_certificate: bool) -> Result<(), Closed> {
         match (has_client_certificate, self.counted) {
             (true, _) => {
-                self.give_back();
+                self.release();
                 self.counted = Counted::Exempt;
                 Ok(())
             }
-            (false, Counted::OnProbation(reason)) => Err(reason),
+            (false, Counted::OverLimit(reason)) => Err(reason),
             (false, _) => Ok(()),
         }
     }
@@ -313,26 +312,26 @@ impl Permit {
         if self.rate == 0 || self.counted == Counted::Exempt {
             return;
         }
-        let wait = self.pace.reserve(self.shared.now(), self.rate);
+        let wait = self.request_rate.reserve(self.shared.now(), self.rate);
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
     }
 
-    fn give_back(&self) {
+    fn release(&self) {
         let mut open = self.shared.open();
         match self.counted {
             Counted::AtPeer => {
                 open.unverified -= 1;
                 if let Some(entry) = open.peers.get_mut(&self.peer) {
                     entry.connections -= 1;
-                    // The pace of a peer that was fast a moment ago outlives its connections.
-                    if entry.connections == 0 && entry.pace.is_idle(self.shared.now()) {
+                    // The request rate of a peer stays while it is above its limit, even without connections.
+                    if entry.connections == 0 && entry.request_rate.is_idle(self.shared.now()) {
                         open.peers.remove(&self.peer);
                     }
                 }
             }
-            Counted::OnProbation(_) => open.on_probation -= 1,
+            Counted::OverLimit(_) => open.over_limit -= 1,
             Counted::Exempt => {}
         }
     }
@@ -340,16 +339,16 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.give_back();
+        self.release();
     }
 }
 
-/// A rate with a burst of a quarter of a second: the generic cell rate algorithm (ITU-T I.371). It stores the time,
-/// in nanoseconds, of the next request at an even rate.
+/// A rate limit with a burst of a quarter of a second: the generic cell rate algorithm (ITU-T I.371). It stores the
+/// time of the next request at a constant rate, in nanoseconds.
 #[derive(Debug, Default)]
-struct Pace(AtomicU64);
+struct RequestRate(AtomicU64);
 
-impl Pace {
+impl RequestRate {
     /// Reserves the next request and returns the time to wait for it.
     fn reserve(&self, now: u64, rate: u32) -> Duration {
         const SECOND: u64 = 1_000_000_000;
@@ -357,8 +356,8 @@ impl Pace {
         let next = |expected: u64| expected.max(now).saturating_add(interval);
         let before =
             self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |expected| Some(next(expected)));
-        let place = next(before.unwrap_or_else(|unchanged| unchanged));
-        Duration::from_nanos(place.saturating_sub(now).saturating_sub(SECOND / 4))
+        let reserved = next(before.unwrap_or_else(|unchanged| unchanged));
+        Duration::from_nanos(reserved.saturating_sub(now).saturating_sub(SECOND / 4))
     }
 
     fn is_idle(&self, now: u64) -> bool {

@@ -10,19 +10,19 @@ use tokio::time::Instant;
 use super::writer::count_suppressed;
 use crate::shutdown::Shutdown;
 
-/// Number of lines of one peer and error code that are allowed at once.
+/// Number of lines of one peer and error code in a burst.
 const BURST: u32 = 10;
 /// Time after which one more line is allowed.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Maximum number of peers and codes that are told apart. Beyond, peers share a limit for each code.
+/// Maximum number of peers and codes with a separate limit. Beyond it, peers share one limit for each code.
 const MAX_KEYS: usize = 4096;
-/// The peer that stands for all those beyond [`MAX_KEYS`].
+/// The peer of the shared limit beyond [`MAX_KEYS`].
 const OTHERS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// Limits the lines about refused requests to 10 at once and one every 10 s for each peer and error code. Clones
-/// share the limit.
+/// Limits the lines about refused requests: for each peer and error code, a burst of 10 and then one every 10 s.
+/// Clones share the limit.
 ///
-/// It is for lines that a peer can cause at will. Audit lines and state changes do not pass through it.
+/// It is for lines that a peer can cause without limit. Audit lines and state changes are not limited.
 ///
 /// ```
 /// # use std::net::IpAddr;
@@ -37,14 +37,14 @@ pub struct LogLimiter(Arc<Mutex<HashMap<(IpAddr, &'static str), Bucket>>>);
 #[derive(Debug)]
 struct Bucket {
     tokens: u32,
-    /// When the last token was added.
+    /// Time of the last added token.
     filled: Instant,
-    /// Lines suppressed since the last line.
+    /// Number of lines suppressed since the last line.
     suppressed: u64,
 }
 
 impl LogLimiter {
-    /// Calls `write` with the number of lines suppressed since the last one, unless the peer is above its limit.
+    /// Calls `write` with the number of suppressed lines since the last one, unless the peer is above its limit.
     pub fn log(&self, peer: IpAddr, code: &'static str, write: impl FnOnce(u64)) {
         match self.admit(peer, code) {
             Some(suppressed) => write(suppressed),
@@ -68,8 +68,8 @@ impl LogLimiter {
         Some(std::mem::take(&mut bucket.suppressed))
     }
 
-    /// Logs every 10 s the number of suppressed lines of peers that became silent, and forgets those peers, until the
-    /// shutdown.
+    /// Every 10 s until the shutdown, logs the number of suppressed lines of peers that have become silent, and
+    /// forgets those peers.
     pub async fn follow(self, mut shutdown: Shutdown) {
         loop {
             tokio::select! {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn limits_lines_by_peer_and_code_and_tells_how_many_were_left_out() {
+    async fn limits_lines_by_peer_and_code_and_counts_suppressed_ones() {
         let limiter = LogLimiter::default();
         let written = (0..5000).filter(|_| limiter.admit(peer(1), "flood").is_some()).count();
         assert_eq!(written, 10);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn reports_what_a_silent_peer_left_out_and_forgets_it() {
+    async fn reports_suppressed_lines_of_a_silent_peer_and_forgets_it() {
         let limiter = LogLimiter::default();
         for _ in 0..50 {
             limiter.admit(peer(1), "flood");
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bounds_its_memory_however_many_peers_there_are() {
+    async fn memory_is_bounded_for_any_number_of_peers() {
         let limiter = LogLimiter::default();
         let written = (0..20_000).filter(|last| limiter.admit(peer(*last), "flood").is_some()).count();
         assert!(limiter.0.lock().unwrap().len() <= MAX_KEYS + 1);

@@ -1,7 +1,7 @@
-//! Log lines on standard error, written by a thread of their own.
+//! Log lines on standard error, written by a thread.
 //!
-//! A request never waits for standard error: a line that finds the queue full, or that cannot be written, is
-//! dropped and counted.
+//! A request never waits for standard error. A line is dropped and counted if the queue is full or the line cannot be
+//! written.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -21,16 +21,16 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Maximum number of lines that wait to be written.
 const QUEUE: usize = 1024;
-/// Share of the queue that only audit lines may use: a flood of other lines does not displace them.
+/// Part of the queue that only audit lines may use, so that a flood of other lines does not displace them.
 const AUDIT_RESERVE: usize = QUEUE / 4;
-/// Maximum length of a line in bytes; the rest is cut off.
+/// Maximum length of a line in bytes. The rest is cut off.
 const MAX_LINE: usize = 8 * 1024;
 /// Minimum time between two lines about dropped lines.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
-/// Pause between two attempts to write to a full non-blocking standard error, and number of attempts.
+/// Pause between two writes to a full non-blocking standard error, and maximum number of writes.
 const RETRY: (Duration, u32) = (Duration::from_millis(5), 200);
 
-/// Counts of this process's log lines.
+/// Counters of this process's log lines.
 #[derive(Debug, Default)]
 struct LogMetrics {
     dropped: Family<DroppedLabels, Counter>,
@@ -48,7 +48,7 @@ static METRICS: LazyLock<LogMetrics> = LazyLock::new(LogMetrics::default);
 
 /// Registers `pod_identity_log_lines_dropped_total` and `pod_identity_log_lines_suppressed_total`.
 pub fn register(registry: &mut Registry) {
-    // Each counter starts at 0, so that its first increase is one.
+    // Each counter starts at 0, so that its first increment is visible.
     for kind in ["audit", "other"] {
         for reason in ["write_failed", "queue_full"] {
             drop(METRICS.dropped.get_or_create(&DroppedLabels { kind, reason }));
@@ -61,7 +61,7 @@ pub fn register(registry: &mut Registry) {
     );
     registry.register(
         "pod_identity_log_lines_suppressed",
-        "Log lines left out because their peer caused too many with the same error code",
+        "Log lines suppressed because their peer caused too many with the same error code",
         METRICS.suppressed.clone(),
     );
 }
@@ -83,7 +83,7 @@ struct Line {
     written: Option<oneshot::Sender<bool>>,
 }
 
-/// The queue of lines, as `tracing_subscriber` writes to it. Clones share it.
+/// The queue of lines, for `tracing_subscriber`. Clones share the queue.
 #[derive(Debug, Clone)]
 pub(super) struct LogWriter {
     sender: SyncSender<Line>,
@@ -143,7 +143,7 @@ impl<'a> MakeWriter<'a> for LogWriter {
     }
 }
 
-/// Takes one event. It never fails: `tracing_subscriber` has nowhere to report that.
+/// Writes one event. It never fails, because `tracing_subscriber` cannot report that.
 #[derive(Debug)]
 pub(super) struct LineWriter<'a> {
     queue: &'a LogWriter,
@@ -161,8 +161,8 @@ impl Write for LineWriter<'_> {
     }
 }
 
-/// The event as exactly one line of at most [`MAX_LINE`] bytes: text from an upstream or a peer must not look like a
-/// line of its own.
+/// Returns the event as exactly one line of at most [`MAX_LINE`] bytes, so that text from an upstream or a peer cannot
+/// look like a separate line.
 fn one_line(event: &[u8]) -> Vec<u8> {
     let event = event.strip_suffix(b"\n").unwrap_or(event);
     let mut line = Vec::with_capacity(event.len().min(MAX_LINE) + 1);
@@ -211,7 +211,7 @@ fn write_lines(lines: &Receiver<Line>, depth: &AtomicUsize, output: &mut impl Wr
         }
         depth.fetch_sub(1, Ordering::AcqRel);
         if let Some(waiting) = line.written {
-            // The waiter may have given up.
+            // The waiter may have timed out.
             let _ = waiting.send(written);
         }
         if written {
@@ -220,7 +220,7 @@ fn write_lines(lines: &Receiver<Line>, depth: &AtomicUsize, output: &mut impl Wr
     }
 }
 
-/// Writes a line whole. After a line that was cut off in the middle it starts a new one.
+/// Writes a whole line. After a line that was cut off, it starts a new line.
 fn write_line(output: &mut impl Write, text: &[u8], is_cut: &mut bool) -> bool {
     let mut write = |mut rest: &[u8]| {
         while !rest.is_empty() {
@@ -246,7 +246,7 @@ fn write_line(output: &mut impl Write, text: &[u8], is_cut: &mut bool) -> bool {
     }
 }
 
-/// Logs how many lines were dropped since the last report, once lines can be written again.
+/// Logs the number of lines dropped since the last report, once lines can be written again.
 fn report_dropped(reported: &mut (u64, Option<std::time::Instant>)) {
     let dropped = METRICS.dropped_total.load(Ordering::Relaxed);
     let now = crate::clock::monotonic();
@@ -257,7 +257,7 @@ fn report_dropped(reported: &mut (u64, Option<std::time::Instant>)) {
 }
 
 thread_local! {
-    /// Audit lines of [`acknowledged`] that this thread has sent.
+    /// Audit lines of [`acknowledged`] from this thread.
     static SENT: RefCell<Option<Vec<oneshot::Receiver<bool>>>> = const { RefCell::new(None) };
 }
 
@@ -270,12 +270,11 @@ fn expect_acknowledgement() -> Option<oneshot::Sender<bool>> {
     })
 }
 
-/// Whether audit lines were written.
+/// The result of writing audit lines.
 #[derive(Debug)]
 pub struct Acknowledgement(Vec<oneshot::Receiver<bool>>);
 
-/// Writes audit lines, and returns a handle that reports whether they were written. Lines of other targets do not
-/// count.
+/// Writes audit lines, and returns whether they were written. Lines of other targets do not count.
 pub fn acknowledged(write: impl FnOnce()) -> Acknowledgement {
     let before = SENT.replace(Some(Vec::new()));
     write();
@@ -283,8 +282,8 @@ pub fn acknowledged(write: impl FnOnce()) -> Acknowledgement {
 }
 
 impl Acknowledgement {
-    /// Waits until every line was written to standard error, for at most `limit`. `false` where a line was dropped,
-    /// where the limit passed, or where there was no line: then logging was not started by [`start`](super::start).
+    /// Waits until every line was written to standard error, for at most `limit`. Returns `false` if a line was
+    /// dropped, the time is over, or there was no line because logging was not started with [`start`](super::start).
     pub async fn is_written(self, limit: Duration) -> bool {
         let all = async {
             let mut is_written = !self.0.is_empty();
@@ -301,7 +300,7 @@ impl Acknowledgement {
 mod tests {
     use super::*;
 
-    /// Takes `room` bytes, then fails like a full disk until it is emptied.
+    /// A writer that accepts `room` bytes, then fails like a full disk until it is emptied.
     struct Disk {
         room: usize,
         text: Vec<u8>,
@@ -349,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn drops_lines_and_never_blocks_when_nobody_writes_and_keeps_room_for_audit_lines() {
+    fn drops_lines_without_blocking_and_reserves_room_for_audit_lines() {
         let (writer, lines) = blocked();
         for _ in 0..3 * QUEUE {
             writer.send(b"x\n".to_vec(), false);
@@ -362,7 +361,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn acknowledges_audit_lines_that_were_written_and_no_others() {
+    async fn acknowledges_only_audit_lines_that_were_written() {
         let (writer, lines) = blocked();
         let send = |text: &[u8]| acknowledged(|| writer.send(text.to_vec(), true));
         let (written, lost) = (send(b"written\n"), send(b"lost because it is longer\n"));

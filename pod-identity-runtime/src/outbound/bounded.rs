@@ -1,4 +1,4 @@
-//! A limit for the answers that the AWS SDK reads.
+//! A size limit for responses to the AWS SDK.
 
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
@@ -9,10 +9,10 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use http_body_util::Limited;
 
-/// Maximum size of an answer's body in bytes.
+/// Maximum size of a response body in bytes.
 const MAX_BODY: usize = 256 * 1024;
 
-/// A client whose answers end with an error after [`MAX_BODY`] bytes.
+/// A client whose responses end with an error after [`MAX_BODY`] bytes.
 #[derive(Debug)]
 pub(super) struct BoundedClient(SharedHttpClient);
 

@@ -1,4 +1,4 @@
-//! Verification of client certificates by a CA file that may change.
+//! Verification of client certificates with a CA file that may change.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::shutdown::Shutdown;
 
 type Verifier = Arc<dyn ClientCertVerifier>;
 
-/// Verifies client certificates by the newest CA certificates of a file.
+/// A verifier of client certificates with the newest CA certificates of a file.
 #[derive(Debug)]
 pub(super) struct ClientCa {
     path: PathBuf,
@@ -77,7 +77,7 @@ impl ClientCertVerifier for ClientCa {
         false
     }
 
-    /// None: a client then shows the certificate it has (RFC 8446, section 4.2.4).
+    /// Returns no hints, so that a client presents any certificate that it has (RFC 8446, section 4.2.4).
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }

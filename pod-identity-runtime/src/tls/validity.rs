@@ -9,7 +9,7 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::{CertificateError, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-/// The time in which a certificate is valid, in whole seconds.
+/// The time for which a certificate is valid, in whole seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
     /// The first second.
@@ -19,10 +19,10 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// Reads the validity of a certificate. Returns `None` where rustls does not accept the certificate's form.
+    /// Reads the validity of a certificate. Returns `None` if rustls does not accept the certificate's form.
     ///
-    /// rustls gives access to the two times in its errors only, so the certificate is verified long before and long
-    /// after them. The validity is checked before the signature and the name.
+    /// rustls provides the two times only in its errors, so the certificate is verified with a time long before and a
+    /// time long after them. It checks the validity before the signature and the name.
     pub(super) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(certificate.clone().into_owned()).ok()?;
@@ -42,16 +42,16 @@ impl Validity {
         };
         let from = match refusal(Duration::ZERO) {
             Some(CertificateError::NotValidYetContext { not_before, .. }) => time(not_before),
-            _ => UNIX_EPOCH, // no later than that
+            _ => UNIX_EPOCH, // the certificate is already valid in 1970
         };
         Some(Self { from, until: time(not_after) })
     }
 
-    /// Returns whether the certificate should have been replaced: five sixths of its life are over. Programs that
-    /// renew certificates renew after two thirds.
+    /// Returns whether the certificate should have been replaced: five sixths of its lifetime have passed. Programs
+    /// that renew certificates do so after two thirds.
     pub fn is_overdue(&self, now: SystemTime) -> bool {
-        let life = self.until.duration_since(self.from).unwrap_or_default();
-        now >= self.until - life / 6
+        let lifetime = self.until.duration_since(self.from).unwrap_or_default();
+        now >= self.until - lifetime / 6
     }
 }
 
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_is_overdue_when_five_sixths_of_its_life_are_over() {
+    fn certificate_is_overdue_after_five_sixths_of_its_lifetime() {
         let day = |day: u64| UNIX_EPOCH + Duration::from_secs(day * 24 * 60 * 60);
         let validity = Validity { from: day(100), until: day(160) };
         assert!(!validity.is_overdue(day(150) - Duration::from_secs(1)));

@@ -1,4 +1,4 @@
-//! Keys of an issuer, fetched from real servers.
+//! Fetching of an issuer's keys from real servers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,7 @@ fn token(issuer: &Issuer) -> String {
     issuer.mint(&request).unwrap()
 }
 
-/// A service that verifies tokens with keys from there.
+/// A service that verifies tokens with fetched keys.
 #[derive(Clone)]
 struct Verifier(CredentialService);
 
@@ -51,7 +51,7 @@ impl Verifier {
     fn new(config: IssuerConfig, clock: Clock) -> Self {
         let issuer = KeyFetcher::new(config).unwrap().into_issuer();
         let cluster = Cluster::new("demo".parse().unwrap());
-        let service = CredentialService::builder(Nothing).cluster(cluster, issuer).clock(clock);
+        let service = CredentialService::builder(UnusedSource).cluster(cluster, issuer).clock(clock);
         Self(service.build().unwrap())
     }
 
@@ -60,9 +60,9 @@ impl Verifier {
     }
 }
 
-struct Nothing;
+struct UnusedSource;
 
-impl CredentialSource for Nothing {
+impl CredentialSource for UnusedSource {
     fn issue<'a>(&'a self, _: &'a CredentialRequest) -> IssueFuture<'a> {
         unreachable!("tokens are only verified here")
     }
@@ -91,24 +91,24 @@ async fn fetches_once_for_a_flood_of_unknown_key_ids() {
     }
     while let Some(result) = requests.join_next().await {
         let error = result.unwrap().unwrap_err();
-        // Worth a retry, because the key may be published by then. Never "invalid".
+        // Retryable, because the key may be published by then. The code is not "invalid".
         assert_eq!(error.code(), ErrorCode::TokenKeyUnknown);
         assert!(error.code().is_retryable());
     }
-    assert_eq!(documents.asked(), 1);
+    assert_eq!(documents.requests(), 1);
     assert!(verifier.verify(&token(&issuer)).await.is_ok());
-    assert_eq!(documents.asked(), 1);
+    assert_eq!(documents.requests(), 1);
 }
 
 #[tokio::test]
-async fn hanging_issuer_holds_only_256_requests() {
+async fn hanging_issuer_blocks_only_256_requests() {
     const MAX_WAITING: usize = 256;
     let (issuer, documents) = (issuer(), Documents::start(None).await);
     documents.serve("/keys", issuer.jwks());
-    let (hand, clock) = Clock::by_hand(clock::now());
+    let (control, clock) = Clock::manual(clock::now());
     let verifier = Verifier::new(config(ISSUER, keys_at(&documents)), clock);
     assert!(verifier.verify(&token(&issuer)).await.is_ok());
-    hand.advance(refetch_interval());
+    control.advance(refetch_interval());
     documents.open(false);
     let mut requests = tokio::task::JoinSet::new();
     for number in 0..MAX_WAITING + 100 {
@@ -121,15 +121,15 @@ async fn hanging_issuer_holds_only_256_requests() {
         assert_eq!(error.code(), ErrorCode::TokenKeyUnknown, "{error}");
     }
     tokio::task::yield_now().await;
-    assert!(requests.try_join_next().is_none(), "the others wait");
-    // A token of a known key waits for no fetch.
+    assert!(requests.try_join_next().is_none(), "the other requests do not wait");
+    // A token of a known key does not wait for a fetch.
     assert!(verifier.verify(&token(&issuer)).await.is_ok());
     assert_eq!(requests.len(), MAX_WAITING);
     documents.open(true);
     while let Some(result) = requests.join_next().await {
         assert_eq!(result.unwrap().unwrap_err().code(), ErrorCode::TokenKeyUnknown);
     }
-    assert_eq!(documents.asked(), 2);
+    assert_eq!(documents.requests(), 2);
 }
 
 #[tokio::test]
@@ -142,7 +142,7 @@ async fn new_key_within_the_interval_is_unknown_and_not_invalid() {
     documents.serve("/keys", issuer.jwks());
     let error = verifier.verify(&token(&issuer)).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::TokenKeyUnknown, "{error}");
-    assert_eq!(documents.asked(), 1);
+    assert_eq!(documents.requests(), 1);
 }
 
 #[tokio::test]
@@ -154,10 +154,10 @@ async fn uses_the_first_fetch_that_succeeds() {
     documents.serve("/keys", issuer.jwks());
     // The next attempt is due after 2 s.
     eventually("the keys are fetched", || async { verifier.verify(&token(&issuer)).await.ok() }).await;
-    assert_eq!(documents.asked(), 2);
+    assert_eq!(documents.requests(), 2);
 }
 
-/// An issuer over TLS, whose discovery document says what the test wants.
+/// An issuer over TLS, with a discovery document of the test.
 async fn discovered(authority: &Authority) -> (Arc<Documents>, IssuerConfig) {
     let documents = Documents::start(Some(server_tls(authority))).await;
     let url = format!("https://{}", documents.address);
@@ -173,7 +173,7 @@ fn discovery(issuer: &str, jwks_uri: &str) -> String {
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 
 #[tokio::test]
-async fn a_private_authority_is_trusted_where_it_is_configured_only() {
+async fn private_authority_is_trusted_only_if_configured() {
     let authority = Authority::new();
     let (documents, with) = discovered(&authority).await;
     documents.serve(DISCOVERY, discovery(&with.issuer, &format!("{}/keys", with.issuer)));
@@ -181,14 +181,14 @@ async fn a_private_authority_is_trusted_where_it_is_configured_only() {
     KeyFetcher::new(with.clone()).unwrap().fetch().await.unwrap();
 
     let without = IssuerConfig { outbound: Outbound::default(), ..with };
-    let asked = documents.asked();
+    let before = documents.requests();
     let error = KeyFetcher::new(without).unwrap().fetch().await.unwrap_err();
     assert!(error.to_string().contains("UnknownIssuer"), "{error}");
-    assert_eq!(documents.asked(), asked);
+    assert_eq!(documents.requests(), before);
 }
 
 #[tokio::test]
-async fn a_discovery_document_of_another_issuer_is_refused() {
+async fn discovery_document_of_another_issuer_is_refused() {
     let authority = Authority::new();
     let (documents, config) = discovered(&authority).await;
     documents.serve("/keys", issuer().jwks());
@@ -205,23 +205,23 @@ async fn a_discovery_document_of_another_issuer_is_refused() {
 }
 
 #[tokio::test]
-async fn the_bearer_token_goes_to_the_issuers_own_server_only() {
+async fn bearer_token_is_sent_only_to_the_issuers_own_server() {
     let authority = Authority::new();
     let (documents, mut config) = discovered(&authority).await;
-    let elsewhere = Documents::start(None).await;
+    let other_server = Documents::start(None).await;
     let file = authority.directory().join("token");
     std::fs::write(&file, "secret\n").unwrap();
     config.bearer_token_file = Some(file);
-    for server in [&documents, &elsewhere] {
+    for server in [&documents, &other_server] {
         server.serve("/keys", issuer().jwks());
     }
     let bearer = Some("Bearer secret".to_owned());
 
-    let jwks = format!("http://{}/keys", elsewhere.address);
+    let jwks = format!("http://{}/keys", other_server.address);
     documents.serve(DISCOVERY, discovery(&config.issuer, &jwks));
     KeyFetcher::new(config.clone()).unwrap().fetch().await.unwrap();
     assert_eq!(documents.bearers(DISCOVERY), std::slice::from_ref(&bearer));
-    assert_eq!(elsewhere.bearers("/keys"), [None]);
+    assert_eq!(other_server.bearers("/keys"), [None]);
 
     documents.serve(DISCOVERY, discovery(&config.issuer, &format!("{}/keys", config.issuer)));
     KeyFetcher::new(config).unwrap().fetch().await.unwrap();
@@ -229,7 +229,7 @@ async fn the_bearer_token_goes_to_the_issuers_own_server_only() {
 }
 
 #[tokio::test]
-async fn a_jwks_uri_over_http_off_this_machine_is_refused() {
+async fn jwks_uri_over_http_on_another_machine_is_refused() {
     let authority = Authority::new();
     let (documents, config) = discovered(&authority).await;
     documents.serve(DISCOVERY, discovery(&config.issuer, "http://10.0.0.1/keys"));
@@ -238,23 +238,23 @@ async fn a_jwks_uri_over_http_off_this_machine_is_refused() {
 }
 
 #[tokio::test]
-async fn learned_keys_come_over_https_only() {
+async fn discovered_keys_are_fetched_only_over_https() {
     let authority = Authority::new();
     let (documents, config) = discovered(&authority).await;
-    let elsewhere = Documents::start(None).await;
-    for server in [&documents, &elsewhere] {
+    let other_server = Documents::start(None).await;
+    for server in [&documents, &other_server] {
         server.serve("/keys", issuer().jwks());
     }
-    let plain = format!("http://{}", elsewhere.address);
+    let plain = format!("http://{}", other_server.address);
     for issuer in [plain.as_str(), "http://localhost", "ftp://127.0.0.1", "kubernetes/serviceaccount", ""] {
-        let refused = KeyFetcher::learned(issuer.to_owned(), config.outbound.clone());
+        let refused = KeyFetcher::discovered(issuer.to_owned(), config.outbound.clone());
         assert!(matches!(refused, Err(OutboundError::Url { .. })), "{issuer}");
     }
-    let fetcher = KeyFetcher::learned(config.issuer.clone(), config.outbound.clone()).unwrap();
+    let fetcher = KeyFetcher::discovered(config.issuer.clone(), config.outbound.clone()).unwrap();
     documents.serve(DISCOVERY, discovery(&config.issuer, &format!("{plain}/keys")));
     let error = fetcher.fetch().await.unwrap_err();
-    assert!(error.to_string().contains("over https only"), "{error}");
-    assert_eq!(elsewhere.asked(), 0);
+    assert!(error.to_string().contains("want https"), "{error}");
+    assert_eq!(other_server.requests(), 0);
 
     documents.serve(DISCOVERY, discovery(&config.issuer, &format!("{}/keys", config.issuer)));
     fetcher.fetch().await.unwrap();
@@ -269,7 +269,7 @@ async fn client_that_hangs_up_does_not_end_the_fetch() {
     let token = token(&issuer);
     // Polled once, then dropped.
     assert!(tokio::time::timeout(Duration::ZERO, verifier.verify(&token)).await.is_err());
-    eventually("the keys are there", || async { (documents.asked() == 1).then_some(()) }).await;
+    eventually("the keys are fetched", || async { (documents.requests() == 1).then_some(()) }).await;
     assert!(verifier.verify(&token).await.is_ok());
-    assert_eq!(documents.asked(), 1);
+    assert_eq!(documents.requests(), 1);
 }

@@ -1,4 +1,4 @@
-//! Limits and the drain.
+//! Limits of listeners, and the drain.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -18,13 +18,13 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::servers::{Answering, LOOPBACK};
+use crate::servers::{FnHandler, LOOPBACK};
 
 struct Server {
     address: std::net::SocketAddr,
     ender: Ender,
     serving: JoinHandle<()>,
-    /// Told of a request for `/slow`, which is answered once it is let go.
+    /// Notified of a request for `/slow`, whose response waits for `let_go`.
     arrived: Arc<Notify>,
     let_go: Arc<Notify>,
 }
@@ -33,13 +33,13 @@ async fn server() -> Server {
     let listener = Listener::bind(LOOPBACK).await.unwrap();
     let (ender, shutdown) = Shutdown::manual();
     let (arrived, let_go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (telling, waiting) = (arrived.clone(), let_go.clone());
-    let handler = Answering(move |request: Request<Incoming>| {
-        let (telling, waiting) = (telling.clone(), waiting.clone());
+    let signals = (arrived.clone(), let_go.clone());
+    let handler = FnHandler(move |request: Request<Incoming>| {
+        let (arrived, let_go) = signals.clone();
         async move {
             if request.uri().path() == "/slow" {
-                telling.notify_one();
-                waiting.notified().await;
+                arrived.notify_one();
+                let_go.notified().await;
             }
             match read_body(request.into_body(), 1000).await {
                 Ok(body) => plain(StatusCode::OK, format!("{} bytes", body.len())),
@@ -54,7 +54,7 @@ async fn server() -> Server {
 }
 
 #[tokio::test]
-async fn a_head_of_more_than_16_kib_is_refused_and_one_below_is_not() {
+async fn head_of_more_than_16_kib_is_refused() {
     let server = server().await;
     for (size, status) in [(15 * 1024, 200), (17 * 1024, 431)] {
         let padding = "x".repeat(size);
@@ -74,12 +74,12 @@ async fn more_than_64_headers_are_refused() {
 }
 
 #[tokio::test]
-async fn a_client_that_never_ends_its_head_is_cut_off_after_five_seconds() {
+async fn client_that_never_ends_its_head_is_disconnected_after_five_seconds() {
     let server = server().await;
     let mut connection = Connection::open(server.address).await.unwrap();
     connection.send(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await.unwrap();
     let started = clock::monotonic();
-    // A byte from time to time does not help.
+    // An additional byte from time to time does not extend the time.
     let closed = async {
         while connection.send(b"x").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -90,7 +90,7 @@ async fn a_client_that_never_ends_its_head_is_cut_off_after_five_seconds() {
 }
 
 #[tokio::test]
-async fn a_body_is_read_up_to_its_limit_whether_its_length_is_told_or_not() {
+async fn body_is_read_up_to_its_limit_with_and_without_content_length() {
     let server = server().await;
     assert_eq!(ask(server.address, "POST /", &[], &[b'x'; 1000]).await.unwrap().text(), "1000 bytes");
     assert_eq!(ask(server.address, "POST /", &[], &[b'x'; 1001]).await.unwrap().status, 413);
@@ -101,7 +101,7 @@ async fn a_body_is_read_up_to_its_limit_whether_its_length_is_told_or_not() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_given_up_after_five_seconds() {
+async fn incomplete_body_is_refused_after_five_seconds() {
     let server = server().await;
     let mut connection = Connection::open(server.address).await.unwrap();
     let headers = [("Host", "x"), ("Content-Length", "10")];
@@ -111,11 +111,11 @@ async fn a_body_that_does_not_come_is_given_up_after_five_seconds() {
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_finished_and_no_new_one_is_taken() {
+async fn drain_finishes_a_request_in_progress_and_accepts_no_new_one() {
     let mut server = server().await;
     let slow = tokio::spawn(async move { ask(server.address, "GET /slow", &[], b"").await });
     server.arrived.notified().await;
-    // A client that keeps its connection open does not hold up the end.
+    // A client with an idle connection does not delay the end.
     let mut idle = Connection::open(server.address).await.unwrap();
     assert_eq!(idle.ask("GET /", &[("Host", "x")], b"").await.unwrap().status, 200);
 
@@ -126,18 +126,18 @@ async fn a_request_under_way_is_finished_and_no_new_one_is_taken() {
         (error.kind() == ErrorKind::ConnectionRefused).then_some(())
     })
     .await;
-    assert!(!server.serving.is_finished(), "it ended with a request under way");
+    assert!(!server.serving.is_finished(), "it ended with a request in progress");
 
     server.let_go.notify_one();
     assert_eq!(slow.await.unwrap().unwrap().status, 200);
     tokio::time::timeout(Duration::from_secs(5), &mut server.serving)
         .await
-        .expect("it does not end")
+        .expect("the drain does not end")
         .unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_drain_ends_at_its_deadline() {
+async fn drain_ends_at_its_deadline() {
     let mut server = server().await;
     let slow = tokio::spawn(async move { ask(server.address, "GET /slow", &[], b"").await });
     server.arrived.notified().await;
@@ -146,23 +146,23 @@ async fn the_drain_ends_at_its_deadline() {
     open.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     server.arrived.notified().await;
     server.ender.end();
-    // Time is virtual: it goes on by itself, to the next timer, whenever nothing else is to be done.
+    // Time is virtual: it advances to the next timer when all tasks wait.
     let bound = pod_identity_runtime::shutdown::DRAIN_DEADLINE + Duration::from_secs(1);
-    tokio::time::timeout(bound, &mut server.serving).await.expect("it waits for ever").unwrap();
+    tokio::time::timeout(bound, &mut server.serving).await.expect("the drain waits forever").unwrap();
 }
 
-/// A server with these limits that answers each request with `size` bytes.
+/// A server with limits whose responses have `size` bytes.
 async fn limited(limits: Limits, size: usize) -> (SocketAddr, Ender, JoinHandle<()>) {
     let listener = Listener::bind(LOOPBACK).await.unwrap().with_connections(Connections::new(limits));
     let (ender, shutdown) = Shutdown::manual();
     let address = listener.address().unwrap();
     let body = bytes::Bytes::from(vec![b'x'; size]);
     let handler =
-        Answering(move |_: Request<Incoming>| std::future::ready(plain(StatusCode::OK, body.clone())));
+        FnHandler(move |_: Request<Incoming>| std::future::ready(plain(StatusCode::OK, body.clone())));
     (address, ender, tokio::spawn(listener.serve(Arc::new(handler), shutdown)))
 }
 
-/// Whether the server has closed the connection; bytes that come before are thrown away.
+/// Returns whether the server has closed the connection. It discards received bytes.
 async fn is_closed(stream: &mut TcpStream, limit: Duration) -> bool {
     let read = async {
         let mut buffer = vec![0; 64 * 1024];
@@ -172,11 +172,11 @@ async fn is_closed(stream: &mut TcpStream, limit: Duration) -> bool {
 }
 
 #[tokio::test]
-async fn closes_a_connection_whose_client_does_not_read_its_answers() {
+async fn closes_connection_whose_client_does_not_read() {
     let limits = Limits { write_stall: Duration::from_millis(300), ..Limits::ONE_MACHINE };
     let (address, _ender, _) = limited(limits, 1 << 20).await;
     let mut stalled = TcpStream::connect(address).await.unwrap();
-    // More than the kernel buffers on both sides.
+    // More than the kernel buffers of both sides.
     let requests = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(64);
     stalled.write_all(requests.as_bytes()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -184,7 +184,7 @@ async fn closes_a_connection_whose_client_does_not_read_its_answers() {
 }
 
 #[tokio::test]
-async fn keeps_a_connection_whose_client_reads_slowly_but_reads() {
+async fn keeps_connection_whose_client_reads_slowly() {
     let limits = Limits { write_stall: Duration::from_millis(400), ..Limits::ONE_MACHINE };
     let size = 8 << 20;
     let (address, _ender, _) = limited(limits, size).await;
@@ -205,32 +205,32 @@ async fn keeps_a_connection_whose_client_reads_slowly_but_reads() {
 async fn closes_connections_of_a_peer_above_its_limit_and_serves_its_others() {
     let limits = Limits { connections_per_peer: 3, ..Limits::ONE_MACHINE };
     let (address, _ender, _) = limited(limits, 1).await;
-    let mut held = Vec::new();
-    // This machine's own address has four times as many.
+    let mut connections = Vec::new();
+    // This machine's own addresses have a limit four times as high.
     for _ in 0..12 {
         let mut connection = Connection::open(address).await.unwrap();
         assert_eq!(connection.ask("GET /", &[("Host", "x")], b"").await.unwrap().status, 200);
-        held.push(connection);
+        connections.push(connection);
     }
     let mut further = TcpStream::connect(address).await.unwrap();
     assert!(is_closed(&mut further, Duration::from_secs(2)).await);
-    assert_eq!(held[0].ask("GET /", &[("Host", "x")], b"").await.unwrap().status, 200);
-    held.pop();
-    eventually("the place is free again", || async { ask(address, "GET /", &[], b"").await.ok() }).await;
+    assert_eq!(connections[0].ask("GET /", &[("Host", "x")], b"").await.unwrap().status, 200);
+    connections.pop();
+    eventually("the connection is released", || async { ask(address, "GET /", &[], b"").await.ok() }).await;
 }
 
 #[tokio::test]
-async fn answers_at_shutdown_every_request_that_was_sent_before() {
+async fn serves_at_shutdown_every_request_that_was_sent_before() {
     let (address, ender, serving) = limited(Limits::ONE_MACHINE, 10).await;
     let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-    // Idle connections that have been used, whose next request is on its way at the shutdown.
+    // Idle connections that were used before, whose next request is in transit at the shutdown.
     let mut idle = Vec::new();
     for _ in 0..20 {
         let mut connection = Connection::open(address).await.unwrap();
         assert_eq!(connection.ask("GET /", &[("Host", "x")], b"").await.unwrap().status, 200);
         idle.push(connection);
     }
-    // New connections, which nothing has accepted yet: this test's thread is the server's.
+    // New connections that are not accepted yet, because this test's thread is the server's.
     let mut queued: Vec<std::net::TcpStream> = Vec::new();
     for _ in 0..100 {
         let mut stream = std::net::TcpStream::connect(address).unwrap();

@@ -1,4 +1,4 @@
-//! What every binary does alike, over real sockets.
+//! Tests of the shared parts over real sockets.
 #![allow(clippy::unwrap_used)]
 
 mod issuer_keys;

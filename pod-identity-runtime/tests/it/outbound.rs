@@ -1,4 +1,4 @@
-//! Whom an outgoing request may reach.
+//! Limits of outgoing requests.
 
 use pod_identity_runtime::outbound::{Outbound, OutboundError};
 
@@ -18,7 +18,7 @@ async fn redirects_are_not_followed() {
 }
 
 #[tokio::test]
-async fn http_off_this_machine_is_refused_before_anything_is_sent() {
+async fn http_to_another_machine_is_refused_before_anything_is_sent() {
     let getter = Outbound::default().getter().unwrap();
     for url in ["http://10.0.0.1/keys", "http://issuer.example/keys", "ftp://127.0.0.1/", "keys", ""] {
         let error = getter.get(url, Some("token"), 1000).await.unwrap_err();
@@ -27,7 +27,7 @@ async fn http_off_this_machine_is_refused_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn a_document_above_its_limit_is_not_taken() {
+async fn document_above_its_limit_is_refused() {
     let documents = Documents::start(None).await;
     documents.serve("/keys", "x".repeat(1001));
     let getter = Outbound::default().getter().unwrap();

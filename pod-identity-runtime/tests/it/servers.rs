@@ -1,4 +1,4 @@
-//! Servers for the tests to ask.
+//! Servers for the tests.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,10 +17,10 @@ use tokio::sync::watch;
 
 pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// A handler that a closure is.
-pub(crate) struct Answering<F>(pub(crate) F);
+/// A handler from a closure.
+pub(crate) struct FnHandler<F>(pub(crate) F);
 
-impl<F, R> Handler for Answering<F>
+impl<F, R> Handler for FnHandler<F>
 where
     F: Fn(Request<Incoming>) -> R + Send + Sync + 'static,
     R: Future<Output = Response<Full<Bytes>>> + Send,
@@ -30,11 +30,11 @@ where
     }
 }
 
-/// A server of documents that counts who asks for what, and remembers what they send.
+/// A server of documents that records the requests.
 #[derive(Debug)]
 pub(crate) struct Documents {
     pub(crate) address: SocketAddr,
-    asked: AtomicUsize,
+    requests: AtomicUsize,
     served: Mutex<Vec<(String, Response<()>, String)>>,
     bearers: Mutex<Vec<(String, Option<String>)>>,
     open: watch::Sender<bool>,
@@ -45,7 +45,7 @@ impl Documents {
         let listener = Listener::bind(LOOPBACK).await.unwrap();
         let documents = Arc::new(Self {
             address: listener.address().unwrap(),
-            asked: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
             served: Mutex::default(),
             bearers: Mutex::default(),
             open: watch::Sender::new(true),
@@ -55,7 +55,7 @@ impl Documents {
             None => listener,
         };
         let own = documents.clone();
-        let handler = Answering(move |request: Request<Incoming>| {
+        let handler = FnHandler(move |request: Request<Incoming>| {
             let (answer, mut open) = (own.answer(&request), own.open.subscribe());
             async move {
                 open.wait_for(|open| *open).await.unwrap();
@@ -67,7 +67,7 @@ impl Documents {
     }
 
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.requests.fetch_add(1, Ordering::SeqCst);
         let path = request.uri().path();
         let bearer = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
         self.bearers.lock().unwrap().push((path.to_owned(), bearer));
@@ -83,30 +83,30 @@ impl Documents {
         self.served.lock().unwrap().push((path.to_owned(), Response::new(()), body));
     }
 
-    /// Answers with another status from now on, and with a `Location`.
+    /// Returns another status from now on, with a `Location`.
     pub(crate) fn serve_status(&self, path: &str, status: u16, location: &str) {
         let head = Response::builder().status(status).header("location", location).body(()).unwrap();
         self.served.lock().unwrap().push((path.to_owned(), head, String::new()));
     }
 
-    /// Whether requests are answered, or held.
+    /// Sets whether responses are sent or wait.
     pub(crate) fn open(&self, open: bool) {
         self.open.send_replace(open);
     }
 
-    /// How many requests there were.
-    pub(crate) fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+    /// Returns the number of requests.
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
     }
 
-    /// The `Authorization` of each request for a path.
+    /// Returns the `Authorization` header of each request for a path.
     pub(crate) fn bearers(&self, path: &str) -> Vec<Option<String>> {
         let all = self.bearers.lock().unwrap();
         all.iter().filter(|(place, _)| place == path).map(|(_, bearer)| bearer.clone()).collect()
     }
 }
 
-/// The server's side of an authority, with a new certificate.
+/// Returns the TLS settings of a server with a new certificate of an authority.
 pub(crate) fn server_tls(authority: &Authority) -> ServerTls {
     authority.write_pair();
     let files = CertificateFiles { certificate: authority.certificate_file(), key: authority.key_file() };

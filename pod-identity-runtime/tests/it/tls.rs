@@ -1,4 +1,4 @@
-//! TLS, and certificates that change under load.
+//! TLS, and replacement of certificates under load.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::servers::{Answering, LOOPBACK, server_tls};
+use crate::servers::{FnHandler, LOOPBACK, server_tls};
 
 async fn serve(authority: &Authority) -> SocketAddr {
     serve_with(server_tls(authority)).await
@@ -30,12 +30,12 @@ async fn serve_with(tls: ServerTls) -> SocketAddr {
     tokio::spawn(tls.clone().follow(Shutdown::never()));
     let listener = Listener::bind(LOOPBACK).await.unwrap().with_tls(tls);
     let address = listener.address().unwrap();
-    let handler = Answering(|_: Request<Incoming>| async { plain(StatusCode::OK, "ok") });
+    let handler = FnHandler(|_: Request<Incoming>| async { plain(StatusCode::OK, "ok") });
     tokio::spawn(listener.serve(Arc::new(handler), Shutdown::never()));
     address
 }
 
-/// A client that trusts the authority, and keeps sessions to resume.
+/// A client that trusts the authority and resumes sessions.
 fn client(authority: &Authority, versions: &[&'static rustls::SupportedProtocolVersion]) -> TlsConnector {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(authority.ca_der().into()).unwrap();
@@ -57,7 +57,7 @@ fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
 }
 
-/// Asks over a new connection; gives the status and the certificate that the server showed.
+/// Sends a request over a new connection. Returns the status and the server's certificate.
 async fn ask(address: SocketAddr, authority: &Authority) -> std::io::Result<(u16, CertificateDer<'static>)> {
     let stream = connect(address, &client(authority, rustls::ALL_VERSIONS)).await?;
     let shown = shown(&stream);
@@ -65,7 +65,7 @@ async fn ask(address: SocketAddr, authority: &Authority) -> std::io::Result<(u16
     Ok((answer.status, shown))
 }
 
-/// A pair of the authority's as a program has it that makes its certificates itself.
+/// Returns a certificate and key of the authority in memory.
 fn pair(authority: &Authority) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
     let (certificate, key) = authority.pair();
     let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
@@ -73,7 +73,7 @@ fn pair(authority: &Authority) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'
 }
 
 #[tokio::test]
-async fn a_client_that_trusts_the_authority_gets_an_answer_and_another_does_not() {
+async fn only_a_client_that_trusts_the_authority_gets_a_response() {
     let authority = Authority::new();
     let address = serve(&authority).await;
     assert_eq!(ask(address, &authority).await.unwrap().0, 200);
@@ -82,7 +82,7 @@ async fn a_client_that_trusts_the_authority_gets_an_answer_and_another_does_not(
 }
 
 #[tokio::test]
-async fn a_client_that_speaks_no_tls_harms_nobody() {
+async fn client_without_tls_affects_no_other() {
     let authority = Authority::new();
     let address = serve(&authority).await;
     let mut plain = Connection::open(address).await.unwrap();
@@ -123,7 +123,7 @@ async fn a_half_written_pair_leaves_the_old_certificate_in_use() {
     let (certificate, key) = authority.pair();
     std::fs::write(authority.certificate_file(), &certificate).unwrap();
     let name = authority.certificate_file().display().to_string();
-    eventually("it is said that the certificate was not replaced", || async {
+    eventually("the failed replacement is logged", || async {
         testing::logs::lines_with(&["the old one stays in use", &name]).pop()
     })
     .await;
@@ -137,7 +137,7 @@ async fn a_half_written_pair_leaves_the_old_certificate_in_use() {
 }
 
 #[tokio::test]
-async fn the_oldest_version_is_the_oldest_that_is_spoken() {
+async fn older_tls_versions_are_refused() {
     let authority = Authority::new();
     for (oldest, taken) in [(TlsVersion::V1_2, true), (TlsVersion::V1_3, false)] {
         let tls = ServerTls::in_memory(oldest);
@@ -156,7 +156,7 @@ async fn the_oldest_version_is_the_oldest_that_is_spoken() {
 }
 
 #[tokio::test]
-async fn a_certificate_from_memory_is_shown_from_when_it_is_there_and_a_pair_that_does_not_fit_never() {
+async fn certificate_from_memory_is_used_at_once_and_a_mismatched_pair_never() {
     let authority = Authority::new();
     let tls = ServerTls::in_memory(TlsVersion::default());
     let address = serve_with(tls.clone()).await;
@@ -183,7 +183,7 @@ async fn sessions_end_with_their_certificate_and_open_connections_do_not() {
         tls.replace(chain.clone(), key).unwrap();
         let address = serve_with(tls.clone()).await;
         let client = client(&authority, &[version]);
-        // Asks over a new connection: how hands were shaken, and what was shown.
+        // Sends a request over a new connection. Returns the kind of handshake and the certificate.
         let ask = async || {
             let stream = connect(address, &client).await.unwrap();
             let (kind, shown) = (stream.get_ref().1.handshake_kind().unwrap(), shown(&stream));

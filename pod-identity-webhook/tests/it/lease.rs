@@ -26,7 +26,7 @@ fn a_lease_is_held_by_one_given_back_at_the_end_and_taken_from_one_who_is_gone()
         let client = cluster.client().await;
         namespace(&client, "election", &[]).await;
         let (hand, clock) =
-            Clock::by_hand(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+            Clock::manual(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
         let leads = async |who: &str, leadership: &Leadership| {
             eventually(&format!("{who} leads"), async || {
                 hand.advance(PERIOD / 10);

@@ -1,4 +1,4 @@
-//! Slots that leave their map.
+//! Retired slots: slots that have left their map.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ impl<V: Expires, E: UpstreamError> Slot<V, E> {
         self.lock().flight.is_some()
     }
 
-    /// Whether the slot has a flight, or an error that is the answer to further requests.
+    /// Returns whether the slot has a flight, or an error that further requests get.
     #[cfg(feature = "verify")]
     pub(in crate::cache) fn is_in_flight_or_refused(&self, now: Now) -> bool {
         let state = self.lock();
         state.flight.is_some() || state.refusal.as_ref().is_some_and(|(_, until)| now.monotonic < *until)
     }
 
-    /// Empties a slot for good, because it leaves its map. Known tokens that lead to it find nothing. A flight goes on
-    /// for its waiters.
+    /// Empties a slot and keeps it empty, because it leaves its map. Known tokens that refer to it find no entry. A
+    /// flight goes on for its waiters.
     pub(in crate::cache) fn retire(&self) {
         self.retire_under(&mut self.lock());
     }

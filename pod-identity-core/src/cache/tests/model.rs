@@ -1,5 +1,5 @@
-//! The cache against a naive map, with arbitrary interleavings: the same answers, never two leaders of
-//! a key, nobody who waits forgotten.
+//! Property test of the cache against a simple map, with arbitrary interleavings: equal results, never two leaders of
+//! a key, and a result for every waiter.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +11,7 @@ use super::*;
 enum Step {
     Begin { token: u32, keys: bool },
     Complete { flight: prop::sample::Index, lifetime: u64 },
-    Fail { flight: prop::sample::Index, effect: Effect },
+    Fail { flight: prop::sample::Index, effect: CacheEffect },
     Drop { flight: prop::sample::Index },
     Due,
     Clock { wall: i64, monotonic: u64 },
@@ -23,10 +23,10 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let flight = any::<prop::sample::Index>;
     let effect = prop_oneof![
-        Just(Effect::RefusesToken),
-        Just(Effect::RefusesIdentity),
-        Just(Effect::CannotAsk),
-        Just(Effect::DoubtsIdentity)
+        Just(CacheEffect::RefusesToken),
+        Just(CacheEffect::RefusesIdentity),
+        Just(CacheEffect::CallFailed),
+        Just(CacheEffect::UnconfirmedRefusal)
     ];
     let step = prop_oneof![
         6 => (0..12u32, any::<bool>()).prop_map(|(token, keys)| Step::Begin { token, keys }),
@@ -42,36 +42,36 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..120)
 }
 
-/// A flight's key: what at most one leader may hold.
+/// The key of a flight. It has at most one leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Key {
     Identity(u8),
     Token(u32),
-    /// An identity's that was forgotten while it was being fetched; with a number of its own.
+    /// An identity that was forgotten while it was fetched, with a unique number.
     Forgotten(u64),
 }
 
-/// The key, the token's number, the lead, when it began, and under which keys.
-type Flight = (Key, u32, Lead<u8, Credentials, Refused>, Duration, u64);
+/// The key, the token's number, the leader, the start, and the generation of keys.
+type Flight = (Key, u32, Leader<u8, Credentials, Refused>, Duration, u64);
 
-/// What a naive implementation keeps: one map for each thing, and no cleverness.
+/// A simple model: one map for each kind of record.
 struct Model {
     cache: Cache,
     now: Now,
     serial: u64,
-    /// How often the keys have changed.
+    /// Number of key changes.
     keys: u64,
-    /// token → (identity, end by the wall, end by the monotonic clock)
+    /// token → (identity, expiry by the wall clock, expiry by the monotonic clock)
     known: HashMap<u32, (u8, SystemTime, Duration)>,
-    /// Known tokens whose identity has been dropped since they were used last: a sweep forgets them.
+    /// Known tokens whose identity was dropped since their last use. A sweep forgets them.
     orphans: HashSet<u32>,
-    /// identity → (credentials, end by the monotonic clock, begin of the fetch)
+    /// identity → (credentials, expiry by the monotonic clock, start of the fetch)
     entries: HashMap<u8, (Credentials, Duration, Duration)>,
-    /// When each identity that the cache keeps was asked for last.
-    asked: HashMap<u8, Duration>,
+    /// Time of the last request of each cached identity.
+    requested: HashMap<u8, Duration>,
     capacity: usize,
     flights: Vec<Flight>,
-    /// Those who wait, by the serial of the flight's key at that time.
+    /// Waiters, with the key of their flight and the number of their token.
     waiting: Vec<(Key, u32, Waiter<Credentials, Refused>)>,
 }
 
@@ -100,7 +100,7 @@ impl Model {
             assert!(!known, "a known token was verified again");
             Ok::<_, ()>(keys.then_some((identity, token_end)))
         });
-        // A refused token is not asked about, let alone known.
+        // A refused token is neither verified nor known.
         let refused = matches!(begun, Ok(Begin::Refused(_))) && self.refused_tokens(number);
         assert!(!known || !refused, "a refused token is known");
         if !known && keys && !refused {
@@ -111,32 +111,28 @@ impl Model {
         }
         let key = if self.knows(number) { Key::Identity(identity) } else { Key::Token(number) };
         if let (Key::Identity(_), false) = (key, refused) {
-            self.asked.insert(identity, self.now.monotonic);
+            self.requested.insert(identity, self.now.monotonic);
             self.evicted();
         }
         let in_flight = self.flights.iter().any(|(of, ..)| *of == key);
         match begun.unwrap() {
             Begin::Hit(entry) => {
-                assert_eq!(key, Key::Identity(identity), "a hit for a token that nobody accepted");
-                assert_eq!(
-                    Some(entry.value()),
-                    self.entry(identity),
-                    "a hit that is not there, or has ended"
-                );
+                assert_eq!(key, Key::Identity(identity), "a hit for a token that was not accepted");
+                assert_eq!(Some(entry.value()), self.entry(identity), "a hit without a valid entry");
             }
             Begin::Wait(waiter) => {
-                assert!(in_flight, "a wait for nobody");
-                assert!(self.entry_of(key).is_none(), "a wait for what is there");
+                assert!(in_flight, "a waiter without a flight");
+                assert!(self.entry_of(key).is_none(), "a waiter although there is an entry");
                 self.waiting.push((key, number, waiter));
             }
-            Begin::Lead(lead, waiter) => {
+            Begin::Lead(leader, waiter) => {
                 assert!(!in_flight, "a second leader of {key:?}");
-                assert!(self.entry_of(key).is_none(), "a fetch for what is there");
-                assert_eq!(lead.token().digest(), token(number).digest());
-                self.flights.push((key, number, lead, self.now.monotonic, self.keys));
+                assert!(self.entry_of(key).is_none(), "a fetch although there is an entry");
+                assert_eq!(leader.token().digest(), token(number).digest());
+                self.flights.push((key, number, leader, self.now.monotonic, self.keys));
                 self.waiting.push((key, number, waiter));
             }
-            // How long is a matter of chance; that there was a reason, the caller checks by effect.
+            // The duration is random. The caller checks the reason by the effect.
             Begin::Stale(_) => panic!("entries are fresh until their margin"),
             Begin::Refused(_) => assert!(self.entry_of(key).is_none() || self.refused_tokens(number)),
         }
@@ -153,16 +149,17 @@ impl Model {
         self.cache.refusal(&token(number).digest(), self.now).is_some()
     }
 
-    /// A full cache makes room: of those that nobody fetches, whoever was asked for longest ago goes.
+    /// Evicts from a full cache: the least recently requested of those that are not in flight.
     fn evicted(&mut self) {
         let idle = |id: &u8| !self.flights.iter().any(|(of, ..)| *of == Key::Identity(*id));
         let (kept, gone): (Vec<u8>, Vec<u8>) =
-            self.asked.keys().copied().partition(|id| self.cache.slots().get(id).is_some());
+            self.requested.keys().copied().partition(|id| self.cache.slots().get(id).is_some());
         for id in &gone {
-            assert!(self.capacity <= kept.len(), "room was made where there was enough");
+            assert!(self.capacity <= kept.len(), "an entry was evicted below the capacity");
             assert!(idle(id), "a flight was evicted");
-            let younger = kept.iter().filter(|id| idle(id)).all(|kept| self.asked[kept] >= self.asked[id]);
-            assert!(younger, "{id} was evicted, which was asked for later than others");
+            let younger =
+                kept.iter().filter(|id| idle(id)).all(|kept| self.requested[kept] >= self.requested[id]);
+            assert!(younger, "{id} was evicted, which was requested later than others");
         }
         for id in gone {
             self.drop_identity(id);
@@ -170,7 +167,7 @@ impl Model {
     }
 
     fn drop_identity(&mut self, identity: u8) {
-        self.asked.remove(&identity);
+        self.requested.remove(&identity);
         self.entries.remove(&identity);
         self.orphans.extend((0..12).filter(|number| identity_of(*number) == identity));
     }
@@ -179,73 +176,75 @@ impl Model {
         (!self.flights.is_empty()).then(|| self.flights.remove(flight.index(self.flights.len())))
     }
 
-    fn complete(&mut self, (key, number, lead, begun, keys): Flight, lifetime: u64) {
+    fn complete(&mut self, (key, number, leader, begun, keys): Flight, lifetime: u64) {
         let identity = identity_of(number);
         self.serial += 1;
         let expires_at = self.now.wall + Duration::from_secs(lifetime);
         let value = Credentials { identity, serial: self.serial, expires_at };
         let token_expires_at = self.now.wall + Duration::from_secs(3000);
-        lead.complete(self.now, Ok(Issued { identity, token_expires_at, value: value.clone() }));
+        leader.complete(self.now, Ok(Issued { identity, token_expires_at, value: value.clone() }));
         if let Key::Token(_) = key {
-            self.asked.entry(identity).or_insert(self.now.monotonic);
+            self.requested.entry(identity).or_insert(self.now.monotonic);
             self.evicted();
         }
         let later = self.entries.get(&identity).is_some_and(|(.., of_kept)| *of_kept > begun);
         if !later && !matches!(key, Key::Forgotten(_)) {
             self.entries.insert(identity, (value, self.now.monotonic + Duration::from_secs(lifetime), begun));
         }
-        // What began under old keys proves nothing under the new ones; and a token that is known, or was
-        // forgotten with its keys, or was just refused, is not made known by what an upstream says.
+        // A token that was verified with old keys is not known with the new ones. A token that is known, was forgotten
+        // with its keys, or was just refused, does not become known by a response of the upstream.
         let refused = self.refused_tokens(number);
         if keys == self.keys && matches!(key, Key::Token(_)) && !refused {
             self.orphans.remove(&number);
             let end = self.now.monotonic + Duration::from_secs(3000);
             self.known.insert(number, (identity, token_expires_at, end));
         }
-        self.landed(key, |waited, _| match waited {
+        self.finished(key, |waited, _| match waited {
             Some(Waited::Value(entry)) => assert_eq!(entry.value().identity, identity),
             other => panic!("{other:?} after a success"),
         });
     }
 
-    fn fail(&mut self, (key, number, lead, begun, _): Flight, effect: Effect) {
+    fn fail(&mut self, (key, number, leader, begun, _): Flight, effect: CacheEffect) {
         let before = self.entry(identity_of(number)).cloned();
         let newer = matches!(key, Key::Identity(_))
             && before.is_some()
             && self.entries.get(&identity_of(number)).is_some_and(|(.., of_kept)| *of_kept > begun);
-        lead.complete(self.now, Err(Refused(effect)));
-        if let (Key::Identity(identity), Effect::RefusesIdentity, false) = (key, effect, newer) {
+        leader.complete(self.now, Err(Refused(effect)));
+        if let (Key::Identity(identity), CacheEffect::RefusesIdentity, false) = (key, effect, newer) {
             self.entries.remove(&identity);
         }
-        // A token that was refused has to be judged anew.
-        if effect == Effect::RefusesToken || (matches!(key, Key::Token(_)) && effect != Effect::CannotAsk) {
+        // A refused token must be verified again.
+        if effect == CacheEffect::RefusesToken
+            || (matches!(key, Key::Token(_)) && effect != CacheEffect::CallFailed)
+        {
             self.known.remove(&number);
         }
-        if effect == Effect::DoubtsIdentity && before.is_some() {
-            // Whether it was dropped depends on how long it has been doubted: the cache is asked.
+        if effect == CacheEffect::UnconfirmedRefusal && before.is_some() {
+            // The time since the first refusal decides whether it was dropped, so the cache is read.
             let identity = identity_of(number);
             let kept = self.cache.slots().get(&identity).and_then(|slot| slot.read(self.now, MARGIN));
             if kept.is_none() {
                 self.entries.remove(&identity);
             }
         }
-        self.landed(key, |waited, token| match waited {
-            Some(Waited::Refused(_)) => assert!(effect != Effect::RefusesToken || token == number),
-            // The wall clock was set back meanwhile: what is there holds again.
-            Some(Waited::Value(entry)) if newer && effect != Effect::RefusesToken => {
+        self.finished(key, |waited, token| match waited {
+            Some(Waited::Refused(_)) => assert!(effect != CacheEffect::RefusesToken || token == number),
+            // The wall clock was set back meanwhile, so the entry is valid again.
+            Some(Waited::Value(entry)) if newer && effect != CacheEffect::RefusesToken => {
                 assert_eq!(Some(entry.value()), before.as_ref());
             }
             Some(Waited::Stale(entry)) => {
-                assert!(matches!(effect, Effect::CannotAsk | Effect::DoubtsIdentity));
+                assert!(matches!(effect, CacheEffect::CallFailed | CacheEffect::UnconfirmedRefusal));
                 assert_eq!(Some(entry.value()), before.as_ref());
             }
-            Some(Waited::Again) => assert!(effect == Effect::RefusesToken && token != number),
+            Some(Waited::Again) => assert!(effect == CacheEffect::RefusesToken && token != number),
             other => panic!("{other:?} after a refusal"),
         });
     }
 
-    /// Everybody who waited for that flight has been told.
-    fn landed(&mut self, key: Key, check: impl Fn(Option<Waited<Credentials, Refused>>, u32)) {
+    /// Checks that every waiter of the flight has a result.
+    fn finished(&mut self, key: Key, check: impl Fn(Option<Waited<Credentials, Refused>>, u32)) {
         let (of_it, others) = std::mem::take(&mut self.waiting).into_iter().partition(|(of, ..)| *of == key);
         self.waiting = others;
         for (_, token, waiter) in of_it {
@@ -267,9 +266,9 @@ impl Model {
                 }
             }
             Step::Drop { flight } => {
-                if let Some((key, _, lead, ..)) = self.take(flight) {
-                    drop(lead);
-                    self.landed(key, |waited, _| {
+                if let Some((key, _, leader, ..)) = self.take(flight) {
+                    drop(leader);
+                    self.finished(key, |waited, _| {
                         assert!(matches!(waited, Some(Waited::Again)), "{waited:?}");
                     });
                 }
@@ -277,12 +276,13 @@ impl Model {
             Step::Due => {
                 for due in self.cache.due(self.now) {
                     let key = Key::Identity(due.identity);
-                    assert!(!self.flights.iter().any(|(of, ..)| *of == key), "a renewal beside a fetch");
-                    assert!(self.entry(due.identity).is_some(), "a renewal of nothing");
-                    let number =
-                        (0..12).find(|number| token(*number).digest() == due.lead.token().digest()).unwrap();
+                    assert!(!self.flights.iter().any(|(of, ..)| *of == key), "a renewal during a fetch");
+                    assert!(self.entry(due.identity).is_some(), "a renewal without an entry");
+                    let number = (0..12)
+                        .find(|number| token(*number).digest() == due.leader.token().digest())
+                        .unwrap();
                     assert_eq!(identity_of(number), due.identity, "a renewal with another pod's token");
-                    self.flights.push((key, number, due.lead, self.now.monotonic, self.keys));
+                    self.flights.push((key, number, due.leader, self.now.monotonic, self.keys));
                 }
             }
             Step::Clock { wall, monotonic } => {
@@ -305,7 +305,7 @@ impl Model {
         }
     }
 
-    /// Forgetting lets a new leader in beside one that is fetching; what that one brings is not kept.
+    /// Forgets an identity. A new flight may begin beside the old one, whose result is not cached.
     fn forget(&mut self, identity: u8) {
         self.cache.forget(&identity);
         self.drop_identity(identity);
@@ -319,15 +319,15 @@ impl Model {
         }
     }
 
-    /// Sweeping drops what has ended; a wall clock that is set back afterwards must not bring it back.
+    /// Sweeps. A wall clock that is set back afterwards must not make an expired entry valid.
     fn sweep(&mut self) {
         self.cache.sweep(self.now);
         let now = self.now;
         self.known.retain(|_, (_, wall, monotonic)| now.wall < *wall && now.monotonic < *monotonic);
         let gone: Vec<u8> =
-            self.asked.keys().copied().filter(|id| self.cache.slots().get(id).is_none()).collect();
+            self.requested.keys().copied().filter(|id| self.cache.slots().get(id).is_none()).collect();
         for identity in gone {
-            assert!(self.entry(identity).is_none(), "what is alive was swept");
+            assert!(self.entry(identity).is_none(), "a valid entry was swept");
             let fetched = self.flights.iter().any(|(of, ..)| *of == Key::Identity(identity));
             assert!(!fetched, "a flight was swept");
             self.drop_identity(identity);
@@ -350,19 +350,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn the_cache_answers_as_a_naive_map_would(steps in steps(), capacity in prop::sample::select(vec![1, 2, 3, 1000])) {
+    fn cache_behaves_like_the_model(steps in steps(), capacity in prop::sample::select(vec![1, 2, 3, 1000])) {
         let now = Now { wall: UNIX_EPOCH + Duration::from_secs(1_000_000), monotonic: Duration::from_secs(5000) };
         let mut model = Model {
-            cache: cache(capacity), capacity, asked: HashMap::new(), now, serial: 0, keys: 0, known: HashMap::new(), orphans: HashSet::new(), entries: HashMap::new(),
+            cache: cache(capacity), capacity, requested: HashMap::new(), now, serial: 0, keys: 0, known: HashMap::new(), orphans: HashSet::new(), entries: HashMap::new(),
             flights: Vec::new(), waiting: Vec::new(),
         };
         for step in steps {
             model.step(step);
         }
-        // Whoever still waits is told when the leaders go.
+        // The remaining waiters get a result when the leaders are dropped.
         model.flights.clear();
         for (_, _, waiter) in std::mem::take(&mut model.waiting) {
-            prop_assert!(poll_once(waiter).is_some(), "somebody who waits was forgotten");
+            prop_assert!(poll_once(waiter).is_some(), "a waiter has no result");
         }
     }
 }

@@ -1,14 +1,14 @@
-//! Real threads: the swap, the flights and the drop of leaders under contention.
+//! Real threads: concurrent writes, flights and drops of leaders.
 
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_herd_makes_one_call() {
+async fn concurrent_requests_make_one_call() {
     for round in 0..200 {
         for verified in [true, false] {
             let (cache, now) = (cache(10), now(1000));
             let leaders = Arc::new(AtomicUsize::new(0));
-            let herd: Vec<_> = (0..64)
+            let requests: Vec<_> = (0..64)
                 .map(|_| {
                     let (cache, leaders) = (cache.clone(), leaders.clone());
                     tokio::spawn(async move {
@@ -20,10 +20,10 @@ async fn a_herd_makes_one_call() {
                         let waiter = match begun {
                             Begin::Hit(entry) => return entry.value().clone(),
                             Begin::Wait(waiter) => waiter,
-                            Begin::Lead(lead, waiter) => {
+                            Begin::Lead(leader, waiter) => {
                                 leaders.fetch_add(1, Ordering::SeqCst);
                                 tokio::task::yield_now().await;
-                                lead.complete(now, Ok(issued(7, now, 3600)));
+                                leader.complete(now, Ok(issued(7, now, 3600)));
                                 waiter
                             }
                             other => panic!("{other:?}"),
@@ -35,8 +35,8 @@ async fn a_herd_makes_one_call() {
                     })
                 })
                 .collect();
-            for one in herd {
-                assert_eq!(one.await.unwrap().identity, 7);
+            for request in requests {
+                assert_eq!(request.await.unwrap().identity, 7);
             }
             assert_eq!(leaders.load(Ordering::SeqCst), 1, "round {round}");
         }
@@ -56,8 +56,8 @@ fn identities_do_not_mix_under_writes_evictions_and_sweeps() {
                     let at = now(1000 + u64::from(step / 100));
                     match by_keys(&cache, &token(number), identity, at) {
                         Begin::Hit(entry) => assert_eq!(entry.value().identity, identity),
-                        Begin::Lead(lead, _) if step % 7 != 0 => {
-                            lead.complete(at, Ok(issued(identity, at, 60)));
+                        Begin::Lead(leader, _) if step % 7 != 0 => {
+                            leader.complete(at, Ok(issued(identity, at, 60)));
                         }
                         _ => {}
                     }
@@ -72,10 +72,10 @@ fn identities_do_not_mix_under_writes_evictions_and_sweeps() {
     assert!(cache.len() <= 48 + 4);
 }
 
-/// Whoever forgets an identity may rely on it: what was fetched before is served to nobody after, whatever
-/// token leads there and whatever is being completed, evicted and swept meanwhile.
+/// Entries that were fetched before a `forget` are not served after it, whatever token is used and whatever is
+/// completed, evicted and swept meanwhile.
 #[test]
-fn nothing_from_before_a_forget_is_served_after_it() {
+fn entries_from_before_a_forget_are_not_served_after_it() {
     let cache = cache(6);
     let forgotten: [std::sync::atomic::AtomicU64; 8] = Default::default();
     let serial = std::sync::atomic::AtomicU64::new(1);
@@ -87,17 +87,17 @@ fn nothing_from_before_a_forget_is_served_after_it() {
                     let number = step.wrapping_mul(2_654_435_761).wrapping_add(thread) % 16;
                     let identity = u8::try_from(number % 8).unwrap();
                     let at = now(1000 + u64::from(step / 1000));
-                    // Read before the request: what is served must be newer.
+                    // Read before the request, whose entry must be newer.
                     let least = forgotten[usize::from(identity)].load(Ordering::SeqCst);
                     match by_keys(cache, &token(number), identity, at) {
                         Begin::Hit(entry) => {
                             assert_eq!(entry.value().identity, identity);
                             assert!(entry.value().serial > least, "{} after {least}", entry.value().serial);
                         }
-                        Begin::Lead(lead, _) => {
+                        Begin::Lead(leader, _) => {
                             let mut answer = issued(identity, at, 600);
                             answer.value.serial = serial.fetch_add(1, Ordering::SeqCst);
-                            lead.complete(at, Ok(answer));
+                            leader.complete(at, Ok(answer));
                         }
                         _ => {}
                     }
@@ -108,7 +108,7 @@ fn nothing_from_before_a_forget_is_served_after_it() {
         scope.spawn(move || {
             for step in 0..4_000u32 {
                 let identity = u8::try_from(step % 8).unwrap();
-                // Whatever has a serial by now was begun before the forget.
+                // Every entry with a serial by now began before the forget.
                 let last = serial.load(Ordering::SeqCst) - 1;
                 cache.forget(&identity);
                 forgotten[usize::from(identity)].store(last, Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! Permits of calls, and their queues.
+//! Permits of upstream calls, and their queues.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -10,31 +10,31 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::UpstreamLimits;
-use super::pace::{Pace, renewals_per_second};
 use super::rate::{AdaptiveRate, Turn};
-use crate::error::Effect;
+use super::renewal_rate::{RenewalRate, renewals_per_second};
+use crate::error::CacheEffect;
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, lock};
 
-/// The limits of one upstream. Clones are the same limits.
+/// The limits of one upstream. Clones limits the limits.
 #[derive(Debug, Clone)]
 pub(in crate::service) struct Limits(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    budgets: UpstreamLimits,
+    config: UpstreamLimits,
     calls: Arc<Semaphore>,
     unaccepted: Arc<Semaphore>,
     renewals: Arc<Semaphore>,
     /// Its one permit is for the next call.
-    turnstile: Semaphore,
+    next_call: Semaphore,
     rate: Mutex<AdaptiveRate>,
-    pace: Mutex<Pace>,
-    peers: Mutex<HashMap<Peer, Arc<Account>>>,
+    renewal_rate: Mutex<RenewalRate>,
+    peers: Mutex<HashMap<Peer, Arc<PeerPermits>>>,
     waiting: AtomicUsize,
-    at_turnstile: AtomicUsize,
+    waiting_for_rate: AtomicUsize,
 }
 
-/// The network address that a token came from.
+/// The network address from which a token came.
 ///
 /// ```
 /// use std::net::IpAddr;
@@ -46,14 +46,14 @@ struct Inner {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Peer {
-    /// This machine. A pod in the host's network may use any of its addresses, so they are one peer.
+    /// This machine. A pod in the host's network may use any address of the machine, so all of them are one peer.
     Local,
-    /// A pod with an address of its own.
+    /// A pod with its own address.
     Remote(IpAddr),
 }
 
-/// A loopback address is [`Peer::Local`]. Where pods of the host's network reach the server by other addresses of
-/// the machine, map those to [`Peer::Local`], too.
+/// A loopback address is [`Peer::Local`]. If pods in the host's network reach the server by other addresses of the
+/// machine, map those to [`Peer::Local`], too.
 impl From<IpAddr> for Peer {
     fn from(address: IpAddr) -> Self {
         if address.to_canonical().is_loopback() { Self::Local } else { Self::Remote(address) }
@@ -68,32 +68,32 @@ impl From<SocketAddr> for Peer {
 
 /// The semaphores of a peer.
 #[derive(Debug)]
-struct Account {
+struct PeerPermits {
     credits: Arc<Semaphore>,
-    places: Arc<Semaphore>,
-    /// One call of each peer waits for its turn at a time, so that peers alternate.
-    door: Semaphore,
+    queue: Arc<Semaphore>,
+    /// One call of the peer at a time waits for the rate limit, so that peers alternate.
+    turn: Semaphore,
 }
 
-/// Too many requests of the peer wait.
+/// The queue of the peer is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many unverified tokens of this peer wait")]
-pub(in crate::service) struct Crowded;
+#[error("the queue of this peer is full")]
+pub(in crate::service) struct QueueFull;
 
-/// No turn comes before the deadline.
+/// The rate limit allows no call before the deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the upstream asks for fewer calls")]
+#[error("the upstream requests fewer calls")]
 pub(in crate::service) struct Throttled {
-    /// Earliest time of a turn, by the monotonic clock.
+    /// Earliest time of the next call, by the monotonic clock.
     pub(in crate::service) until: Duration,
 }
 
-/// A place in the queue, free again on drop.
+/// A call that waits for a permit. It leaves the queue on drop.
 #[derive(Debug)]
 #[must_use]
-pub(in crate::service) struct Place {
+pub(in crate::service) struct QueuedCall {
     limits: Limits,
-    unaccepted: Option<(Arc<Account>, OwnedSemaphorePermit)>,
+    unaccepted: Option<(Arc<PeerPermits>, OwnedSemaphorePermit)>,
     _waiting: Waiting,
 }
 
@@ -102,26 +102,26 @@ pub(in crate::service) struct Place {
 #[must_use]
 pub(in crate::service) struct Call {
     limits: Limits,
-    /// For an unverified token.
+    /// Set for an unverified token.
     unaccepted: Option<Unaccepted>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-/// Permits of an unverified token beside that of its call.
+/// Permits of an unverified token, in addition to that of its call.
 #[derive(Debug)]
 struct Unaccepted {
-    account: Arc<Account>,
+    peer_permits: Arc<PeerPermits>,
     credit: Option<OwnedSemaphorePermit>,
-    _share: Option<OwnedSemaphorePermit>,
-    _place: OwnedSemaphorePermit,
+    _unaccepted_permit: Option<OwnedSemaphorePermit>,
+    _queue_permit: OwnedSemaphorePermit,
 }
 
-/// The credit of a refused token. Keep it until its time, then drop it.
+/// The credit of a refused token. Drop it at its time.
 #[derive(Debug)]
-#[must_use = "a credit that is dropped at once lets junk through as fast as it is refused"]
-pub(in crate::service) struct Held {
+#[must_use = "a credit that is dropped at once does not slow down refused tokens"]
+pub(in crate::service) struct CreditHold {
     until: Duration,
-    _account: Arc<Account>,
+    _peer: Arc<PeerPermits>,
     _credit: OwnedSemaphorePermit,
 }
 
@@ -135,63 +135,67 @@ pub(in crate::service) struct Renewal {
 
 impl Limits {
     /// Makes limits without calls.
-    pub(in crate::service) fn new(budgets: UpstreamLimits) -> Self {
+    pub(in crate::service) fn new(config: UpstreamLimits) -> Self {
         Self(Arc::new(Inner {
-            budgets,
-            calls: semaphore(budgets.calls),
-            unaccepted: semaphore(budgets.unaccepted_calls),
-            renewals: semaphore(budgets.renewals),
-            turnstile: Semaphore::new(1),
+            config,
+            calls: semaphore(config.calls),
+            unaccepted: semaphore(config.unaccepted_calls),
+            renewals: semaphore(config.renewals),
+            next_call: Semaphore::new(1),
             rate: Mutex::default(),
-            pace: Mutex::default(),
+            renewal_rate: Mutex::default(),
             peers: Mutex::default(),
             waiting: AtomicUsize::new(0),
-            at_turnstile: AtomicUsize::new(0),
+            waiting_for_rate: AtomicUsize::new(0),
         }))
     }
 
-    /// Takes a place for a verified token. There always is one, because the cache makes one call for each identity at a
-    /// time.
-    pub(in crate::service) fn accepted(&self) -> Place {
-        Place { limits: self.clone(), unaccepted: None, _waiting: Waiting::new(self, Queue::Places) }
+    /// Queues a call for a verified token. The queue has no limit, because the cache makes one call at a time for each
+    /// identity.
+    pub(in crate::service) fn accepted(&self) -> QueuedCall {
+        QueuedCall { limits: self.clone(), unaccepted: None, _waiting: Waiting::new(self, Queue::Permit) }
     }
 
-    /// Takes a place for an unverified token.
+    /// Queues a call for an unverified token.
     ///
     /// # Errors
-    /// [`Crowded`] if too many requests of the peer wait.
-    pub(in crate::service) fn unaccepted(&self, peer: Peer) -> Result<Place, Crowded> {
-        let account = self.account(peer);
-        let place = account.places.clone().try_acquire_owned().map_err(|_| Crowded)?;
-        let waiting = Waiting::new(self, Queue::Places);
-        Ok(Place { limits: self.clone(), unaccepted: Some((account, place)), _waiting: waiting })
+    /// [`QueueFull`] if too many requests of the peer wait.
+    pub(in crate::service) fn unaccepted(&self, peer: Peer) -> Result<QueuedCall, QueueFull> {
+        let peer_permits = self.peer_permits(peer);
+        let queue_permit = peer_permits.queue.clone().try_acquire_owned().map_err(|_| QueueFull)?;
+        let waiting = Waiting::new(self, Queue::Permit);
+        Ok(QueuedCall {
+            limits: self.clone(),
+            unaccepted: Some((peer_permits, queue_permit)),
+            _waiting: waiting,
+        })
     }
 
-    /// Returns a permit for one renewal if there is one now. It never waits. Waiting requests go first: there is no
-    /// permit while the upstream asks for fewer calls and requests wait for their turn.
+    /// Returns a permit for one renewal if there is one now. It never waits. While requests wait for the rate limit,
+    /// there is no permit, so that requests go first.
     ///
-    /// Renewals begin at [`UpstreamLimits::renewals_per_second`], or faster if many `entries` or their short `life` need
-    /// it: at twice the rate that renews each entry once in half of its life.
+    /// Renewals begin at [`UpstreamLimits::renewals_per_second`]. The rate is higher if many `entries` or a short
+    /// `lifetime` need it: twice the rate that renews each entry once in half of its lifetime.
     pub(in crate::service) fn renewal(
         &self,
         entries: usize,
-        life: Duration,
+        lifetime: Duration,
         now: Duration,
     ) -> Option<Renewal> {
-        if self.0.at_turnstile.load(Ordering::Acquire) > 0 {
+        if self.0.waiting_for_rate.load(Ordering::Acquire) > 0 {
             return None;
         }
         let permit = self.0.renewals.clone().try_acquire_owned().ok()?;
-        let per_second = renewals_per_second(self.0.budgets.renewals_per_second, entries, life);
-        let paced = lock(&self.0.pace).take(per_second, now);
-        (paced && self.rate().turn(now) == Turn::Now).then_some(Renewal { began: now, _permit: permit })
+        let per_second = renewals_per_second(self.0.config.renewals_per_second, entries, lifetime);
+        let within_rate = lock(&self.0.renewal_rate).take(per_second, now);
+        (within_rate && self.rate().turn(now) == Turn::Now).then_some(Renewal { began: now, _permit: permit })
     }
 
-    /// Halves the rate of calls, because the upstream throttled a call that had its turn at `began`. A `Retry-After` is
-    /// waited for up to 30 s.
+    /// Halves the rate of calls, because the upstream throttled a call that began at `began`. Waits for a
+    /// `Retry-After` of up to 30 s.
     ///
-    /// The new rate is half of the calls that began in the last second, between 3 and 32. It grows by one each second up
-    /// to 64, which is no limit any more. A burst of such answers counts once.
+    /// The new rate is half of the calls that began in the last second, between 3 and 32. It grows by one each second.
+    /// At 64 the limit ends. A burst of such responses counts once.
     pub(in crate::service) fn throttled(
         &self,
         began: Duration,
@@ -201,23 +205,23 @@ impl Limits {
         self.rate().throttled(began, retry_after, now);
     }
 
-    /// Forgets peers without calls.
+    /// Removes peers without calls.
     pub(in crate::service) fn sweep(&self) {
-        lock(&self.0.peers).retain(|_, account| Arc::strong_count(account) > 1);
+        lock(&self.0.peers).retain(|_, peer_permits| Arc::strong_count(peer_permits) > 1);
     }
 
-    /// Returns the number of calls for requests, without those that [wait](Self::waiting) for their turn.
+    /// Returns the number of calls for requests, without those that [wait](Self::waiting) for the rate limit.
     pub(in crate::service) fn in_flight(&self) -> usize {
-        let calls = self.0.budgets.calls.saturating_sub(self.0.calls.available_permits());
-        calls.saturating_sub(self.0.at_turnstile.load(Ordering::Acquire))
+        let calls = self.0.config.calls.saturating_sub(self.0.calls.available_permits());
+        calls.saturating_sub(self.0.waiting_for_rate.load(Ordering::Acquire))
     }
 
-    /// Returns the number of requests that wait for a credit, a permit or a turn.
+    /// Returns the number of requests that wait for a credit, a permit or the rate limit.
     pub(in crate::service) fn waiting(&self) -> usize {
-        self.0.waiting.load(Ordering::Acquire) + self.0.at_turnstile.load(Ordering::Acquire)
+        self.0.waiting.load(Ordering::Acquire) + self.0.waiting_for_rate.load(Ordering::Acquire)
     }
 
-    /// Returns the rest of the pause that the upstream asked for by `Retry-After`.
+    /// Returns the rest of the pause that the upstream requested with `Retry-After`.
     pub(in crate::service) fn pause(&self, now: Duration) -> Option<Duration> {
         self.rate().pause(now)
     }
@@ -236,31 +240,36 @@ impl Limits {
         lock(&self.0.rate)
     }
 
-    fn account(&self, peer: Peer) -> Arc<Account> {
-        let (peer, share) = match peer {
-            Peer::Local => (peer, self.0.budgets.local),
-            Peer::Remote(address) => (Peer::Remote(address.to_canonical()), self.0.budgets.remote),
+    fn peer_permits(&self, peer: Peer) -> Arc<PeerPermits> {
+        let (peer, limits) = match peer {
+            Peer::Local => (peer, self.0.config.local),
+            Peer::Remote(address) => (Peer::Remote(address.to_canonical()), self.0.config.remote),
         };
-        let account = || Account {
-            credits: semaphore(share.credits),
-            places: semaphore(share.credits.saturating_add(share.waiting)),
-            door: Semaphore::new(1),
+        let peer_permits = || PeerPermits {
+            credits: semaphore(limits.credits),
+            queue: semaphore(limits.credits.saturating_add(limits.waiting)),
+            turn: Semaphore::new(1),
         };
-        lock(&self.0.peers).entry(peer).or_insert_with(|| Arc::new(account())).clone()
+        lock(&self.0.peers).entry(peer).or_insert_with(|| Arc::new(peer_permits())).clone()
     }
 }
 
-impl Place {
-    /// Waits for a permit. The credit of the peer comes first, so that a peer without credit takes no permit. The queue
-    /// is first in, first out.
+impl QueuedCall {
+    /// Waits for a permit. The credit of the peer comes first, so that a peer without credit takes no permit. The
+    /// queue is first in, first out.
     pub(in crate::service) async fn call(self) -> Call {
         let inner = &self.limits.0;
         let unaccepted = match self.unaccepted {
             None => None,
-            Some((account, place)) => {
-                let credit = permit(&account.credits).await;
-                let share = permit(&inner.unaccepted).await;
-                Some(Unaccepted { account, credit, _share: share, _place: place })
+            Some((peer_permits, queue_permit)) => {
+                let credit = permit(&peer_permits.credits).await;
+                let unaccepted_permit = permit(&inner.unaccepted).await;
+                Some(Unaccepted {
+                    peer_permits,
+                    credit,
+                    _unaccepted_permit: unaccepted_permit,
+                    _queue_permit: queue_permit,
+                })
             }
         };
         let permit = permit(&inner.calls).await;
@@ -269,11 +278,11 @@ impl Place {
 }
 
 impl Call {
-    /// Waits for the turn of the call and returns its time. There is nothing to wait for unless the upstream asks for
-    /// fewer calls. Each attempt takes a turn of its own.
+    /// Waits for the rate limit and returns the start of the call. Without throttling it does not wait. Call it before
+    /// each attempt.
     ///
     /// # Errors
-    /// [`Throttled`] if the turn would come after `until`, as soon as that is certain.
+    /// [`Throttled`] if the call cannot begin by `until`, as soon as that is certain.
     pub(in crate::service) async fn turn<S: Future<Output = ()>>(
         &self,
         until: Duration,
@@ -281,15 +290,15 @@ impl Call {
         sleep: impl Fn(Duration) -> S,
     ) -> Result<Duration, Throttled> {
         let inner = &self.limits.0;
-        let _waiting = Waiting::new(&self.limits, Queue::Turnstile);
-        let _door = match &self.unaccepted {
+        let _waiting = Waiting::new(&self.limits, Queue::Rate);
+        let _peer_turn = match &self.unaccepted {
             None => None,
-            Some(unaccepted) => pass(&unaccepted.account.door).await,
+            Some(unaccepted) => acquire(&unaccepted.peer_permits.turn).await,
         };
-        let _turnstile = pass(&inner.turnstile).await;
+        let _next_call = acquire(&inner.next_call).await;
         loop {
             let now = now();
-            // Again after each pause: the upstream may have asked for a longer one meanwhile.
+            // Checked again after each pause, because the upstream may have requested a longer one meanwhile.
             let turn = if now > until { Turn::At(now) } else { self.limits.rate().turn(now) };
             match turn {
                 Turn::Now => return Ok(now),
@@ -301,15 +310,15 @@ impl Call {
 
     /// Ends a call with the effect of its error, or `None` for success. The credit is free at once, except that of a
     /// refused token: the caller holds it for [`UpstreamLimits::hold`].
-    pub(in crate::service) fn end(self, error: Option<Effect>, now: Duration) -> Option<Held> {
-        let Unaccepted { account, credit, .. } = self.unaccepted?;
-        let until = now.saturating_add(self.limits.0.budgets.hold);
-        let refused = error == Some(Effect::RefusesToken);
-        credit.filter(|_| refused).map(|credit| Held { until, _account: account, _credit: credit })
+    pub(in crate::service) fn end(self, error: Option<CacheEffect>, now: Duration) -> Option<CreditHold> {
+        let Unaccepted { peer_permits, credit, .. } = self.unaccepted?;
+        let until = now.saturating_add(self.limits.0.config.hold);
+        let refused = error == Some(CacheEffect::RefusesToken);
+        credit.filter(|_| refused).map(|credit| CreditHold { until, _peer: peer_permits, _credit: credit })
     }
 }
 
-impl Held {
+impl CreditHold {
     /// Returns the time to drop it, by the monotonic clock.
     pub(in crate::service) fn until(&self) -> Duration {
         self.until
@@ -317,7 +326,7 @@ impl Held {
 }
 
 impl Renewal {
-    /// Returns the time when it began.
+    /// Returns the start of the renewal.
     pub(in crate::service) fn began(&self) -> Duration {
         self.began
     }
@@ -332,8 +341,8 @@ struct Waiting {
 
 #[derive(Debug, Clone, Copy)]
 enum Queue {
-    Places,
-    Turnstile,
+    Permit,
+    Rate,
 }
 
 impl Waiting {
@@ -352,13 +361,13 @@ impl Drop for Waiting {
 impl Queue {
     fn count(self, limits: &Limits) -> &AtomicUsize {
         match self {
-            Self::Places => &limits.0.waiting,
-            Self::Turnstile => &limits.0.at_turnstile,
+            Self::Permit => &limits.0.waiting,
+            Self::Rate => &limits.0.waiting_for_rate,
         }
     }
 }
 
-/// tokio refuses more permits than these.
+/// Limits the number of permits to tokio's maximum.
 fn semaphore(permits: usize) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)))
 }
@@ -368,6 +377,6 @@ async fn permit(semaphore: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
     semaphore.clone().acquire_owned().await.ok()
 }
 
-async fn pass(semaphore: &Semaphore) -> Option<SemaphorePermit<'_>> {
+async fn acquire(semaphore: &Semaphore) -> Option<SemaphorePermit<'_>> {
     semaphore.acquire().await.ok()
 }

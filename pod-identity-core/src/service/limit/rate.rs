@@ -1,16 +1,16 @@
-//! The rate of calls while the upstream throttles.
+//! The rate limit of calls after the upstream has throttled.
 
 use std::time::Duration;
 
 use crate::backoff::LONGEST_RETRY_AFTER;
 
-/// Maximum number of calls per second: none until the upstream throttles.
+/// Maximum number of calls per second. There is no limit until the upstream throttles.
 ///
-/// Then it is half of the calls that began in the last second, at least [`FLOOR`](Self::FLOOR). It grows by one each
-/// second up to [`CEILING`](Self::CEILING), which is no limit any more. Additive increase and multiplicative decrease
-/// share an upstream fairly among nodes that do not know each other (Chiu and Jain, 1989), as they do for TCP.
+/// Then the limit is half of the calls that began in the last second, at least [`FLOOR`](Self::FLOOR). It grows by one
+/// each second. At [`CEILING`](Self::CEILING) it ends. As in TCP, additive increase and multiplicative decrease share
+/// the upstream fairly among nodes without coordination (Chiu and Jain, 1989).
 ///
-/// A burst halves the rate once: the answer to a call that began before the last halving is no news.
+/// A burst halves the rate once: the response to a call that began before the last halving is ignored.
 #[derive(Debug, Clone, Default)]
 pub(super) struct AdaptiveRate {
     limit: Option<Limit>,
@@ -21,31 +21,31 @@ pub(super) struct AdaptiveRate {
     recent: Recent,
 }
 
-/// The time when a call may begin.
+/// The time at which a call may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// Now; it is counted.
+    /// Now. The call is counted.
     Now,
-    /// Not before this time of the monotonic clock. Ask again then.
+    /// Not before this time of the monotonic clock. Check again then.
     At(Duration),
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Limit {
-    /// Calls a second, at the time `since`.
+    /// Calls per second at the time `since`.
     rate: f64,
     since: Duration,
-    /// When the next call may begin.
+    /// Time at which the next call may begin.
     next: Duration,
 }
 
 impl AdaptiveRate {
     /// Minimum rate, in calls per second: the rate at which AWS's agent renews.
     pub(super) const FLOOR: f64 = 3.0;
-    /// The rate that is no limit any more: as many calls per second as may be concurrent.
+    /// The rate at which the limit ends: as many calls per second as may be concurrent.
     pub(super) const CEILING: f64 = 64.0;
 
-    /// Whether a call may begin.
+    /// Returns the time at which a call may begin.
     pub(super) fn turn(&mut self, now: Duration) -> Turn {
         if now < self.not_before {
             return Turn::At(self.not_before);
@@ -62,12 +62,12 @@ impl AdaptiveRate {
         Turn::Now
     }
 
-    /// Halves the rate, because the upstream throttled a call that had its turn at `began`.
+    /// Halves the rate, because the upstream throttled a call that began at `began`.
     pub(super) fn throttled(&mut self, began: Duration, retry_after: Option<Duration>, now: Duration) {
         let pause = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
         self.not_before = self.not_before.max(now + pause);
         let rate = self.limit(now).unwrap_or_else(|| self.recent.in_a_second(now));
-        // It grows from when calls begin again: a pause proves nothing.
+        // The limit grows from the time of the next call, because a pause shows nothing about the upstream.
         let since = self.not_before;
         if self.halved_at.is_some_and(|halved_at| began <= halved_at) {
             self.limit = self.limit.map(|limit| Limit { rate, since, ..limit });
@@ -78,12 +78,12 @@ impl AdaptiveRate {
         self.halved_at = Some(now);
     }
 
-    /// Returns the rest of the pause that the upstream asked for.
+    /// Returns the rest of the pause that the upstream requested.
     pub(super) fn pause(&self, now: Duration) -> Option<Duration> {
         self.not_before.checked_sub(now).filter(|pause| !pause.is_zero())
     }
 
-    /// Returns the calls per second, or `None` without a limit.
+    /// Returns the maximum calls per second, or `None` without a limit.
     pub(super) fn limit(&self, now: Duration) -> Option<f64> {
         let limit = self.limit?;
         let rate = limit.rate + now.saturating_sub(limit.since).as_secs_f64();
@@ -91,7 +91,7 @@ impl AdaptiveRate {
     }
 }
 
-/// The number of calls that began in this second and in the one before.
+/// The numbers of calls that began in this second and in the second before.
 #[derive(Debug, Clone, Copy, Default)]
 struct Recent {
     second: Duration,
@@ -132,20 +132,20 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
-    /// How many calls begin in the second from `from` on, of clients that never stop asking.
+    /// Returns the number of calls that begin in the second from `from` on, for clients that always try again.
     fn begun(rate: &mut AdaptiveRate, from: Duration) -> u32 {
         (0..1000).filter(|after| rate.turn(from + ms(*after)) == Turn::Now).count() as u32
     }
 
     #[test]
-    fn there_is_no_rate_until_the_upstream_asks_for_one() {
+    fn has_no_limit_until_the_upstream_throttles() {
         let mut rate = AdaptiveRate::default();
         assert!((0..10_000).all(|_| rate.turn(ms(5)) == Turn::Now));
         assert_eq!(rate.limit(ms(5)), None);
     }
 
     #[test]
-    fn a_burst_is_halved_once_and_again_only_by_calls_that_began_since() {
+    fn burst_halves_once_and_later_calls_halve_again() {
         let mut rate = AdaptiveRate::default();
         let turns = |rate: &mut AdaptiveRate, at| (0..40).all(|_| rate.turn(at) == Turn::Now);
         assert!(turns(&mut rate, ms(1000)));
@@ -160,14 +160,14 @@ mod tests {
     }
 
     #[test]
-    fn it_grows_by_one_a_second_until_it_is_gone() {
+    fn limit_grows_by_one_each_second_until_it_ends() {
         let mut rate = AdaptiveRate::default();
         assert_eq!(rate.turn(ms(0)), Turn::Now);
         rate.throttled(ms(0), None, ms(0));
         assert_eq!(rate.limit(ms(0)), Some(AdaptiveRate::FLOOR));
         for second in 0..60 {
             let in_a_second = begun(&mut rate, ms(second * 1000));
-            // Each pause is rounded up to the next millisecond that somebody asks in.
+            // Each pause is rounded up to the next millisecond of this test.
             let (fewest, most) = (2 + second * 9 / 10, 5 + second);
             assert!((fewest..=most).contains(&u64::from(in_a_second)), "second {second}: {in_a_second}");
         }
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_waited_for_and_proves_nothing() {
+    fn waits_for_retry_after_and_does_not_grow_meanwhile() {
         let mut rate = AdaptiveRate::default();
         assert_eq!(rate.turn(ms(0)), Turn::Now);
         assert_eq!(rate.pause(ms(0)), None);
@@ -187,14 +187,14 @@ mod tests {
         assert_eq!(rate.turn(ms(20_049)), Turn::At(ms(20_050)));
         assert_eq!(rate.turn(ms(20_050)), Turn::Now);
         assert_eq!(rate.limit(ms(20_050)), Some(AdaptiveRate::FLOOR));
-        // Another answer of the same burst may ask for a longer pause, not for a shorter one.
+        // Another response of the same burst may request a longer pause, but not a shorter one.
         rate.throttled(ms(0), Some(ms(1000)), ms(20_060));
         rate.throttled(ms(0), Some(ms(500)), ms(20_061));
         assert_eq!(rate.turn(ms(20_062)), Turn::At(ms(21_060)));
     }
 
     #[test]
-    fn nobody_can_stop_all_calls_for_longer_than_half_a_minute() {
+    fn retry_after_stops_calls_for_at_most_30_seconds() {
         let mut rate = AdaptiveRate::default();
         rate.throttled(ms(0), Some(Duration::MAX), ms(0));
         assert_eq!(rate.turn(ms(0)), Turn::At(ms(30_000)));
@@ -203,14 +203,14 @@ mod tests {
     #[derive(Debug, Clone, Copy)]
     enum Step {
         Pass(u64),
-        Ask,
+        Call,
         Throttled { began_before: u64, retry_after: Option<u64> },
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
             (0_u64..3000).prop_map(Step::Pass),
-            Just(Step::Ask),
+            Just(Step::Call),
             (0_u64..5000, prop::option::of(0_u64..100_000))
                 .prop_map(|(began_before, retry_after)| Step::Throttled { began_before, retry_after }),
         ];
@@ -219,12 +219,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_upstream_says_calls_go_on_at_the_floor_and_recover(steps in steps()) {
+        fn calls_go_on_at_the_floor_and_recover(steps in steps()) {
             let (mut rate, mut now, mut last) = (AdaptiveRate::default(), ms(10_000), None);
             for step in steps {
                 match step {
                     Step::Pass(milliseconds) => now += ms(milliseconds),
-                    Step::Ask => {
+                    Step::Call => {
                         let limit = rate.limit(now);
                         match (rate.turn(now), limit) {
                             (Turn::Now, Some(_)) => {

@@ -1,12 +1,12 @@
-//! Conditions: how values are compared, and how conditions are joined.
+//! Comparison of values, and combination of conditions.
 
 use serde_json::json;
 
 use super::*;
 
 #[test]
-fn operators_compare_as_they_say() {
-    // operator, wanted, what the request has, whether it holds
+fn operators_compare_as_documented() {
+    // operator, wanted value, value of the request, whether the condition holds
     for (operator, wanted, actual, holds) in [
         ("StringEquals", "a", Some("a"), true),
         ("StringEquals", "a", Some("A"), false),
@@ -51,7 +51,7 @@ fn operators_compare_as_they_say() {
 }
 
 #[test]
-fn sets_of_values_are_compared_as_their_prefix_says() {
+fn set_operators_compare_as_documented() {
     for (operator, actual, holds) in [
         ("ForAllValues:StringEquals", vec!["a", "b"], true),
         ("ForAllValues:StringEquals", vec!["a"], true),
@@ -76,7 +76,7 @@ fn sets_of_values_are_compared_as_their_prefix_says() {
 }
 
 #[test]
-fn several_values_are_alternatives_and_several_conditions_must_all_hold() {
+fn one_value_and_all_conditions_must_match() {
     let both = || {
         conditional(&json!({
             "StringEquals": {"sts:ExternalId": ["a", "b"], "sts:RoleSessionName": "s"},

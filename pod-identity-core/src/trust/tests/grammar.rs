@@ -1,4 +1,4 @@
-//! What is read as a policy and what is refused, with the words of the refusal.
+//! Accepted and rejected policies, with the error messages.
 
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -9,8 +9,8 @@ use super::{allow, policy};
 
 #[track_caller]
 fn refused(result: Result<Policy, PolicyError>, words: &str) {
-    let error = result.expect_err("it was read").to_string();
-    assert!(error.contains(words), "{error:?} does not say {words:?}");
+    let error = result.expect_err("the policy was accepted").to_string();
+    assert!(error.contains(words), "{error:?} does not contain {words:?}");
 }
 
 fn with(element: &str, value: &Value) -> String {
@@ -20,16 +20,16 @@ fn with(element: &str, value: &Value) -> String {
 }
 
 #[test]
-fn a_trust_policy_outside_the_grammar_is_refused_with_its_place() {
+fn rejects_invalid_trust_policy_with_position() {
     for (json, words) in [
         ("", "not a JSON policy"),
-        ("[]", "is a list, an object is needed"),
+        ("[]", "is a list, want an object"),
         ("{}", "the element Statement is missing"),
-        (r#"{"Statement": []}"#, "no statement"),
+        (r#"{"Statement": []}"#, "the list is empty"),
         (r#"{"Version": "2020-01-01", "Statement": []}"#, "Version: \"2020-01-01\" is neither"),
-        (r#"{"Statement": [], "Statement": []}"#, "the key \"Statement\" repeats"),
+        (r#"{"Statement": [], "Statement": []}"#, "the key \"Statement\" is duplicate"),
         (r#"{"Statements": []}"#, "\"Statements\" is not an element"),
-        (r#"{"Statement": {"Effect": "Allow", "Effect": "Deny"}}"#, "\"Effect\" repeats"),
+        (r#"{"Statement": {"Effect": "Allow", "Effect": "Deny"}}"#, "\"Effect\" is duplicate"),
         (r#"{"Id": "snow ☃", "Statement": {}}"#, "character '☃'"),
         (r#"{"Id": 1, "Statement": {}}"#, "Id: is a number"),
         (r#"{"Statement": {"Principal": "*", "Action": "sts:*"}}"#, "Statement[0]: the element Effect is"),
@@ -41,8 +41,8 @@ fn a_trust_policy_outside_the_grammar_is_refused_with_its_place() {
     for (element, value, words) in [
         ("Effect", json!("allow"), "Statement[0].Effect: \"allow\" is neither"),
         ("Sid", json!("a-b"), "Statement[0].Sid"),
-        ("NotPrincipal", json!("*"), "Statement[0].NotPrincipal: a trust policy may not have it"),
-        ("Resource", json!("*"), "Statement[0].Resource: a trust policy may not have it"),
+        ("NotPrincipal", json!("*"), "Statement[0].NotPrincipal: not allowed in a trust policy"),
+        ("Resource", json!("*"), "Statement[0].Resource: not allowed in a trust policy"),
         ("NotAction", json!("sts:*"), "exclude each other"),
         ("Extra", json!(1), "Statement[0]: \"Extra\" is not an element"),
         ("Action", json!([]), "Statement[0].Action: the list is empty"),
@@ -51,14 +51,14 @@ fn a_trust_policy_outside_the_grammar_is_refused_with_its_place() {
         ("Action", json!("s3:GetObject"), "is not an action of STS"),
         ("Action", json!(1), "is a number"),
         ("Principal", json!("me"), "Statement[0].Principal: neither"),
-        ("Principal", json!({}), "names nobody"),
-        ("Principal", json!({"Aws": "*"}), "Principal.Aws: is not one of"),
+        ("Principal", json!({}), "the list is empty"),
+        ("Principal", json!({"Aws": "*"}), "Principal.Aws: want AWS, Service or Federated"),
         ("Principal", json!({"CanonicalUser": "x"}), "S3"),
         ("Principal", json!({"AWS": "arn:aws:iam::111122223333:role/*"}), "role/*"),
         ("Principal", json!({"AWS": 111_122_223_333_u64}), "is a number"),
         ("Principal", json!({"AWS": "arn:aws:sts::111122223333:assumed-role/"}), "assumed-role/"),
         ("Principal", json!({"AWS": "AROAEXAMPLE"}), "AROAEXAMPLE"),
-        ("Principal", json!({"Service": "*"}), "is not a principal of this kind"),
+        ("Principal", json!({"Service": "*"}), "is not a principal of this type"),
         ("Principal", json!({"Service": "localhost"}), "localhost"),
         ("Principal", json!({"Service": "eks_auth.amazonaws.com"}), "eks_auth"),
         ("Principal", json!({"Federated": "https://issuer.example"}), "https://issuer.example"),
@@ -75,7 +75,7 @@ fn a_trust_policy_outside_the_grammar_is_refused_with_its_place() {
 }
 
 #[test]
-fn every_kind_of_principal_is_read() {
+fn accepts_every_type_of_principal() {
     let at_aws = |principal: &str| json!({ "AWS": principal });
     for principal in [
         at_aws("arn:aws:iam::111122223333:user/ci/robot"),
@@ -91,14 +91,14 @@ fn every_kind_of_principal_is_read() {
 }
 
 #[test]
-fn an_error_says_where_it_is() {
+fn error_has_the_position() {
     let error = Policy::trust(&with("Sid", &json!("a-b"))).unwrap_err();
     assert_eq!(error.place(), "Statement[0].Sid");
     assert_eq!(Policy::trust("").unwrap_err().place(), "");
 }
 
 #[test]
-fn a_users_arn_is_no_roles() {
+fn user_arn_is_not_a_role_arn() {
     let user: UserArn = "arn:aws:iam::111122223333:user/ci/robot".parse().unwrap();
     assert_eq!(
         (user.as_str(), user.account().as_str()),
@@ -111,7 +111,7 @@ fn a_users_arn_is_no_roles() {
 }
 
 #[test]
-fn conditions_that_are_not_understood_are_refused_by_name() {
+fn rejects_unsupported_conditions_and_names_them() {
     for (condition, words, unsupported) in [
         (
             json!({"StringEqauls": {"sts:ExternalId": "a"}}),
@@ -126,18 +126,18 @@ fn conditions_that_are_not_understood_are_refused_by_name() {
         (json!({"NullIfExists": {"sts:ExternalId": "true"}}), "NullIfExists", false),
         (json!({"ForAllValues:Null": {"aws:TagKeys": "true"}}), "ForAllValues:Null", false),
         (json!({"Null": {"aws:TagKeys": "yes"}}), "neither true nor false", false),
-        (json!({"StringEquals": {"aws:TagKeys": "a"}}), "say ForAllValues: or ForAnyValue:", false),
+        (json!({"StringEquals": {"aws:TagKeys": "a"}}), "use ForAllValues: or ForAnyValue:", false),
         (json!({"ArnLike": {"aws:SourceArn": "*"}}), "not an ARN of six parts", false),
         (json!({"StringEquals": {"sts:ExternalId": {}}}), "is an object", false),
-        (json!({"StringEquals": {"sts:ExternalId": "a", "sts:externalid": "b"}}), "repeats", false),
+        (json!({"StringEquals": {"sts:ExternalId": "a", "sts:externalid": "b"}}), "is duplicate", false),
         (json!({"StringEquals": "a"}), "Condition.StringEquals: is a string", false),
         (json!([]), "Statement[0].Condition: is a list", false),
     ] {
-        let error = Policy::trust(&with("Condition", &condition)).expect_err("it was read");
-        assert!(error.to_string().contains(words), "{error} does not say {words}");
+        let error = Policy::trust(&with("Condition", &condition)).expect_err("the policy was accepted");
+        assert!(error.to_string().contains(words), "{error} does not contain {words}");
         assert_eq!(error.is_unsupported(), unsupported, "{error}");
     }
-    // Before 2012 a policy has no variables: the same text is literal.
+    // Policies before version 2012-10-17 have no variables, so the same text is literal.
     let mut old: Value = serde_json::from_str(&with(
         "Condition",
         &json!({"StringEquals": {"sts:ExternalId": "${aws:username}"}}),
@@ -148,7 +148,7 @@ fn conditions_that_are_not_understood_are_refused_by_name() {
 }
 
 #[test]
-fn an_identity_policy_has_resources_and_no_principals() {
+fn identity_policy_has_resources_and_no_principals() {
     let statement = |more: Value| {
         let mut statement = json!({"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"});
         for (key, value) in more.as_object().unwrap() {
@@ -157,7 +157,7 @@ fn an_identity_policy_has_resources_and_no_principals() {
         policy(&statement)
     };
     assert!(Policy::identity(&statement(json!({}))).is_ok());
-    refused(Policy::identity(&statement(json!({"Principal": "*"}))), "its holder is the principal");
+    refused(Policy::identity(&statement(json!({"Principal": "*"}))), "whose principal is its user or role");
     refused(Policy::identity(&statement(json!({"NotResource": "*"}))), "exclude each other");
     refused(Policy::identity(&statement(json!({"Resource": "role/a"}))), "neither \"*\" nor an ARN");
     let variable = json!({"Resource": "arn:aws:iam::*:role/${aws:PrincipalTag/team}"});
@@ -167,7 +167,7 @@ fn an_identity_policy_has_resources_and_no_principals() {
 }
 
 #[test]
-fn statements_of_other_services_need_not_be_understood_but_be_spelt_rightly() {
+fn statements_of_other_services_may_have_unsupported_but_not_misspelled_conditions() {
     let s3 = |operator: &str| {
         policy(&json!({
             "Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/${aws:PrincipalTag/team}/*",
@@ -181,11 +181,11 @@ fn statements_of_other_services_need_not_be_understood_but_be_spelt_rightly() {
 }
 
 #[test]
-fn a_trust_policy_has_a_length_that_white_space_does_not_count_towards() {
+fn white_space_does_not_count_toward_the_length_of_a_trust_policy() {
     let statement = allow(&json!("*"), &json!("sts:AssumeRole"));
     let many = json!(vec![&statement; 40]);
     let error = Policy::trust(&policy(&many)).unwrap_err().to_string();
-    assert!(error.contains("2048 are allowed"), "{error}");
+    assert!(error.contains("want at most 2048"), "{error}");
     let document = PolicyDocument::from_json(&policy(&many)).unwrap();
     assert!(Policy::trust_of(&document, document.length()).is_ok());
     assert!(Policy::trust_of(&document, document.length() - 1).is_err());
@@ -194,7 +194,7 @@ fn a_trust_policy_has_a_length_that_white_space_does_not_count_towards() {
 }
 
 #[test]
-fn a_nested_document_and_its_json_text_are_the_same_policy() {
+fn nested_document_equals_its_json_text() {
     let text = with("Condition", &json!({"StringEquals": {"sts:ExternalId": ["a", "b c"]}}));
     let nested: Value = serde_json::from_str(&text).unwrap();
     let from_text = PolicyDocument::deserialize(Value::String(text)).unwrap();
@@ -204,7 +204,7 @@ fn a_nested_document_and_its_json_text_are_the_same_policy() {
     assert_eq!(Policy::trust_of(&from_text, limit).unwrap(), Policy::trust_of(&from_value, limit).unwrap());
 }
 
-/// Any JSON, made of the words of the grammar so that it gets past the first check.
+/// Generates JSON from the words of the grammar, so that it passes the first checks.
 fn any_json() -> impl Strategy<Value = Value> {
     let word = prop_oneof![
         prop::sample::select(vec![
@@ -250,14 +250,14 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn no_json_makes_the_reader_panic(value in any_json()) {
+    fn parser_does_not_panic_for_any_json(value in any_json()) {
         let _ = Policy::trust(&value.to_string());
         let _ = Policy::identity(&value.to_string());
         let _ = PolicyDocument::deserialize(value);
     }
 
     #[test]
-    fn no_text_makes_the_reader_panic(text in "\\PC{0,64}") {
+    fn parser_does_not_panic_for_any_text(text in "\\PC{0,64}") {
         let _ = Policy::trust(&text);
     }
 }

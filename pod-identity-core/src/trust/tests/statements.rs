@@ -1,11 +1,11 @@
-//! Whom the statements of a trust policy let in.
+//! Callers that the statements of a trust policy allow.
 
 use serde_json::{Value, json};
 
 use super::*;
 
 #[test]
-fn the_trust_policy_that_eks_documents_lets_its_service_assume_and_tag() {
+fn trust_policy_of_eks_documentation_allows_its_service_to_assume_and_tag() {
     let documented = trust(&json!([{
         "Sid": "AllowEksAuthToAssumeRoleForPodIdentity",
         "Effect": "Allow",
@@ -16,12 +16,12 @@ fn the_trust_policy_that_eks_documents_lets_its_service_assume_and_tag() {
     let other = Caller::Service { name: "ec2.amazonaws.com".into() };
     let denial = documented.denies(&other, &TAGGED, "trust_no_statement");
     assert_eq!(denial.statement().unwrap().misses[0].code(), "principal");
-    documented.denies(&session(BROKER), &TAGGED, "trust_no_statement");
+    documented.denies(&session(AUTH), &TAGGED, "trust_no_statement");
     documented.denies(&eks(), &[Action::SetSourceIdentity], "trust_no_statement");
 }
 
 #[test]
-fn a_target_role_asks_for_its_tags_and_for_its_first_role() {
+fn target_role_requires_its_tags_and_its_first_role() {
     let target = trust(&json!({
         "Effect": "Allow",
         "Principal": {"AWS": "arn:aws:iam::444455556666:root"},
@@ -51,7 +51,7 @@ fn a_target_role_asks_for_its_tags_and_for_its_first_role() {
     );
     assert_eq!(
         denial.to_string(),
-        "arn:aws:sts::444455556666:assumed-role/broker/auth may not use sts:AssumeRole on \
+        "arn:aws:sts::444455556666:assumed-role/auth/auth may not use sts:AssumeRole on \
          arn:aws:iam::111122223333:role/app: no statement of the role's trust policy allows it; statement 1 \
          comes nearest, but StringEquals wants aws:RequestTag/kubernetes-namespace to match \"shop\" or \
          \"billing\" and the request has none"
@@ -59,7 +59,7 @@ fn a_target_role_asks_for_its_tags_and_for_its_first_role() {
 }
 
 #[test]
-fn an_external_id_must_be_the_wanted_one() {
+fn external_id_must_match() {
     let with_id = || conditional(&json!({"StringEquals": {"sts:ExternalId": "eu-west-1/1/prod/shop/web"}}));
     with_id().with("sts:ExternalId", &["eu-west-1/1/prod/shop/web"]).allows(&eks(), &[Action::AssumeRole]);
     with_id().with("sts:ExternalId", &["other"]).denies(&eks(), &[Action::AssumeRole], "trust_no_statement");
@@ -67,7 +67,7 @@ fn an_external_id_must_be_the_wanted_one() {
 }
 
 #[test]
-fn a_web_identity_is_held_to_its_subject_and_audience() {
+fn web_identity_must_match_subject_and_audience() {
     let subject = |operator: &str, wanted: &str| {
         let mut statement = allow(&json!({"Federated": PROVIDER}), &json!("sts:AssumeRoleWithWebIdentity"));
         statement["Condition"] = json!({"StringEquals": {format!("{ISSUER}:aud"): "sts.amazonaws.com"}});
@@ -90,12 +90,12 @@ fn a_web_identity_is_held_to_its_subject_and_audience() {
     subject("StringLike", "*").denies(&elsewhere, &actions, "trust_no_statement");
 }
 
-/// A message that leaves out half of what is wrong sends its reader round twice.
+/// The denial has all mismatches, so that one round of corrections is enough.
 #[test]
-fn a_denial_says_all_that_is_wrong_with_the_nearest_statement() {
-    let mut statement = allow(&json!({"AWS": BROKER}), &json!("sts:AssumeRole"));
+fn denial_lists_all_mismatches_of_the_nearest_statement() {
+    let mut statement = allow(&json!({"AWS": AUTH}), &json!("sts:AssumeRole"));
     statement["Condition"] = json!({"StringEquals": {"sts:ExternalId": "a"}});
-    let denial = trust(&statement).denies(&session(BROKER), &[Action::TagSession], "trust_no_statement");
+    let denial = trust(&statement).denies(&session(AUTH), &[Action::TagSession], "trust_no_statement");
     assert!(
         denial.to_string().ends_with(
             "statement 1 comes nearest, but its actions are for sts:AssumeRole; and \
@@ -103,26 +103,23 @@ fn a_denial_says_all_that_is_wrong_with_the_nearest_statement() {
         ),
         "{denial}"
     );
-    let mut statement = allow(&json!({"AWS": [BROKER, "444455556666"]}), &json!("sts:AssumeRole"));
+    let mut statement = allow(&json!({"AWS": [AUTH, "444455556666"]}), &json!("sts:AssumeRole"));
     statement.as_object_mut().unwrap().remove("Action");
     statement["NotAction"] = json!("sts:*");
     let denial = trust(&statement).denies(&user(), &[Action::AssumeRole], "trust_no_statement");
     assert_eq!(
         denial.statement().unwrap().misses,
         [
-            Miss::Principal {
-                wanted: vec![BROKER.into(), "444455556666".into()],
-                actual: user().to_string(),
-            },
+            Miss::Principal { wanted: vec![AUTH.into(), "444455556666".into()], actual: user().to_string() },
             Miss::Action { wanted: vec!["all but sts:*".into()], actual: Action::AssumeRole },
         ]
     );
 }
 
 #[test]
-fn a_decision_reads_as_its_denial_or_as_allowed() {
-    let case = trust(&allow(&json!({"AWS": BROKER}), &json!("sts:AssumeRole")));
-    assert_eq!(case.decide(&session(BROKER), &[Action::AssumeRole]).to_string(), "allowed");
+fn decision_is_displayed_as_its_denial_or_as_allowed() {
+    let case = trust(&allow(&json!({"AWS": AUTH}), &json!("sts:AssumeRole")));
+    assert_eq!(case.decide(&session(AUTH), &[Action::AssumeRole]).to_string(), "allowed");
     let denied = case.decide(&user(), &[Action::AssumeRole]);
     assert_eq!(denied.to_string(), denied.denial().unwrap().to_string());
     assert!(
@@ -131,13 +128,13 @@ fn a_decision_reads_as_its_denial_or_as_allowed() {
 }
 
 #[test]
-fn tags_of_the_request_and_of_the_caller_are_conditions_keys() {
+fn tags_of_request_and_caller_are_condition_keys() {
     let wants = |condition: Value| {
-        let mut statement = allow(&json!({"AWS": BROKER}), &json!("sts:AssumeRole"));
+        let mut statement = allow(&json!({"AWS": AUTH}), &json!("sts:AssumeRole"));
         statement["Condition"] = condition;
         let trust = Policy::trust(&policy(&statement)).unwrap();
         move |context: &Context| {
-            let (caller, role) = (session(BROKER), ROLE.parse().unwrap());
+            let (caller, role) = (session(AUTH), ROLE.parse().unwrap());
             let request = Request { caller: &caller, role: &role, context };
             decide(&trust, &Permissions::default(), &[Action::AssumeRole], &request).is_allowed()
         }
@@ -148,33 +145,33 @@ fn tags_of_the_request_and_of_the_caller_are_conditions_keys() {
         "Null": {"aws:TagKeys": "false"},
     }));
     let principal = wants(json!({"StringEquals": {"aws:PrincipalTag/team": "shop"}}));
-    let mut tagged = Context::of(&session(BROKER));
+    let mut tagged = Context::of(&session(AUTH));
     tagged.request_tags([("team", "shop"), ("stage", "test")]);
     assert!(request(&tagged) && !principal(&tagged));
     tagged.request_tags([("team", "shop"), ("other", "test")]);
-    assert!(!request(&tagged), "a key that is not on the list");
-    let mut tagged = Context::of(&session(BROKER));
+    assert!(!request(&tagged), "a tag key that is not in the list");
+    let mut tagged = Context::of(&session(AUTH));
     tagged.principal_tags([("team", "shop"), ("stage", "test")]);
     assert!(principal(&tagged) && !request(&tagged));
 }
 
 #[test]
-fn not_action_turns_the_actions_round() {
+fn not_action_inverts_the_actions() {
     let all_but_tags = trust(&json!({
-        "Effect": "Allow", "Principal": {"AWS": BROKER}, "NotAction": ["sts:Tag*", "STS:setsourceidentity"]
+        "Effect": "Allow", "Principal": {"AWS": AUTH}, "NotAction": ["sts:Tag*", "STS:setsourceidentity"]
     }));
-    all_but_tags.allows(&session(BROKER), &[Action::AssumeRole]);
-    all_but_tags.denies(&session(BROKER), &TAGGED, "trust_no_statement");
-    all_but_tags.denies(&session(BROKER), &[Action::SetSourceIdentity], "trust_no_statement");
+    all_but_tags.allows(&session(AUTH), &[Action::AssumeRole]);
+    all_but_tags.denies(&session(AUTH), &TAGGED, "trust_no_statement");
+    all_but_tags.denies(&session(AUTH), &[Action::SetSourceIdentity], "trust_no_statement");
 }
 
 #[test]
-fn the_nearest_statement_is_the_one_about_this_caller() {
+fn nearest_statement_is_the_one_about_the_caller() {
     let statements = json!([
         allow(&json!({"Service": "pods.eks.amazonaws.com"}), &json!(["sts:AssumeRole", "sts:TagSession"])),
-        allow(&json!({"AWS": BROKER}), &json!("sts:AssumeRole")),
+        allow(&json!({"AWS": AUTH}), &json!("sts:AssumeRole")),
     ]);
-    let denial = trust(&statements).denies(&session(BROKER), &TAGGED, "trust_no_statement");
+    let denial = trust(&statements).denies(&session(AUTH), &TAGGED, "trust_no_statement");
     let nearest = denial.statement().unwrap();
     assert_eq!((nearest.statement.index, nearest.misses[0].code()), (1, "action"));
     assert_eq!(denial.action, Action::TagSession);

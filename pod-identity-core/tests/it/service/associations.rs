@@ -1,4 +1,4 @@
-//! The association of a service account, at each request.
+//! Association lookups at each request.
 
 use pod_identity_core::association::AssociationTable;
 use pod_identity_core::identity::WorkloadIdentity;
@@ -7,9 +7,9 @@ use pod_identity_core::service::{AssociationLookup, LookupFuture};
 use super::keys::{Endpoint, Publishes};
 use super::*;
 
-/// An association, or none, or a store that fails or hangs.
+/// The result of a lookup: an association, none, an error, or no response.
 #[derive(Clone)]
-enum Holds {
+enum Stored {
     Role(&'static str),
     Nothing,
     Fails,
@@ -17,30 +17,30 @@ enum Holds {
 }
 
 #[derive(Clone)]
-struct Store(Arc<Mutex<Holds>>);
+struct Store(Arc<Mutex<Stored>>);
 
 impl Store {
-    fn holds(&self, holds: Holds) {
-        *self.0.lock().unwrap() = holds;
+    fn set(&self, stored: Stored) {
+        *self.0.lock().unwrap() = stored;
     }
 }
 
 impl AssociationLookup for Store {
     fn association<'a>(&'a self, _: &'a Cluster, _: &'a WorkloadIdentity) -> LookupFuture<'a> {
-        let holds = self.0.lock().unwrap().clone();
+        let stored = self.0.lock().unwrap().clone();
         Box::pin(async move {
-            match holds {
-                Holds::Role(role) => Ok(Some(association(role))),
-                Holds::Nothing => Ok(None),
-                Holds::Fails => Err(CredentialError::unavailable("the store cannot be read")),
-                Holds::Hangs => std::future::pending().await,
+            match stored {
+                Stored::Role(role) => Ok(Some(association(role))),
+                Stored::Nothing => Ok(None),
+                Stored::Fails => Err(CredentialError::unavailable("the store cannot be read")),
+                Stored::Hangs => std::future::pending().await,
             }
         })
     }
 }
 
 fn service(world: &World) -> (CredentialService, Store) {
-    let store = Store(Arc::new(Mutex::new(Holds::Role("old"))));
+    let store = Store(Arc::new(Mutex::new(Stored::Role("old"))));
     let builder = world.builder().cluster(cluster("demo"), world.issuer()).associations(store.clone());
     (builder.build().unwrap(), store)
 }
@@ -51,16 +51,16 @@ fn roles(world: &World, from: usize) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_association_counts_at_the_next_request_and_the_old_role_is_never_renewed() {
+async fn changed_association_counts_at_the_next_request_and_the_old_role_is_not_renewed() {
     let world = World::new();
     let (service, store) = service(&world);
     let token = world.token(1, 1);
     let request = || service.credentials(&token, Peer::Local);
     assert_eq!(served(request().await), ("ASIA1".to_owned(), Origin::Fetched));
     assert_eq!(served(request().await), ("ASIA1".to_owned(), Origin::Cached));
-    store.holds(Holds::Role("new"));
+    store.set(Stored::Role("new"));
     assert_eq!(served(request().await), ("ASIA2".to_owned(), Origin::Fetched));
-    assert_eq!(service.statistics().cached, 1, "the old role's credentials are dropped");
+    assert_eq!(service.statistics().cached, 1, "credentials of the old role are cached");
     for _ in 0..4 {
         world.pass(Duration::from_secs(900)).await;
         assert_ne!(served(request().await).0, "ASIA1");
@@ -71,73 +71,73 @@ async fn a_changed_association_counts_at_the_next_request_and_the_old_role_is_ne
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_role_that_nobody_requests_any_more_is_not_renewed_after_its_association_changed() {
-    for holds in [Holds::Role("new"), Holds::Nothing] {
+async fn changed_association_is_not_renewed_without_a_request() {
+    for stored in [Stored::Role("new"), Stored::Nothing] {
         let world = World::new();
         let (service, store) = service(&world);
         service.credentials(&world.token(1, 1), Peer::Local).await.unwrap();
-        store.holds(holds);
+        store.set(stored);
         world.pass(HOUR).await;
         assert_eq!(world.calls(), 1);
         assert_eq!(service.statistics().cached, 0);
     }
 }
 
-/// The renewal has begun with the old role when the association changes.
+/// The association changes during a renewal with the old role.
 #[tokio::test(start_paused = true)]
-async fn an_answer_for_the_old_role_serves_nobody_after_the_change() {
+async fn credentials_of_the_old_role_are_not_served_after_the_change() {
     let world = World::new();
     let (service, store) = service(&world);
     let token = world.token(1, 1);
     service.credentials(&token, Peer::Local).await.unwrap();
-    let gate = world.gate();
+    let permits = world.block();
     world.pass(Duration::from_secs(2000)).await;
-    assert_eq!(roles(&world, 1), ["old"], "the renewal is under way");
-    store.holds(Holds::Role("new"));
+    assert_eq!(roles(&world, 1), ["old"], "the renewal has not begun");
+    store.set(Stored::Role("new"));
     world.upstream(Upstream::Issues);
     let (key, _) = served(service.credentials(&token, Peer::Local).await);
     assert_eq!(key, "ASIA3");
-    gate.add_permits(1);
+    permits.add_permits(1);
     settle().await;
     assert_eq!(served(service.credentials(&token, Peer::Local).await), (key, Origin::Cached));
     assert_eq!(service.statistics().cached, 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removed_association_refuses_the_next_request_and_drops_the_credentials() {
+async fn removed_association_refuses_the_next_request_and_drops_the_credentials() {
     let world = World::new();
     let (service, store) = service(&world);
     let token = world.token(1, 1);
     service.credentials(&token, Peer::Local).await.unwrap();
     assert_eq!(service.statistics().cached, 1);
-    store.holds(Holds::Nothing);
+    store.set(Stored::Nothing);
     let error = service.credentials(&token, Peer::Local).await.unwrap_err();
     assert_eq!((error.code(), error.status()), (ErrorCode::AssociationNotFound, 404));
     for word in ["demo", "shop", "cart"] {
         assert!(error.to_string().contains(word), "{error}");
     }
     assert_eq!(service.statistics().cached, 0);
-    // It is there again: credentials are issued anew, and nothing of before is served.
-    store.holds(Holds::Role("old"));
+    // The association is back: credentials are issued again, and no old ones are served.
+    store.set(Stored::Role("old"));
     assert_eq!(served(service.credentials(&token, Peer::Local).await), ("ASIA2".to_owned(), Origin::Fetched));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_fails_or_hangs_refuses_requests_and_leaves_the_credentials() {
-    for holds in [Holds::Fails, Holds::Hangs] {
+async fn failing_or_hanging_store_refuses_requests_and_keeps_the_credentials() {
+    for stored in [Stored::Fails, Stored::Hangs] {
         let world = World::new();
         let (service, store) = service(&world);
         let token = world.token(1, 1);
         service.credentials(&token, Peer::Local).await.unwrap();
-        store.holds(holds);
+        store.set(stored);
         assert_eq!(code(service.credentials(&token, Peer::Local).await), ErrorCode::UpstreamUnavailable);
         service.recheck_associations().await;
         assert_eq!(service.statistics().cached, 1);
-        // Renewals come and go, too: each has a deadline, or the few permits would be gone.
+        // Renewals start and end, too: each has a deadline. Otherwise they would use up the few permits.
         world.pass(Duration::from_secs(3000)).await;
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(world.calls(), 1);
-        store.holds(Holds::Role("old"));
+        store.set(Stored::Role("old"));
         world.pass(Duration::from_secs(60)).await;
         assert_eq!(world.calls(), 2, "a renewal");
         assert_eq!(
@@ -148,14 +148,14 @@ async fn a_store_that_fails_or_hangs_refuses_requests_and_leaves_the_credentials
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recheck_drops_what_changed_or_is_gone() {
-    for (holds, left) in [(Holds::Role("old"), 2), (Holds::Role("new"), 0), (Holds::Nothing, 0)] {
+async fn recheck_drops_changed_and_removed_associations() {
+    for (stored, left) in [(Stored::Role("old"), 2), (Stored::Role("new"), 0), (Stored::Nothing, 0)] {
         let world = World::new();
         let (service, store) = service(&world);
         for pod in 1..=2 {
             service.credentials(&world.token(pod, 1), Peer::Local).await.unwrap();
         }
-        store.holds(holds);
+        store.set(stored);
         service.recheck_associations().await;
         assert_eq!(service.statistics().cached, left);
         assert_eq!(world.calls(), 2);
@@ -163,7 +163,7 @@ async fn a_recheck_drops_what_changed_or_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_table_is_a_lookup_and_the_steps_share_the_cache_with_requests() {
+async fn table_is_a_lookup_and_steps_share_the_cache_with_requests() {
     let world = World::new();
     let table = AssociationTable::build([(cluster("demo"), vec![(*association("cart")).clone()])]).unwrap();
     let service =
@@ -188,12 +188,12 @@ async fn the_table_is_a_lookup_and_the_steps_share_the_cache_with_requests() {
     assert_eq!(wrong.code(), ErrorCode::TokenAudienceWrong);
 }
 
-/// A token of a withdrawn key does not become known by a pod that was verified before.
+/// A pod that was verified before a key was withdrawn does not make the token of that key known.
 #[tokio::test(start_paused = true)]
-async fn a_pod_that_was_verified_before_a_rotation_does_not_make_its_token_known() {
+async fn pod_verified_before_a_rotation_does_not_make_its_token_known() {
     let (world, new) = (World::new(), Key::p256("new"));
     let endpoint = Endpoint::new(&[&world.key]);
-    let store = Store(Arc::new(Mutex::new(Holds::Role("cart"))));
+    let store = Store(Arc::new(Mutex::new(Stored::Role("cart"))));
     let builder = world.builder().cluster(cluster("demo"), endpoint.issuer(ISSUER)).associations(store);
     let service = builder.build().unwrap();
     settle().await;

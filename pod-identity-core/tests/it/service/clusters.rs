@@ -1,4 +1,4 @@
-//! Several clusters, and clusters that change.
+//! Several clusters, and changes of clusters.
 
 use pod_identity_core::identity::WorkloadIdentity;
 use pod_identity_core::service::{AssociationLookup, BuildError, LookupFuture, TokenVerification};
@@ -8,7 +8,7 @@ use super::*;
 const OTHER: &str = "https://oidc.pod-identity.test/other";
 
 #[tokio::test(start_paused = true)]
-async fn a_token_finds_its_cluster_by_its_issuer() {
+async fn finds_the_cluster_of_a_token_by_its_issuer() {
     let (world, key) = (World::new(), Key::p256("b"));
     let other = Issuer::fixed(OTHER, key_set(&[&key]));
     let service = world
@@ -21,7 +21,7 @@ async fn a_token_finds_its_cluster_by_its_issuer() {
     service.credentials(&token(&key, OTHER, 1, 1), Peer::Local).await.unwrap();
     let names = [0, 1].map(|call| world.call(call).cluster().name.as_str().to_owned());
     assert_eq!(names, ["demo", "other"]);
-    // A key of one cluster signs for no other.
+    // A key of one cluster verifies no tokens of another.
     assert_eq!(
         code(service.credentials(&token(&key, ISSUER, 1, 1), Peer::Local).await),
         ErrorCode::TokenKeyUnknown
@@ -35,7 +35,7 @@ async fn a_token_finds_its_cluster_by_its_issuer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_issuer_of_two_clusters_is_refused_unless_the_request_names_the_cluster() {
+async fn issuer_of_two_clusters_is_refused_unless_the_request_has_the_cluster() {
     let world = World::new();
     let service = world
         .builder()
@@ -52,7 +52,7 @@ async fn an_issuer_of_two_clusters_is_refused_unless_the_request_names_the_clust
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cluster_may_have_several_issuers_each_with_its_own_keys() {
+async fn cluster_may_have_several_issuers_with_their_own_keys() {
     let (world, key) = (World::new(), Key::p256("b"));
     let issuers = vec![world.issuer(), Issuer::fixed(OTHER, key_set(&[&key]))];
     let service = world.builder().cluster(cluster("demo"), issuers).build().unwrap();
@@ -65,7 +65,7 @@ async fn a_cluster_may_have_several_issuers_each_with_its_own_keys() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn clusters_are_replaced_while_the_service_runs() {
+async fn replaces_clusters_while_the_service_runs() {
     let (world, key) = (World::new(), Key::p256("b"));
     let service = world.service();
     let (old, new) = (world.token(1, 1), token(&key, OTHER, 2, 1));
@@ -84,27 +84,27 @@ async fn clusters_are_replaced_while_the_service_runs() {
     assert_eq!(world.calls(), 2);
 
     service.set_clusters([(cluster("other"), other())]).unwrap();
-    assert_eq!(service.statistics().cached, 1, "credentials of the removed cluster are dropped");
+    assert_eq!(service.statistics().cached, 1, "credentials of the removed cluster are cached");
     assert_eq!(code(service.credentials(&old, Peer::Local).await), ErrorCode::TokenKeyUnknown);
     service.set_clusters([]).unwrap();
     assert_eq!(code(service.credentials(&new, Peer::Local).await), ErrorCode::ClusterUnknown);
     assert_eq!(service.statistics().cached, 0);
 }
 
-/// The region is a part of a session's tags and external id: credentials of the old one are not served or renewed.
+/// Session tags and external id contain the region, so credentials of the old region are not served or renewed.
 #[tokio::test(start_paused = true)]
-async fn a_changed_cluster_is_another_session() {
+async fn changed_cluster_is_another_session() {
     let world = World::new();
     let service = world.service();
     let token = world.token(1, 1);
     service.credentials(&token, Peer::Local).await.unwrap();
-    let gate = world.gate();
+    let permits = world.block();
     world.pass(Duration::from_secs(2000)).await;
-    assert_eq!(world.calls(), 2, "the renewal is under way");
+    assert_eq!(world.calls(), 2, "the renewal has not begun");
     let moved = || cluster("demo").in_region("eu-west-1", "111122223333".parse().unwrap());
     service.set_clusters([(moved(), world.issuer().into())]).unwrap();
     world.upstream(Upstream::Issues);
-    gate.add_permits(1);
+    permits.add_permits(1);
     settle().await;
     assert_eq!(served(service.credentials(&token, Peer::Local).await), ("ASIA3".to_owned(), Origin::Fetched));
     world.pass(HOUR).await;
@@ -112,12 +112,12 @@ async fn a_changed_cluster_is_another_session() {
     assert!(world.calls() > 3);
 }
 
-/// The answer belongs to a cluster that is not configured any more: nobody gets it, and no renewal replaces it.
+/// The response belongs to a cluster that is not configured any more. It is not served or renewed.
 #[tokio::test(start_paused = true)]
-async fn an_answer_for_a_changed_cluster_is_not_renewed() {
+async fn response_for_a_changed_cluster_is_not_renewed() {
     let world = World::new();
     let service = world.builder().cluster(cluster("demo"), TokenVerification::upstream()).build().unwrap();
-    let (gate, token) = (world.gate(), world.token(1, 1));
+    let (permits, token) = (world.block(), world.token(1, 1));
     let waiting = tokio::spawn({
         let (service, token) = (service.clone(), token.clone());
         async move { service.credentials(&token, pod(1)).await }
@@ -125,7 +125,7 @@ async fn an_answer_for_a_changed_cluster_is_not_renewed() {
     settle().await;
     let moved = cluster("demo").in_region("eu-west-1", "111122223333".parse().unwrap());
     service.set_clusters([(moved.clone(), TokenVerification::upstream())]).unwrap();
-    gate.add_permits(1);
+    permits.add_permits(1);
     assert_eq!(served(waiting.await.unwrap()).0, "ASIA1");
     world.upstream(Upstream::Issues);
     assert_eq!(served(service.credentials(&token, pod(1)).await), ("ASIA2".to_owned(), Origin::Fetched));
@@ -135,13 +135,13 @@ async fn an_answer_for_a_changed_cluster_is_not_renewed() {
 }
 
 #[tokio::test]
-async fn a_service_that_cannot_work_is_not_built() {
+async fn build_rejects_a_service_that_cannot_work() {
     let world = World::new();
     let name = |name: &str| name.parse().unwrap();
     let demo = || world.builder().cluster(cluster("demo"), world.issuer());
     let table = || pod_identity_core::association::AssociationTable::build([]).unwrap();
     let upstream = TokenVerification::upstream;
-    let learned = || TokenVerification::learned(|_| None);
+    let discovered = || TokenVerification::discovered(|_| None);
     for (builder, wanted) in [
         (world.builder(), BuildError::NoCluster),
         (demo().cluster(cluster("demo"), world.issuer()), BuildError::ClusterTwice(name("demo"))),
@@ -150,11 +150,11 @@ async fn a_service_that_cannot_work_is_not_built() {
             BuildError::AssociationsWithoutKeys(name("demo")),
         ),
         (
-            world.builder().cluster(cluster("demo"), learned()).associations(table()),
+            world.builder().cluster(cluster("demo"), discovered()).associations(table()),
             BuildError::AssociationsWithoutKeys(name("demo")),
         ),
         (demo().cluster(cluster("two"), upstream()), BuildError::ClusterWithoutIssuer(name("two"))),
-        (demo().cluster(cluster("two"), learned()), BuildError::ClusterWithoutIssuer(name("two"))),
+        (demo().cluster(cluster("two"), discovered()), BuildError::ClusterWithoutIssuer(name("two"))),
     ] {
         let error = builder.build().unwrap_err();
         assert_eq!(error, wanted);
@@ -164,13 +164,13 @@ async fn a_service_that_cannot_work_is_not_built() {
 }
 
 #[test]
-fn a_service_is_built_on_a_runtime() {
+fn build_needs_a_runtime() {
     let world = World::new();
     let error = world.builder().cluster(cluster("demo"), world.issuer()).build().unwrap_err();
     assert_eq!(error, BuildError::NoRuntime);
 }
 
-/// A store that replaces the clusters of its service while the first lookup is under way.
+/// A store that replaces the clusters of its service during the first lookup.
 struct Replacing {
     service: std::sync::OnceLock<CredentialService>,
     key: Key,
@@ -191,7 +191,7 @@ impl AssociationLookup for Replacing {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_of_old_keys_gets_no_role_of_clusters_that_replaced_its_own_meanwhile() {
+async fn token_of_old_keys_gets_no_role_of_clusters_that_replaced_its_own() {
     let world = World::new();
     let lookup = Arc::new(Replacing {
         service: std::sync::OnceLock::new(),

@@ -1,4 +1,4 @@
-//! Errors, as an HTTP server of the embedder sends them.
+//! Errors, as the embedder's HTTP server sends them.
 
 use super::*;
 
@@ -9,7 +9,7 @@ async fn error_of(world: &World, upstream: CredentialError) -> CredentialError {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_of_the_source_is_the_answer_with_its_fix_and_code() {
+async fn error_of_the_source_is_returned_with_its_fix_and_code() {
     let world = World::new();
     let refused = CredentialError::new(ErrorCode::RoleTrustRefused, "STS refuses role cart.");
     let error = error_of(&world, refused).await;
@@ -23,13 +23,14 @@ async fn an_error_of_the_source_is_the_answer_with_its_fix_and_code() {
     assert_eq!(body["message"], message);
     assert_eq!(error.message(), "STS refuses role cart.");
 
-    let complete = CredentialError::new(ErrorCode::AccessDenied, "As the upstream said it. [access_denied]");
+    let complete =
+        CredentialError::new(ErrorCode::AccessDenied, "The message of the upstream. [access_denied]");
     let error = error_of(&world, complete.with_complete_message()).await;
-    assert_eq!(error.to_string(), "As the upstream said it. [access_denied]");
+    assert_eq!(error.to_string(), "The message of the upstream. [access_denied]");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_that_may_pass_is_a_503_with_the_upstreams_pause() {
+async fn retryable_error_is_a_503_with_the_pause_of_the_upstream() {
     let world = World::new();
     let unavailable = CredentialError::unavailable("the vault is sealed").attempt_again(false);
     let error = error_of(&world, unavailable.clone()).await;
@@ -39,7 +40,7 @@ async fn an_error_that_may_pass_is_a_503_with_the_upstreams_pause() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_text_that_is_no_pod_token_is_refused_without_a_call() {
+async fn text_that_is_not_a_pod_token_is_refused_without_a_call() {
     let world = World::new();
     let service = world.service();
     let unbound = {
@@ -65,20 +66,20 @@ async fn a_text_that_is_no_pod_token_is_refused_without_a_call() {
 async fn credentials_that_cannot_be_served_are_an_error() {
     let world = World::new();
     let service = world.service();
-    for (life, wanted) in [
+    for (lifetime, wanted) in [
         (Duration::ZERO, ErrorCode::ClockAhead),
         (Duration::from_secs(400_000_000_000), ErrorCode::Internal), // beyond the year 9999
     ] {
-        *world.source.life.lock().unwrap() = life;
+        *world.source.lifetime.lock().unwrap() = lifetime;
         assert_eq!(code(service.credentials(&world.token(1, 1), Peer::Local).await), wanted);
         world.pass(Duration::from_secs(40)).await;
     }
     assert_eq!(service.statistics().in_flight, 0);
 }
 
-/// EKS is eventually consistent: a new association may be unknown for seconds, and an old one must not vanish by it.
+/// EKS is eventually consistent: a response may not have a new association for seconds. An existing one must stay.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_may_be_outdated_counts_when_it_is_repeated_for_30_seconds() {
+async fn refusal_that_may_be_outdated_counts_after_30_seconds() {
     let gone = CredentialError::new(ErrorCode::AssociationNotFound, "no association").eventually_consistent();
     let world = World::new();
     let service = world.service();
@@ -97,7 +98,7 @@ async fn a_refusal_that_may_be_outdated_counts_when_it_is_repeated_for_30_second
 }
 
 #[test]
-fn an_origin_has_a_name_for_logs_and_metrics() {
+fn origin_has_a_name_for_logs_and_metrics() {
     let names = [Origin::Fetched, Origin::Shared, Origin::Cached, Origin::Stale].map(Origin::as_str);
     assert_eq!(names, ["fetched", "shared", "cached", "stale"]);
 }

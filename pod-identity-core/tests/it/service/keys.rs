@@ -1,10 +1,10 @@
-//! Keys that are fetched, rotate and fail; and tokens that are forged.
+//! Fetched keys, rotation, failed fetches and forged tokens.
 
 use pod_identity_core::service::TokenVerification;
 
 use super::*;
 
-/// What the issuer does with a fetch.
+/// The result of a fetch.
 #[derive(Clone)]
 pub(super) enum Publishes {
     Document(Vec<u8>),
@@ -13,7 +13,7 @@ pub(super) enum Publishes {
     Panics,
 }
 
-/// A JWKS endpoint that counts.
+/// A JWKS endpoint that counts fetches.
 #[derive(Clone)]
 pub(super) struct Endpoint(Arc<(Mutex<Publishes>, AtomicUsize)>);
 
@@ -38,9 +38,9 @@ impl Endpoint {
             async move {
                 match publishes {
                     Publishes::Document(document) => Ok(document),
-                    Publishes::Fails => Err("the issuer is away".into()),
+                    Publishes::Fails => Err("the issuer is down".into()),
                     Publishes::Hangs => std::future::pending().await,
-                    Publishes::Panics => panic!("the fetch of a test panics, as it should"),
+                    Publishes::Panics => panic!("the fetch panics for this test"),
                 }
             }
         })
@@ -54,14 +54,14 @@ async fn service(world: &World, endpoint: &Endpoint) -> CredentialService {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unknown_key_is_fetched_at_once_and_then_every_30_seconds_at_most() {
+async fn unknown_key_is_fetched_at_once_and_then_at_most_every_30_seconds() {
     let (world, new) = (World::new(), Key::p256("new"));
     let endpoint = Endpoint::new(&[&world.key]);
     let service = service(&world, &endpoint).await;
     service.credentials(&world.token(1, 1), Peer::Local).await.unwrap();
     assert_eq!(endpoint.fetches(), 1);
     world.pass(Duration::from_secs(31)).await;
-    // The issuer rotates: the first token of the new key brings it, and the old one's stay good.
+    // The issuer rotates its keys: the first token of the new key fetches it, and tokens of the old key stay valid.
     endpoint.publishes(Publishes::Document(document(&[&world.key, &new])));
     service.credentials(&token(&new, ISSUER, 2, 1), Peer::Local).await.unwrap();
     assert_eq!(endpoint.fetches(), 2);
@@ -76,11 +76,11 @@ async fn an_unknown_key_is_fetched_at_once_and_then_every_30_seconds_at_most() {
         world.pass(Duration::from_secs(1)).await;
     }
     assert!((4..=5).contains(&endpoint.fetches()), "{} fetches in 90 s", endpoint.fetches());
-    assert_eq!(world.calls(), 2, "no invented token reaches the upstream");
+    assert_eq!(world.calls(), 2, "an invented token reached the upstream");
 }
 
 #[tokio::test(start_paused = true)]
-async fn tokens_of_a_withdrawn_key_are_refused_after_the_refresh_and_not_renewed_with() {
+async fn tokens_of_a_withdrawn_key_are_refused_after_the_refresh_and_not_used_for_renewals() {
     let (world, new) = (World::new(), Key::p256("new"));
     let endpoint = Endpoint::new(&[&world.key]);
     let service = service(&world, &endpoint).await;
@@ -96,9 +96,9 @@ async fn tokens_of_a_withdrawn_key_are_refused_after_the_refresh_and_not_renewed
     service.credentials(&token(&new, ISSUER, 1, 2), Peer::Local).await.unwrap();
 }
 
-/// A stolen key's id is given to a new key: documents are compared, not ids.
+/// The new key has the id of a stolen key, so documents are compared, not ids.
 #[tokio::test(start_paused = true)]
-async fn a_new_key_of_the_same_id_refuses_the_old_ones_known_tokens() {
+async fn new_key_with_an_old_id_refuses_known_tokens_of_the_old_key() {
     let (world, same_id) = (World::new(), Key::p256("a"));
     let endpoint = Endpoint::new(&[&world.key]);
     let service = service(&world, &endpoint).await;
@@ -118,14 +118,14 @@ async fn old_keys_stay_in_use_while_fetches_fail() {
         let before = endpoint.fetches();
         endpoint.publishes(publishes);
         world.pass(Duration::from_secs(900)).await;
-        assert!(endpoint.fetches() > before + 2, "it is tried again");
+        assert!(endpoint.fetches() > before + 2, "the fetch is not repeated");
         let number = u32::try_from(endpoint.fetches()).unwrap(); // a token that is not known yet
         service.credentials(&world.token(1, number), Peer::Local).await.unwrap();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_before_the_first_keys_are_worth_a_retry_and_then_succeed() {
+async fn requests_before_the_first_keys_get_a_retryable_error() {
     for publishes in [Publishes::Fails, Publishes::Panics, Publishes::Hangs] {
         let world = World::new();
         let endpoint = Endpoint::new(&[&world.key]);
@@ -136,7 +136,7 @@ async fn requests_before_the_first_keys_are_worth_a_retry_and_then_succeed() {
         assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
         assert_eq!((error.code(), error.status()), (ErrorCode::TokenKeyUnknown, 503));
         endpoint.publishes(Publishes::Document(document(&[&world.key])));
-        tokio::time::sleep(Duration::from_secs(10)).await; // a fetch that hangs ends
+        tokio::time::sleep(Duration::from_secs(10)).await; // the hanging fetch ends
         world.pass(Duration::from_secs(3)).await;
         service.credentials(&world.token(1, 1), Peer::Local).await.unwrap();
     }
@@ -144,7 +144,7 @@ async fn requests_before_the_first_keys_are_worth_a_retry_and_then_succeed() {
 
 #[tokio::test(start_paused = true)]
 async fn refuses_a_forged_token_in_each_verification_mode() {
-    for mode in ["keys", "upstream", "learned"] {
+    for mode in ["keys", "upstream", "discovered"] {
         let (world, forger) = (World::new(), Key::p256("a"));
         let endpoint = Endpoint::new(&[&world.key]);
         let verification = match mode {
@@ -152,14 +152,14 @@ async fn refuses_a_forged_token_in_each_verification_mode() {
             "upstream" => TokenVerification::upstream(),
             _ => {
                 let endpoint = endpoint.clone();
-                TokenVerification::learned(move |url| Some(endpoint.issuer(url)))
+                TokenVerification::discovered(move |url| Some(endpoint.issuer(url)))
             }
         };
         let service = world.builder().cluster(cluster("demo"), verification).build().unwrap();
         let good = world.token(1, 1);
         service.credentials(&good, pod(1)).await.unwrap();
-        settle().await; // keys are learned
-        // The forged tokens name the pod whose credentials are cached.
+        settle().await; // keys are discovered
+        // The forged tokens have the claims of the pod whose credentials are cached.
         let refused = CredentialError::new(ErrorCode::TokenRefused, "the upstream refuses the token");
         world.upstream(Upstream::Fails(refused));
         let unsigned = good.rsplit_once('.').unwrap().0.to_owned() + ".AAAA";
@@ -176,12 +176,12 @@ async fn refuses_a_forged_token_in_each_verification_mode() {
     }
 }
 
-/// A forged token waits for no call of a good one, and brings none to it.
+/// A forged token does not wait for the call of a valid one, and does not fail it.
 #[tokio::test(start_paused = true)]
-async fn tokens_that_the_upstream_verifies_share_no_call() {
+async fn unverified_tokens_share_no_call() {
     let (world, forger) = (World::new(), Key::p256("a"));
     let service = world.builder().cluster(cluster("demo"), TokenVerification::upstream()).build().unwrap();
-    let gate = world.gate();
+    let permits = world.block();
     let request = |token: String| {
         let service = service.clone();
         tokio::spawn(async move { service.credentials(&token, pod(1)).await })
@@ -192,12 +192,12 @@ async fn tokens_that_the_upstream_verifies_share_no_call() {
     world.upstream(Upstream::Fails(refused));
     assert_eq!(code(request(token(&forger, ISSUER, 1, 1)).await.unwrap()), ErrorCode::TokenRefused);
     assert_eq!(world.calls(), 2);
-    gate.add_permits(1);
+    permits.add_permits(1);
     assert_eq!(served(good.await.unwrap()), ("ASIA1".to_owned(), Origin::Fetched));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_file_of_keys_is_read_again_and_a_bad_one_leaves_the_old_keys() {
+async fn key_file_is_read_again_and_an_invalid_file_leaves_the_old_keys() {
     let (world, new) = (World::new(), Key::p256("new"));
     let path = std::env::temp_dir().join(format!("pod-identity-core-{}.json", std::process::id()));
     std::fs::write(&path, document(&[&world.key])).unwrap();
@@ -224,7 +224,7 @@ async fn a_file_of_keys_is_read_again_and_a_bad_one_leaves_the_old_keys() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_credentials_of_a_pod_outlive_the_key_of_its_token() {
+async fn credentials_of_a_pod_outlive_the_key_of_its_token() {
     let (world, new) = (World::new(), Key::p256("new"));
     let endpoint = Endpoint::new(&[&world.key]);
     let service = service(&world, &endpoint).await;

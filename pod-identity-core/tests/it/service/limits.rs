@@ -25,19 +25,22 @@ fn spawn(
 }
 
 #[tokio::test(start_paused = true)]
-async fn unverified_tokens_of_a_peer_wait_for_its_own_limit_and_no_other_peers() {
+async fn unverified_tokens_of_a_peer_use_only_its_own_limit() {
     let world = World::new();
     let builder = world.builder().cluster(cluster("demo"), TokenVerification::upstream());
     let service = builder.config(config(PeerLimits::new(1, 2))).build().unwrap();
-    let gate = world.gate();
+    let permits = world.block();
     let flood = spawn(&service, &world, pod(1), 0..5);
     settle().await;
     let statistics = service.statistics();
-    assert_eq!((world.calls(), statistics.in_flight, statistics.waiting, statistics.crowded), (1, 1, 2, 2));
+    assert_eq!(
+        (world.calls(), statistics.in_flight, statistics.waiting, statistics.queue_full),
+        (1, 1, 2, 2)
+    );
     let other = spawn(&service, &world, pod(2), 10..11);
     settle().await;
-    assert_eq!(world.calls(), 2, "another peer waits for the flood");
-    gate.add_permits(9);
+    assert_eq!(world.calls(), 2, "another peer waits for the requests of the first");
+    permits.add_permits(9);
     other.into_iter().next().unwrap().await.unwrap().unwrap();
     let mut codes = Vec::new();
     for one in flood {
@@ -47,40 +50,40 @@ async fn unverified_tokens_of_a_peer_wait_for_its_own_limit_and_no_other_peers()
     assert_eq!(codes, [None, None, None, Some(ErrorCode::Throttled), Some(ErrorCode::Throttled)]);
 }
 
-/// A refused token keeps its peer's credit for two seconds, so junk is a few calls a second.
+/// A refused token keeps its peer's credit for two seconds, so invalid tokens make few calls per second.
 #[tokio::test(start_paused = true)]
-async fn junk_of_a_peer_is_a_few_calls_a_second() {
+async fn invalid_tokens_of_a_peer_make_few_calls_per_second() {
     let world = World::new();
     let builder = world.builder().cluster(cluster("demo"), TokenVerification::upstream());
     let service = builder.config(config(PeerLimits::new(2, 100))).build().unwrap();
     world.upstream(Upstream::Fails(CredentialError::new(ErrorCode::TokenRefused, "no")));
-    let junk = spawn(&service, &world, pod(1), 0..50);
+    let requests = spawn(&service, &world, pod(1), 0..50);
     settle().await;
     assert_eq!(world.calls(), 2);
     for second in [1, 2, 3, 4] {
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(world.calls(), 2 + second / 2 * 2, "after {second} s");
     }
-    junk.iter().for_each(tokio::task::JoinHandle::abort);
+    requests.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test(start_paused = true)]
-async fn tokens_that_keys_verify_have_no_limit_of_their_peer() {
+async fn verified_tokens_have_no_peer_limit() {
     let world = World::new();
     let builder = world.builder().cluster(cluster("demo"), world.issuer());
     let service = builder.config(config(PeerLimits::new(1, 0))).build().unwrap();
-    let gate = world.gate();
+    let permits = world.block();
     let requests = spawn(&service, &world, pod(1), 0..30);
     settle().await;
     assert_eq!(world.calls(), 30);
-    gate.add_permits(100);
+    permits.add_permits(100);
     for one in requests {
         one.await.unwrap().unwrap();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upstream_that_throttles_is_called_again_after_its_pause() {
+async fn throttled_upstream_is_called_again_after_its_pause() {
     let world = World::new();
     let service = world.service();
     let throttled = CredentialError::throttled("slow down", Some(Duration::from_secs(20)));
@@ -88,11 +91,11 @@ async fn an_upstream_that_throttles_is_called_again_after_its_pause() {
     let error = service.credentials(&world.token(1, 1), Peer::Local).await.unwrap_err();
     assert_eq!((error.code(), error.status()), (ErrorCode::Throttled, 503));
     assert_eq!(error.retry_after(), Some(Duration::from_secs(20)));
-    assert_eq!(world.calls(), 1, "an attempt within the pause");
+    assert_eq!(world.calls(), 1, "a call within the pause");
     assert!(service.statistics().rate_limit.is_some());
     world.upstream(Upstream::Issues);
     world.jump(Duration::from_secs(5)).await;
-    // Another pod is told how long the pause lasts, without a call.
+    // Another pod gets the rest of the pause without a call.
     let error = service.credentials(&world.token(2, 1), Peer::Local).await.unwrap_err();
     assert_eq!((error.code(), error.retry_after()), (ErrorCode::Throttled, Some(Duration::from_secs(15))));
     assert_eq!(world.calls(), 1);
@@ -101,7 +104,7 @@ async fn an_upstream_that_throttles_is_called_again_after_its_pause() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_may_pass_is_attempted_again_and_a_refusal_is_not() {
+async fn retryable_call_is_repeated_and_a_refusal_is_not() {
     let attempts = |error: CredentialError| async move {
         let world = World::new();
         let service = world.service();
@@ -115,9 +118,9 @@ async fn a_call_that_may_pass_is_attempted_again_and_a_refusal_is_not() {
     assert_eq!(attempts(CredentialError::new(ErrorCode::SessionRefused, "no")).await, 1);
 }
 
-/// Numbers that no semaphore and no clock holds.
+/// Numbers beyond the limits of semaphores and clocks.
 #[tokio::test(start_paused = true)]
-async fn the_largest_settings_work() {
+async fn largest_settings_work() {
     let world = World::new();
     let most = PeerLimits::new(usize::MAX, usize::MAX);
     let mut config = config(most);

@@ -1,17 +1,17 @@
-//! What a signed token has to say, and when.
+//! Checks of claims and times.
 
 use pod_identity_core::error::ErrorCode;
 use pod_identity_core::identity::Node;
 use pod_identity_core::token::{PodToken, TokenError};
 use serde_json::{Value, json};
 
-use super::{AUDIENCE, ISSUER, NOW, at, check, check_with, claims, key_set, saying, without};
-use crate::minting::Key;
+use super::{AUDIENCE, ISSUER, NOW, at, check, check_with, claims, key_set, with_claims, without};
+use crate::signing::Key;
 
 #[test]
-fn an_audience_may_be_a_string() {
+fn audience_may_be_a_string() {
     let key = Key::p256("a");
-    assert!(check(&key, &saying(&key, |claims| claims["aud"] = json!(AUDIENCE))).is_ok());
+    assert!(check(&key, &with_claims(&key, |claims| claims["aud"] = json!(AUDIENCE))).is_ok());
 }
 
 #[test]
@@ -23,19 +23,19 @@ fn issuer_and_audience_must_be_exact() {
         ISSUER.to_uppercase(),
         String::new(),
     ] {
-        let token = saying(&key, |claims| claims["iss"] = json!(other));
+        let token = with_claims(&key, |claims| claims["iss"] = json!(other));
         assert!(matches!(check(&key, &token), Err(TokenError::IssuerWrong { .. })), "{other}");
     }
     for other in
         [json!([]), json!("sts.amazonaws.com"), json!([AUDIENCE, "vault"]), json!([AUDIENCE, AUDIENCE])]
     {
-        let token = saying(&key, |claims| claims["aud"] = other.clone());
+        let token = with_claims(&key, |claims| claims["aud"] = other.clone());
         assert!(matches!(check(&key, &token), Err(TokenError::AudienceWrong { .. })), "{other}");
     }
 }
 
 #[test]
-fn a_legacy_token_is_refused_as_one_with_what_to_use_instead() {
+fn legacy_token_is_refused_with_an_alternative() {
     let key = Key::p256("a");
     let claims = json!({
         "iss": "kubernetes/serviceaccount",
@@ -52,7 +52,7 @@ fn a_legacy_token_is_refused_as_one_with_what_to_use_instead() {
 }
 
 #[test]
-fn times_are_kept_to_the_second() {
+fn times_are_exact_to_the_second() {
     let key = Key::p256("a");
     let keys = key_set(&[&key]);
     let check_at = |token: &str, seconds| check_with(&keys, token, at(seconds));
@@ -60,23 +60,23 @@ fn times_are_kept_to_the_second() {
     assert!(check_at(&token, NOW + 86_399).is_ok());
     assert_eq!(check_at(&token, NOW + 86_400), Err(TokenError::Expired { ago: 0, exp: NOW + 86_400 }));
     assert_eq!(check_at(&token, NOW + 86_430), Err(TokenError::Expired { ago: 30, exp: NOW + 86_400 }));
-    // The leeway for a clock that is behind the API server's: one minute.
+    // The leeway for a clock that is behind the API server's is one minute.
     assert!(check_at(&token, NOW - 60).is_ok());
     assert_eq!(check_at(&token, NOW - 61), Err(TokenError::NotYetValid { ahead: 61, nbf: NOW }));
-    let without_nbf = saying(&key, |claims| without(claims, "nbf"));
+    let without_nbf = with_claims(&key, |claims| without(claims, "nbf"));
     assert!(check_at(&without_nbf, NOW - 60).is_ok());
     assert_eq!(check_at(&without_nbf, NOW - 61), Err(TokenError::IssuedInFuture { ahead: 61, iat: NOW }));
-    let endless = saying(&key, |claims| claims["exp"] = json!(u64::MAX));
+    let endless = with_claims(&key, |claims| claims["exp"] = json!(u64::MAX));
     assert_eq!(check(&key, &endless).unwrap_err().code(), ErrorCode::TokenMalformed);
 }
 
 #[test]
-fn a_claim_that_is_missing_or_of_another_type_is_refused() {
+fn rejects_missing_claim_and_claim_of_another_type() {
     let key = Key::p256("a");
     for claim in ["iss", "sub", "aud", "exp", "iat"] {
         for token in [
-            saying(&key, |claims| without(claims, claim)),
-            saying(&key, |claims| claims[claim] = json!({"a": 1})),
+            with_claims(&key, |claims| without(claims, claim)),
+            with_claims(&key, |claims| claims[claim] = json!({"a": 1})),
         ] {
             assert!(
                 matches!(check(&key, &token), Err(TokenError::Malformed { part: "payload", .. })),
@@ -84,43 +84,43 @@ fn a_claim_that_is_missing_or_of_another_type_is_refused() {
             );
         }
     }
-    let fraction = saying(&key, |claims| claims["exp"] = json!(1.5e12));
+    let fraction = with_claims(&key, |claims| claims["exp"] = json!(1.5e12));
     assert!(matches!(check(&key, &fraction), Err(TokenError::Malformed { .. })));
 }
 
 #[test]
-fn a_token_must_be_bound_to_a_pod_and_agree_with_itself() {
+fn token_must_be_bound_to_a_pod_and_must_not_contradict_itself() {
     let key = Key::p256("a");
-    let unbound = saying(&key, |claims| without(&mut claims["kubernetes.io"], "pod"));
+    let unbound = with_claims(&key, |claims| without(&mut claims["kubernetes.io"], "pod"));
     assert_eq!(check(&key, &unbound), Err(TokenError::NotPodBound));
-    let plain = saying(&key, |claims| without(claims, "kubernetes.io"));
+    let plain = with_claims(&key, |claims| without(claims, "kubernetes.io"));
     assert_eq!(check(&key, &plain), Err(TokenError::NotPodBound));
 
-    let other = saying(&key, |claims| claims["sub"] = json!("system:serviceaccount:kube-system:cart"));
+    let other = with_claims(&key, |claims| claims["sub"] = json!("system:serviceaccount:kube-system:cart"));
     assert_eq!(check(&key, &other), Err(TokenError::SubjectMismatch));
-    let other = saying(&key, |claims| claims["kubernetes.io"]["namespace"] = json!("kube-system"));
+    let other = with_claims(&key, |claims| claims["kubernetes.io"]["namespace"] = json!("kube-system"));
     assert_eq!(check(&key, &other), Err(TokenError::SubjectMismatch));
-    let impossible = saying(&key, |claims| claims["kubernetes.io"]["namespace"] = json!("shop:cart"));
+    let impossible = with_claims(&key, |claims| claims["kubernetes.io"]["namespace"] = json!("shop:cart"));
     assert!(matches!(check(&key, &impossible), Err(TokenError::InvalidName(_))));
 }
 
 #[test]
-fn a_node_may_be_missing_or_have_no_uid_but_not_an_impossible_name() {
+fn node_may_be_missing_or_have_no_uid_but_needs_a_valid_name() {
     let key = Key::p256("a");
-    let homeless = saying(&key, |claims| without(&mut claims["kubernetes.io"], "node"));
-    assert_eq!(check(&key, &homeless).unwrap().node, None);
-    let gone = saying(&key, |claims| without(&mut claims["kubernetes.io"]["node"], "uid"));
+    let without_node = with_claims(&key, |claims| without(&mut claims["kubernetes.io"], "node"));
+    assert_eq!(check(&key, &without_node).unwrap().node, None);
+    let gone = with_claims(&key, |claims| without(&mut claims["kubernetes.io"]["node"], "uid"));
     let node = Node { name: "node-1".parse().unwrap(), uid: None };
     assert_eq!(check(&key, &gone).unwrap().node, Some(node));
-    let impossible = saying(&key, |claims| claims["kubernetes.io"]["node"]["name"] = json!("a/b"));
+    let impossible = with_claims(&key, |claims| claims["kubernetes.io"]["node"]["name"] = json!("a/b"));
     assert!(matches!(check(&key, &impossible), Err(TokenError::InvalidName(_))));
 }
 
 #[test]
-fn rejects_an_array_in_the_place_of_an_object_in_header_and_payload() {
+fn rejects_array_in_place_of_object_in_header_and_payload() {
     let key = Key::p256("a");
     let members = |object: &Value| object.as_object().unwrap().values().cloned().collect::<Value>();
-    // The members in the order in which the types declare them: what serde would take for the object.
+    // The values in the order of the fields of the types, which serde accepts for the object.
     let header = json!(["ES256", "a", null]);
     let error = check(&key, &key.sign(&header, &claims())).unwrap_err();
     assert!(matches!(error, TokenError::Malformed { part: "header", .. }), "{error:?}");
@@ -129,14 +129,16 @@ fn rejects_an_array_in_the_place_of_an_object_in_header_and_payload() {
         json!([of["namespace"], of["serviceaccount"], of["pod"], of["node"]])
     };
     for token in [
-        saying(&key, |claims| {
+        with_claims(&key, |claims| {
             let of = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"].map(|claim| claims[claim].clone());
             *claims = of.into_iter().chain([claims["kubernetes.io"].clone()]).collect();
         }),
-        saying(&key, |claims| claims["kubernetes.io"] = kubernetes(claims)),
-        saying(&key, |claims| claims["kubernetes.io"]["pod"] = members(&claims["kubernetes.io"]["pod"])),
-        saying(&key, |claims| claims["kubernetes.io"]["node"] = members(&claims["kubernetes.io"]["node"])),
-        saying(&key, |claims| {
+        with_claims(&key, |claims| claims["kubernetes.io"] = kubernetes(claims)),
+        with_claims(&key, |claims| claims["kubernetes.io"]["pod"] = members(&claims["kubernetes.io"]["pod"])),
+        with_claims(&key, |claims| {
+            claims["kubernetes.io"]["node"] = members(&claims["kubernetes.io"]["node"])
+        }),
+        with_claims(&key, |claims| {
             claims["kubernetes.io"]["serviceaccount"] = members(&claims["kubernetes.io"]["serviceaccount"]);
         }),
     ] {

@@ -1,10 +1,10 @@
-//! Which published keys are used, and what becomes of the others.
+//! Usable and unusable published keys.
 
 use pod_identity_core::token::{KeySet, KeySetError, TokenError};
 use serde_json::{Value, json};
 
 use super::{check_with, claims, key_set, now, without};
-use crate::minting::{Key, base64url, jwks};
+use crate::signing::{Key, base64url, jwks};
 
 #[test]
 fn old_keys_verify_until_they_are_withdrawn() {
@@ -18,27 +18,27 @@ fn old_keys_verify_until_they_are_withdrawn() {
 }
 
 #[test]
-fn keys_that_cannot_be_used_are_refused_by_name() {
+fn tokens_of_unusable_keys_are_refused_with_the_reason() {
     let key = Key::p256("a");
     let token = key.sign(&key.header(), &claims());
     let changed = |change: &dyn Fn(&mut Value)| {
         let mut changed = key.jwk();
         change(&mut changed);
-        // A second, good key keeps the set alive.
+        // A second, usable key makes the set valid.
         let keys = KeySet::from_jwks(&jwks(&[Key::p256("b").jwk(), changed])).unwrap();
         check_with(&keys, &token, now())
     };
     assert!(changed(&|_| {}).is_ok());
     for (change, reason) in [
         (json!({"crv": "P-521"}), "curve P-521 (ES512) is not supported"),
-        (json!({"use": "enc"}), "its use is not sig"),
+        (json!({"use": "enc"}), "its use is not \"sig\""),
         (json!({"alg": "ES384"}), "its alg is not ES256"),
         (json!({"kty": "oct", "k": "c2VjcmV0"}), "neither an RSA nor an elliptic curve key"),
         (json!({"kty": "OKP", "crv": "Ed25519"}), "neither an RSA nor an elliptic curve key"),
         (json!({"crv": "Ed25519"}), "its curve is not supported"),
         (json!({"crv": "P-9"}), "neither an RSA nor an elliptic curve key"),
         (json!({"kty": "what"}), "neither an RSA nor an elliptic curve key"),
-        (json!({"use": 7}), "not a key of a known kind"),
+        (json!({"use": 7}), "not a key of a known type"),
     ] {
         let error = changed(&|key| {
             for (member, value) in change.as_object().unwrap() {
@@ -52,23 +52,23 @@ fn keys_that_cannot_be_used_are_refused_by_name() {
         assert!(actual.starts_with(reason), "{change}: {actual}");
     }
     assert!(matches!(changed(&|key| without(key, "kid")), Err(TokenError::KeyUnknown { .. })));
-    // What a key is for may be left unsaid.
+    // The fields for the use of a key are optional.
     assert!(changed(&|key| without(key, "use")).is_ok());
     assert!(changed(&|key| without(key, "alg")).is_ok());
 }
 
 #[test]
-fn a_set_says_which_keys_it_uses_and_why_not_the_others() {
+fn set_has_usable_keys_and_reasons_for_the_others() {
     let mut spoilt = Key::p256("spoilt").jwk();
     spoilt["use"] = json!("enc");
     let keys = KeySet::from_jwks(&jwks(&[Key::p256("a").jwk(), spoilt, Key::p384("b").jwk()])).unwrap();
     assert_eq!(keys.key_ids().collect::<Vec<_>>(), ["a", "b"]);
-    assert_eq!(keys.unusable().collect::<Vec<_>>(), [("spoilt", "its use is not sig")]);
+    assert_eq!(keys.unusable().collect::<Vec<_>>(), [("spoilt", "its use is not \"sig\"")]);
     assert_eq!(format!("{keys:?}"), r#"["a", "b"]"#);
 }
 
 #[test]
-fn a_set_without_a_usable_key_is_no_key_set() {
+fn set_without_usable_key_is_an_error() {
     let in_an_array = json!([[Key::p256("a").jwk()]]).to_string();
     for text in ["", "{}", "[]", r#"{"keys":1}"#, r#"{"keys":[],"keys":[]}"#, &in_an_array] {
         assert!(matches!(KeySet::from_jwks(text.as_bytes()), Err(KeySetError::Malformed(_))), "{text}");
@@ -81,7 +81,7 @@ fn a_set_without_a_usable_key_is_no_key_set() {
 }
 
 #[test]
-fn a_set_whose_keys_have_no_id_says_so_and_what_to_publish() {
+fn error_of_a_set_without_key_ids_has_the_fix() {
     let mut key = Key::p256("a").jwk();
     without(&mut key, "kid");
     let error = KeySet::from_jwks(&jwks(&[key])).unwrap_err().to_string();
@@ -89,15 +89,15 @@ fn a_set_whose_keys_have_no_id_says_so_and_what_to_publish() {
 }
 
 #[test]
-fn a_discovery_document_in_the_place_of_a_key_set_names_its_jwks_uri() {
+fn error_for_a_discovery_document_has_its_jwks_uri() {
     let document = json!({"issuer": "https://a.test", "jwks_uri": "https://a.test/keys"}).to_string();
     let error = KeySet::from_jwks(document.as_bytes()).unwrap_err().to_string();
     assert!(error.contains("discovery document") && error.contains("https://a.test/keys"), "{error}");
 }
 
-/// RFC 7518 §3.3: 2048 bits at least. Zeros in front of a modulus make it no longer.
+/// RFC 7518 §3.3 requires at least 2048 bits. Leading zeros of a modulus do not count.
 #[test]
-fn a_short_rsa_key_is_not_used() {
+fn short_rsa_key_is_not_used() {
     let key = Key::rsa("short");
     let with_modulus = |change: &dyn Fn(Vec<u8>) -> Vec<u8>| {
         let mut jwk = key.jwk();

@@ -1,4 +1,4 @@
-//! Whose signature it is, and of what.
+//! Checks of signatures and algorithms.
 
 use std::sync::OnceLock;
 
@@ -8,10 +8,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{check, check_with, claims, key_set, now, without};
-use crate::minting::{Key, base64url, hs256, unsigned, with_signature_of};
+use crate::signing::{Key, base64url, hs256, unsigned, with_signature_of};
 
 #[test]
-fn a_forged_signature_is_refused() {
+fn forged_signature_is_refused() {
     let key = Key::rsa("a");
     let good = key.sign(&key.header(), &claims());
     let header = |alg: &str| json!({"alg": alg, "kid": "a"});
@@ -28,7 +28,7 @@ fn a_forged_signature_is_refused() {
     for secret in key.public_as_secrets() {
         let refused = TokenError::AlgorithmRefused { algorithm: "HS256".to_owned() };
         assert_eq!(check(&key, &hs256(&header("HS256"), &claims(), &secret)), Err(refused));
-        // And where the header says what the key is for.
+        // Also with the algorithm of the key in the header.
         let disguised = hs256(&key.header(), &claims(), &secret);
         assert_eq!(check(&key, &disguised), Err(TokenError::SignatureInvalid));
     }
@@ -40,12 +40,12 @@ fn a_forged_signature_is_refused() {
 }
 
 #[test]
-fn an_algorithm_that_is_not_the_keys_own_is_refused() {
+fn algorithm_of_another_key_type_is_refused() {
     let rsa = Key::rsa("a");
     let swapped = rsa.sign(&json!({"alg": "ES256", "kid": "a"}), &claims());
     assert_eq!(check(&rsa, &swapped), Err(TokenError::AlgorithmNotOfKey { token: "ES256", key: "RS256" }));
 
-    // A key of another kind under the victim's key id, and one of the same kind.
+    // A key of another type with the same key id, and one of the same type.
     let ec = Key::p256("a");
     let stolen_id = ec.sign(&ec.header(), &claims());
     assert_eq!(check(&rsa, &stolen_id), Err(TokenError::AlgorithmNotOfKey { token: "ES256", key: "RS256" }));
@@ -54,19 +54,19 @@ fn an_algorithm_that_is_not_the_keys_own_is_refused() {
 }
 
 #[test]
-fn of_two_keys_with_one_id_either_may_have_signed_each_under_its_own_algorithm() {
-    let (rsa, ec, stranger) = (Key::rsa("a"), Key::p256("a"), Key::p256("a"));
+fn either_of_two_keys_with_one_id_verifies_with_its_own_algorithm() {
+    let (rsa, ec, other) = (Key::rsa("a"), Key::p256("a"), Key::p256("a"));
     for keys in [key_set(&[&rsa, &ec]), key_set(&[&ec, &rsa])] {
         for key in [&rsa, &ec] {
             assert!(check_with(&keys, &key.sign(&key.header(), &claims()), now()).is_ok());
         }
-        let token = stranger.sign(&stranger.header(), &claims());
+        let token = other.sign(&other.header(), &claims());
         assert!(check_with(&keys, &token, now()).is_err());
     }
 }
 
 #[test]
-fn a_header_that_asks_for_more_than_is_understood_is_refused() {
+fn header_with_unsupported_features_is_refused() {
     let key = Key::p256("a");
     let signed = |header: &Value| key.sign(header, &claims());
     let mut critical = key.header();
@@ -83,12 +83,12 @@ fn a_header_that_asks_for_more_than_is_understood_is_refused() {
     unknown["kid"] = json!("x".repeat(4000));
     let error = check(&key, &signed(&unknown)).unwrap_err();
     assert_eq!(error.code(), ErrorCode::TokenKeyUnknown);
-    assert!(error.code().is_retryable(), "a key may be new");
+    assert!(error.code().is_retryable(), "an unknown key may be new");
     assert!(error.to_string().len() < 200, "a long key id must not flood the log");
 }
 
 #[test]
-fn a_key_that_stands_twice_is_refused() {
+fn duplicate_key_is_refused() {
     let key = Key::p256("a");
     let (header, claims) = (key.header().to_string(), claims().to_string());
     let twice = claims.replacen('{', r#"{"sub":"system:serviceaccount:kube-system:admin","#, 1);
@@ -111,7 +111,7 @@ fn a_key_that_stands_twice_is_refused() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// THREATS A1: no change to a token, wherever and whatever, yields an accepted one.
+    /// SECURITY.md, A1: no changed byte of a token makes an accepted token.
     #[test]
     fn no_altered_token_is_accepted(place in any::<prop::sample::Index>(), byte in "[A-Za-z0-9_.-]") {
         static GOOD: OnceLock<(KeySet, String)> = OnceLock::new();
@@ -129,7 +129,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_the_verifier_panic(header in ".{0,200}", payload in ".{0,200}") {
+    fn verifier_does_not_panic_for_any_text(header in ".{0,200}", payload in ".{0,200}") {
         static KEYS: OnceLock<KeySet> = OnceLock::new();
         let keys = KEYS.get_or_init(|| key_set(&[&Key::p256("a")]));
         let text = format!("{}.{}.c2ln", base64url(header.as_bytes()), base64url(payload.as_bytes()));

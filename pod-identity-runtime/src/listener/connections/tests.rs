@@ -15,23 +15,23 @@ fn peer(last: u8) -> IpAddr {
 }
 
 fn admit(connections: &Connections, last: u8, has_client_ca: bool) -> Result<Permit, Closed> {
-    connections.admit(peer(last), false, connections.room_now().unwrap(), has_client_ca)
+    connections.admit(peer(last), false, connections.permit_now().unwrap(), has_client_ca)
 }
 
 #[tokio::test]
 async fn refuses_a_peer_at_its_limit_and_serves_others() {
     let connections = Connections::new(LIMITS);
-    let held = [admit(&connections, 1, false).unwrap(), admit(&connections, 1, false).unwrap()];
+    let permits = [admit(&connections, 1, false).unwrap(), admit(&connections, 1, false).unwrap()];
     assert_eq!(admit(&connections, 1, false).unwrap_err(), Closed::PeerLimit);
     let _other = admit(&connections, 2, false).unwrap();
-    drop(held);
+    drop(permits);
     assert!(admit(&connections, 1, false).is_ok());
 }
 
 #[tokio::test]
 async fn exempts_a_peer_with_a_client_certificate() {
     let connections = Connections::new(LIMITS);
-    let _held = [admit(&connections, 1, true).unwrap(), admit(&connections, 1, true).unwrap()];
+    let _permits = [admit(&connections, 1, true).unwrap(), admit(&connections, 1, true).unwrap()];
     let mut without = admit(&connections, 1, true).unwrap();
     assert_eq!(without.settle(false), Err(Closed::PeerLimit));
     drop(without);
@@ -42,7 +42,7 @@ async fn exempts_a_peer_with_a_client_certificate() {
 #[tokio::test]
 async fn keeps_connections_for_peers_with_a_client_certificate() {
     let connections = Connections::new(LIMITS);
-    let _held: Vec<_> = (0..14).map(|last| admit(&connections, last, true).unwrap()).collect();
+    let _permits: Vec<_> = (0..14).map(|last| admit(&connections, last, true).unwrap()).collect();
     let mut late = admit(&connections, 100, true).unwrap();
     assert_eq!(late.settle(false), Err(Closed::UnverifiedLimit));
     assert_eq!(late.settle(true), Ok(()));
@@ -55,24 +55,24 @@ async fn forgets_peers_without_connections_and_returns_every_permit() {
         drop(admit(&connections, last, last % 2 == 0).unwrap());
     }
     let open = connections.0.open();
-    assert_eq!((open.peers.len(), open.unverified, open.on_probation), (0, 0, 0));
-    assert_eq!(connections.0.room.available_permits(), 16);
+    assert_eq!((open.peers.len(), open.unverified, open.over_limit), (0, 0, 0));
+    assert_eq!(connections.0.permits.available_permits(), 16);
 }
 
 #[tokio::test(start_paused = true)]
-async fn delays_a_peer_above_its_rate_and_not_below() {
+async fn delays_only_a_peer_above_its_rate() {
     let connections = Connections::new(LIMITS);
     let permit = admit(&connections, 1, false).unwrap();
     let start = Instant::now();
     for _ in 0..10 {
         permit.request().await;
     }
-    assert_eq!(start.elapsed(), Duration::ZERO, "a quarter of a second's worth may come at once");
+    assert_eq!(start.elapsed(), Duration::ZERO, "a burst of a quarter of a second waits");
     for _ in 0..80 {
         permit.request().await;
     }
     assert_eq!(start.elapsed().as_millis() / 100, 20, "{:?}", start.elapsed());
-    // A new connection does not start anew.
+    // A new connection does not reset the rate.
     drop(permit);
     let start = Instant::now();
     admit(&connections, 1, false).unwrap().request().await;

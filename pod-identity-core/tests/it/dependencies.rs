@@ -1,15 +1,15 @@
-//! The dependency arrows of ARCHITECTURE.md, checked against what cargo builds.
+//! The dependencies between crates as in ARCHITECTURE.md, checked against cargo's.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Every package that a member is built from, on any platform and with all features, its tests left out.
+/// Returns every package that a member is built from, on any platform and with all features, without its tests.
 fn built_from(member: &str) -> BTreeSet<String> {
     tree(member, &["--all-features", "--edges", "normal"])
 }
 
-/// `cargo tree`, not `cargo metadata`: the latter also lists what no feature turns on.
+/// Runs `cargo tree`, because `cargo metadata` also lists dependencies of disabled features.
 fn tree(member: &str, options: &[&str]) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--locked", "--target", "all", "--prefix", "none", "--format", "{p}"])
@@ -35,17 +35,16 @@ fn forbid_in(tree: &BTreeSet<String>, member: &str, forbidden: &[&str]) {
 }
 
 #[test]
-fn dependencies_point_the_way_that_the_architecture_says() {
-    // The rules know no sockets, no Kubernetes, no AWS; and nobody that uses them.
+fn dependencies_match_the_architecture() {
+    // The core uses no sockets, no Kubernetes and no AWS SDK, and none of the crates that use the core.
     forbid("pod-identity-core", &["hyper", "kube", "rustls", "aws-config", "aws-smithy-runtime-api"]);
     forbid("pod-identity-core", &["pod-identity-runtime", "pod-identity-local"]);
-    // What is shared knows nobody that shares it.
+    // The runtime uses none of the crates that use the runtime.
     forbid("pod-identity-runtime", &["pod-identity-agent", "pod-identity-auth", "pod-identity-local"]);
     forbid("pod-identity-runtime", &["pod-identity-webhook", "testing"]);
-    // Nor whom they ask: each binary asks AWS in its own way.
+    // The runtime does not call AWS. Each binary has its own client.
     forbid("pod-identity-runtime", &["aws-config", "aws-sdk-sts", "aws-sdk-eksauth"]);
-    // The two services know each other by the wire only, the webhook not at all, and nothing that is for
-    // laptops or tests.
+    // The agent and the auth service use no code of each other or of the webhook, and no crate for laptops or tests.
     forbid(
         "pod-identity-agent",
         &["pod-identity-auth", "pod-identity-webhook", "pod-identity-local", "testing"],
@@ -54,24 +53,24 @@ fn dependencies_point_the_way_that_the_architecture_says() {
         "pod-identity-auth",
         &["pod-identity-agent", "pod-identity-webhook", "pod-identity-local", "testing"],
     );
-    // The webhook verifies no tokens and asks no AWS.
+    // The webhook verifies no tokens and does not call AWS.
     forbid(
         "pod-identity-webhook",
         &["pod-identity-agent", "pod-identity-auth", "pod-identity-local", "testing"],
     );
     forbid("pod-identity-webhook", &["jsonwebtoken", "aws-config", "aws-smithy-runtime-api"]);
-    // The provider is in other people's programs: of ours it has the core, and of the core no tokens.
+    // The provider is part of other programs. It uses only the core, without tokens.
     forbid(
         "pod-identity-provider",
         &["pod-identity-runtime", "pod-identity-agent", "pod-identity-auth", "pod-identity-webhook"],
     );
     forbid("pod-identity-provider", &["pod-identity-local", "testing", "kube", "jsonwebtoken", "aws-config"]);
-    // The laptop program builds on macOS too.
+    // The program for laptops also builds on macOS.
     forbid("pod-identity-local", &["rtnetlink", "testing"]);
 }
 
 #[test]
-fn a_program_with_the_provider_has_no_tls_unless_it_asks_for_it_and_no_http_of_its_own() {
+fn provider_has_no_own_http_and_only_optional_tls() {
     let without = tree("pod-identity-provider", &["--edges", "normal"]);
     forbid_in(&without, "pod-identity-provider", &["rustls", "aws-lc-rs", "aws-sdk-sts"]);
     let direct = tree("pod-identity-provider", &["--all-features", "--edges", "normal", "--depth", "1"]);
@@ -79,7 +78,7 @@ fn a_program_with_the_provider_has_no_tls_unless_it_asks_for_it_and_no_http_of_i
     forbid_in(&direct, "pod-identity-provider", &http);
 }
 
-/// The features of tokio that the core turns on.
+/// Returns the features of tokio that the core enables.
 fn features_of_tokio(features: &str) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--locked", "--target", "all", "--edges", "normal,features", "--prefix", "none"])
@@ -95,13 +94,13 @@ fn features_of_tokio(features: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn core_has_of_tokio_its_channels_and_with_the_service_tasks_and_timers() {
+fn core_uses_channels_of_tokio_and_with_service_also_tasks_and_timers() {
     let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
     assert_eq!(features_of_tokio("verify,trust"), set(&["sync"]));
     assert_eq!(features_of_tokio("service"), set(&["rt", "sync", "time"]));
 }
 
-/// The sources of the core, without comments and tests.
+/// Collects the sources of the core, without comments and tests.
 fn sources(directory: &Path, found: &mut Vec<(PathBuf, String)>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -121,7 +120,7 @@ fn sources(directory: &Path, found: &mut Vec<(PathBuf, String)>) {
 }
 
 #[test]
-fn core_has_no_clock_but_that_of_the_service() {
+fn core_reads_clocks_only_in_the_service() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     sources(&source, &mut files);
@@ -136,7 +135,7 @@ fn core_has_no_clock_but_that_of_the_service() {
     let clocks = ["SystemTime::now", "Instant::now", ".elapsed()"];
     assert_eq!(with(&service, &clocks), std::slice::from_ref(&clock));
     assert_eq!(with(&rules, &clocks), Vec::<PathBuf>::new(), "time is an argument");
-    // The rules have no timers, tasks, files, sockets or processes either.
+    // The rules use no timers, tasks, files, sockets or processes either.
     let of_an_embedder = [
         "tokio::time",
         "tokio::spawn",
@@ -159,6 +158,6 @@ fn there_is_one_cryptography_library_and_one_tls_stack() {
         forbid(member, &OTHERS);
     }
     forbid("pod-identity-provider", &OTHERS);
-    // What examples use are dependencies of tests, as cargo sees it.
+    // cargo lists dependencies of examples as dependencies of tests.
     forbid_in(&tree("examples", &["--edges", "normal,dev"]), "examples", &OTHERS);
 }

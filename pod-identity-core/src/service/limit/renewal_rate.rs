@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-/// A steady rate. The permits of one second and one more may be taken at once, so that a caller that looks once a second
-/// loses none.
+/// A constant rate. It allows the renewals of one second, and one more, at once, so that a caller that asks once a
+/// second loses none.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Pace {
+pub(super) struct RenewalRate {
     saved: f64,
     at: Duration,
 }
 
-impl Pace {
+impl RenewalRate {
     /// Takes a permit, if there is one.
     pub(super) fn take(&mut self, per_second: f64, now: Duration) -> bool {
         let passed = now.saturating_sub(self.at).as_secs_f64();
@@ -24,12 +24,12 @@ impl Pace {
     }
 }
 
-/// Returns the renewals per second: `at_least`, or more if that would not renew all entries within a quarter of their
-/// life, which is half of the time that is left when they are due.
-pub(super) fn renewals_per_second(at_least: f64, entries: usize, life: Duration) -> f64 {
-    let half_life = life.as_secs_f64() / 2.0;
+/// Returns the renewals per second: `at_least`, or the rate that renews all entries within a quarter of their
+/// lifetime. A quarter is half of the time that is left when they are due.
+pub(super) fn renewals_per_second(at_least: f64, entries: usize, lifetime: Duration) -> f64 {
+    let half_lifetime = lifetime.as_secs_f64() / 2.0;
     #[allow(clippy::cast_precision_loss)]
-    let needed = 2.0 * entries as f64 / half_life;
+    let needed = 2.0 * entries as f64 / half_lifetime;
     if needed.is_finite() { at_least.max(needed) } else { at_least }
 }
 
@@ -38,12 +38,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_looks_once_a_second_gets_the_whole_pace_and_no_more() {
+    fn one_look_per_second_gets_the_full_rate_and_no_more() {
         for per_second in [0.2, 1.0, 3.0, 8.9] {
-            let mut pace = Pace::default();
+            let mut rate = RenewalRate::default();
             let taken: u32 = (1..=100)
                 .map(|second| {
-                    (0..1000).filter(|_| pace.take(per_second, Duration::from_secs(second))).count() as u32
+                    (0..1000).filter(|_| rate.take(per_second, Duration::from_secs(second))).count() as u32
                 })
                 .sum();
             let expected = 100.0 * per_second;
@@ -52,17 +52,17 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_taken_is_not_saved_up() {
-        let mut pace = Pace::default();
+    fn unused_renewals_do_not_accumulate() {
+        let mut rate = RenewalRate::default();
         let hour = Duration::from_secs(3600);
-        assert_eq!((0..1000).filter(|_| pace.take(3.0, hour)).count(), 4);
-        assert!(!pace.take(3.0, Duration::ZERO), "the clock does not go back, but nothing breaks if it does");
+        assert_eq!((0..1000).filter(|_| rate.take(3.0, hour)).count(), 4);
+        assert!(!rate.take(3.0, Duration::ZERO), "an earlier time gives no renewal");
     }
 
     #[test]
-    fn the_pace_is_enough_for_the_entries() {
-        let life = Duration::from_secs(6 * 3600);
-        assert_eq!(renewals_per_second(3.0, 250, life), 3.0);
+    fn rate_is_high_enough_for_the_entries() {
+        let lifetime = Duration::from_secs(6 * 3600);
+        assert_eq!(renewals_per_second(3.0, 250, lifetime), 3.0);
         let busy = renewals_per_second(3.0, 2000, Duration::from_secs(900));
         assert!((8.8..8.9).contains(&busy), "{busy}");
         assert_eq!(renewals_per_second(3.0, 0, Duration::ZERO), 3.0);

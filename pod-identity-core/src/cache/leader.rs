@@ -1,4 +1,4 @@
-//! The leader of a flight: it calls the upstream for an identity or for an unverified token.
+//! The leader of a flight. It calls the upstream for an identity or for an unverified token.
 
 use std::fmt;
 use std::hash::Hash;
@@ -7,13 +7,13 @@ use std::time::{Duration, SystemTime};
 
 use super::state::State;
 use super::tokens::{KnownToken, Tokens};
-use super::{Entry, SlotLead};
+use super::{Entry, SlotLeader};
 use crate::backoff::random_fraction;
-use crate::error::{Effect, UpstreamError};
+use crate::error::{CacheEffect, UpstreamError};
 use crate::time::{Expires, Expiry, Now};
 use crate::token::{PodToken, TokenDigest};
 
-/// Minimum time for which a refusal of a token is remembered. The maximum is twice that.
+/// Minimum time for which a refused token is remembered. The maximum is twice that.
 const REFUSAL_MEMORY: Duration = Duration::from_secs(1);
 
 /// Credentials that the upstream issued.
@@ -27,29 +27,31 @@ pub struct Issued<K, V> {
     pub value: V,
 }
 
-/// An answer of the upstream that the cache refuses. The cache converts it into the error type of its
-/// user, and all waiters get that error.
+/// An unusable response of the upstream. The cache converts it into its user's error type, and all waiters get that
+/// error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UnusableAnswer {
+pub enum UnusableResponse {
     /// The credentials are for another identity.
-    #[error("the token is that of {wanted}, and the upstream issued credentials for {issued}")]
+    #[error(
+        "the upstream issued credentials for {issued}, want credentials for {wanted}, the identity of the token"
+    )]
     OtherIdentity {
         /// Identity of the token.
         wanted: String,
         /// Identity of the credentials.
         issued: String,
     },
-    /// By this host's clock the credentials have expired.
-    #[error("the credentials end at {}, and this host's clock says {}", Rfc3339(*.expires_at), Rfc3339(*.now))]
+    /// The credentials have expired by this host's clock.
+    #[error("the credentials expired at {}, and this host's clock is at {}", Rfc3339(*.expires_at), Rfc3339(*.now))]
     Expired {
         /// Expiry of the credentials.
         expires_at: SystemTime,
-        /// The time by the wall clock of this host.
+        /// The time of this host's wall clock.
         now: SystemTime,
     },
 }
 
-/// A time in a message, in UTC and to the second.
+/// Displays a time in UTC, to the second.
 struct Rfc3339(SystemTime);
 
 impl fmt::Display for Rfc3339 {
@@ -61,22 +63,23 @@ impl fmt::Display for Rfc3339 {
     }
 }
 
-/// The leader of a flight. Its owner calls the upstream and completes it. If it is dropped, its waiters begin again.
+/// The leader of a flight. Its owner calls the upstream and completes the flight. If the leader is dropped, its
+/// waiters begin again.
 #[derive(Debug)]
-pub struct Lead<K: Hash + Eq + Clone, V, E> {
+pub struct Leader<K: Hash + Eq + Clone, V, E> {
     state: Arc<State<K, V, E>>,
-    slot: SlotLead<V, E>,
+    slot: SlotLeader<V, E>,
     token: PodToken,
     /// `None` for an unverified token.
     identity: Option<K>,
-    /// The generation of known tokens before this one was looked up.
+    /// The generation of known tokens before this token was looked up.
     generation: u64,
 }
 
-impl<K: Hash + Eq + Clone, V: Expires, E: UpstreamError> Lead<K, V, E> {
+impl<K: Hash + Eq + Clone, V: Expires, E: UpstreamError> Leader<K, V, E> {
     pub(super) fn new(
         state: Arc<State<K, V, E>>,
-        slot: SlotLead<V, E>,
+        slot: SlotLeader<V, E>,
         token: PodToken,
         identity: Option<K>,
         generation: u64,
@@ -94,79 +97,82 @@ impl<K: Hash + Eq + Clone, V: Expires, E: UpstreamError> Lead<K, V, E> {
         self.identity.as_ref()
     }
 
-    /// Ends the flight with the answer of the upstream. Returns the error that the waiters get.
+    /// Ends the flight with the upstream's response. Returns the error for the waiters.
     ///
-    /// An [`UnusableAnswer`] is an error. A pod never gets credentials of another pod, and credentials
-    /// that have expired on arrival do not cause a call for each request.
-    pub fn complete(self, now: Now, answer: Result<Issued<K, V>, E>) -> Option<Arc<E>>
+    /// An [`UnusableResponse`] is an error. So a pod never gets another pod's credentials, and credentials that arrive
+    /// expired do not cause a call for each request.
+    pub fn complete(self, now: Now, response: Result<Issued<K, V>, E>) -> Option<Arc<E>>
     where
         K: fmt::Display,
-        E: From<UnusableAnswer>,
+        E: From<UnusableResponse>,
     {
-        let answer = answer.and_then(|issued| self.check(&issued, now).map(|()| issued).map_err(E::from));
-        let Self { state, slot: lead, token, identity, generation } = self;
+        let response = response.and_then(|issued| self.check(&issued, now).map(|()| issued).map_err(E::from));
+        let Self { state, slot: leader, token, identity, generation } = self;
         let (tokens, digest) = (&state.tokens, token.digest());
         let unverified = identity.is_none();
-        // A cache without room keeps nothing, so its tokens lead to nothing.
+        // A cache without capacity stores nothing, so it remembers no tokens.
         let keeps = state.config.capacity > 0;
-        match answer {
+        match response {
             Ok(issued) => {
-                // The leader's own slot, which may have left its map: then nothing is kept. An unverified token had a
-                // slot of its own, and its credentials belong into that of the identity.
-                let slot =
-                    if unverified && keeps { state.slot(&issued.identity, now) } else { lead.slot().clone() };
+                // The leader's own slot may have left the map: then nothing is cached. The slot of an unverified token
+                // is not the slot of its identity, so the credentials go to the identity's slot.
+                let slot = if unverified && keeps {
+                    state.slot(&issued.identity, now)
+                } else {
+                    leader.slot().clone()
+                };
                 let expiry = Expiry::at(issued.token_expires_at, now);
                 if state.config.remember_tokens {
                     slot.keep_newest(&token, expiry);
                 }
-                // First the entry, then the way to it, then the waiters.
-                let entry = slot.publish(Arc::new(Entry::new(issued.value, lead.begun(), now)));
+                // The order matters: first the entry, then the token, then the waiters.
+                let entry = slot.publish(Arc::new(Entry::new(issued.value, leader.begun(), now)));
                 let known = KnownToken { identity: issued.identity, expiry, slot };
-                // A token that keys verified is known already, or was forgotten with its keys. Then the upstream, which
-                // may have older keys, does not make it known again. Nor does an answer make a token known that the
-                // answer to another call has just refused.
+                // A token that keys verified is known already, or was forgotten with its keys. The upstream may have
+                // older keys, so it does not make that token known again. A token that another call has just refused
+                // does not become known either.
                 if unverified && keeps && tokens.refusal(&digest, now).is_none() {
                     tokens.remember(digest, known, generation);
                 }
-                ending(tokens, unverified, &digest, false, now, || lead.land(entry));
+                end_flight(tokens, unverified, &digest, false, now, || leader.finish(entry));
                 None
             }
             Err(error) => {
                 let error = Arc::new(error);
                 let effect = error.effect();
-                let of_token = effect == Effect::RefusesToken;
-                // A failure that is not about the token is remembered in the slot.
+                let of_token = effect == CacheEffect::RefusesToken;
+                // The slot remembers a failure that is not about the token.
                 if of_token || (unverified && !effect.keeps_credentials()) {
                     let memory = REFUSAL_MEMORY.mul_f64(1.0 + random_fraction());
                     tokens.refuse(digest, error.clone(), memory, now);
                 }
                 let remembered = effect.keeps_credentials();
-                ending(tokens, unverified, &digest, remembered, now, || lead.fail(&error, now));
+                end_flight(tokens, unverified, &digest, remembered, now, || leader.fail(&error, now));
                 Some(error)
             }
         }
     }
 
-    /// Checks that the answer can be used.
-    fn check(&self, issued: &Issued<K, V>, now: Now) -> Result<(), UnusableAnswer>
+    /// Checks that the response can be used.
+    fn check(&self, issued: &Issued<K, V>, now: Now) -> Result<(), UnusableResponse>
     where
         K: fmt::Display,
     {
         if let Some(wanted) = self.identity.as_ref().filter(|identity| **identity != issued.identity) {
             let (wanted, issued) = (wanted.to_string(), issued.identity.to_string());
-            return Err(UnusableAnswer::OtherIdentity { wanted, issued });
+            return Err(UnusableResponse::OtherIdentity { wanted, issued });
         }
         let expires_at = issued.value.expires_at();
         if Expiry::at(expires_at, now).is_over(now, Duration::ZERO) {
-            return Err(UnusableAnswer::Expired { expires_at, now: now.wall });
+            return Err(UnusableResponse::Expired { expires_at, now: now.wall });
         }
         Ok(())
     }
 }
 
 /// Ends a flight. The flight of an unverified token ends under the lock under which `begin` looks for it. Otherwise a
-/// request that had just not found the known token could miss its flight too, and lead a second one.
-fn ending<K, V, E>(
+/// request that has just missed the known token could also miss the flight and lead a second one.
+fn end_flight<K, V, E>(
     tokens: &Tokens<K, V, E>,
     unverified: bool,
     digest: &TokenDigest,

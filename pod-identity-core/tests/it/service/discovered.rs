@@ -1,4 +1,4 @@
-//! Keys of an issuer that the upstream named by accepting one of its tokens.
+//! Keys discovered from tokens that the upstream accepted.
 
 use pod_identity_core::service::TokenVerification;
 
@@ -7,29 +7,29 @@ use super::*;
 
 fn service(world: &World, endpoint: &Endpoint) -> CredentialService {
     let endpoint = endpoint.clone();
-    let learned =
-        TokenVerification::learned(move |url| url.starts_with("https:").then(|| endpoint.issuer(url)));
-    world.builder().cluster(cluster("demo"), learned).build().unwrap()
+    let discovered =
+        TokenVerification::discovered(move |url| url.starts_with("https:").then(|| endpoint.issuer(url)));
+    world.builder().cluster(cluster("demo"), discovered).build().unwrap()
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_accepted_token_teaches_keys_and_a_replaced_token_is_no_call() {
+async fn accepted_token_discovers_keys_and_a_replaced_token_is_not_a_call() {
     let world = World::new();
     let endpoint = Endpoint::new(&[&world.key]);
     let service = service(&world, &endpoint);
     settle().await;
-    assert_eq!(endpoint.fetches(), 0, "nobody has named an issuer");
+    assert_eq!(endpoint.fetches(), 0, "no issuer was discovered");
     service.credentials(&world.token(1, 1), pod(1)).await.unwrap();
     settle().await;
     assert_eq!((world.calls(), endpoint.fetches()), (1, 1));
-    // kubelet has replaced the token, and the upstream is away.
+    // kubelet has replaced the token, and the upstream is down.
     world.upstream(Upstream::Fails(CredentialError::unavailable("away")));
     let (key, origin) = served(service.credentials(&world.token(1, 2), pod(1)).await);
     assert_eq!((key.as_str(), origin, world.calls()), ("ASIA1", Origin::Cached, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_token_teaches_nothing() {
+async fn refused_token_discovers_no_keys() {
     let (world, attacker) = (World::new(), Key::p256("evil"));
     let endpoint = Endpoint::new(&[&attacker]);
     let service = service(&world, &endpoint);
@@ -41,15 +41,15 @@ async fn a_refused_token_teaches_nothing() {
     assert_eq!(endpoint.fetches(), 0, "a pod made the service fetch a URL of its choice");
 }
 
-/// Keys save calls and are no gate: only a token that they refute is refused without a call.
+/// Discovered keys refuse only tokens that they disprove.
 #[tokio::test(start_paused = true)]
-async fn what_learned_keys_cannot_settle_the_upstream_does() {
+async fn upstream_verifies_tokens_that_discovered_keys_cannot_verify() {
     let (world, new) = (World::new(), Key::p256("new"));
     let endpoint = Endpoint::new(&[&world.key]);
     let service = service(&world, &endpoint);
     service.credentials(&world.token(1, 1), pod(1)).await.unwrap();
     settle().await;
-    // A token of a key that the service does not know yet, one of another issuer, and one with an expiry that is over.
+    // A token of an unknown key, one of another issuer, and one with an expired claim.
     service.credentials(&token(&new, ISSUER, 2, 1), pod(2)).await.unwrap();
     service.credentials(&token(&new, "https://other.example.com", 3, 1), pod(3)).await.unwrap();
     assert_eq!(world.calls(), 3);
@@ -59,7 +59,7 @@ async fn what_learned_keys_cannot_settle_the_upstream_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_key_is_learned_from_an_accepted_token_of_it() {
+async fn new_key_is_discovered_from_an_accepted_token() {
     let (world, new) = (World::new(), Key::p256("new"));
     let endpoint = Endpoint::new(&[&world.key]);
     let service = service(&world, &endpoint);
@@ -71,10 +71,9 @@ async fn a_new_key_is_learned_from_an_accepted_token_of_it() {
     settle().await;
     assert_eq!((world.calls(), endpoint.fetches()), (2, 2));
     service.credentials(&token(&new, ISSUER, 1, 3), pod(1)).await.unwrap();
-    assert_eq!(world.calls(), 2, "the new key verifies here");
+    assert_eq!(world.calls(), 2, "the new key does not verify here");
 }
 
-/// Keys that do not verify the accepted token are not its issuer's: they are not used.
 #[tokio::test(start_paused = true)]
 async fn keys_that_do_not_verify_an_accepted_token_are_not_used() {
     let (world, other) = (World::new(), Key::p256("a"));
@@ -85,7 +84,7 @@ async fn keys_that_do_not_verify_an_accepted_token_are_not_used() {
     assert_eq!(endpoint.fetches(), 1);
     let refused = CredentialError::new(ErrorCode::TokenRefused, "the upstream refuses the token");
     world.upstream(Upstream::Fails(refused));
-    // By those keys this token would be good, and lead to the credentials of the pod.
+    // These keys verify this token, which would get the credentials of the pod.
     assert_eq!(
         code(service.credentials(&token(&other, ISSUER, 1, 2), pod(2)).await),
         ErrorCode::TokenRefused
@@ -93,7 +92,7 @@ async fn keys_that_do_not_verify_an_accepted_token_are_not_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_issuer_whose_keys_cannot_be_fetched_safely_is_left_to_the_upstream() {
+async fn upstream_verifies_tokens_of_an_issuer_whose_keys_cannot_be_fetched_safely() {
     let world = World::new();
     let endpoint = Endpoint::new(&[&world.key]);
     let service = service(&world, &endpoint);
@@ -106,19 +105,19 @@ async fn an_issuer_whose_keys_cannot_be_fetched_safely_is_left_to_the_upstream()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closure_that_panics_stops_nothing() {
+async fn panic_of_the_closure_stops_nothing() {
     let world = World::new();
-    let learned = TokenVerification::learned(|_| panic!("the closure of a test panics, as it should"));
-    let service = world.builder().cluster(cluster("demo"), learned).build().unwrap();
+    let discovered = TokenVerification::discovered(|_| panic!("the closure panics for this test"));
+    let service = world.builder().cluster(cluster("demo"), discovered).build().unwrap();
     for number in 1..=3 {
         let (key, origin) = served(service.credentials(&world.token(number, 1), pod(1)).await);
         assert_eq!((key, origin), (format!("ASIA{number}"), Origin::Fetched));
     }
 }
 
-/// The upstream may know more keys than the issuer publishes: it verifies the token again, and the credentials stay.
+/// The upstream may have more keys than the issuer publishes, so it verifies the token again. The credentials stay.
 #[tokio::test(start_paused = true)]
-async fn a_token_of_a_withdrawn_key_is_left_to_the_upstream() {
+async fn upstream_verifies_tokens_of_a_withdrawn_key() {
     let (world, new) = (World::new(), Key::p256("new"));
     let endpoint = Endpoint::new(&[&world.key]);
     let service = service(&world, &endpoint);
@@ -129,7 +128,7 @@ async fn a_token_of_a_withdrawn_key_is_left_to_the_upstream() {
     let refused = CredentialError::new(ErrorCode::TokenRefused, "the upstream refuses the token");
     world.upstream(Upstream::Fails(refused));
     assert_eq!(code(service.credentials(&world.token(1, 1), pod(1)).await), ErrorCode::TokenRefused);
-    assert_eq!(world.calls(), 2, "the withdrawn key's token is not known any more");
+    assert_eq!(world.calls(), 2, "the token of the withdrawn key is still known");
     let replaced = service.credentials(&token(&new, ISSUER, 1, 2), pod(1)).await;
     assert_eq!(served(replaced), ("ASIA1".to_owned(), Origin::Cached));
     world.upstream(Upstream::Issues);

@@ -1,4 +1,4 @@
-//! Sessions by key, each in a slot of its own, within a capacity.
+//! The session cache: one slot for each key, within a capacity.
 
 use std::collections::VecDeque;
 use std::hash::Hash;
@@ -13,43 +13,43 @@ use crate::time::{Expires, Now};
 use crate::token::TokenDigest;
 
 /// Maximum number of sessions that an eviction compares.
-const COMPARED: usize = 64;
-/// Maximum number of sessions that one request evicts: one for its own session, and one to catch up
-/// after a time when all sessions were being fetched.
+const EVICTION_CANDIDATES: usize = 64;
+/// Maximum number of sessions that one request evicts. One makes room for its own session, the other catches up after
+/// a time when all sessions were in flight.
 const EVICTIONS: usize = 2;
 
 /// The bounds of a [`SessionCache`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionCacheConfig {
-    /// Maximum number of cached sessions. Beyond it, each new session evicts another one: of 64 that are compared,
-    /// the one requested longest ago. Sessions that are being fetched are not evicted.
+    /// Maximum number of cached sessions. Beyond it, each new session evicts the least recently requested one of 64
+    /// others. Sessions in flight are not evicted.
     pub capacity: usize,
-    /// Which sessions are served.
+    /// Limits for serving a session.
     pub serving: Serving,
 }
 
-/// Sessions by key: reads take no lock, and each key has one flight.
+/// Sessions by key. Reads take no lock, and each key has one flight.
 ///
-/// It knows no tokens. The caller must know that the requester may have the session of the key:
-/// [`CredentialCache`](super::CredentialCache) knows it by its tokens, an auth service verifies each token first.
-/// Everything that decides about the content of a session belongs into the key. Otherwise a changed association would be
-/// served with the credentials of the old one.
+/// The cache does not check tokens. The caller must know that the requester may have the session:
+/// [`CredentialCache`](super::CredentialCache) knows it by the token, and an auth service verifies each token first.
+/// Everything that determines a session must be in the key. Otherwise a changed association would be served with
+/// credentials of the old one.
 #[derive(Debug)]
 pub struct SessionCache<K, V, E> {
     config: SessionCacheConfig,
     slots: SharedMap<K, Slot<V, E>>,
-    /// The sessions in the order in which evictions compare them. Sessions that have left the map are removed from it
-    /// when an eviction meets them, or when they are more than half.
+    /// The sessions in the order in which evictions compare them. Sessions that have left the map stay in the queue
+    /// until an eviction reaches them, or until they are more than half of the queue.
     queue: Mutex<VecDeque<Queued<K, V, E>>>,
 }
 
-/// A session that waits for its next comparison.
+/// A session in the eviction queue.
 #[derive(Debug)]
 struct Queued<K, V, E> {
     key: K,
     slot: Weak<Slot<V, E>>,
     /// Time of its last request when it was queued, by the monotonic clock.
-    asked: Duration,
+    requested: Duration,
 }
 
 impl<K, V, E> SessionCache<K, V, E>
@@ -68,7 +68,8 @@ where
         self.begin_in_slot(key, None, now, |_| ()).0
     }
 
-    /// Begins a request with a token. Also returns the slot. `prepare` sees the slot before the request begins.
+    /// Begins a request with a token. Also returns the slot. `prepare` is called with the slot before the request
+    /// begins.
     pub(super) fn begin_in_slot(
         &self,
         key: &K,
@@ -82,14 +83,14 @@ where
             if let Some(begun) = slot.begin_in_map(token, now, self.config.serving) {
                 return (begun, slot);
             }
-            // Another thread has just retired it and is about to take it out of the map. This request does not wait for
-            // that thread.
+            // Another thread has just retired the slot and is about to remove it from the map. This request does not
+            // wait for that thread.
             self.slots.remove_if(key, |there| Arc::ptr_eq(there, &slot));
         }
     }
 
-    /// Returns the session of a key, fresh or stale, unless it expires within the margin: for a request that cannot
-    /// wait any longer. After a refusal there is none.
+    /// Returns the session of a key, fresh or stale, unless it expires within the margin. It is for a request that
+    /// cannot wait any longer. After a refusal there is none.
     pub fn read(&self, key: &K, now: Now) -> Option<Arc<Entry<V>>> {
         self.slots.get(key)?.read(now, self.config.serving.margin)
     }
@@ -103,17 +104,17 @@ where
                 self.evict();
             }
         }
-        let new = Arc::new(Slot::asked_at(now));
+        let new = Arc::new(Slot::requested_at(now));
         let slot = self.slots.get_or_insert(key, new.clone());
         if Arc::ptr_eq(&slot, &new) {
             let mut queue = lock(&self.queue);
-            if queue.len() > 2 * self.slots.len() + COMPARED {
-                queue.retain(|queued| live(&queued.slot).is_some());
+            if queue.len() > 2 * self.slots.len() + EVICTION_CANDIDATES {
+                queue.retain(|queued| in_map(&queued.slot).is_some());
             }
             queue.push_back(Queued {
                 key: key.clone(),
                 slot: Arc::downgrade(&slot),
-                asked: slot.last_asked(),
+                requested: slot.last_requested(),
             });
         }
         slot
@@ -124,23 +125,23 @@ where
         self.slots.for_each(visit);
     }
 
-    /// Evicts the session requested longest ago, of the next [`COMPARED`] or of all sessions. Sessions that were
-    /// requested since the queue met them go to its end. So the cost of a request does not grow with the cache.
+    /// Evicts the least recently requested of the next [`EVICTION_CANDIDATES`] sessions. Sessions that were requested since they
+    /// were queued move to the end of the queue. So the cost of a request does not grow with the cache.
     fn evict(&self) {
         let mut queue = lock(&self.queue);
         let mut oldest: Option<(K, Arc<Slot<V, E>>)> = None;
-        let mut idle = Vec::with_capacity(COMPARED);
-        for _ in 0..queue.len().min(COMPARED) {
-            let Some(Queued { key, slot: weak, asked }) = queue.pop_front() else { break };
-            let Some(slot) = live(&weak) else { continue };
-            let (last, in_flight) = (slot.last_asked(), slot.is_in_flight());
-            let queued = Queued { key: key.clone(), slot: weak, asked: last };
-            if last > asked || in_flight {
+        let mut idle = Vec::with_capacity(EVICTION_CANDIDATES);
+        for _ in 0..queue.len().min(EVICTION_CANDIDATES) {
+            let Some(Queued { key, slot: weak, requested }) = queue.pop_front() else { break };
+            let Some(slot) = in_map(&weak) else { continue };
+            let (last, in_flight) = (slot.last_requested(), slot.is_in_flight());
+            let queued = Queued { key: key.clone(), slot: weak, requested: last };
+            if last > requested || in_flight {
                 queue.push_back(queued);
             } else {
                 idle.push(queued);
             }
-            if !in_flight && oldest.as_ref().is_none_or(|(_, oldest)| last < oldest.last_asked()) {
+            if !in_flight && oldest.as_ref().is_none_or(|(_, oldest)| last < oldest.last_requested()) {
                 oldest = Some((key, slot));
             }
         }
@@ -153,8 +154,8 @@ where
         }
     }
 
-    /// Drops a session. The next request is an upstream call. A flight that is under way serves its waiters, and its
-    /// session is not kept.
+    /// Drops a session. The next request is an upstream call. A flight in progress serves its waiters, and its session
+    /// is not cached.
     pub fn forget(&self, key: &K) {
         if let Some(slot) = self.slots.remove(key) {
             slot.retire();
@@ -172,7 +173,7 @@ where
         });
     }
 
-    /// Drops expired sessions without a flight.
+    /// Drops expired sessions that are not in flight.
     pub fn sweep(&self, now: Now) {
         self.slots.retain(|_, slot| !slot.retire_if_idle(now, self.config.serving.margin));
     }
@@ -187,13 +188,13 @@ where
         self.slots.len()
     }
 
-    /// Whether there are no sessions.
+    /// Returns whether there are no sessions.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Returns a slot that is still in its map.
-fn live<V: Expires, E: UpstreamError>(slot: &Weak<Slot<V, E>>) -> Option<Arc<Slot<V, E>>> {
+/// Returns the slot if it is still in its map.
+fn in_map<V: Expires, E: UpstreamError>(slot: &Weak<Slot<V, E>>) -> Option<Arc<Slot<V, E>>> {
     slot.upgrade().filter(|slot| !slot.is_retired())
 }

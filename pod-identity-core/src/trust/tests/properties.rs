@@ -1,15 +1,15 @@
-//! What holds for all policies.
+//! Properties of all policies.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
 
-/// Statements over a small vocabulary, so that they often meet the same request.
+/// Generates statements with few different values, so that they often match the same request.
 fn statement() -> impl Strategy<Value = Value> {
     let principals = prop_oneof![
         Just(json!("*")),
-        Just(json!({"AWS": BROKER})),
+        Just(json!({"AWS": AUTH})),
         Just(json!({"AWS": ["111122223333", FOREIGN]})),
         Just(json!({"Service": "pods.eks.amazonaws.com"})),
     ];
@@ -35,7 +35,7 @@ fn statement() -> impl Strategy<Value = Value> {
 }
 
 fn caller() -> impl Strategy<Value = Caller> {
-    prop_oneof![Just(eks()), Just(session(BROKER)), Just(session(FOREIGN)), Just(user())]
+    prop_oneof![Just(eks()), Just(session(AUTH)), Just(session(FOREIGN)), Just(user())]
 }
 
 fn decided(
@@ -56,7 +56,7 @@ fn decided(
 
 proptest! {
     #[test]
-    fn a_further_denial_never_allows(
+    fn further_denial_never_allows(
         mut statements in prop::collection::vec(statement(), 1..5),
         mut deny in statement(),
         caller in caller(),
@@ -70,7 +70,7 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_statements_does_not_matter(
+    fn order_of_statements_does_not_matter(
         statements in prop::collection::vec(statement(), 1..5),
         turn in 0usize..5,
         caller in caller(),

@@ -1,4 +1,4 @@
-//! Tokens as a cluster signs them, and as a forger would like to: keys of this process, claims as JSON.
+//! Signed tokens, valid and forged: keys of this process, claims as JSON.
 
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::hmac;
@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-/// A key that signs, with the id under which it is published.
+/// A signing key with its published id.
 pub(crate) struct Key {
     pub(crate) id: String,
     pair: Pair,
@@ -47,12 +47,12 @@ impl Key {
         }
     }
 
-    /// The header of a token that this key signs. Kubernetes sets no `typ`.
+    /// Returns the header of a token of this key. Kubernetes sets no `typ`.
     pub(crate) fn header(&self) -> Value {
         json!({"alg": self.algorithm(), "kid": self.id})
     }
 
-    /// The public half, as a member of a JSON Web Key Set.
+    /// Returns the public key as a JSON Web Key.
     pub(crate) fn jwk(&self) -> Value {
         let mut jwk = match &self.pair {
             Pair::Rsa(pair) => {
@@ -69,12 +69,12 @@ impl Key {
         jwk
     }
 
-    /// Signs any header and any claims, whatever they say.
+    /// Signs any header and any claims.
     pub(crate) fn sign(&self, header: &Value, claims: &Value) -> String {
         self.sign_text(&header.to_string(), &claims.to_string())
     }
 
-    /// Signs texts that no serializer writes.
+    /// Signs any texts.
     pub(crate) fn sign_text(&self, header: &str, claims: &str) -> String {
         let message = message(header, claims);
         let signature = match &self.pair {
@@ -91,7 +91,7 @@ impl Key {
         format!("{message}.{}", base64url(&signature))
     }
 
-    /// The public half in the two forms in which a forger takes it for a shared secret: DER and PEM.
+    /// Returns the public key as a shared secret of a forger: in DER and in PEM.
     pub(crate) fn public_as_secrets(&self) -> [Vec<u8>; 2] {
         let der = match &self.pair {
             Pair::Rsa(pair) => pair.public_key().as_der(),
@@ -106,30 +106,30 @@ impl Key {
     }
 }
 
-/// A point's two coordinates, after the 4 that says there are two (SEC 1 §2.3.3).
+/// Returns the coordinates of a point, after the byte 4 of the uncompressed form (SEC 1 §2.3.3).
 fn ec_jwk(curve: &str, pair: &EcdsaKeyPair) -> Value {
     let point = &pair.public_key().as_ref()[1..];
     let (x, y) = point.split_at(point.len() / 2);
     json!({"kty": "EC", "crv": curve, "x": base64url(x), "y": base64url(y)})
 }
 
-/// The JSON Web Key Set of these keys.
+/// Returns the JSON Web Key Set of keys.
 pub(crate) fn jwks(keys: &[Value]) -> Vec<u8> {
     json!({ "keys": keys }).to_string().into_bytes()
 }
 
-/// A token without a signature, as of `"alg": "none"`.
+/// Returns a token without signature, as with `"alg": "none"`.
 pub(crate) fn unsigned(header: &Value, claims: &Value) -> String {
     format!("{}.", message(&header.to_string(), &claims.to_string()))
 }
 
-/// A token with the signature of another.
+/// Returns a token with the signature of another one.
 pub(crate) fn with_signature_of(token: &str, header: &Value, claims: &Value) -> String {
     let signature = token.rsplit('.').next().unwrap();
     format!("{}{signature}", unsigned(header, claims))
 }
 
-/// A token that a shared secret signs.
+/// Returns a token that is signed with a shared secret.
 pub(crate) fn hs256(header: &Value, claims: &Value, secret: &[u8]) -> String {
     let message = message(&header.to_string(), &claims.to_string());
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message.as_bytes());

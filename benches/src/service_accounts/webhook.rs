@@ -1,4 +1,4 @@
-//! The webhook that ships, in a process of its own.
+//! The released webhook in a separate process.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use testing::wire;
 
 use super::{Error, within};
 
-/// In a network of its own ports clash with nobody.
+/// The bench runs in a separate network namespace, so fixed ports are free.
 const PORT: u16 = 8443;
 const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9999);
 
@@ -19,13 +19,13 @@ pub(super) struct Webhook {
     pub(super) authority: Authority,
 }
 
-/// The program, and how it reaches the API server.
+/// The program, and its kubeconfig.
 pub(super) struct Program {
     pub(super) path: PathBuf,
     pub(super) kubeconfig: PathBuf,
 }
 
-/// Builds the program, as it ships.
+/// Builds the program in release mode.
 pub(super) fn build() -> Result<PathBuf, Box<dyn std::error::Error>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built =
@@ -37,7 +37,7 @@ pub(super) fn build() -> Result<PathBuf, Box<dyn std::error::Error>> {
 }
 
 impl Program {
-    /// Starts it, and waits until it is ready.
+    /// Starts the webhook, and waits until it is ready.
     pub(super) async fn start(&self, flag: &str) -> Result<Webhook, Error> {
         let authority = Authority::new();
         authority.write_pair();
@@ -69,12 +69,12 @@ impl Webhook {
         format!("https://127.0.0.1:{PORT}/mutate")
     }
 
-    /// Memory in MB, as it is.
+    /// Returns the resident memory in MB.
     pub(super) fn resident(&self) -> Result<f64, Error> {
         self.memory("VmRSS:")
     }
 
-    /// Memory in MB, at most.
+    /// Returns the maximum resident memory in MB.
     pub(super) fn peak(&self) -> Result<f64, Error> {
         self.memory("VmHWM:")
     }
@@ -86,12 +86,12 @@ impl Webhook {
         Ok(kibibytes * 1024.0 / 1e6)
     }
 
-    /// Reads of the API server so far.
+    /// Returns the number of reads of the API server so far.
     pub(super) async fn reads(&self) -> Result<f64, Error> {
         self.sum("pod_identity_api_reads_total").await
     }
 
-    /// Reviews so far.
+    /// Returns the number of reviews so far.
     pub(super) async fn reviews(&self) -> Result<f64, Error> {
         self.sum("pod_identity_webhook_reviews_total").await
     }
@@ -106,7 +106,7 @@ impl Webhook {
 impl Drop for Webhook {
     fn drop(&mut self) {
         if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
-            eprintln!("a webhook stays behind: {error}");
+            eprintln!("a webhook was not stopped: {error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! 64 first requests of one pod over IPv4 and IPv6: how long after the upstream's answer all are served.
+//! 64 concurrent first requests of one pod over IPv4 and IPv6: time from the upstream's response until all are served.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::upstream::{Upstream, agent_config};
 
 const REQUESTS: usize = 64;
 const ROUNDS: usize = 40;
-/// How long the upstream takes: long enough for all to have asked.
+/// Time of the upstream, long enough for all requests to arrive.
 const UPSTREAM: Duration = Duration::from_millis(50);
 /// The aim, from the project's design, in milliseconds.
 const WITHIN: f64 = 5.0;
@@ -48,16 +48,16 @@ pub(crate) fn run() -> Outcome {
     for round in 0..ROUNDS {
         let token = token(&issuer, &pod(round)?)?;
         let calls = upstream.calls();
-        let last = clients.block_on(one_herd(&agent.addresses, &token))?;
+        let last = clients.block_on(request_concurrently(&agent.addresses, &token))?;
         if upstream.calls() != calls + 1 {
-            return Err(format!("{} calls for one herd", upstream.calls() - calls).into());
+            return Err(format!("{} calls for concurrent requests", upstream.calls() - calls).into());
         }
-        let answered = upstream.answered().ok_or("the upstream was not asked")?;
-        milliseconds.push(last.duration_since(answered).as_secs_f64() * 1e3);
+        let responded = upstream.responded().ok_or("the upstream was not called")?;
+        milliseconds.push(last.duration_since(responded).as_secs_f64() * 1e3);
     }
     let took = Figures::of(milliseconds);
     println!(
-        "  all {REQUESTS} answered after the upstream: median {:.2} ms, nine in ten within {:.2} ms, at most {:.2} ms",
+        "  all {REQUESTS} responses after the upstream's: median {:.2} ms, nine in ten within {:.2} ms, at most {:.2} ms",
         took.median(),
         took.quantile(0.9),
         took.quantile(1.0)
@@ -66,21 +66,21 @@ pub(crate) fn run() -> Outcome {
     Ok(())
 }
 
-/// Sends all requests at once, and says when the last had its answer.
-async fn one_herd(
+/// Sends all requests at once, and returns the time of the last response.
+async fn request_concurrently(
     addresses: &[SocketAddr],
     token: &str,
 ) -> Result<std::time::Instant, Box<dyn std::error::Error>> {
-    let mut herd = Vec::new();
+    let mut connections = Vec::new();
     for number in 0..REQUESTS {
         let address = addresses[number % addresses.len()];
         let mut connection = Connection::open(address).await?;
         let head =
             format!("GET /v1/credentials HTTP/1.1\r\nHost: {address}\r\nAuthorization: {token}\r\n\r\n");
         connection.send(head.as_bytes()).await?;
-        herd.push(connection);
+        connections.push(connection);
     }
-    for connection in &mut herd {
+    for connection in &mut connections {
         let answer = connection.answer().await?;
         if answer.status != 200 {
             return Err(answer.text().into());

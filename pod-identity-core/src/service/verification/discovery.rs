@@ -1,9 +1,9 @@
-//! Keys of the issuer whose token the upstream accepted first.
+//! Discovery of the keys of an issuer, from the first token that the upstream accepted.
 //!
-//! An issuer that the upstream accepts for the cluster is the cluster's issuer. So the service fetches its public
-//! keys, and once they verify a token that the upstream accepted, it verifies tokens of that issuer itself. Then a
-//! token that kubelet has replaced needs no call, and an outage of the upstream harms no pod whose credentials are
-//! valid.
+//! An issuer whose token the upstream accepts for the cluster is the cluster's issuer, so the service fetches its
+//! public keys. Once they verify a token that the upstream accepted, the service verifies tokens of that issuer
+//! itself. Then a token that kubelet has replaced needs no call, and an outage of the upstream does not affect pods
+//! with valid credentials.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,16 +19,17 @@ use crate::token::{POD_IDENTITY_AUDIENCE, PodToken, TokenError, VerifiedToken};
 
 type MakeIssuer = dyn Fn(&str) -> Option<Issuer> + Send + Sync;
 
-/// The issuer that was learned, and whether its keys are proven.
-pub(super) struct Learner {
+/// The discovered issuer, and whether its keys are confirmed.
+pub(super) struct KeyDiscovery {
     make: Box<MakeIssuer>,
-    /// One issuer, as a cluster has. The upstream verifies tokens of a second one, and of one without https URL.
+    /// One issuer, as a cluster has. The upstream verifies tokens of other issuers, and of an issuer without https
+    /// URL.
     issuer: OnceLock<Issuer>,
-    /// An accepted token of the issuer, to try the keys on.
+    /// An accepted token of the issuer, to confirm the keys with.
     sample: Mutex<Option<PodToken>>,
     /// Whether the keys have verified an accepted token.
-    proven: AtomicBool,
-    /// There is something to fetch: an issuer, or an accepted token of an unknown key.
+    confirmed: AtomicBool,
+    /// Notified if there are keys to fetch: those of an issuer, or an unknown key of an accepted token.
     wanted: Arc<Notify>,
     other_issuer_seen: AtomicBool,
     running: OnceLock<Running>,
@@ -47,13 +48,13 @@ impl Drop for Running {
     }
 }
 
-impl Learner {
+impl KeyDiscovery {
     pub(super) fn new(make: Box<MakeIssuer>) -> Self {
         Self {
             make,
             issuer: OnceLock::new(),
             sample: Mutex::default(),
-            proven: AtomicBool::new(false),
+            confirmed: AtomicBool::new(false),
             wanted: Arc::default(),
             other_issuer_seen: AtomicBool::new(false),
             running: OnceLock::new(),
@@ -69,42 +70,41 @@ impl Learner {
     }
 
     /// Returns the issuer, once its keys have verified a token that the upstream accepted.
-    pub(super) fn proven(&self) -> Option<&Issuer> {
-        self.issuer.get().filter(|_| self.proven.load(Ordering::Acquire))
+    pub(super) fn confirmed_issuer(&self) -> Option<&Issuer> {
+        self.issuer.get().filter(|_| self.confirmed.load(Ordering::Acquire))
     }
 
-    /// Verifies a token as far as the keys can settle it. A token that they verify is good. A token that they
-    /// refute or that has expired is not. The upstream verifies every other token: it may know other keys,
-    /// issuers and algorithms.
+    /// Verifies a token with the keys. Returns an error if they disprove the token or it has expired. Returns `None`
+    /// for any other token that they do not verify: the upstream may know other keys, issuers and algorithms.
     pub(super) fn verify(
         &self,
         token: &PodToken,
         audience: &str,
         now: SystemTime,
     ) -> Result<Option<VerifiedToken>, TokenError> {
-        let issuer = self.proven().filter(|issuer| issuer.url() == token.unverified_issuer());
+        let issuer = self.confirmed_issuer().filter(|issuer| issuer.url() == token.unverified_issuer());
         let Some(issuer) = issuer else { return Ok(None) };
         match issuer.verify_now(token, audience, now) {
             Ok(verified) => Ok(Some(verified)),
             Err(
-                refuted @ (TokenError::SignatureInvalid
+                disproved @ (TokenError::SignatureInvalid
                 | TokenError::AlgorithmNotOfKey { .. }
                 | TokenError::Expired { .. }),
-            ) => Err(refuted),
+            ) => Err(disproved),
             Err(_) => Ok(None),
         }
     }
 
-    /// Learns from a token that the upstream has accepted.
+    /// Discovers keys with a token that the upstream has accepted.
     pub(super) fn accepted(&self, token: &PodToken, audience: &str, now: SystemTime) {
         let claimed = token.unverified_issuer();
         let Some(issuer) = self.issuer.get().or_else(|| self.begin(claimed)) else { return };
         if issuer.url() != claimed {
             if !self.other_issuer_seen.swap(true, Ordering::Relaxed) {
-                let learned = issuer.url();
-                tracing::info!(issuer = claimed, learned, "upstream accepted a token of another issuer");
+                let discovered = issuer.url();
+                tracing::info!(issuer = claimed, discovered, "upstream accepted a token of another issuer");
             }
-        } else if let Err(TokenError::KeyUnknown { .. }) = self.try_on(issuer, token, audience, now) {
+        } else if let Err(TokenError::KeyUnknown { .. }) = self.confirm(issuer, token, audience, now) {
             self.wanted.notify_one();
         }
     }
@@ -112,32 +112,35 @@ impl Learner {
     fn begin(&self, claimed: &str) -> Option<&Issuer> {
         let running = self.running.get()?;
         let Some(issuer) = (self.make)(claimed) else {
-            tracing::debug!(issuer = claimed, "keys of this issuer cannot be learned");
+            tracing::debug!(issuer = claimed, "keys of this issuer cannot be discovered");
             return None;
         };
-        let issuer = self.issuer.get_or_init(|| issuer.learned());
+        let issuer = self.issuer.get_or_init(|| issuer.discovered());
         issuer.start(&running.clock, &running.config, &running.changes, false);
         self.wanted.notify_one();
         Some(issuer)
     }
 
-    /// Tries the keys on an accepted token.
-    fn try_on(
+    /// Confirms the keys with an accepted token.
+    fn confirm(
         &self,
         issuer: &Issuer,
         token: &PodToken,
         audience: &str,
         now: SystemTime,
     ) -> Result<(), TokenError> {
-        let tried = issuer.verify_now(token, audience, now).map(drop);
-        if self.proven.load(Ordering::Acquire) {
-            return tried;
+        let result = issuer.verify_now(token, audience, now).map(drop);
+        if self.confirmed.load(Ordering::Acquire) {
+            return result;
         }
-        match &tried {
+        match &result {
             Ok(()) => {
-                self.proven.store(true, Ordering::Release);
+                self.confirmed.store(true, Ordering::Release);
                 *lock(&self.sample) = None;
-                tracing::info!(issuer = issuer.url(), "tokens of this issuer are verified here from now on");
+                tracing::info!(
+                    issuer = issuer.url(),
+                    "keys of this issuer confirmed; its tokens are verified here from now on"
+                );
             }
             Err(TokenError::KeysMissing | TokenError::KeyUnknown { .. }) => {
                 *lock(&self.sample) = Some(token.clone());
@@ -146,26 +149,26 @@ impl Learner {
                 tracing::debug!(issuer = issuer.url(), %error, "keys do not verify a token that the upstream accepted");
             }
         }
-        tried
+        result
     }
 }
 
-/// Fetches keys once there is an issuer, and keeps them fresh until the learner is dropped.
-async fn follow(learner: Weak<Learner>, wanted: Arc<Notify>, clock: Clock) {
+/// Fetches keys once there is an issuer, and keeps them fresh until the discovery is dropped.
+async fn follow(discovery: Weak<KeyDiscovery>, wanted: Arc<Notify>, clock: Clock) {
     loop {
-        let Some(learner_now) = learner.upgrade() else { return };
-        let Some(issuer) = learner_now.issuer.get() else {
-            drop(learner_now);
+        let Some(current) = discovery.upgrade() else { return };
+        let Some(issuer) = current.issuer.get() else {
+            drop(current);
             wanted.notified().await;
             continue;
         };
         let pause = issuer.fetch_if_due().await;
-        let sample = lock(&learner_now.sample).take();
+        let sample = lock(&current.sample).take();
         if let Some(token) = sample {
-            // Its failure says nothing new.
-            let _ = learner_now.try_on(issuer, &token, POD_IDENTITY_AUDIENCE, clock.now().wall);
+            // A failure is logged in `confirm`.
+            let _ = current.confirm(issuer, &token, POD_IDENTITY_AUDIENCE, clock.now().wall);
         }
-        drop(learner_now);
+        drop(current);
         either(clock.sleep(pause), wanted.notified()).await;
     }
 }
@@ -183,11 +186,11 @@ async fn either(one: impl Future<Output = ()>, other: impl Future<Output = ()>) 
     .await;
 }
 
-impl fmt::Debug for Learner {
+impl fmt::Debug for KeyDiscovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Learner")
+        f.debug_struct("KeyDiscovery")
             .field("issuer", &self.issuer)
-            .field("proven", &self.proven)
+            .field("confirmed", &self.confirmed)
             .finish_non_exhaustive()
     }
 }

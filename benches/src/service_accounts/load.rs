@@ -1,4 +1,4 @@
-//! Pods that are created, and what that takes.
+//! The creation of pods, and its cost.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -19,31 +19,31 @@ use super::{Error, TO_A_NAMESPACE, within};
 use crate::measure::Figures;
 
 const PODS: usize = 1000;
-/// How many a second, where they do not come all at once.
-const PACE: u32 = 100;
-/// How many creations are under way, where they do.
+/// Pods per second, if they are not created at once.
+const RATE: u32 = 100;
+/// Number of concurrent creations.
 const AT_ONCE: usize = 32;
 const NAME: &str = "benches";
 
-/// Which pods.
+/// The pods of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pods {
-    OfManyAccounts,
-    OfOneAccountAtOnce,
+    OfManyServiceAccounts,
+    OfOneServiceAccountAtOnce,
 }
 
 impl Pods {
     pub(super) fn what(self) -> &'static str {
         match self {
-            Self::OfManyAccounts => "of as many accounts, 100 a second",
-            Self::OfOneAccountAtOnce => "of one account, 32 at once",
+            Self::OfManyServiceAccounts => "of as many service accounts, 100 a second",
+            Self::OfOneServiceAccountAtOnce => "of one service account, 32 at once",
         }
     }
 }
 
-/// What a round of creations took.
+/// The results of a round.
 pub(super) struct Round {
-    /// Milliseconds of a creation.
+    /// Milliseconds for each creation.
     pub(super) p50: f64,
     pub(super) p99: f64,
     /// Reads by the webhook.
@@ -58,7 +58,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// The load of the control plane whose files are there.
+    /// Makes the load for the control plane with files in `directory`.
     pub(super) fn new(client: Client, directory: &Path) -> Result<Self, Error> {
         let directory = directory.display().to_string();
         let is_it = |pid: &u32| {
@@ -67,11 +67,11 @@ impl Load {
         };
         let processes =
             std::fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        let api_server = processes.into_iter().find(is_it).ok_or("no API server is found")?;
+        let api_server = processes.into_iter().find(is_it).ok_or("the API server's process was not found")?;
         Ok(Self { client, api_server })
     }
 
-    /// Has the API server ask this webhook, and waits until it does.
+    /// Registers the webhook at the API server, and waits until the API server calls it.
     pub(super) async fn register(&self, webhook: &Webhook) -> Result<(), Error> {
         let configuration = json!({
             "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
@@ -86,12 +86,12 @@ impl Load {
             }],
         });
         apply_object(&self.client, &configuration).await;
-        let asked = within(Duration::from_secs(10), async || {
+        let called = within(Duration::from_secs(10), async || {
             let before = webhook.reviews().await.ok()?;
-            self.pod(0, Pods::OfManyAccounts, true).await.ok()?;
+            self.pod(0, Pods::OfManyServiceAccounts, true).await.ok()?;
             (webhook.reviews().await.ok()? > before).then_some(())
         });
-        asked.await.ok_or("the API server does not ask the webhook")?;
+        called.await.ok_or("the API server does not call the webhook")?;
         Ok(())
     }
 
@@ -101,20 +101,20 @@ impl Load {
         Ok(())
     }
 
-    /// Creates the pods, and deletes them.
+    /// Creates the pods, and deletes them afterwards.
     pub(super) async fn create(&self, webhook: &Webhook, pods: Pods) -> Result<Round, Error> {
         let (reads, cpu) = (webhook.reads().await?, self.cpu()?);
         let began = tokio::time::Instant::now();
         let one = |number: usize| async move {
-            if pods == Pods::OfManyAccounts {
-                let at = Duration::from_secs(1) / PACE * u32::try_from(number).unwrap_or_default();
+            if pods == Pods::OfManyServiceAccounts {
+                let at = Duration::from_secs(1) / RATE * u32::try_from(number).unwrap_or_default();
                 tokio::time::sleep_until(began + at).await;
             }
-            let asked: Instant = monotonic();
+            let started: Instant = monotonic();
             self.pod(number, pods, false).await?;
-            Ok::<f64, Error>((monotonic() - asked).as_secs_f64() * 1e3)
+            Ok::<f64, Error>((monotonic() - started).as_secs_f64() * 1e3)
         };
-        let at_once = if pods == Pods::OfManyAccounts { PODS } else { AT_ONCE };
+        let at_once = if pods == Pods::OfManyServiceAccounts { PODS } else { AT_ONCE };
         let took: Vec<Result<f64, Error>> =
             stream::iter(0..PODS).map(one).buffer_unordered(at_once).collect().await;
         let took = Figures::of(took.into_iter().collect::<Result<Vec<_>, _>>()?);
@@ -130,15 +130,15 @@ impl Load {
     }
 
     async fn pod(&self, number: usize, pods: Pods, dry_run: bool) -> Result<(), Error> {
-        let (namespace, account) = match pods {
-            Pods::OfManyAccounts => (number / TO_A_NAMESPACE, number % TO_A_NAMESPACE),
-            Pods::OfOneAccountAtOnce => (0, 0),
+        let (namespace, service_account) = match pods {
+            Pods::OfManyServiceAccounts => (number / TO_A_NAMESPACE, number % TO_A_NAMESPACE),
+            Pods::OfOneServiceAccountAtOnce => (0, 0),
         };
         let namespace = format!("n-{namespace}");
         let pod = json!({
             "metadata": {"name": format!("pod-{number}"), "namespace": namespace},
             "spec": {
-                "serviceAccountName": format!("app-{account}"), "automountServiceAccountToken": false,
+                "serviceAccountName": format!("app-{service_account}"), "automountServiceAccountToken": false,
                 "containers": [{"name": "app", "image": "app"}, {"name": "log", "image": "log"}],
             },
         });
@@ -159,7 +159,7 @@ impl Load {
                 let at_once = &at_once;
                 async move {
                     if let Err(error) = of_namespace.delete(&pod.name_any(), at_once).await {
-                        eprintln!("a pod stays behind: {error}");
+                        eprintln!("a pod was not deleted: {error}");
                     }
                 }
             },
@@ -168,7 +168,7 @@ impl Load {
         Ok(())
     }
 
-    /// Seconds of CPU that the API server has had (`proc(5)`: utime and stime, in hundredths).
+    /// Returns the CPU seconds of the API server so far (`proc(5)`: utime and stime, in hundredths).
     fn cpu(&self) -> Result<f64, Error> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.api_server))?;
         let after_name = stat.rsplit_once(')').ok_or("no such line")?.1;

@@ -1,4 +1,4 @@
-//! The cache of credentials, with the tokens that lead to them.
+//! The credential cache: credentials by identity, and the known tokens of each identity.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::time::{Duration, SystemTime};
 
 use super::state::State;
 use super::tokens::KnownToken;
-use super::{CacheConfig, Entry, Lead, Serving, Slot, SlotBegin, Waiter};
+use super::{CacheConfig, Entry, Leader, Serving, Slot, SlotBegin, Waiter};
 use crate::error::UpstreamError;
 use crate::time::{Expires, Expiry, Now};
 use crate::token::{PodToken, TokenDigest};
 
-/// Credentials by identity, and the tokens that lead to them.
+/// Credentials by identity, with the known tokens of each identity.
 ///
-/// A clone is the same cache.
+/// Clones share the data.
 pub struct CredentialCache<K, V, E>(Arc<State<K, V, E>>);
 
 impl<K, V, E> Clone for CredentialCache<K, V, E> {
@@ -27,14 +27,14 @@ impl<K, V, E> Clone for CredentialCache<K, V, E> {
 pub enum Begin<K: Hash + Eq + Clone, V, E> {
     /// Serve these credentials.
     Hit(Arc<Entry<V>>),
-    /// Serve these credentials. They are stale, but a call to the upstream failed a moment ago.
+    /// Serve these credentials. They are stale, because a recent call to the upstream failed.
     Stale(Arc<Entry<V>>),
-    /// Serve this error. The upstream gave it a moment ago.
+    /// Serve this recent error of the upstream.
     Refused(Arc<E>),
     /// Wait for the flight of another request.
     Wait(Waiter<V, E>),
-    /// Call the upstream, complete the lead, and wait like the others.
-    Lead(Lead<K, V, E>, Waiter<V, E>),
+    /// Call the upstream, complete the flight, and wait like the others.
+    Lead(Leader<K, V, E>, Waiter<V, E>),
 }
 
 /// Credentials that are due for renewal.
@@ -42,10 +42,10 @@ pub enum Begin<K: Hash + Eq + Clone, V, E> {
 pub struct Due<K: Hash + Eq + Clone, V, E> {
     /// The identity.
     pub identity: K,
-    /// Life of the credentials when they were fetched. Renewals must keep up with it.
+    /// Lifetime of the credentials when they were fetched. Renewals must keep up with it.
     pub lifetime: Duration,
-    /// The lead of the renewal.
-    pub lead: Lead<K, V, E>,
+    /// The leader of the renewal.
+    pub leader: Leader<K, V, E>,
 }
 
 impl<K, V, E> CredentialCache<K, V, E>
@@ -59,13 +59,13 @@ where
         Self(Arc::new(State::new(config)))
     }
 
-    /// Returns the credentials that a known token leads to, by its digest. Most requests need no more. It takes
-    /// no lock and copies nothing. `None` says nothing about the token.
+    /// Returns the credentials of a known token, by its digest. Most requests end here. It takes no lock and copies
+    /// nothing. `None` only means that there is no hit: the token may still be valid.
     pub fn hit(&self, token: &TokenDigest, now: Now) -> Option<Arc<Entry<V>>> {
         self.0.tokens.hit(token, now, self.serving())
     }
 
-    /// Returns the error that the token was refused with a moment ago.
+    /// Returns the recent error of a refused token.
     pub fn refusal(&self, token: &TokenDigest, now: Now) -> Option<Arc<E>> {
         self.0.tokens.refusal(token, now)
     }
@@ -75,14 +75,14 @@ where
         self.0.tokens.known(token, now).map(|known| (known.identity.clone(), known.expiry.wall()))
     }
 
-    /// Counts the calls of [`forget_tokens`](Self::forget_tokens). Read it before a token is verified and pass
-    /// it to [`begin`](Self::begin): a token that was verified with old keys is not remembered.
+    /// Returns the number of calls of [`forget_tokens`](Self::forget_tokens). Read it before a token is verified and
+    /// pass it to [`begin`](Self::begin). A token that was verified with old keys is then not remembered.
     pub fn generation(&self) -> u64 {
         self.0.tokens.generation()
     }
 
-    /// Begins a request. `verified` is the identity and the expiry of a token that keys verified; `None` means
-    /// that the upstream verifies it.
+    /// Begins a request. `verified` is the identity and the expiry of a token that was verified with keys. `None`
+    /// means that the upstream verifies the token.
     pub fn begin(
         &self,
         token: &PodToken,
@@ -92,8 +92,8 @@ where
     ) -> Begin<K, V, E> {
         let (tokens, digest) = (&self.0.tokens, token.digest());
         let Some((identity, expires_at)) = verified else {
-            // Looked up under the lock, and once: with two look-ups, an acceptance between them would make a
-            // second leader.
+            // One lookup, under the lock. With two lookups, the upstream could accept the token between them, and this
+            // request would become a second leader.
             let mut unverified = tokens.unverified();
             if let Some(known) = tokens.known(&digest, now) {
                 drop(unverified);
@@ -118,7 +118,7 @@ where
         self.begin_known(token, &known, generation, now)
     }
 
-    /// Returns the credentials of an identity, fresh or stale, unless they expire within the margin: for a
+    /// Returns the credentials of an identity, fresh or stale, unless they expire within the margin. It is for a
     /// request that cannot wait any longer. After a refusal there are none.
     pub fn read(&self, identity: &K, now: Now) -> Option<Arc<Entry<V>>> {
         self.0.sessions.read(identity, now)
@@ -135,7 +135,7 @@ where
         let keep = |slot: &Slot<V, E>| slot.keep_newest(token, known.expiry);
         let (begun, slot) = self.0.sessions.begin_in_slot(&known.identity, Some(digest), now, keep);
         if !Arc::ptr_eq(&slot, &known.slot) {
-            self.0.tokens.lead_to(digest, known, slot);
+            self.0.tokens.update_slot(digest, known, slot);
         }
         self.begun(begun, token, Some(&known.identity), generation)
     }
@@ -152,9 +152,10 @@ where
             SlotBegin::Stale(entry) => Begin::Stale(entry),
             SlotBegin::Refused(error) => Begin::Refused(error),
             SlotBegin::Wait(waiter) => Begin::Wait(waiter),
-            SlotBegin::Lead(lead, waiter) => {
-                let lead = Lead::new(self.0.clone(), lead, token.clone(), identity.cloned(), generation);
-                Begin::Lead(lead, waiter)
+            SlotBegin::Lead(leader, waiter) => {
+                let leader =
+                    Leader::new(self.0.clone(), leader, token.clone(), identity.cloned(), generation);
+                Begin::Lead(leader, waiter)
             }
         }
     }
@@ -165,25 +166,25 @@ where
 
     /// Returns the credentials that are due for renewal, the earliest expiry first.
     ///
-    /// Credentials are due after about half of their life, if they were requested within that life and 15 minutes (an
-    /// SDK fetches again shortly before the expiry), their newest token is valid, and nobody is fetching them. The
-    /// caller completes each [`Due`] at its own rate. A dropped one is due again.
+    /// Credentials are due after about half of their lifetime, under three conditions: they were requested within
+    /// their lifetime and 15 minutes more (an SDK fetches again shortly before the expiry), their newest token is
+    /// valid, and there is no flight. The caller completes each [`Due`] at its own rate. A dropped one is due again.
     pub fn due(&self, now: Now) -> Vec<Due<K, V, E>> {
         let mut due = Vec::new();
         let generation = self.0.tokens.generation();
         self.0.sessions.for_each(|identity, slot| {
-            if let Some((token, entry, lead)) = slot.begin_renewal(now, self.0.config.serving.margin) {
+            if let Some((token, entry, leader)) = slot.begin_renewal(now, self.0.config.serving.margin) {
                 let lifetime = entry.lifetime();
-                let lead = Lead::new(self.0.clone(), lead, token, Some(identity.clone()), generation);
-                due.push((entry.expiry().left(now), Due { identity: identity.clone(), lifetime, lead }));
+                let leader = Leader::new(self.0.clone(), leader, token, Some(identity.clone()), generation);
+                due.push((entry.expiry().left(now), Due { identity: identity.clone(), lifetime, leader }));
             }
         });
         due.sort_by_key(|(left, _)| *left);
         due.into_iter().map(|(_, due)| due).collect()
     }
 
-    /// Drops the credentials of an identity. The next request is an upstream call. A flight that is under way serves
-    /// its waiters, and its credentials are not kept.
+    /// Drops the credentials of an identity. The next request is an upstream call. A flight in progress serves its
+    /// waiters, and its credentials are not cached.
     pub fn forget(&self, identity: &K) {
         self.0.sessions.forget(identity);
     }
@@ -227,7 +228,7 @@ where
         self.0.sessions.len()
     }
 
-    /// Whether the cache is empty.
+    /// Returns whether the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

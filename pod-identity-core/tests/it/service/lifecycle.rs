@@ -1,4 +1,4 @@
-//! The life of a service: traits as objects, panics of the embedder's code, and the end of every task.
+//! The lifecycle of a service: trait objects, panics of the embedder's code, and the end of every task.
 
 use std::sync::Weak;
 
@@ -27,7 +27,7 @@ async fn dropping_the_last_clone_ends_every_task() {
     settle().await;
     service.credentials(&world.token(1, 1), Peer::Local).await.unwrap();
     // A call for a request whose client hangs up, and a renewal.
-    let _gate = world.gate();
+    let _permits = world.block();
     let hanging = tokio::spawn({
         let (service, token) = (service.clone(), world.token(2, 1));
         async move { service.credentials(&token, Peer::Local).await.map(drop) }
@@ -35,33 +35,33 @@ async fn dropping_the_last_clone_ends_every_task() {
     world.pass(Duration::from_secs(2100)).await;
     hanging.abort();
     settle().await;
-    assert_eq!(world.source.under_way.load(Ordering::SeqCst), 2);
+    assert_eq!(world.source.in_progress.load(Ordering::SeqCst), 2);
     let clone = service.clone();
     drop(service);
     settle().await;
-    assert_eq!(world.source.under_way.load(Ordering::SeqCst), 2, "a clone is the same service");
+    assert_eq!(world.source.in_progress.load(Ordering::SeqCst), 2, "dropping one clone ended the service");
 
-    let World { source, hand, .. } = world;
-    let (under_way, kept): (_, Weak<Source>) = (source.under_way.clone(), Arc::downgrade(&source));
+    let World { source, control, .. } = world;
+    let (in_progress, kept): (_, Weak<Source>) = (source.in_progress.clone(), Arc::downgrade(&source));
     drop(source);
     assert!(kept.upgrade().is_some() && Arc::strong_count(&captured) > 1);
     drop(clone);
     settle().await;
-    assert_eq!(under_way.load(Ordering::SeqCst), 0, "a call goes on");
-    assert!(kept.upgrade().is_none(), "somebody keeps the source");
-    assert_eq!(Arc::strong_count(&captured), 1, "somebody keeps the issuer");
-    hand.advance(HOUR);
+    assert_eq!(in_progress.load(Ordering::SeqCst), 0, "a call goes on");
+    assert!(kept.upgrade().is_none(), "the source is not dropped");
+    assert_eq!(Arc::strong_count(&captured), 1, "the issuer is not dropped");
+    control.advance(HOUR);
 }
 
 #[tokio::test(start_paused = true)]
-async fn learned_keys_are_fetched_no_more_after_the_end() {
+async fn discovered_keys_are_not_fetched_after_the_end() {
     let world = World::new();
     let endpoint = Endpoint::new(&[&world.key]);
-    let learned = {
+    let discovered = {
         let endpoint = endpoint.clone();
-        TokenVerification::learned(move |url| Some(endpoint.issuer(url)))
+        TokenVerification::discovered(move |url| Some(endpoint.issuer(url)))
     };
-    let service = world.builder().cluster(cluster("demo"), learned).build().unwrap();
+    let service = world.builder().cluster(cluster("demo"), discovered).build().unwrap();
     service.credentials(&world.token(1, 1), pod(1)).await.unwrap();
     world.pass(Duration::from_secs(301)).await;
     let fetches = endpoint.fetches();
@@ -71,15 +71,15 @@ async fn learned_keys_are_fetched_no_more_after_the_end() {
     assert_eq!(endpoint.fetches(), fetches);
 }
 
-/// Tasks belong to the runtime that built the service: a request's runtime may end.
+/// Tasks run on the runtime that built the service, because a request's runtime may end.
 #[test]
-fn a_call_survives_the_runtime_of_its_request() {
+fn call_survives_the_runtime_of_its_request() {
     let runtime =
         || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
     let (own, of_request) = (runtime(), runtime());
     let world = World::new();
     let service = own.block_on(async { world.service() });
-    let (gate, token) = (world.gate(), world.token(1, 1));
+    let (permits, token) = (world.block(), world.token(1, 1));
     of_request.spawn({
         let (service, token) = (service.clone(), token.clone());
         async move { service.credentials(&token, Peer::Local).await.map(drop) }
@@ -88,14 +88,14 @@ fn a_call_survives_the_runtime_of_its_request() {
         std::thread::sleep(Duration::from_millis(1));
     }
     of_request.shutdown_timeout(Duration::from_secs(5));
-    gate.add_permits(1);
+    permits.add_permits(1);
     let credentials = own.block_on(service.credentials(&token, Peer::Local));
     assert_eq!(served(credentials).0, "ASIA1");
     assert_eq!(world.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_panics_is_an_error_with_a_pause_and_stops_nothing() {
+async fn panic_of_the_source_is_an_error_with_a_pause() {
     let world = World::new();
     let service = world.service();
     world.upstream(Upstream::Panics);
@@ -104,12 +104,12 @@ async fn a_source_that_panics_is_an_error_with_a_pause_and_stops_nothing() {
     for number in 1..20 {
         assert!(service.credentials(&world.token(1, number), Peer::Local).await.is_err());
     }
-    assert_eq!(world.calls(), 1, "each request is a call to a source that panics");
+    assert_eq!(world.calls(), 1, "a source that panics gets a call for each request");
     world.upstream(Upstream::Issues);
     world.pass(Duration::from_secs(2)).await;
     assert_eq!(served(service.credentials(&world.token(1, 1), Peer::Local).await).0, "ASIA2");
 
-    // A renewal that panics leaves the credentials in use, and others go on.
+    // A renewal that panics keeps the credentials, and others go on.
     world.upstream(Upstream::Panics);
     world.pass(Duration::from_secs(2100)).await;
     assert!(world.calls() > 2);
@@ -122,13 +122,13 @@ async fn a_source_that_panics_is_an_error_with_a_pause_and_stops_nothing() {
     assert!(failed.is_err(), "renewals have stopped");
 }
 
-/// A lookup that panics ends its own request or renewal, and nothing else.
+/// A lookup that panics ends only its own request or renewal.
 #[tokio::test(start_paused = true)]
-async fn a_lookup_that_panics_stops_nothing() {
+async fn panic_of_the_lookup_stops_nothing() {
     struct Lookup(Arc<AtomicUsize>);
     impl AssociationLookup for Lookup {
         fn association<'a>(&'a self, _: &'a Cluster, _: &'a WorkloadIdentity) -> LookupFuture<'a> {
-            assert_eq!(self.0.load(Ordering::SeqCst), 0, "the lookup of a test panics, as it should");
+            assert_eq!(self.0.load(Ordering::SeqCst), 0, "the lookup panics for this test");
             Box::pin(async { Ok(Some(association("cart"))) })
         }
     }
@@ -149,11 +149,11 @@ async fn a_lookup_that_panics_stops_nothing() {
     world.pass(Duration::from_secs(2100)).await;
     panics.store(0, Ordering::SeqCst);
     world.pass(MINUTE).await;
-    assert_eq!(world.calls(), 2, "a renewal after those that panicked");
+    assert_eq!(world.calls(), 2, "there is no renewal after those that panicked");
 }
 
 #[tokio::test(start_paused = true)]
-async fn both_traits_work_as_objects_chosen_at_run_time() {
+async fn both_traits_work_as_trait_objects() {
     let world = World::new();
     let source: Arc<dyn CredentialSource> = world.source.clone();
     let table = pod_identity_core::association::AssociationTable::build([(
@@ -172,7 +172,7 @@ async fn both_traits_work_as_objects_chosen_at_run_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_secret_is_in_any_debug_output() {
+async fn debug_output_has_no_secret() {
     let world = World::new();
     let endpoint = Endpoint::new(&[&world.key]);
     let builder = world.builder().cluster(cluster("demo"), endpoint.issuer(ISSUER));

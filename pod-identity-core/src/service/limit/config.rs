@@ -1,9 +1,9 @@
-//! The limits as numbers.
+//! The settings of the limits.
 
 use std::time::Duration;
 
-/// Limits of the calls to one upstream. The defaults fit a node of some hundred pods and an upstream that answers in
-/// about 50 ms.
+/// Limits of the calls to one upstream. The defaults are for a node with some hundred pods and an upstream that
+/// responds in about 50 ms.
 ///
 /// ```
 /// let mut limits = pod_identity_core::service::UpstreamLimits::default();
@@ -14,18 +14,18 @@ use std::time::Duration;
 pub struct UpstreamLimits {
     /// Maximum number of concurrent calls for waiting requests; default 64.
     pub calls: usize,
-    /// Maximum number of those calls for unverified tokens; default 48. The rest is for verified tokens.
+    /// Maximum number of those calls for unverified tokens; default 48. The others are reserved for verified tokens.
     pub unaccepted_calls: usize,
-    /// Maximum number of concurrent renewals, which are not among `calls`; default 8.
+    /// Maximum number of concurrent renewals, in addition to `calls`; default 8.
     pub renewals: usize,
-    /// Rate at which renewals begin; default 3. The service renews faster if the entries need it.
+    /// Renewals per second; default 3. The service renews faster if its entries need it.
     pub renewals_per_second: f64,
-    /// Limits of each remote address; default 8 credits and 256 waiting.
+    /// Limits of each remote address; default 8 credits and 256 waiting requests.
     pub remote: PeerLimits,
     /// Limits of all addresses of this machine together, for pods in the host's network; default 32 credits and 1,024
-    /// waiting.
+    /// waiting requests.
     pub local: PeerLimits,
-    /// Time for which a refused token keeps its credit; default 2 s.
+    /// Time for which a refused token keeps the credit of its peer; default 2 s.
     pub hold: Duration,
 }
 
@@ -44,7 +44,7 @@ pub struct PeerLimits {
 }
 
 impl PeerLimits {
-    /// Makes the limits of a peer: calls under way, and further ones that may wait.
+    /// Makes the limits of a peer: concurrent calls, and further requests that wait.
     pub fn new(credits: usize, waiting: usize) -> Self {
         Self { credits, waiting }
     }
