@@ -144,8 +144,14 @@ async fn refuses_only_pods_that_require_injection_and_cannot_get_it() {
                 assert!(!decision.allowed && decision.paths.is_empty(), "{case}: {decision:?}");
                 assert!(decision.message.contains(text), "{case}: {}", decision.message);
                 assert!(decision.message.contains(REQUIRE), "{case}: {}", decision.message);
+                let fix = match reason {
+                    "no_role" => "annotate it with a role",
+                    "own_variables" => "remove the variables",
+                    _ => "use a version of pod-identity-webhook",
+                };
+                assert!(decision.message.contains(fix), "{case}: {}", decision.message);
                 assert!(
-                    decision.message.contains(". The pod is refused because the "),
+                    decision.message.contains("The pod is refused because"),
                     "{case}: {}",
                     decision.message
                 );

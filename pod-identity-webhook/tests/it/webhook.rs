@@ -38,7 +38,7 @@ pub(crate) struct Webhook {
 pub(crate) type Tls = Connection<TlsStream<TcpStream>>;
 
 impl Webhook {
-    /// Starts a webhook with these flags after the flags for tests. The service account `cart` in `shop` has Pod Identity.
+    /// Starts a webhook with the flags of all tests and these. The service account `cart` in `shop` has Pod Identity.
     pub(crate) async fn start(flags: &[&str]) -> Self {
         testing::logs::remember();
         let authority = Authority::new();
