@@ -325,7 +325,7 @@ fn lists_service_accounts_of_several_pages() {
     });
 }
 
-/// Version 1.33 is the last one whose kube-apiserver does not stream lists by default.
+/// In kube-apiserver 1.33 the feature gate `WatchList` is off by default.
 #[test]
 fn lists_in_pages_if_the_api_server_does_not_stream() {
     let Some(cluster) = Cluster::start_with(&["--feature-gates=WatchList=false"]) else { return };
