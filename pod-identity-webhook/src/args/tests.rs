@@ -1,6 +1,6 @@
 use super::*;
 
-fn read(flags: &str) -> Config {
+fn valid_config(flags: &str) -> Config {
     config(flags).unwrap_or_else(|error| panic!("{flags}: {error}"))
 }
 
@@ -10,8 +10,8 @@ fn config(flags: &str) -> Result<Config, String> {
 }
 
 #[test]
-fn the_command_line_of_the_manifests_of_aws_is_taken() {
-    let config = read(
+fn accepts_the_command_line_of_aws_manifests() {
+    let config = valid_config(
         "--in-cluster=false --namespace=default --service-name=pod-identity-webhook \
          --annotation-prefix=eks.amazonaws.com --token-audience=sts.amazonaws.com --logtostderr",
     );
@@ -26,8 +26,8 @@ fn the_command_line_of_the_manifests_of_aws_is_taken() {
 }
 
 #[test]
-fn without_flags_it_is_as_with_the_defaults_of_aws() {
-    let config = read("");
+fn defaults_are_those_of_aws() {
+    let config = valid_config("");
     let (name, eks) = ("pod-identity-webhook".to_owned(), "eks");
     let own = Own {
         secret: name.clone(),
@@ -42,12 +42,12 @@ fn without_flags_it_is_as_with_the_defaults_of_aws() {
         (eks, false, None)
     );
     assert_eq!(config.settings, Settings::default());
-    // AWS's default, given as a flag, is spread as it is without the flag.
-    assert_eq!(read("--token-expiration=86400").settings.token_expiration, None);
+    // AWS's default as an explicit value is spread too.
+    assert_eq!(valid_config("--token-expiration=86400").settings.token_expiration, None);
 }
 
 #[test]
-fn the_flags_of_go_are_read_as_go_reads_them() {
+fn parses_flags_as_go_does() {
     for (flags, verbosity) in
         [("-v=2", 2), ("-v 2", 2), ("-v2", 2), ("--v=2", 2), ("--v 2", 2), ("-v=1 -v=2", 2)]
     {
@@ -60,7 +60,7 @@ fn the_flags_of_go_are_read_as_go_reads_them() {
         ("--sts-regional-endpoint=0", false),
         ("--sts-regional-endpoint=true --sts-regional-endpoint=false", false),
     ] {
-        assert_eq!(read(flags).settings.regional_sts, on, "{flags}");
+        assert_eq!(valid_config(flags).settings.regional_sts, on, "{flags}");
     }
     for wrong in ["--sts-regional-endpoint=yes", "--sts-regional-endpoint true", "-v=high", "--no-such-flag"]
     {
@@ -69,8 +69,8 @@ fn the_flags_of_go_are_read_as_go_reads_them() {
 }
 
 #[test]
-fn flags_without_effect_are_taken_and_named() {
-    let config = read(
+fn accepts_and_lists_flags_without_effect() {
+    let config = valid_config(
         "--resync-period=60s --service-account-lookup-grace-period 100ms --alsologtostderr --logtostderr=true \
          --skip_headers=false --stderrthreshold=2 --log_file_max_size 1800 --enable-debugging-handlers=false",
     );
@@ -82,12 +82,12 @@ fn flags_without_effect_are_taken_and_named() {
         "stderrthreshold",
     ];
     assert_eq!(config.without_effect, named);
-    assert_eq!(read("--logtostderr=false").without_effect, ["logtostderr"]);
+    assert_eq!(valid_config("--logtostderr=false").without_effect, ["logtostderr"]);
 }
 
 #[test]
-fn every_flag_about_what_is_injected_arrives_there() {
-    let config = read(
+fn flags_set_the_settings_of_injection_and_lookup() {
+    let config = valid_config(
         "--annotation-prefix=irsa.example.com --token-audience=a --token-mount-path=/b --token-expiration=10 \
          --aws-default-region=cn-north-1 --sts-regional-endpoint --compose-role-arn --aws-account-id=111122223333 \
          --watch-config-map --watch-container-credentials-config=/c.json --container-credentials-audience=d \
@@ -122,7 +122,7 @@ fn every_flag_about_what_is_injected_arrives_there() {
     let associations = Associations { file: "/k".into(), cluster: "demo".parse().unwrap() };
     assert_eq!(config.associations, Some(associations));
     assert_eq!(
-        (config.service_account_read, read("").service_account_read),
+        (config.service_account_read, valid_config("").service_account_read),
         (ServiceAccountRead::Cache, ServiceAccountRead::Fresh)
     );
     let api_server = ApiServer { kubeconfig: Some("/i".into()), url: Some("https://j".to_owned()) };
@@ -130,7 +130,7 @@ fn every_flag_about_what_is_injected_arrives_there() {
 }
 
 #[test]
-fn an_optional_path_or_url_that_is_empty_is_as_good_as_not_given() {
+fn an_empty_optional_value_means_that_the_flag_is_not_given() {
     for flag in [
         "--kubeconfig=",
         "--kube-api=",
@@ -139,18 +139,18 @@ fn an_optional_path_or_url_that_is_empty_is_as_good_as_not_given() {
         "--aws-default-region=",
         "--pod-name=",
     ] {
-        assert_eq!(read(flag), read("--pod-name="), "{flag}");
-        // Go's other form of the same; an argument of its own, which a test's flags cannot have.
-        let apart = parse(["/webhook", flag.trim_end_matches('='), ""]).unwrap().config().unwrap();
-        assert_eq!(apart, read("--pod-name="), "{flag}");
+        assert_eq!(valid_config(flag), valid_config("--pod-name="), "{flag}");
+        // Go's other form: the empty value is an argument of its own.
+        let separate = parse(["/webhook", flag.trim_end_matches('='), ""]).unwrap().config().unwrap();
+        assert_eq!(separate, valid_config("--pod-name="), "{flag}");
     }
-    // The last counts, also where it takes back what was before.
-    assert_eq!(read("--kubeconfig=/i --kubeconfig=").api_server, ApiServer::default());
+    // The last value applies, even if it is empty.
+    assert_eq!(valid_config("--kubeconfig=/i --kubeconfig=").api_server, ApiServer::default());
 }
 
 #[test]
-fn what_pods_could_not_start_with_is_refused_by_name() {
-    for (flags, named) in [
+fn names_the_flag_of_an_invalid_value() {
+    for (flags, expected) in [
         ("--annotation-prefix=", "--annotation-prefix"),
         ("--annotation-prefix=EKS.amazonaws.com", "--annotation-prefix"),
         ("--annotation-prefix=eks.amazonaws.com/", "--annotation-prefix"),
@@ -164,7 +164,7 @@ fn what_pods_could_not_start_with_is_refused_by_name() {
         ("--container-credentials-token-path=/token", "--container-credentials-token-path"),
         ("--container-credentials-token-path=../token", "--container-credentials-token-path"),
         ("--container-credentials-token-volume-name=Token", "--container-credentials-token-volume-name"),
-        ("--container-credentials-token-volume-name=aws-iam-token", "another name"),
+        ("--container-credentials-token-volume-name=aws-iam-token", "a name other than"),
         ("--compose-role-arn", "--aws-account-id"),
         ("--aws-account-id=111122223333", "--compose-role-arn"),
         ("--aws-partition=aws-cn", "--compose-role-arn"),
@@ -177,13 +177,13 @@ fn what_pods_could_not_start_with_is_refused_by_name() {
         ("--token-expiration=1d", "--token-expiration"),
     ] {
         let error = config(flags).unwrap_err();
-        assert!(error.contains(named), "{flags}: {error:?} does not name {named:?}");
+        assert!(error.contains(expected), "{flags}: {error:?} does not contain {expected:?}");
     }
 }
 
 #[test]
-fn a_uri_that_sdks_do_not_take_is_refused() {
-    for (uri, taken) in [
+fn refuses_a_uri_that_sdks_refuse() {
+    for (uri, accepted) in [
         ("http://169.254.170.23/v1/credentials", true),
         ("http://[fd00:ec2::23]/v1/credentials", true),
         ("http://169.254.170.2/x", true),
@@ -202,17 +202,17 @@ fn a_uri_that_sdks_do_not_take_is_refused() {
         ("", false),
     ] {
         let found = config(&format!("--container-credentials-full-uri={uri}"));
-        assert_eq!(found.is_ok(), taken, "{uri}: {found:?}");
+        assert_eq!(found.is_ok(), accepted, "{uri}: {found:?}");
     }
 }
 
 #[test]
-fn the_grammar_is_sound() {
+fn the_command_line_definition_is_valid() {
     command().debug_assert();
 }
 
 #[test]
-fn every_flag_is_in_its_page() {
+fn the_page_names_every_flag() {
     let page = include_str!("../../../docs/reference/webhook.md");
     for flag in command().get_arguments().filter_map(Arg::get_long) {
         assert!(page.contains(&format!("`--{flag}`")), "docs/reference/webhook.md does not name --{flag}");
@@ -220,8 +220,8 @@ fn every_flag_is_in_its_page() {
 }
 
 #[test]
-fn a_certificate_that_ends_before_api_servers_know_the_next_one_is_refused() {
-    for (flags, taken) in [
+fn refuses_a_certificate_lifetime_that_is_too_short_for_a_rotation() {
+    for (flags, accepted) in [
         ("--certificate-lifetime=36 --certificate-wait=1", true),
         ("--certificate-lifetime=35 --certificate-wait=1", false),
         ("--certificate-lifetime=389", false),
@@ -230,9 +230,9 @@ fn a_certificate_that_ends_before_api_servers_know_the_next_one_is_refused() {
         ("--certificate-wait=0 --in-cluster=false", true),
     ] {
         match config(flags) {
-            Ok(_) => assert!(taken, "{flags}"),
+            Ok(_) => assert!(accepted, "{flags}"),
             Err(error) => {
-                assert!(!taken, "{flags}: {error}");
+                assert!(!accepted, "{flags}: {error}");
                 assert!(error.contains("--certificate-lifetime") && error.contains("--certificate-wait"));
             }
         }

@@ -123,10 +123,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_status_of_the_api_server_tells_what_is_wrong_and_403_names_the_rule() {
+    fn the_status_code_gives_the_label_and_403_names_the_rule() {
         let rule = "get of serviceaccounts";
         let failure = |code: u16| {
-            let status = Status::failure("as the test says", "Test").with_code(code);
+            let status = Status::failure("the reason", "Test").with_code(code);
             ReadFailure::of(&kube::Error::Api(status.boxed()), rule)
         };
         for (code, label) in [
@@ -139,13 +139,13 @@ mod tests {
         ] {
             let failure = failure(code);
             assert_eq!(failure.as_str(), label, "{code}");
-            assert!(failure.to_string().contains("as the test says"), "{failure}");
+            assert!(failure.to_string().contains("the reason"), "{failure}");
             assert_eq!(failure.to_string().contains(rule), code == 403, "{failure}");
         }
     }
 
     #[test]
-    fn what_fails_on_the_way_is_told_with_its_causes() {
+    fn a_connection_failure_contains_its_causes() {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         let failure = ReadFailure::of(&kube::Error::ReadEvents(refused), "");
         assert_eq!(failure.as_str(), "connection");

@@ -281,8 +281,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_that_panics_gives_a_reason() {
-        let panics = || -> Result<(), String> { panic!("the test asks for it") };
+    async fn a_read_that_panics_fails_with_a_reason() {
+        let panics = || -> Result<(), String> { panic!("a panic of the test") };
         let reason = finished(tokio::task::spawn_blocking(panics)).await.unwrap_err();
         assert!(reason.contains("panicked"), "{reason}");
         assert_eq!(finished(tokio::spawn(async { Ok(7) })).await, Ok(7));

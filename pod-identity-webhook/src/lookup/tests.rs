@@ -6,7 +6,7 @@ use pod_identity_runtime::shutdown::Ender;
 use super::*;
 use crate::args::parse;
 
-/// Two files in a directory of their own, and the lookup that reads them.
+/// A lookup that reads two files in a temporary directory.
 struct Files {
     directory: tempfile::TempDir,
     lookup: Lookup,
@@ -35,7 +35,7 @@ impl Files {
         (result.associated, result.freshness)
     }
 
-    /// Returns how often a file was read. A file that has just changed may be read once more.
+    /// Returns the number of reads of a file. A file that has just changed may be read twice.
     fn reads(&self, file: &str, result: &str) -> u32 {
         let name = format!("pod_identity_file_reads_total{{file=\"{file}\",result=\"{result}\"}} ");
         self.metrics().lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or_default()
@@ -55,7 +55,7 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Replaces a file as kubelet replaces one of a ConfigMap: by the swap of a symbolic link.
+/// Replaces a file as the kubelet does in a volume of a ConfigMap: it swaps a symbolic link.
 fn put(path: &Path, content: &str) {
     let written = tempfile::NamedTempFile::new_in(path.parent().unwrap()).unwrap().keep().unwrap().1;
     std::fs::write(&written, content).unwrap();
@@ -141,7 +141,7 @@ async fn an_unusable_file_keeps_its_last_content_which_is_stale() {
 #[tokio::test]
 async fn a_slow_read_of_a_file_delays_no_review_beyond_its_deadline() {
     let files = Files::with(&pod_identity_file(&["cart"]), &associations(&[]));
-    // Reading this file takes far longer than the reviews wait.
+    // A read of this file takes far longer than the reviews wait.
     let many: Vec<_> = (0..200_000).map(|number| format!("cart-{number}")).collect();
     files.put("identities.json", &pod_identity_file(&many.iter().map(String::as_str).collect::<Vec<_>>()));
     let (shop, cart) = ("shop".parse().unwrap(), "cart".parse().unwrap());
@@ -159,9 +159,9 @@ async fn a_slow_read_of_a_file_delays_no_review_beyond_its_deadline() {
 }
 
 #[tokio::test]
-async fn names_a_file_that_cannot_be_used_at_the_start() {
+async fn start_fails_with_the_name_of_an_unusable_file() {
     let directory = tempfile::tempdir().unwrap();
-    for (content, of_cluster, named) in [
+    for (pod_identity_file, associations, expected) in [
         (Some(""), associations(&[]), "identities.json: the file is empty"),
         (None, associations(&[]), "identities.json: No such file"),
         (Some(r#"{"identities": []}"#), String::new(), "associations.yaml: the file is empty"),
@@ -169,12 +169,12 @@ async fn names_a_file_that_cannot_be_used_at_the_start() {
     ] {
         let path = directory.path().join("identities.json");
         let _ = std::fs::remove_file(&path);
-        content.iter().for_each(|content| put(&path, content));
-        put(&directory.path().join("associations.yaml"), &of_cluster);
+        pod_identity_file.iter().for_each(|content| put(&path, content));
+        put(&directory.path().join("associations.yaml"), &associations);
         let error =
             Lookup::open(&config(directory.path()), None, &Readiness::default(), &mut Registry::default())
                 .unwrap_err();
-        assert!(error.to_string().contains(named), "{error} does not name {named:?}");
+        assert!(error.to_string().contains(expected), "{error} does not contain {expected:?}");
     }
 }
 

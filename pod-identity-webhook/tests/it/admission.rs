@@ -1,4 +1,4 @@
-//! One review, without HTTP: which pods need no lookup, and the metrics and log lines of pods that get nothing.
+//! Decisions about single reviews: pods that need no lookup, and the metrics, warnings and log lines of the others.
 
 use pod_identity_core::inject::NamespaceSettings;
 use pod_identity_runtime::admin::Readiness;
@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 
 use crate::webhook::{Webhook, pod, review};
 
-/// Decides by an API server that nobody can reach.
-struct Alone {
+/// An [`Admission`] whose API server refuses connections.
+struct Fixture {
     admission: Admission,
     registry: Registry,
 }
 
-impl Alone {
+impl Fixture {
     async fn new() -> Self {
         testing::logs::capture();
         let flags = ["webhook", "--kube-api=http://127.0.0.1:9", "--in-cluster=false"];
@@ -30,13 +30,14 @@ impl Alone {
         Self { admission, registry }
     }
 
-    async fn answer(&self, body: &[u8]) -> Value {
-        let answer = self
+    /// Returns the response to a review.
+    async fn respond(&self, body: &[u8]) -> Value {
+        let response = self
             .admission
             .respond(body, NamespaceSettings::default(), None, clock::monotonic())
             .await
             .unwrap();
-        serde_json::from_slice::<Value>(&answer).unwrap()["response"].clone()
+        serde_json::from_slice::<Value>(&response).unwrap()["response"].clone()
     }
 
     fn metric(&self, name: &str) -> Option<f64> {
@@ -48,57 +49,58 @@ impl Alone {
 
 const UNKNOWN: &str = r#"pod_identity_webhook_missed_total{reason="account_unknown"}"#;
 
-/// The API server was asked, and nobody was there.
+/// Reads that failed because the API server refused the connection.
 const READ_FAILED: &str = r#"pod_identity_api_reads_total{object="service_account",result="connection"}"#;
 
 #[tokio::test]
-async fn a_pod_of_an_unknown_service_account_is_let_in_with_a_warning() {
-    let alone = Alone::new().await;
-    let response = alone.answer(&review(&pod("stranger"))).await;
+async fn admits_a_pod_of_an_unreadable_service_account_with_a_warning() {
+    let fixture = Fixture::new().await;
+    let response = fixture.respond(&review(&pod("stranger"))).await;
     assert_eq!((&response["allowed"], &response["patch"]), (&json!(true), &Value::Null));
     let warning = response["warnings"][0].as_str().unwrap();
     assert!(warning.contains("nobody knows") && warning.contains("API server"), "{warning}");
-    assert_eq!(alone.metric(UNKNOWN), Some(1.0));
+    assert_eq!(fixture.metric(UNKNOWN), Some(1.0));
     let line = testing::logs::lines_with(&["WARN", "admitted by earlier data", "no_role"]).pop();
     assert!(line.is_some());
 }
 
 #[tokio::test]
-async fn a_review_that_is_as_large_as_may_be_is_answered() {
-    let alone = Alone::new().await;
-    // 8 MiB of empty containers, or of what else a pod has in lists, are no pod.
+async fn responds_to_reviews_of_maximum_size() {
+    let fixture = Fixture::new().await;
+    // A pod whose list of containers or volumes fills 8 MiB cannot be read.
     let empty = format!("[{}{{}}]", "{},".repeat((8 * 1024 * 1024 - 1024) / 3));
-    let of_spec =
+    let with_empty =
         |member: &str| format!(r#"{{"metadata": {{}}, "spec": {{"containers": [], "{member}": {empty}}}}}"#);
     let unreadable = r#"pod_identity_webhook_missed_total{reason="unreadable"}"#;
-    for (object, named) in [
+    for (object, expected) in [
         (format!(r#"{{"metadata": {{}}, "spec": {{"containers": {empty}}}}}"#), "more than 500 containers"),
-        (of_spec("volumes"), "more than 1000 volumes"),
-        (of_spec("initContainers"), "more than 500 containers"),
+        (with_empty("volumes"), "more than 1000 volumes"),
+        (with_empty("initContainers"), "more than 500 containers"),
     ] {
-        let before = alone.metric(unreadable).unwrap();
+        let before = fixture.metric(unreadable).unwrap();
         let body = String::from_utf8(review(&json!("POD"))).unwrap().replace(r#""POD""#, &object);
-        let response = alone.answer(body.as_bytes()).await;
+        let response = fixture.respond(body.as_bytes()).await;
         assert_eq!(response["allowed"], true);
-        assert!(response["warnings"][0].as_str().unwrap().contains(named), "{response}");
-        assert_eq!(alone.metric(unreadable), Some(before + 1.0));
+        assert!(response["warnings"][0].as_str().unwrap().contains(expected), "{response}");
+        assert_eq!(fixture.metric(unreadable), Some(before + 1.0));
     }
-    // A pod at the bounds is injected, and what there is to say of it stays short.
+    // A pod with the maximum number of containers and volumes is injected, and its warnings stay short.
     let own = json!([{"name": "AWS_CONTAINER_AUTHORIZATION_TOKEN", "value": "x"}]);
-    let half: Vec<_> = (0..500).map(|number| json!({"name": format!("app-{number}")})).collect();
-    let other: Vec<_> =
+    let containers: Vec<_> = (0..500).map(|number| json!({"name": format!("app-{number}")})).collect();
+    let init_containers: Vec<_> =
         (0..500).map(|number| json!({"name": format!("init-{number}"), "env": own})).collect();
     let volumes: Vec<_> = (0..1_000).map(|number| json!({"name": format!("volume-{number}")})).collect();
     let pod = pod_with(|pod| {
         pod["metadata"]["labels"]["podidentity.dev/inject"] = json!("enabled");
         pod["metadata"]["generateName"] = json!("stranger-of-a-thousand-");
-        pod["spec"] = json!({"containers": half, "initContainers": other, "volumes": volumes});
+        pod["spec"] =
+            json!({"containers": containers, "initContainers": init_containers, "volumes": volumes});
     });
-    let response = alone.answer(&review(&pod)).await;
+    let response = fixture.respond(&review(&pod)).await;
     let patched = patched(&pod, &response);
     let containers = patched["spec"]["containers"].as_array().unwrap();
     assert!(containers.iter().all(|container| container["env"].as_array().unwrap().len() == 2));
-    assert_eq!(patched["spec"]["initContainers"], json!(other));
+    assert_eq!(patched["spec"]["initContainers"], json!(init_containers));
     let warnings = response["warnings"].as_array().unwrap();
     assert_eq!(warnings.len(), 16);
     assert_eq!(warnings[15], "pod-identity: and 485 more warnings");
@@ -108,16 +110,16 @@ async fn a_review_that_is_as_large_as_may_be_is_answered() {
 }
 
 #[tokio::test]
-async fn names_and_kinds_of_any_length_are_said_shortly() {
-    let alone = Alone::new().await;
+async fn truncates_long_names_and_kinds_in_warnings_errors_and_logs() {
+    let fixture = Fixture::new().await;
     let long = "x".repeat(1024 * 1024);
     let response =
-        alone.answer(&review(&pod_with(|pod| pod["spec"]["serviceAccountName"] = json!(long)))).await;
+        fixture.respond(&review(&pod_with(|pod| pod["spec"]["serviceAccountName"] = json!(long)))).await;
     let warning = response["warnings"][0].as_str().unwrap();
     assert!(warning.contains("cannot be read") && warning.len() <= 256, "{warning}");
     let body = json!({"apiVersion": long, "kind": long}).to_string();
     let answer =
-        alone.admission.respond(body.as_bytes(), NamespaceSettings::default(), None, clock::monotonic());
+        fixture.admission.respond(body.as_bytes(), NamespaceSettings::default(), None, clock::monotonic());
     let error = answer.await.unwrap_err().to_string();
     assert!(error.contains("xxx") && error.len() < 1024, "{error}");
     for line in testing::logs::lines_with(&["WARN", "xxxxxxxx"]) {
@@ -126,46 +128,46 @@ async fn names_and_kinds_of_any_length_are_said_shortly() {
 }
 
 #[tokio::test]
-async fn what_was_decided_by_old_knowledge_is_counted_and_said() {
+async fn counts_and_logs_pods_admitted_by_earlier_data() {
     let webhook = Webhook::start(&["--service-account-read=never"]).await;
-    std::fs::write(webhook.identities(), "").unwrap(); // what it held before stays in use
+    std::fs::write(webhook.pod_identity_file(), "").unwrap(); // its last usable content stays in use
     let not_fresh = async |outcome: &str| {
         webhook.metric(&format!("pod_identity_webhook_not_fresh_total{{outcome=\"{outcome}\"}}")).await
     };
     let missed = async || webhook.metric(r#"pod_identity_webhook_missed_total{reason="not_fresh"}"#).await;
-    let named = |name: &str, account: &str| {
-        let mut pod = pod(account);
+    let named = |name: &str, service_account: &str| {
+        let mut pod = pod(service_account);
         pod["metadata"]["generateName"] = json!(name);
         pod
     };
     assert_eq!((not_fresh("injected").await, missed().await), (Some(0.0), Some(0.0)));
-    let injected = webhook.review("/mutate", &named("cart-of-old-", "cart")).await;
+    let injected = webhook.review("/mutate", &named("cart-earlier-", "cart")).await;
     assert!(injected.allowed && !injected.paths.is_empty() && injected.warnings.is_empty(), "{injected:?}");
     assert_eq!((not_fresh("injected").await, missed().await), (Some(1.0), Some(0.0)));
-    assert!(!testing::logs::lines_with(&["WARN", "cart-of-old-", "admitted by earlier data"]).is_empty());
+    assert!(!testing::logs::lines_with(&["WARN", "cart-earlier-", "admitted by earlier data"]).is_empty());
 
-    let without = webhook.review("/mutate", &named("pay-of-old-", "pay")).await;
+    let without = webhook.review("/mutate", &named("pay-earlier-", "pay")).await;
     assert!(without.allowed && without.paths.is_empty(), "{without:?}");
     assert_eq!(without.warnings.len(), 1, "{without:?}");
     assert!(without.warnings[0].contains("known before") && without.warnings[0].contains("identities.json"));
     assert_eq!((not_fresh("no_role").await, missed().await), (Some(1.0), Some(1.0)));
-    assert!(!testing::logs::lines_with(&["WARN", "pay-of-old-", "admitted by earlier data"]).is_empty());
+    assert!(!testing::logs::lines_with(&["WARN", "pay-earlier-", "admitted by earlier data"]).is_empty());
 }
 
 #[tokio::test]
-async fn of_pods_that_are_the_same_for_every_account_nobody_asks() {
-    let alone = Alone::new().await;
+async fn reads_no_service_account_that_cannot_change_the_decision() {
+    let fixture = Fixture::new().await;
     let label = |key: &'static str, value: &'static str| {
         move |pod: &mut Value| pod["metadata"]["labels"][key] = json!(value)
     };
     let always = pod_with(label("podidentity.dev/inject", "enabled"));
     let injected = {
         let pod = always.clone();
-        let response = alone.answer(&review(&pod)).await;
+        let response = fixture.respond(&review(&pod)).await;
         assert_eq!(response["patchType"], "JSONPatch");
         patched(&pod, &response)
     };
-    for (what, pod, outcome) in [
+    for (name, pod, outcome) in [
         ("skipped", pod_with(label("eks.amazonaws.com/skip-pod-identity-webhook", "")), "skip_label"),
         (
             "containers skipped",
@@ -182,14 +184,14 @@ async fn of_pods_that_are_the_same_for_every_account_nobody_asks() {
         ("injected", injected, "already_injected"),
         ("always", always, "injected"),
     ] {
-        let name = format!("pod_identity_webhook_reviews_total{{outcome=\"{outcome}\"}}");
-        let before = alone.metric(&name).unwrap();
-        assert_eq!(alone.answer(&review(&pod)).await["allowed"], true, "{what}");
-        assert_eq!(alone.metric(&name), Some(before + 1.0), "{what}");
+        let counter = format!("pod_identity_webhook_reviews_total{{outcome=\"{outcome}\"}}");
+        let before = fixture.metric(&counter).unwrap();
+        assert_eq!(fixture.respond(&review(&pod)).await["allowed"], true, "{name}");
+        assert_eq!(fixture.metric(&counter), Some(before + 1.0), "{name}");
     }
-    // An answer of whom was asked would be that nobody knows.
-    assert_eq!(alone.metric(UNKNOWN), Some(0.0));
-    // Half of a way is none, and whether a role goes through the agent the account says.
+    // Each read would have failed and counted as unknown.
+    assert_eq!(fixture.metric(UNKNOWN), Some(0.0));
+    // An incomplete configuration does not count, and the service account decides whether a role goes through the agent.
     for pod in [
         pod_with(|pod| {
             pod["metadata"]["annotations"]["podidentity.dev/role-arn.app"] =
@@ -198,13 +200,13 @@ async fn of_pods_that_are_the_same_for_every_account_nobody_asks() {
         }),
         pod_with(|pod| pod["spec"]["containers"][0]["env"] = json!([{"name": "AWS_ROLE_ARN", "value": "x"}])),
     ] {
-        let before = alone.metric(READ_FAILED);
-        alone.answer(&review(&pod)).await;
-        assert_ne!(alone.metric(READ_FAILED), before, "{pod}");
+        let before = fixture.metric(READ_FAILED);
+        fixture.respond(&review(&pod)).await;
+        assert_ne!(fixture.metric(READ_FAILED), before, "{pod}");
     }
 }
 
-/// A pod of two containers, with a change.
+/// Returns a changed pod of two containers.
 fn pod_with(change: impl FnOnce(&mut Value)) -> Value {
     let mut pod = pod("stranger");
     let containers = pod["spec"]["containers"].as_array_mut().unwrap();
@@ -213,7 +215,7 @@ fn pod_with(change: impl FnOnce(&mut Value)) -> Value {
     pod
 }
 
-/// The pod as the API server has it after the answer.
+/// Returns the pod with the response's patch.
 fn patched(pod: &Value, response: &Value) -> Value {
     use base64::Engine as _;
     let patch = base64::prelude::BASE64_STANDARD.decode(response["patch"].as_str().unwrap()).unwrap();
@@ -224,14 +226,14 @@ fn patched(pod: &Value, response: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn while_nobody_knows_anything_the_program_is_not_ready_and_lets_in_all_but_who_requires() {
+async fn is_not_ready_and_refuses_only_required_pods_before_the_first_list() {
     let webhook = Webhook::start(&["--service-account-read=fresh"]).await;
     let started = clock::monotonic();
     assert!(webhook.review("/mutate", &pod("pay")).await.allowed);
     let refused = webhook.review("/mutate/require", &pod("pay")).await;
     assert!(!refused.allowed);
     assert!(refused.message.contains("API server"), "{}", refused.message);
-    // A file says it of this one.
+    // A file gives this service account Pod Identity.
     assert!(webhook.review("/mutate/require", &pod("cart")).await.allowed);
     assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
     assert_eq!(webhook.admin("/readyz").await.status, 503);
@@ -241,7 +243,7 @@ async fn while_nobody_knows_anything_the_program_is_not_ready_and_lets_in_all_bu
 }
 
 #[tokio::test]
-async fn logs_say_who_was_injected_and_who_was_not_and_nothing_that_a_pod_keeps_to_itself() {
+async fn logs_name_pods_and_reasons_without_values_of_variables() {
     let webhook = Webhook::start(&[]).await;
     let mut pod = pod("cart");
     pod["metadata"]["name"] = json!("cart-of-the-log");
@@ -253,8 +255,8 @@ async fn logs_say_who_was_injected_and_who_was_not_and_nothing_that_a_pod_keeps_
     assert!(webhook.review("/mutate", &pod).await.allowed);
     let line = |texts: &[&str]| testing::logs::lines_with(texts).pop().unwrap_or_else(|| panic!("{texts:?}"));
     let injected: Value = serde_json::from_str(&line(&["cart-of-the-log", "DEBUG"])).unwrap();
-    assert_eq!((&injected["message"], &injected["namespace"]), (&json!("injected"), &json!("shop")));
-    assert_eq!(injected["account"], "cart");
+    assert_eq!((&injected["message"], &injected["namespace"]), (&json!("pod injected"), &json!("shop")));
+    assert_eq!(injected["service_account"], "cart");
     let missed = line(&["bad-of-the-log", "WARN", "own_variables", "AWS_CONTAINER_AUTHORIZATION_TOKEN"]);
     assert_eq!(missed.trim_end().lines().count(), 1, "{missed}");
     assert!(testing::logs::lines_with(&["hunter2-of-the-log"]).is_empty());

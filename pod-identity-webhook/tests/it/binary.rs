@@ -1,4 +1,4 @@
-//! The binary that is shipped.
+//! The shipped binary.
 
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -14,26 +14,26 @@ async fn run(program: &str, arguments: &[&str]) -> Output {
     Command::new(program).args(arguments).env_clear().output().await.unwrap()
 }
 
-fn said(bytes: &[u8]) -> String {
+fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[tokio::test]
-async fn it_says_what_its_flags_are_and_what_is_wrong_with_them() {
+async fn help_names_documented_flags_and_errors_name_the_flag_or_file() {
     let help = run(PROGRAM, &["--help"]).await;
     assert_eq!(help.status.code(), Some(0));
     let page = include_str!("../../../docs/reference/webhook.md");
-    let text = said(&help.stdout);
+    let help = text(&help.stdout);
     let flags: Vec<_> =
-        text.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 2).collect();
-    assert!(flags.len() > 30, "{text}");
+        help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 2).collect();
+    assert!(flags.len() > 30, "{help}");
     for flag in flags {
         let flag = flag.split(['=', '[', '.', ',', ';', ':', '`']).next().unwrap();
         let known = page.contains(&format!("`{flag}`")) || ["--help", "--version"].contains(&flag);
         assert!(known, "docs/reference/webhook.md does not name {flag}");
     }
     assert_eq!(run(PROGRAM, &["--no-such-flag"]).await.status.code(), Some(2));
-    for (flags, named) in [
+    for (flags, expected) in [
         (&["--token-audience="][..], "--token-audience"),
         (
             &["--in-cluster=false", "--kube-api=http://127.0.0.1:9", "--tls-cert=/no/such/file"],
@@ -43,23 +43,24 @@ async fn it_says_what_its_flags_are_and_what_is_wrong_with_them() {
     ] {
         let output = run(PROGRAM, flags).await;
         assert_eq!(output.status.code(), Some(1), "{flags:?}");
-        assert!(said(&output.stderr).contains(named), "{flags:?}: {}", said(&output.stderr));
+        assert!(text(&output.stderr).contains(expected), "{flags:?}: {}", text(&output.stderr));
     }
 }
 
-/// The image's files are all that the program needs, under both of its names, for a user without rights.
+/// The image holds every file that the program needs, under both of its names, for an unprivileged user.
 #[tokio::test]
 #[cfg(target_os = "linux")]
-async fn it_runs_in_the_image_as_aws_manifests_start_it() {
+async fn runs_in_the_image_with_both_commands_of_aws_manifests() {
     if !testing::netns::available() {
-        return; // not root: it is said there
+        return; // not root: `available` prints a notice
     }
     let directory = tempfile::tempdir().unwrap();
     let archive = directory.path().join("webhook.tar");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/image.sh");
-    let made = Command::new(script).args([PROGRAM, "pod-identity-webhook:test"]).arg(&archive).output().await;
-    let made = made.unwrap();
-    assert!(made.status.success(), "{}", said(&made.stderr));
+    let output =
+        Command::new(script).args([PROGRAM, "pod-identity-webhook:test"]).arg(&archive).output().await;
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
     let extract = async |archive: &Path, into: &Path| {
         let status = Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(into).status().await;
         assert!(status.unwrap().success(), "{}", archive.display());
@@ -73,32 +74,32 @@ async fn it_runs_in_the_image_as_aws_manifests_start_it() {
     let root = directory.path().join("root");
     std::fs::create_dir(&root).unwrap();
     extract(&directory.path().join("layer.tar"), &root).await;
-    // Who is nobody has to reach it.
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(directory.path(), open).unwrap();
+    // The unprivileged user must be able to enter the directory.
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), readable).unwrap();
     let version = run(PROGRAM, &["--version"]).await;
     for command in [&["/webhook", "--version"][..], &["/go-runner", "/webhook", "--version"]] {
         let mut chroot = Command::new("chroot");
         chroot.arg("--userspec=65532:65532").arg(&root).args(command);
         let output = chroot.output().await.unwrap();
-        assert!(output.status.success(), "{command:?}: {}", said(&output.stderr));
+        assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
         assert_eq!(output.stdout, version.stdout, "{command:?}");
     }
 }
 
 #[tokio::test]
-async fn it_is_started_as_the_image_of_aws_starts_its_own() {
+async fn starts_as_go_runner_with_the_program_as_argument() {
     let directory = tempfile::tempdir().unwrap();
     let runner = directory.path().join("go-runner");
     std::os::unix::fs::symlink(PROGRAM, &runner).unwrap();
     let version = run(PROGRAM, &["--version"]).await;
     let through = run(runner.to_str().unwrap(), &["/webhook", "--version"]).await;
-    assert_eq!(through.status.code(), Some(0), "{}", said(&through.stderr));
+    assert_eq!(through.status.code(), Some(0), "{}", text(&through.stderr));
     assert_eq!(through.stdout, version.stdout);
 }
 
 #[tokio::test]
-async fn one_signal_lets_it_serve_on_for_a_while_and_a_second_one_ends_it_at_once() {
+async fn the_first_signal_starts_the_shutdown_and_the_second_ends_the_process() {
     let authority = Authority::new();
     authority.write_pair();
     let mut child = Command::new(PROGRAM)
@@ -112,7 +113,7 @@ async fn one_signal_lets_it_serve_on_for_a_while_and_a_second_one_ends_it_at_onc
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let mut until = async |text: &str| {
+    let mut wait_for_line = async |text: &str| {
         let found = async {
             while let Some(line) = lines.next_line().await.unwrap() {
                 assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok(), "{line}");
@@ -120,18 +121,18 @@ async fn one_signal_lets_it_serve_on_for_a_while_and_a_second_one_ends_it_at_onc
                     return;
                 }
             }
-            panic!("it ended before it said {text:?}");
+            panic!("the webhook ended without the line {text:?}");
         };
         tokio::time::timeout(Duration::from_secs(20), found).await.unwrap_or_else(|_| panic!("{text:?}"));
     };
-    until("--resync-period has no effect").await;
-    until("serving reviews").await;
+    wait_for_line("--resync-period has no effect").await;
+    wait_for_line("serving reviews").await;
     let id = child.id().unwrap().to_string();
     let signal = || Command::new("kill").args(["-TERM", &id]).status();
     assert!(signal().await.unwrap().success());
-    until("shutdown begun").await;
+    wait_for_line("shutdown started").await;
     assert!(child.try_wait().unwrap().is_none());
     assert!(signal().await.unwrap().success());
     let ended = tokio::time::timeout(Duration::from_secs(10), child.wait()).await;
-    assert_eq!(ended.expect("it does not end").unwrap().code(), Some(130));
+    assert_eq!(ended.expect("the webhook must end").unwrap().code(), Some(130));
 }

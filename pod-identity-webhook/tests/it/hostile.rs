@@ -1,4 +1,4 @@
-//! The webhook under attack by a pod: connections that never read, floods of reviews, and lines in the log.
+//! Attacks by a pod: connections that never read responses, floods of reviews, and log lines.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use testing::authority::Authority;
 
 use crate::webhook::{Client, Decision, JSON, Tls, Webhook, pod, review};
 
-/// The address of the pod that attacks; the API server has 127.0.0.3.
+/// The address of the attacking pod.
 const HOSTILE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const API_SERVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
-/// A review as the API server sends it.
+/// Sends a review as the API server does, without reading the response.
 async fn send_review(connection: &mut Tls, service_account: &str) -> std::io::Result<()> {
     let body = review(&pod(service_account));
     let head = format!(
@@ -24,6 +24,7 @@ async fn send_review(connection: &mut Tls, service_account: &str) -> std::io::Re
     connection.send(&[head.as_bytes(), &body].concat()).await
 }
 
+/// Returns the time of a review on a new connection.
 async fn review_as(webhook: &Webhook, client: &Client) -> Duration {
     let start = clock::monotonic();
     let mut connection = webhook.connect_as(client).await.unwrap();
@@ -34,7 +35,7 @@ async fn review_as(webhook: &Webhook, client: &Client) -> Duration {
     start.elapsed()
 }
 
-/// As many connections as the pod can hold, each with reviews whose answers it does not read.
+/// Opens connections of the attacking pod, sends reviews on each, and reads no response.
 async fn hold_connections(webhook: &Webhook, count: usize) -> Vec<Tls> {
     let hostile = Client { from: Some(HOSTILE), ..Client::default() };
     let mut held = Vec::new();
@@ -50,7 +51,7 @@ async fn hold_connections(webhook: &Webhook, count: usize) -> Vec<Tls> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_api_server_is_answered_while_a_pod_holds_every_connection_it_can() {
+async fn serves_the_api_server_while_a_pod_holds_its_maximum_of_connections() {
     let webhook = Webhook::start(&["--max-connections-per-peer=64"]).await;
     let held = hold_connections(&webhook, 300).await;
     assert!(held.len() >= 64, "{}", held.len());
@@ -63,8 +64,8 @@ async fn the_api_server_is_answered_while_a_pod_holds_every_connection_it_can() 
     assert!(closed.unwrap_or_default() >= 200.0, "{closed:?}");
 }
 
-/// Keeps as many connections open as the webhook allows, each with reviews whose answers nobody reads. A refused
-/// connection is opened again after 5 s: attacker and webhook share the processors of the test.
+/// Keeps as many connections open as the webhook allows, sends reviews on each, and reads no response. It retries a
+/// refused connection after 5 s only, since attacker and webhook share the processors of the test.
 async fn attack(webhook: std::sync::Arc<Webhook>, connections: usize) {
     let mut held = tokio::task::JoinSet::new();
     for _ in 0..connections {
@@ -106,7 +107,7 @@ async fn reviews_take_at_most_50_ms_while_a_pod_opens_4096_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_server_with_a_certificate_is_answered_from_the_address_that_attacks() {
+async fn serves_an_api_server_with_a_client_certificate_from_the_attackers_address() {
     let authority = Authority::new();
     let flag = format!("--client-ca-file={}", authority.ca_file().display());
     let webhook = Webhook::start(&["--max-connections-per-peer=64", &flag]).await;
@@ -120,7 +121,7 @@ async fn an_api_server_with_a_certificate_is_answered_from_the_address_that_atta
 }
 
 #[tokio::test]
-async fn a_pod_that_sends_junk_and_forged_reviews_writes_few_lines() {
+async fn junk_and_forged_reviews_of_a_pod_cause_few_log_lines() {
     let webhook = Webhook::start(&[]).await;
     let namespace = "forged-by-a-pod";
     let forged =
@@ -130,8 +131,8 @@ async fn a_pod_that_sends_junk_and_forged_reviews_writes_few_lines() {
         webhook.ask("POST /mutate", &[JSON], b"junk of a pod").await;
         webhook.ask("POST /mutate", &[JSON], forged.as_bytes()).await;
     }
-    let about = testing::logs::lines_with(&[namespace]).len();
-    assert!((1..=20).contains(&about), "{about} lines");
+    let lines = testing::logs::lines_with(&[namespace]).len();
+    assert!((1..=20).contains(&lines), "{lines} lines");
     let suppressed = webhook.metric("pod_identity_log_lines_suppressed_total").await.unwrap();
     assert!(suppressed >= 150.0, "{suppressed}");
 }

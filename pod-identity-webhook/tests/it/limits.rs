@@ -1,4 +1,4 @@
-//! Bodies of all sizes, and clients that take their time.
+//! Limits of bodies and connections: sizes, times and memory.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::webhook::{Client, Decision, JSON, Tls, Webhook, connect, pod, review}
 const MIB: usize = 1024 * 1024;
 
 #[tokio::test]
-async fn the_largest_pod_is_injected_and_what_is_beyond_every_pod_is_not_read() {
+async fn injects_a_pod_of_3_mib_and_refuses_a_body_over_8_mib() {
     let webhook = Webhook::start(&[]).await;
     let mut large = pod("cart");
     large["metadata"]["annotations"]["filler"] = json!("x".repeat(3 * MIB));
     let decision = webhook.review("/mutate", &large).await;
     assert!(decision.allowed && !decision.paths.is_empty());
 
-    // One that says beforehand that it is too large.
+    // With a Content-Length.
     let mut connection = webhook.connect().await.unwrap();
     let length = (9 * MIB).to_string();
     let headers = [("Host", "webhook"), JSON, ("Content-Length", length.as_str())];
@@ -25,7 +25,7 @@ async fn the_largest_pod_is_injected_and_what_is_beyond_every_pod_is_not_read() 
     assert_eq!(answer.status, 413, "{}", answer.text());
     assert!(answer.text().contains("8388608"), "{}", answer.text());
 
-    // One that does not say. It may be cut off before all is sent.
+    // Without one. The connection may be closed before the body is sent.
     let mut connection = webhook.connect().await.unwrap();
     let head = "POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
     connection.send(head.as_bytes()).await.unwrap();
@@ -38,19 +38,19 @@ async fn the_largest_pod_is_injected_and_what_is_beyond_every_pod_is_not_read() 
     if let Ok(answer) = connection.answer().await {
         assert_eq!(answer.status, 413);
     }
-    eventually("both are counted", || async {
-        let counted = r#"pod_identity_http_responses_total{status="413",code="too_large"}"#;
-        (webhook.metric(counted).await == Some(2.0)).then_some(())
+    eventually("both bodies are counted", || async {
+        let too_large = r#"pod_identity_http_responses_total{status="413",code="too_large"}"#;
+        (webhook.metric(too_large).await == Some(2.0)).then_some(())
     })
     .await;
     assert!(webhook.review("/mutate", &pod("cart")).await.allowed);
 }
 
-/// A review with a filler, and the head of its request with `Expect: 100-continue`.
+/// Returns a review with a filler of this size, and the head of its request with `Expect: 100-continue`.
 fn large(filler: usize) -> (Vec<u8>, String) {
-    let mut large = pod("cart");
-    large["metadata"]["annotations"]["filler"] = json!("x".repeat(filler));
-    let body = review(&large);
+    let mut pod = pod("cart");
+    pod["metadata"]["annotations"]["filler"] = json!("x".repeat(filler));
+    let body = review(&pod);
     let head = format!(
         "POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
         body.len()
@@ -58,43 +58,43 @@ fn large(filler: usize) -> (Vec<u8>, String) {
     (body, head)
 }
 
-/// Connections of bodies that are being read, of which the first byte has come.
+/// Opens connections and sends the first byte of each body.
 async fn begin(webhook: &Webhook, head: &str, count: usize) -> Vec<Tls> {
-    let mut reading = Vec::new();
+    let mut connections = Vec::new();
     for _ in 0..count {
         let mut connection = webhook.connect().await.unwrap();
         connection.send(head.as_bytes()).await.unwrap();
         assert_eq!(connection.answer().await.unwrap().status, 100);
         connection.send(b"{").await.unwrap();
-        reading.push(connection);
+        connections.push(connection);
     }
-    reading
+    connections
 }
 
 #[tokio::test]
-async fn large_bodies_of_a_peer_share_its_memory_and_small_ones_wait_for_nothing() {
+async fn large_bodies_share_the_memory_of_their_peer_and_small_bodies_do_not_wait() {
     let webhook = Webhook::start(&[]).await;
     let (body, head) = large(3 * MIB);
-    let mut reading = begin(&webhook, &head, 2).await;
+    let mut connections = begin(&webhook, &head, 2).await;
     let mut third = webhook.connect().await.unwrap();
     third.send(head.as_bytes()).await.unwrap();
     assert!(webhook.review("/mutate", &pod("cart")).await.allowed);
     let early = tokio::time::timeout(Duration::from_millis(300), third.answer()).await;
     assert!(early.is_err(), "9 MiB of one peer are read at once: {early:?}");
-    let mut first = reading.remove(0);
+    let mut first = connections.remove(0);
     first.send(&body[1..]).await.unwrap();
     assert!(Decision::of(&first.answer().await.unwrap()).allowed);
-    // The client gave up on one answer, not on the connection.
+    // The timeout above cancelled a read of this client, not the request.
     assert_eq!(third.answer().await.unwrap().status, 100);
     third.send(&body).await.unwrap();
     assert!(Decision::of(&third.answer().await.unwrap()).allowed);
 }
 
-#[cfg(target_os = "linux")] // all of 127.0.0.0/8 is there
+#[cfg(target_os = "linux")] // every address of 127.0.0.0/8 is local
 #[tokio::test]
-async fn forty_slow_senders_of_one_peer_delay_no_review_of_another() {
+async fn forty_slow_bodies_of_one_peer_delay_no_review_of_another() {
     let webhook = Webhook::start(&[]).await;
-    // Eight times its own share is requested.
+    // Together they need ten times the memory of one peer.
     let (_, head) = large(2 * MIB - 4096);
     let mut slow = begin(&webhook, &head, 4).await;
     for _ in 4..40 {
@@ -113,25 +113,25 @@ async fn forty_slow_senders_of_one_peer_delay_no_review_of_another() {
             connection.answer().await.unwrap()
         };
         let answer =
-            tokio::time::timeout(Duration::from_secs(2), answer).await.expect("it waits for another peer");
+            tokio::time::timeout(Duration::from_secs(2), answer).await.expect("no wait for another peer");
         assert!(Decision::of(&answer).allowed);
     }
     drop(slow);
 }
 
 #[tokio::test]
-async fn a_body_that_takes_longer_than_any_api_server_waits_is_given_up() {
+async fn a_body_times_out_after_30_s() {
     let webhook = Webhook::start(&[]).await;
     let mut slow = webhook.connect().await.unwrap();
     let head = "POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n";
     slow.send(head.as_bytes()).await.unwrap();
-    assert_eq!(slow.answer().await.unwrap().status, 100); // from now on it is waited for
+    assert_eq!(slow.answer().await.unwrap().status, 100); // the body's time begins
     slow.send(b"{").await.unwrap();
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(29)).await;
     tokio::time::resume();
     let early = tokio::time::timeout(Duration::from_millis(200), slow.answer()).await;
-    assert!(early.is_err(), "it is given up too early: {early:?}");
+    assert!(early.is_err(), "the body timed out too early: {early:?}");
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(2)).await;
     tokio::time::resume();
@@ -139,7 +139,7 @@ async fn a_body_that_takes_longer_than_any_api_server_waits_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_large_body_that_is_slow_gives_up_its_memory_before_an_api_server_gives_up() {
+async fn a_slow_large_body_releases_its_memory_after_5_s() {
     let webhook = Webhook::start(&[]).await;
     let (body, head) = large(3 * MIB);
     let mut slow = begin(&webhook, &head, 2).await;
@@ -161,8 +161,8 @@ async fn a_large_body_that_is_slow_gives_up_its_memory_before_an_api_server_give
 }
 
 #[tokio::test]
-async fn a_review_for_whose_answer_nobody_waited_is_counted() {
-    // Connections are made there, and nobody answers.
+async fn counts_reviews_whose_client_disconnects() {
+    // An API server that accepts connections and sends no response.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let kube_api = format!("--kube-api=http://{}", silent.local_addr().unwrap());
     let webhook = Webhook::start(&["--service-account-read=fresh", &kube_api]).await;
@@ -173,8 +173,8 @@ async fn a_review_for_whose_answer_nobody_waited_is_counted() {
         "POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    // Each is answered a second after it came: on a busy machine one may be, before its hanging up is seen.
-    eventually("one that was hung up on is counted", || async {
+    // Each gets its response after a second. On a busy machine this may be before the webhook sees the disconnect.
+    eventually("a disconnect is counted", || async {
         let mut connection = webhook.connect().await.unwrap();
         connection.send(head.as_bytes()).await.unwrap();
         assert_eq!(connection.answer().await.unwrap().status, 100);
@@ -188,16 +188,16 @@ async fn a_review_for_whose_answer_nobody_waited_is_counted() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_kept_for_longer_than_an_api_server_keeps_it() {
+async fn keeps_idle_connections_longer_than_an_api_server_does() {
     let webhook = Webhook::start(&[]).await;
     let body = review(&pod("cart"));
     let length = body.len().to_string();
     let headers = [("Host", "webhook"), JSON, ("Content-Length", length.as_str())];
     let mut used = webhook.connect().await.unwrap();
     assert_eq!(used.ask("POST /mutate", &headers, &body).await.unwrap().status, 200);
-    // Go may open one more than it needs, and use it later.
+    // Go may open a connection that it uses only later.
     let mut unused = webhook.connect().await.unwrap();
-    // Whoever is served now was accepted after those.
+    // This review's connection is accepted after those.
     assert!(webhook.review("/mutate", &pod("cart")).await.allowed);
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(95)).await;
@@ -212,15 +212,15 @@ async fn an_idle_connection_is_kept_for_longer_than_an_api_server_keeps_it() {
 }
 
 #[tokio::test]
-async fn the_certificate_is_replaced_under_load_and_no_review_is_lost() {
+async fn replacing_the_certificate_under_load_loses_no_review() {
     let webhook = Webhook::start(&[]).await;
     let webhook = std::sync::Arc::new(webhook);
-    let anew = |webhook: std::sync::Arc<Webhook>| async move {
+    let new_connections = |webhook: std::sync::Arc<Webhook>| async move {
         loop {
             assert!(webhook.review("/mutate", &pod("cart")).await.allowed);
         }
     };
-    let kept = |webhook: std::sync::Arc<Webhook>| async move {
+    let kept_connection = |webhook: std::sync::Arc<Webhook>| async move {
         let body = review(&pod("cart"));
         let length = body.len().to_string();
         let headers = [("Host", "webhook"), JSON, ("Content-Length", length.as_str())];
@@ -231,12 +231,14 @@ async fn the_certificate_is_replaced_under_load_and_no_review_is_lost() {
         }
     };
     let loads: Vec<_> = (0..2)
-        .flat_map(|_| [tokio::spawn(anew(webhook.clone())), tokio::spawn(kept(webhook.clone()))])
+        .flat_map(|_| {
+            [tokio::spawn(new_connections(webhook.clone())), tokio::spawn(kept_connection(webhook.clone()))]
+        })
         .collect();
     for _ in 0..2 {
         let before = webhook.certificate().await;
         webhook.authority.write_pair();
-        eventually("the new certificate is shown", || async {
+        eventually("the new certificate is served", || async {
             (webhook.certificate().await != before).then_some(())
         })
         .await;
@@ -248,19 +250,17 @@ async fn the_certificate_is_replaced_under_load_and_no_review_is_lost() {
 }
 
 #[tokio::test]
-async fn the_expiry_of_a_certificate_from_files_is_a_metric() {
+async fn exposes_the_expiry_of_a_certificate_from_files() {
     let webhook = Webhook::start(&[]).await;
-    let expires = async || webhook.metric("pod_identity_webhook_certificate_expires_seconds").await;
+    let expiry = async || webhook.metric("pod_identity_webhook_certificate_expires_seconds").await;
     // 4096-01-01, rcgen's default.
-    assert_eq!(expires().await, Some(67_090_118_400.0));
+    assert_eq!(expiry().await, Some(67_090_118_400.0));
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
     params.not_after = rcgen::date_time_ymd(2040, 1, 1);
     let certificate = params.self_signed(&key).unwrap();
     std::fs::write(webhook.authority.certificate_file(), certificate.pem()).unwrap();
     std::fs::write(webhook.authority.key_file(), key.serialize_pem()).unwrap();
-    eventually("the new certificate's expiry is told", async || {
-        (expires().await == Some(2_208_988_800.0)).then_some(())
-    })
-    .await;
+    eventually("the new expiry is exposed", async || (expiry().await == Some(2_208_988_800.0)).then_some(()))
+        .await;
 }

@@ -1,4 +1,4 @@
-//! Lookups of service accounts, with a real API server.
+//! Lookups with a real API server.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use serde_json::json;
 use testing::cluster::{Cluster, apply, namespace, service_account};
 use testing::eventually::eventually;
 
-use crate::gate::{Gate, State};
+use crate::proxy::{Mode, Proxy};
 use crate::webhook::{Webhook, pod};
 
-/// The lookup of a webhook with these flags. It follows its sources until this is dropped.
+/// A lookup that follows its sources until it is dropped.
 struct Fixture {
     lookup: Lookup,
     readiness: Readiness,
@@ -42,20 +42,20 @@ impl Fixture {
         Self { lookup, readiness, registry, _following: ender }
     }
 
-    async fn is_ready(&self) {
+    async fn wait_until_ready(&self) {
         eventually("all service accounts are listed", async || {
             self.readiness.missing().is_empty().then_some(())
         })
         .await;
     }
 
-    async fn find(&self, namespace: &str, name: &str) -> LookupResult {
+    async fn lookup(&self, namespace: &str, name: &str) -> LookupResult {
         self.lookup.of(&namespace.parse().unwrap(), &name.parse().unwrap(), None, monotonic()).await
     }
 
-    /// Returns the name of the role, and whether it is current.
+    /// Returns the name of the role, empty without a role, and whether it is current.
     async fn role(&self, namespace: &str, name: &str) -> (String, Freshness) {
-        let found = self.find(namespace, name).await;
+        let found = self.lookup(namespace, name).await;
         let role = match found.settings.role {
             Some(Role::Arn(arn)) => arn.as_str().rsplit('/').next().unwrap().to_owned(),
             Some(Role::Invalid(text)) => text,
@@ -64,7 +64,7 @@ impl Fixture {
         (role, found.freshness)
     }
 
-    /// Waits for a current role: a busy machine may take longer than a review waits.
+    /// Waits for a current role. On a busy machine a read may take longer than a review waits.
     async fn fresh_role(&self, namespace: &str, name: &str) -> String {
         eventually("a current role", async || {
             let (role, freshness) = self.role(namespace, name).await;
@@ -73,7 +73,7 @@ impl Fixture {
         .await
     }
 
-    /// Waits for an earlier role that is used for this reason.
+    /// Waits for a role from earlier data, with this reason.
     async fn earlier_role(&self, namespace: &str, name: &str, reason: &str) -> (String, ReadFailure) {
         eventually(reason, async || match self.role(namespace, name).await {
             (role, Freshness::Recent(failure) | Freshness::Stale(failure)) if failure.as_str() == reason => {
@@ -102,28 +102,28 @@ fn arn(role: &str) -> String {
     format!("arn:aws:iam::111122223333:role/{role}")
 }
 
-async fn annotate(client: &Client, namespace: &str, account: &str, role: &str) {
+async fn annotate(client: &Client, namespace: &str, service_account: &str, role: &str) {
     let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
     let patch = json!({"metadata": {"annotations": {ROLE: arn(role)}}});
-    api.patch(account, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    api.patch(service_account, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
 }
 
-async fn delete(client: &Client, namespace: &str, account: &str) {
+async fn delete(client: &Client, namespace: &str, service_account: &str) {
     let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-    api.delete(account, &DeleteParams::default()).await.unwrap();
+    api.delete(service_account, &DeleteParams::default()).await.unwrap();
 }
 
 #[test]
-fn a_read_sees_every_change_that_came_before_it_and_the_watch_does_not() {
+fn reads_see_every_earlier_change_and_the_watch_lags() {
     let Some(cluster) = Cluster::shared() else { return };
     cluster.run(async || {
         let admin = cluster.client().await;
         namespace(&admin, "orders", &[]).await;
         let reads = Fixture::with(&cluster.kubeconfig(), &[]).await;
-        let (gate, directory) = (Gate::open().await, tempfile::tempdir().unwrap());
-        let kubeconfig = gate.kubeconfig(&cluster.kubeconfig(), directory.path());
+        let (proxy, directory) = (Proxy::start().await, tempfile::tempdir().unwrap());
+        let kubeconfig = proxy.kubeconfig(&cluster.kubeconfig(), directory.path());
         let watches = Fixture::with(&kubeconfig, &["--service-account-read=cache"]).await;
-        watches.is_ready().await;
+        watches.wait_until_ready().await;
         let mut missed = 0;
         for round in 0..75 {
             let app = format!("app-{round}");
@@ -140,7 +140,6 @@ fn a_read_sees_every_change_that_came_before_it_and_the_watch_does_not() {
             }
         }
         println!("the watch had not seen {missed} of 375 changes");
-        // In the end it sees everything.
         for round in 0..75 {
             let app = format!("app-{round}");
             eventually("the watch sees the role", async || {
@@ -148,8 +147,8 @@ fn a_read_sees_every_change_that_came_before_it_and_the_watch_does_not() {
             })
             .await;
         }
-        // What it cannot see in time it takes for current all the same.
-        gate.is(State::Stopped);
+        // The watch does not notice that it lags.
+        proxy.set(Mode::Stall);
         annotate(&admin, "orders", "app-0", "four").await;
         assert_eq!(watches.role("orders", "app-0").await, fresh("three"));
         assert_eq!(reads.fresh_role("orders", "app-0").await, "four");
@@ -158,7 +157,7 @@ fn a_read_sees_every_change_that_came_before_it_and_the_watch_does_not() {
 }
 
 #[test]
-fn a_burst_of_reviews_is_few_reads() {
+fn a_burst_of_reviews_shares_few_reads() {
     let Some(cluster) = Cluster::shared() else { return };
     cluster.run(async || {
         let admin = cluster.client().await;
@@ -170,13 +169,13 @@ fn a_burst_of_reviews_is_few_reads() {
             assert_eq!(role, "app");
         }
         let reads = fixture.metric(r#"pod_identity_api_reads_total{object="service_account",result="ok"}"#);
-        // Two where nothing else keeps the machine busy.
+        // Two on an idle machine.
         assert!((1.0..=16.0).contains(&reads), "{reads} reads");
     });
 }
 
 #[test]
-fn without_the_right_to_read_it_is_said_which_rule_is_missing() {
+fn a_forbidden_read_names_the_missing_rbac_rule() {
     let Some(cluster) = Cluster::shared() else { return };
     cluster.run(async || {
         let admin = cluster.client().await;
@@ -185,70 +184,71 @@ fn without_the_right_to_read_it_is_said_which_rule_is_missing() {
         service_account(&admin, "rights", "app", &[(ROLE, &arn("app"))]).await;
         let kubeconfig = cluster.kubeconfig_of("rights", "webhook").await;
         let fixture = Fixture::with(&kubeconfig, &["--watch-config-map", "--namespace=rights"]).await;
-        let failure = eventually("it is forbidden", async || match fixture.role("rights", "app").await {
-            (_, Freshness::Unknown(failure)) if failure.as_str() == "forbidden" => Some(failure),
-            _ => None,
-        })
-        .await;
+        let failure =
+            eventually("the read is forbidden", async || match fixture.role("rights", "app").await {
+                (_, Freshness::Unknown(failure)) if failure.as_str() == "forbidden" => Some(failure),
+                _ => None,
+            })
+            .await;
         let text = failure.to_string();
         assert!(text.contains("get, list and watch of serviceaccounts"), "{text}");
         assert!(text.contains("system:serviceaccount:rights:webhook"), "{text}");
-        let reason = eventually("the missing right keeps it from being ready", async || {
+        let reason = eventually("readiness names the missing rule", async || {
             fixture.readiness.missing().into_iter().find(|(_, reason)| reason.contains("forbids"))
         });
         assert!(reason.await.1.contains("get, list and watch of serviceaccounts"));
 
-        // With what the manifests allow, it reads, and is ready by itself.
+        // With the rules of the manifests the lookup recovers without a restart.
         apply(&admin, include_str!("lookup/rights.yaml")).await;
-        eventually("the account is read", async || {
+        eventually("the service account is read", async || {
             (fixture.role("rights", "app").await == fresh("app")).then_some(())
         })
         .await;
-        fixture.is_ready().await;
-        // The account has no role, so the ConfigMap is asked for: which there is not.
+        fixture.wait_until_ready().await;
+        // For a service account without a role the ConfigMap is read. It does not exist.
         assert_eq!(fixture.fresh_role("rights", "webhook").await, "");
     });
 }
 
 #[test]
-fn while_the_api_server_is_away_the_watch_answers_and_then_it_goes_on() {
+fn serves_the_data_of_the_watch_while_the_api_server_is_down_and_recovers() {
     let Some(cluster) = Cluster::shared() else { return };
     cluster.run(async || {
         let admin = cluster.client().await;
         namespace(&admin, "away", &[]).await;
         service_account(&admin, "away", "app", &[(ROLE, &arn("one"))]).await;
-        let (gate, directory) = (Gate::open().await, tempfile::tempdir().unwrap());
-        let kubeconfig = gate.kubeconfig(&cluster.kubeconfig(), directory.path());
-        gate.is(State::Closed);
+        let (proxy, directory) = (Proxy::start().await, tempfile::tempdir().unwrap());
+        let kubeconfig = proxy.kubeconfig(&cluster.kubeconfig(), directory.path());
+        proxy.set(Mode::Refuse);
         let reads = Fixture::with(&kubeconfig, &[]).await;
         let (role, freshness) = reads.role("away", "app").await;
         assert!(matches!(freshness, Freshness::Unknown(_)) && role.is_empty(), "{freshness:?}");
-        gate.is(State::Open);
-        reads.is_ready().await;
+        proxy.set(Mode::Forward);
+        reads.wait_until_ready().await;
         let watches = Fixture::with(&kubeconfig, &["--service-account-read=cache"]).await;
-        watches.is_ready().await;
+        watches.wait_until_ready().await;
         assert_eq!(reads.fresh_role("away", "app").await, "one");
 
-        for (state, label, at_least) in [
-            (State::Closed, "connection", Duration::ZERO),
-            (State::Stopped, "deadline", Duration::from_millis(990)),
+        for (mode, label, at_least) in [
+            (Mode::Refuse, "connection", Duration::ZERO),
+            (Mode::Stall, "deadline", Duration::from_millis(990)),
         ] {
-            gate.is(state);
-            let asked = monotonic();
+            proxy.set(mode);
+            let start = monotonic();
             let (role, failure) = reads.earlier_role("away", "app", label).await;
             assert_eq!(role, "one", "{failure}");
-            assert!(asked.elapsed() >= at_least, "{state:?}: {:?}", asked.elapsed());
+            assert!(start.elapsed() >= at_least, "{mode:?}: {:?}", start.elapsed());
         }
-        gate.is(State::Closed); // what it had is lost
+        proxy.set(Mode::Refuse); // unread bytes are lost
         annotate(&admin, "away", "app", "two").await;
         service_account(&admin, "away", "new", &[(ROLE, &arn("new"))]).await;
-        gate.is(State::Open);
+        proxy.set(Mode::Forward);
         assert!(reads.readiness.missing().is_empty(), "it stays ready");
         eventually("reads succeed again", async || {
             (reads.role("away", "app").await == fresh("two")).then_some(())
         })
         .await;
-        eventually("the watch goes on", async || {
+        eventually("the watch recovers", async || {
             let seen = [watches.role("away", "app").await, watches.role("away", "new").await];
             (seen == [fresh("two"), fresh("new")]).then_some(())
         })
@@ -257,7 +257,7 @@ fn while_the_api_server_is_away_the_watch_answers_and_then_it_goes_on() {
 }
 
 #[test]
-fn the_config_map_counts_as_it_is_now_and_a_broken_one_as_it_was() {
+fn reads_the_config_map_for_each_review_and_keeps_its_last_valid_content() {
     let Some(cluster) = Cluster::shared() else { return };
     cluster.run(async || {
         let admin = cluster.client().await;
@@ -269,12 +269,12 @@ fn the_config_map_counts_as_it_is_now_and_a_broken_one_as_it_was() {
             Fixture::with(&cluster.kubeconfig(), &["--watch-config-map", "--namespace=mapped"]).await;
         assert_eq!(fixture.fresh_role("mapped", "app").await, "");
 
-        let content =
+        let invalid =
             |role: &str| format!(r#"{{"mapped/*": {{}}, "mapped/app": {{"RoleARN": "{}"}}}}"#, arn(role));
-        let good = |role: &str| content(role).replacen(r#""mapped/*": {}, "#, "", 1);
+        let valid = |role: &str| invalid(role).replacen(r#""mapped/*": {}, "#, "", 1);
         let map =
             |config: &str| json!({"metadata": {"name": "pod-identity-webhook"}, "data": {"config": config}});
-        api.create(&PostParams::default(), &serde_json::from_value(map(&good("one"))).unwrap())
+        api.create(&PostParams::default(), &serde_json::from_value(map(&valid("one"))).unwrap())
             .await
             .unwrap();
         assert_eq!(fixture.fresh_role("mapped", "app").await, "one");
@@ -287,16 +287,16 @@ fn the_config_map_counts_as_it_is_now_and_a_broken_one_as_it_was() {
         };
         for round in 0..30 {
             let role = format!("role-{round}");
-            replace(&good(&role)).await;
+            replace(&valid(&role)).await;
             assert_eq!(fixture.fresh_role("mapped", "app").await, role);
         }
-        replace(&content("two")).await; // an account's name that is none refuses the whole
+        replace(&invalid("two")).await; // one invalid name makes the whole ConfigMap invalid
         for _ in 0..2 {
             let (role, failure) = fixture.earlier_role("mapped", "app", "config_map").await;
             assert_eq!(role, "role-29");
             assert!(failure.to_string().contains("mapped/*"), "{failure}");
         }
-        replace(&good("three")).await;
+        replace(&valid("three")).await;
         assert_eq!(fixture.fresh_role("mapped", "app").await, "three");
         api.delete("pod-identity-webhook", &DeleteParams::default()).await.unwrap();
         assert_eq!(fixture.fresh_role("mapped", "app").await, "");
@@ -304,20 +304,20 @@ fn the_config_map_counts_as_it_is_now_and_a_broken_one_as_it_was() {
 }
 
 #[test]
-fn accounts_of_several_pages_are_all_listed() {
+fn lists_service_accounts_of_several_pages() {
     let Some(cluster) = Cluster::shared() else { return };
     cluster.run(async || {
         let admin = cluster.client().await;
         namespace(&admin, "pages", &[]).await;
         let names: Vec<_> = (0..1100).map(|number| format!("app-{number}")).collect();
-        for some in names.chunks(50) {
-            let made = some
+        for chunk in names.chunks(50) {
+            let made = chunk
                 .iter()
                 .map(|name| async { service_account(&admin, "pages", name, &[(ROLE, &arn(name))]).await });
             futures_util::future::join_all(made).await;
         }
         let fixture = Fixture::with(&cluster.kubeconfig(), &["--service-account-read=cache"]).await;
-        fixture.is_ready().await;
+        fixture.wait_until_ready().await;
         for name in &names {
             assert_eq!(&fixture.fresh_role("pages", name).await, name);
         }
@@ -325,9 +325,9 @@ fn accounts_of_several_pages_are_all_listed() {
     });
 }
 
-/// 1.33 is the last version of Kubernetes in which kube-apiserver streams no list by default.
+/// In kube-apiserver 1.33 the feature gate `WatchList` is off by default.
 #[test]
-fn an_api_server_that_does_not_stream_lists_is_asked_for_pages() {
+fn lists_in_pages_if_the_api_server_does_not_stream() {
     let Some(cluster) = Cluster::start_with(&["--feature-gates=WatchList=false"]) else { return };
     testing::logs::capture();
     cluster.run({
@@ -337,9 +337,9 @@ fn an_api_server_that_does_not_stream_lists_is_asked_for_pages() {
             namespace(&admin, "unstreamed", &[]).await;
             service_account(&admin, "unstreamed", "app", &[(ROLE, &arn("app"))]).await;
             let fixture = Fixture::with(&kubeconfig, &["--service-account-read=cache"]).await;
-            fixture.is_ready().await;
+            fixture.wait_until_ready().await;
             assert_eq!(fixture.role("unstreamed", "app").await, fresh("app"));
-            let lines = testing::logs::lines_with(&["WARN", "listed in pages", "sendInitialEvents"]);
+            let lines = testing::logs::lines_with(&["WARN", "listing in pages", "sendInitialEvents"]);
             assert_eq!(lines.len(), 1, "{lines:?}");
             annotate(&admin, "unstreamed", "app", "other").await;
             eventually("the watch sees the change", async || {
@@ -351,17 +351,19 @@ fn an_api_server_that_does_not_stream_lists_is_asked_for_pages() {
 }
 
 #[test]
-fn while_the_api_server_is_slow_pods_without_a_role_cause_no_warning_and_one_log_line() {
+fn pods_without_a_role_cause_no_warnings_and_one_log_line_while_the_api_server_is_slow() {
     let Some(cluster) = Cluster::shared() else { return };
     cluster.run(async || {
-        let (gate, directory) = (Gate::open().await, tempfile::tempdir().unwrap());
-        let kubeconfig = gate.kubeconfig(&cluster.kubeconfig(), directory.path());
+        let (proxy, directory) = (Proxy::start().await, tempfile::tempdir().unwrap());
+        let kubeconfig = proxy.kubeconfig(&cluster.kubeconfig(), directory.path());
         let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
         let flags = ["--service-account-read=fresh", "--kube-api=", &kubeconfig];
         let webhook = Webhook::start(&flags).await;
-        eventually("it is ready", async || (webhook.admin("/readyz").await.status == 200).then_some(()))
-            .await;
-        gate.is(State::Stopped);
+        eventually("the webhook is ready", async || {
+            (webhook.admin("/readyz").await.status == 200).then_some(())
+        })
+        .await;
+        proxy.set(Mode::Stall);
         let mut slow = pod("nobody");
         slow["metadata"]["generateName"] = json!("slow-api-server-");
         let reviews = (0..8).map(|_| webhook.review("/mutate", &slow));
@@ -371,11 +373,11 @@ fn while_the_api_server_is_slow_pods_without_a_role_cause_no_warning_and_one_log
         }
         let missed = r#"pod_identity_webhook_missed_total{reason="not_fresh"}"#;
         assert_eq!(webhook.metric(missed).await, Some(0.0));
-        let counted = r#"pod_identity_webhook_not_fresh_total{outcome="no_role"}"#;
-        assert_eq!(webhook.metric(counted).await, Some(8.0));
+        let not_fresh = r#"pod_identity_webhook_not_fresh_total{outcome="no_role"}"#;
+        assert_eq!(webhook.metric(not_fresh).await, Some(8.0));
         let lines = testing::logs::lines_with(&["WARN", "slow-api-server-"]);
         assert_eq!(lines.len(), 1, "{lines:?}");
-        // A pod that must be injected is refused: a moment may be too old for it.
+        // A pod that requires injection is refused, since recent data may already be outdated.
         let refused = webhook.review("/mutate/require", &slow).await;
         assert!(!refused.allowed && refused.message.contains("within a second"), "{refused:?}");
         assert_eq!(webhook.admin("/readyz").await.status, 200);

@@ -1,25 +1,24 @@
-//! One test binary: the rules of injection, from the API server's question to its answer, and the program itself, by
-//! itself and on a real API server.
+//! Tests of the webhook: single reviews, the running program over TLS, and the program with a real API server.
 #![allow(clippy::unwrap_used)]
 
-mod admission; // one review, without HTTP
-mod binary; // what is shipped
+mod admission; // single reviews, without HTTP
+mod binary; // the shipped binary
 #[cfg(target_os = "linux")]
 mod certificate; // a certificate of its own, on a real API server
-mod client_certificate; // reviews that only API servers may send
+mod client_certificate; // reviews with client certificates
 #[cfg(target_os = "linux")]
 mod cluster; // the program as deploy/ has it, on a real API server
+mod hostile; // attacks by a pod
 #[cfg(target_os = "linux")]
-mod gate; // a way to the API server that can be closed
-mod hostile; // attacks over sockets
-#[cfg(target_os = "linux")]
-mod lookup; // lookups of service accounts, with a real API server
+mod lookup; // lookups with a real API server
 #[cfg(target_os = "linux")]
 mod lease; // who acts, on a real API server
-mod limits; // sizes and times
+mod limits; // sizes and times of bodies and connections
 mod manifests; // those of deploy/webhook
-mod metrics; // what it says of itself
-mod require; // who is kept out
-mod serving; // requests of all kinds
-mod shutdown; // the end
-mod webhook; // the whole program, for these
+mod metrics; // docs/reference/metrics.md
+#[cfg(target_os = "linux")]
+mod proxy; // a proxy to the API server that can stall or refuse
+mod require; // pods that are refused
+mod serving; // requests and responses
+mod shutdown; // reviews during the shutdown
+mod webhook; // a running webhook and its clients

@@ -1,10 +1,10 @@
-//! `docs/reference/metrics.md`, compared with what the program says.
+//! `docs/reference/metrics.md`, compared with the exposition.
 
 use std::collections::BTreeSet;
 
 use crate::webhook::Webhook;
 
-/// Each metric of an exposition, with its type.
+/// Returns the metrics of an exposition with their types.
 pub(crate) fn said(text: &str) -> BTreeSet<(String, String)> {
     text.lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
@@ -14,7 +14,7 @@ pub(crate) fn said(text: &str) -> BTreeSet<(String, String)> {
         .collect()
 }
 
-/// Each metric of a section of the page, with its type.
+/// Returns the metrics of a section of the page with their types.
 pub(crate) fn listed(heading: &str) -> BTreeSet<(String, String)> {
     let page = include_str!("../../../docs/reference/metrics.md");
     let (_, section) = page.split_once(&format!("\n## {heading}\n")).unwrap();
@@ -30,10 +30,10 @@ pub(crate) fn listed(heading: &str) -> BTreeSet<(String, String)> {
 }
 
 #[tokio::test]
-async fn the_page_lists_the_metrics_that_there_are_with_their_types_and_no_others() {
+async fn the_page_lists_exactly_the_exposed_metrics_with_their_types() {
     let webhook = Webhook::start(&["--service-account-read=fresh"]).await;
-    let first = webhook.ask("GET /healthz", &[], b"").await;
-    assert_eq!(first.status, 200);
+    let health = webhook.ask("GET /healthz", &[], b"").await;
+    assert_eq!(health.status, 200);
     let text = webhook.admin("/metrics").await.text();
     let sections = ["Every program", "The webhook", "The webhook's certificate"];
     let (said, listed) =

@@ -1,12 +1,12 @@
-//! Who is kept out rather than let in without credentials.
+//! Pods that are refused because they require injection and cannot get it.
 
 use serde_json::{Value, json};
 
 use crate::webhook::{Webhook, pod};
 
-/// A pod with these labels, and other changes.
-fn labelled(account: &str, labels: &[&str], change: impl FnOnce(&mut Value)) -> Value {
-    let mut pod = pod(account);
+/// Returns a changed pod with these labels.
+fn labelled(service_account: &str, labels: &[&str], change: impl FnOnce(&mut Value)) -> Value {
+    let mut pod = pod(service_account);
     for label in labels {
         let (key, value) = label.split_once('=').unwrap();
         pod["metadata"]["labels"][key] = json!(value);
@@ -35,8 +35,8 @@ fn mirror(pod: &mut Value) {
     pod["metadata"]["annotations"]["kubernetes.io/config.mirror"] = json!("x");
 }
 
-/// A complete Pod Identity configuration with a volume name other than this webhook's, and a token for `audience`.
-fn by_hand(pod: &mut Value, audience: &str) {
+/// Configures Pod Identity completely, with a volume name other than the webhook's and a token for `audience`.
+fn configure(pod: &mut Value, audience: &str) {
     let token = json!({"audience": audience, "path": "token"});
     pod["spec"]["volumes"] =
         json!([{"name": "mine", "projected": {"sources": [{"serviceAccountToken": token}]}}]);
@@ -47,114 +47,143 @@ fn by_hand(pod: &mut Value, audience: &str) {
         {"name": "AWS_CONTAINER_CREDENTIALS_FULL_URI", "value": "http://169.254.170.23/v1/credentials"},
         {"name": "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "value": format!("{path}/token")},
     ]);
-    // The usual file, in the same volume: nothing is left to add.
+    // With the webhook's own file in the same volume, nothing is left to add.
     let mut usual = pod["spec"]["volumes"][0]["projected"]["sources"][0].clone();
     usual["serviceAccountToken"]["path"] = json!("eks-pod-identity-token");
     pod["spec"]["volumes"][0]["projected"]["sources"].as_array_mut().unwrap().push(usual);
 }
 
-fn complete_by_hand(pod: &mut Value) {
-    by_hand(pod, "pods.eks.amazonaws.com");
+fn already_configured(pod: &mut Value) {
+    configure(pod, "pods.eks.amazonaws.com");
 }
 
-fn by_hand_for_another_audience(pod: &mut Value) {
-    by_hand(pod, "vault");
+fn configured_for_another_audience(pod: &mut Value) {
+    configure(pod, "vault");
 }
 
-fn nothing(_: &mut Value) {}
+fn unchanged(_: &mut Value) {}
 
 #[tokio::test]
-async fn who_requires_credentials_is_kept_out_without_and_nobody_else_ever_is() {
-    /// What becomes of a pod: injected, let in without, or kept out with these words.
+async fn refuses_only_pods_that_require_injection_and_cannot_get_it() {
+    /// The expected decision about a pod.
     #[derive(Debug)]
-    enum Becomes {
+    enum Expected {
         Injected,
-        LetIn,
-        KeptOut(&'static str, &'static str),
+        Unchanged,
+        /// With this reason, and a message that contains this text.
+        Refused(&'static str, &'static str),
     }
-    use Becomes::{Injected, KeptOut, LetIn};
+    use Expected::{Injected, Refused, Unchanged};
 
     let webhook = Webhook::start(&[]).await;
     let own = "sets AWS_CONTAINER_CREDENTIALS_FULL_URI itself";
     type Change = fn(&mut Value);
-    let cases: [(&str, &str, &[&str], Change, Becomes); 22] = [
-        ("/mutate", "cart", &[REQUIRE], nothing, Injected),
-        ("/mutate", "cart", &[REQUIRE, SKIP], nothing, Injected),
-        ("/mutate", "cart", &[SKIP], nothing, LetIn),
-        ("/mutate", "pay", &[REQUIRE], nothing, KeptOut("no_role", "annotate the account")),
-        ("/mutate", "pay", &[REQUIRE, "podidentity.dev/inject=enabled"], nothing, Injected),
-        ("/mutate", "pay", &["podidentity.dev/require=yes"], nothing, LetIn),
-        ("/mutate", "cart", &[REQUIRE], own_variable, KeptOut("own_variables", own)),
-        ("/mutate", "cart", &[], own_variable, LetIn),
-        ("/mutate", "cart", &[REQUIRE], skipped_container, LetIn),
-        ("/mutate", "cart", &[REQUIRE], complete_by_hand, LetIn),
-        ("/mutate/require", "cart", &[], complete_by_hand, LetIn),
+    let cases: [(&str, &str, &[&str], Change, Expected); 22] = [
+        ("/mutate", "cart", &[REQUIRE], unchanged, Injected),
+        ("/mutate", "cart", &[REQUIRE, SKIP], unchanged, Injected),
+        ("/mutate", "cart", &[SKIP], unchanged, Unchanged),
+        ("/mutate", "pay", &[REQUIRE], unchanged, Refused("no_role", "annotate it with a role")),
+        ("/mutate", "pay", &[REQUIRE, "podidentity.dev/inject=enabled"], unchanged, Injected),
+        ("/mutate", "pay", &["podidentity.dev/require=yes"], unchanged, Unchanged),
+        ("/mutate", "cart", &[REQUIRE], own_variable, Refused("own_variables", own)),
+        ("/mutate", "cart", &[], own_variable, Unchanged),
+        ("/mutate", "cart", &[REQUIRE], skipped_container, Unchanged),
+        ("/mutate", "cart", &[REQUIRE], already_configured, Unchanged),
+        ("/mutate/require", "cart", &[], already_configured, Unchanged),
         (
             "/mutate/require",
             "cart",
             &[],
-            by_hand_for_another_audience,
-            KeptOut("own_variables", "TOKEN_FILE itself"),
+            configured_for_another_audience,
+            Refused("own_variables", "TOKEN_FILE itself"),
         ),
-        ("/mutate", "cart", &[], by_hand_for_another_audience, LetIn),
-        ("/mutate", "cart", &[REQUIRE], mirror, LetIn),
-        ("/mutate", "cart", &[REQUIRE], unreadable, KeptOut("unreadable", "cannot be read")),
-        ("/mutate", "cart", &[], unreadable, LetIn),
-        ("/mutate/require", "cart", &[SKIP], nothing, Injected),
-        ("/mutate/require", "pay", &[], nothing, LetIn),
-        ("/mutate/require", "pay", &[REQUIRE], nothing, KeptOut("no_role", "=true of the pod")),
-        ("/mutate/require", "cart", &[], own_variable, KeptOut("own_variables", "=true of its namespace")),
-        ("/mutate/require", "cart", &[], unreadable, KeptOut("unreadable", "=true of its namespace")),
-        ("/mutate/inject/require", "pay", &[], nothing, Injected),
+        ("/mutate", "cart", &[], configured_for_another_audience, Unchanged),
+        ("/mutate", "cart", &[REQUIRE], mirror, Unchanged),
+        ("/mutate", "cart", &[REQUIRE], unreadable, Refused("unreadable", "cannot be read")),
+        ("/mutate", "cart", &[], unreadable, Unchanged),
+        ("/mutate/require", "cart", &[SKIP], unchanged, Injected),
+        ("/mutate/require", "pay", &[], unchanged, Unchanged),
+        (
+            "/mutate/require",
+            "pay",
+            &[REQUIRE],
+            unchanged,
+            Refused("no_role", "because the pod has the label"),
+        ),
+        (
+            "/mutate/require",
+            "cart",
+            &[],
+            own_variable,
+            Refused("own_variables", "because the namespace has the label"),
+        ),
+        (
+            "/mutate/require",
+            "cart",
+            &[],
+            unreadable,
+            Refused("unreadable", "because the namespace has the label"),
+        ),
+        ("/mutate/inject/require", "pay", &[], unchanged, Injected),
     ];
-    for (path, account, labels, change, becomes) in cases {
-        let what = format!("{path} {account} {labels:?} {becomes:?}");
+    for (path, service_account, labels, change, expected) in cases {
+        let case = format!("{path} {service_account} {labels:?} {expected:?}");
         let refused = async |reason: &str| {
             let name = format!("pod_identity_webhook_refused_total{{reason=\"{reason}\"}}");
             webhook.metric(&name).await.unwrap_or_default()
         };
-        let before = match &becomes {
-            KeptOut(reason, _) => refused(reason).await,
-            Injected | LetIn => 0.0,
+        let before = match &expected {
+            Refused(reason, _) => refused(reason).await,
+            Injected | Unchanged => 0.0,
         };
-        let decision = webhook.review(path, &labelled(account, labels, change)).await;
-        match becomes {
-            Injected => assert!(decision.allowed && !decision.paths.is_empty(), "{what}: {decision:?}"),
-            LetIn => assert!(decision.allowed && decision.paths.is_empty(), "{what}: {decision:?}"),
-            KeptOut(reason, words) => {
-                assert!(!decision.allowed && decision.paths.is_empty(), "{what}: {decision:?}");
-                assert!(decision.message.contains(words), "{what}: {}", decision.message);
-                assert!(decision.message.contains(REQUIRE), "{what}: {}", decision.message);
-                assert!(decision.message.contains("To mend it"), "{what}: {}", decision.message);
-                assert_eq!(refused(reason).await, before + 1.0, "{what}");
+        let decision = webhook.review(path, &labelled(service_account, labels, change)).await;
+        match expected {
+            Injected => assert!(decision.allowed && !decision.paths.is_empty(), "{case}: {decision:?}"),
+            Unchanged => assert!(decision.allowed && decision.paths.is_empty(), "{case}: {decision:?}"),
+            Refused(reason, text) => {
+                assert!(!decision.allowed && decision.paths.is_empty(), "{case}: {decision:?}");
+                assert!(decision.message.contains(text), "{case}: {}", decision.message);
+                assert!(decision.message.contains(REQUIRE), "{case}: {}", decision.message);
+                let fix = match reason {
+                    "no_role" => "annotate it with a role",
+                    "own_variables" => "remove the variables",
+                    _ => "use a version of pod-identity-webhook",
+                };
+                assert!(decision.message.contains(fix), "{case}: {}", decision.message);
+                assert!(
+                    decision.message.contains("The pod is refused because"),
+                    "{case}: {}",
+                    decision.message
+                );
+                assert_eq!(refused(reason).await, before + 1.0, "{case}");
             }
         }
     }
 }
 
 #[tokio::test]
-async fn where_what_is_known_may_be_old_who_requires_credentials_is_kept_out() {
+async fn refuses_required_pods_while_data_may_be_outdated() {
     let webhook = Webhook::start(&[]).await;
-    std::fs::write(webhook.identities(), "").unwrap();
-    // By what was known before, all others are let in.
+    std::fs::write(webhook.pod_identity_file(), "").unwrap();
+    // All other pods are decided by the file's last usable content.
     let decision = webhook.review("/mutate", &pod("cart")).await;
     assert!(decision.allowed && !decision.paths.is_empty(), "{decision:?}");
     for (path, labels) in [("/mutate", &[REQUIRE][..]), ("/mutate/require", &[])] {
-        for account in ["cart", "pay"] {
-            let decision = webhook.review(path, &labelled(account, labels, nothing)).await;
-            assert!(!decision.allowed, "{path} {account}");
+        for service_account in ["cart", "pay"] {
+            let decision = webhook.review(path, &labelled(service_account, labels, unchanged)).await;
+            assert!(!decision.allowed, "{path} {service_account}");
             assert!(decision.message.contains("identities.json"), "{}", decision.message);
             assert!(decision.message.contains("mend the file"), "{}", decision.message);
         }
     }
-    // Nothing has to be known of these.
+    // These need no lookup.
     for (path, labels) in
         [("/mutate", &[REQUIRE, "podidentity.dev/inject=enabled"][..]), ("/mutate/inject/require", &[])]
     {
-        let decision = webhook.review(path, &labelled("pay", labels, nothing)).await;
+        let decision = webhook.review(path, &labelled("pay", labels, unchanged)).await;
         assert!(decision.allowed && !decision.paths.is_empty(), "{path}: {decision:?}");
     }
-    std::fs::write(webhook.identities(), r#"{"identities": []}"#).unwrap();
+    std::fs::write(webhook.pod_identity_file(), r#"{"identities": []}"#).unwrap();
     let decision = webhook.review("/mutate/require", &pod("cart")).await;
     assert!(decision.allowed && decision.paths.is_empty(), "{decision:?}");
 }

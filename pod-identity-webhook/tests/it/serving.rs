@@ -1,11 +1,11 @@
-//! Requests of all kinds, answers, and the end.
+//! Requests and their responses.
 
 use serde_json::json;
 
 use crate::webhook::{JSON, Webhook, pod, review};
 
 #[tokio::test]
-async fn a_pod_is_injected_by_what_is_known_and_one_of_nobody_is_not() {
+async fn injects_only_pods_whose_service_account_has_a_role() {
     let webhook = Webhook::start(&[]).await;
     let injected = webhook.review("/mutate", &pod("cart")).await;
     assert!(injected.allowed);
@@ -27,7 +27,7 @@ async fn a_pod_is_injected_by_what_is_known_and_one_of_nobody_is_not() {
 }
 
 #[tokio::test]
-async fn what_is_no_review_gets_an_error_with_its_cause_and_the_next_request_an_answer() {
+async fn refuses_invalid_requests_with_the_cause_and_keeps_the_connection() {
     let webhook = Webhook::start(&[]).await;
     let review = review(&pod("cart"));
     let mut connection = webhook.connect().await.unwrap();
@@ -40,9 +40,9 @@ async fn what_is_no_review_gets_an_error_with_its_cause_and_the_next_request_an_
         ("POST /mutate", "", &review, 415, "application/json"),
         ("POST /", "application/json", &review, 404, "/mutate"),
         ("POST /mutate/nothing", "application/json", &review, 404, "/mutate"),
-        ("GET /mutate", "application/json", b"", 405, "only POST"),
-        ("PUT /mutate/require", "application/json", &review, 405, "only POST"),
-        ("POST /healthz", "application/json", &review, 405, "only GET"),
+        ("GET /mutate", "application/json", b"", 405, "use POST"),
+        ("PUT /mutate/require", "application/json", &review, 405, "use POST"),
+        ("POST /healthz", "application/json", &review, 405, "use GET, HEAD"),
         ("GET /healthz", "", b"", 200, "ok"),
         ("POST /mutate", "application/json; charset=utf-8", &review, 200, "AdmissionReview"),
     ] {
@@ -63,7 +63,7 @@ async fn what_is_no_review_gets_an_error_with_its_cause_and_the_next_request_an_
 }
 
 #[tokio::test]
-async fn both_versions_of_a_review_are_answered_in_kind() {
+async fn responds_in_the_version_of_the_review() {
     let webhook = Webhook::start(&[]).await;
     for version in ["admission.k8s.io/v1", "admission.k8s.io/v1beta1"] {
         let mut body: serde_json::Value = serde_json::from_slice(&review(&pod("cart"))).unwrap();

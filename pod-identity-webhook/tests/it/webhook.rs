@@ -1,4 +1,4 @@
-//! The whole program, over TLS.
+//! A running webhook, and clients that connect to it over TLS.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -19,14 +19,14 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::client::TlsStream;
 
-/// A client: its address, and its certificate (PEM, with the key).
+/// The address of a client, and its certificate and key in PEM.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Client {
     pub(crate) from: Option<Ipv4Addr>,
     pub(crate) certificate: Option<(String, String)>,
 }
 
-/// A running webhook. It ends with the test.
+/// A running webhook; it ends with the test's runtime.
 pub(crate) struct Webhook {
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
@@ -38,26 +38,29 @@ pub(crate) struct Webhook {
 pub(crate) type Tls = Connection<TlsStream<TcpStream>>;
 
 impl Webhook {
-    /// Starts one with these flags beside those of its certificate; `cart` in `shop` has Pod Identity.
+    /// Starts a webhook with the flags of all tests and these. The service account `cart` in `shop` has Pod Identity.
     pub(crate) async fn start(flags: &[&str]) -> Self {
         testing::logs::capture();
         let authority = Authority::new();
         authority.write_pair();
-        let identities = authority.directory().join("identities.json");
-        std::fs::write(&identities, r#"{"identities": [{"namespace": "shop", "serviceAccount": "cart"}]}"#)
-            .unwrap();
-        let own = [
+        let pod_identity_file = authority.directory().join("identities.json");
+        std::fs::write(
+            &pod_identity_file,
+            r#"{"identities": [{"namespace": "shop", "serviceAccount": "cart"}]}"#,
+        )
+        .unwrap();
+        let test_flags = [
             "webhook".to_owned(),
             "--in-cluster=false".to_owned(),
             "--port=0".to_owned(),
             "--metrics-port=0".to_owned(),
             "--service-account-read=never".to_owned(),
-            "--kube-api=http://127.0.0.1:9".to_owned(), // nobody is there
+            "--kube-api=http://127.0.0.1:9".to_owned(), // refuses connections
             format!("--tls-cert={}", authority.certificate_file().display()),
             format!("--tls-key={}", authority.key_file().display()),
-            format!("--watch-container-credentials-config={}", identities.display()),
+            format!("--watch-container-credentials-config={}", pod_identity_file.display()),
         ];
-        let flags = own.into_iter().chain(flags.iter().map(|flag| (*flag).to_owned()));
+        let flags = test_flags.into_iter().chain(flags.iter().map(|flag| (*flag).to_owned()));
         let app = App::bind(parse(flags).unwrap().config().unwrap()).await.unwrap();
         let local = |address: SocketAddr| SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()));
         let (address, admin) = (local(app.address().unwrap()), local(app.admin_address().unwrap()));
@@ -66,28 +69,28 @@ impl Webhook {
         Self { address, admin, authority, ender, serving }
     }
 
-    /// The file of identities.
-    pub(crate) fn identities(&self) -> PathBuf {
+    /// Returns the path of the file of service accounts with Pod Identity.
+    pub(crate) fn pod_identity_file(&self) -> PathBuf {
         self.authority.directory().join("identities.json")
     }
 
-    /// A new connection.
+    /// Opens a connection.
     pub(crate) async fn connect(&self) -> std::io::Result<Tls> {
         connect(self.address, &self.authority).await
     }
 
-    /// A new connection of a client.
+    /// Opens a connection of a client.
     pub(crate) async fn connect_as(&self, client: &Client) -> std::io::Result<Tls> {
         stream(self.address, &self.authority, client).await.map(Connection::over)
     }
 
-    /// The certificate that it shows, in DER.
+    /// Returns the served certificate in DER.
     pub(crate) async fn certificate(&self) -> Vec<u8> {
         let stream = stream(self.address, &self.authority, &Client::default()).await.unwrap();
         stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
     }
 
-    /// One request on a connection of its own.
+    /// Sends a request on a new connection.
     pub(crate) async fn ask(&self, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let length = body.len().to_string();
         let mut all = vec![("Host", "webhook"), ("Connection", "close"), ("Content-Length", &length)];
@@ -95,19 +98,19 @@ impl Webhook {
         self.connect().await.unwrap().ask(line, &all, body).await.unwrap()
     }
 
-    /// One review of a pod, as the API server asks for it.
+    /// Sends a review of a pod as the API server does.
     pub(crate) async fn review(&self, path: &str, pod: &Value) -> Decision {
         let answer = self.ask(&format!("POST {path}?timeout=10s"), &[JSON], &review(pod)).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         Decision::of(&answer)
     }
 
-    /// A page of the metrics port.
+    /// Gets a page of the metrics port.
     pub(crate) async fn admin(&self, path: &str) -> Answer {
         ask(self.admin, &format!("GET {path}"), &[], b"").await.unwrap()
     }
 
-    /// The value of a metric, written as in the exposition.
+    /// Returns the value of a metric, by its name and labels as in the exposition.
     pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
         let text = self.admin("/metrics").await.text();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -151,7 +154,7 @@ async fn stream(
     connector.connect(address.ip().into(), stream).await
 }
 
-/// A review of a pod in the namespace `shop`.
+/// Returns a review of a pod in the namespace `shop`.
 pub(crate) fn review(pod: &Value) -> Vec<u8> {
     let review = json!({
         "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1",
@@ -163,22 +166,22 @@ pub(crate) fn review(pod: &Value) -> Vec<u8> {
     review.to_string().into_bytes()
 }
 
-/// A pod of a service account, with one container.
-pub(crate) fn pod(account: &str) -> Value {
+/// Returns a pod of a service account with one container.
+pub(crate) fn pod(service_account: &str) -> Value {
     json!({
-        "metadata": {"generateName": format!("{account}-"), "labels": {}, "annotations": {}},
-        "spec": {"serviceAccountName": account, "containers": [{"name": "app", "image": "app:1", "env": []}]},
+        "metadata": {"generateName": format!("{service_account}-"), "labels": {}, "annotations": {}},
+        "spec": {"serviceAccountName": service_account, "containers": [{"name": "app", "image": "app:1", "env": []}]},
     })
 }
 
-/// What was decided about a pod.
+/// The decision about a pod.
 #[derive(Debug)]
 pub(crate) struct Decision {
     pub(crate) allowed: bool,
-    /// Why not.
+    /// Why the pod is refused.
     pub(crate) message: String,
     pub(crate) warnings: Vec<String>,
-    /// Where something is added.
+    /// Paths of the patch.
     pub(crate) paths: Vec<String>,
 }
 
@@ -198,7 +201,7 @@ impl Decision {
             allowed: response["allowed"].as_bool().unwrap(),
             message: text(&response["status"]["message"]),
             warnings: texts(&response["warnings"], &text),
-            paths: texts(&patch, &|add| text(&add["path"])),
+            paths: texts(&patch, &|operation| text(&operation["path"])),
         }
     }
 }

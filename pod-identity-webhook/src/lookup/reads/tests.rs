@@ -23,7 +23,7 @@ impl Source for ScriptedSource {
         self.began.lock().unwrap().push((key, began));
         let takes = self.takes.lock().unwrap().pop_front().expect("no more reads were expected");
         match takes {
-            PANICS => panic!("the test asks for it"),
+            PANICS => panic!("a panic of the test"),
             takes => sleep(Duration::from_millis(takes)).await,
         }
         Ok(began)
@@ -47,7 +47,7 @@ impl Fixture {
         Self { reads: SharedReads::new(script, metrics), registry }
     }
 
-    /// Sends a review that arrives after `arrives` milliseconds. Returns its result and the time of the result.
+    /// Sends a review after `arrives` milliseconds. Returns its result and the time of the result.
     fn review(&self, key: &'static str, arrives: u64) -> JoinHandle<(ReadResult<u64>, u64)> {
         let (reads, start) = (self.reads.clone(), self.reads.source.start);
         tokio::spawn(async move {
@@ -62,8 +62,8 @@ impl Fixture {
         self.reads.source.began.lock().unwrap().iter().map(|(_, began)| *began).collect()
     }
 
-    /// Waits until every read has ended, and checks that no entry is left.
-    async fn is_left_empty(&self) {
+    /// Checks that no entry is left after every read has ended.
+    async fn assert_empty_at_the_end(&self) {
         sleep(3 * DEADLINE).await;
         assert!(self.reads.flights().is_empty());
     }
@@ -79,7 +79,7 @@ async fn a_burst_causes_one_running_read_and_one_shared_pending_read() {
         assert_eq!(review.await.unwrap(), expected, "review {number}");
     }
     assert_eq!(fixture.began(), [0, 20]);
-    fixture.is_left_empty().await;
+    fixture.assert_empty_at_the_end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,12 +88,12 @@ async fn begins_the_pending_read_after_100_ms_beside_a_slow_one() {
     let first = fixture.review("app", 0);
     let second = fixture.review("app", 10);
     let joins = fixture.review("app", 109);
-    let third = fixture.review("app", 120); // while two are under way
+    let third = fixture.review("app", 120); // while two reads run
     assert_eq!(second.await.unwrap(), (Ok(110), 140));
     assert_eq!(joins.await.unwrap(), (Ok(110), 140));
-    assert_eq!(third.await.unwrap(), (Ok(140), 170), "it waits for either of the two");
+    assert_eq!(third.await.unwrap(), (Ok(140), 170), "the third read begins when one of the two ends");
     assert_eq!(first.await.unwrap(), (Ok(0), 900));
-    fixture.is_left_empty().await;
+    fixture.assert_empty_at_the_end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,11 +104,11 @@ async fn gives_no_review_a_read_that_began_before_it() {
         let (found, _) = review.await.unwrap();
         assert!(found.clone().unwrap() >= arrives, "{arrives}: {found:?}");
     }
-    // One after the other, and no two at once.
+    // No two reads run at once.
     let began = fixture.began();
     assert!(began.windows(2).all(|pair| pair[1] - pair[0] >= 7), "{began:?}");
     assert!(began.len() <= 300 / 7 + 2, "{} reads", began.len());
-    fixture.is_left_empty().await;
+    fixture.assert_empty_at_the_end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -120,7 +120,7 @@ async fn a_review_waits_one_second_from_its_arrival_at_most() {
     assert_eq!(first.await.unwrap(), (Err(ReadFailure::Deadline), 1000));
     assert_eq!(second.await.unwrap(), (Err(ReadFailure::Deadline), 1040));
     assert_eq!(third.await.unwrap(), (Err(ReadFailure::Deadline), 1150));
-    fixture.is_left_empty().await;
+    fixture.assert_empty_at_the_end().await;
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &fixture.registry).unwrap();
     let reads = |result: &str, count: u32| {
@@ -136,14 +136,14 @@ async fn a_review_waits_one_second_from_its_arrival_at_most() {
 async fn a_cancelled_review_ends_no_read_of_others() {
     let fixture = Fixture::with(&[50, 50]);
     let first = fixture.review("app", 0);
-    let maker = fixture.review("app", 10); // makes the pending read
+    let second = fixture.review("app", 10); // creates the pending read
     let joins = fixture.review("app", 20);
     sleep(Duration::from_millis(30)).await;
     first.abort();
-    maker.abort();
+    second.abort();
     assert_eq!(joins.await.unwrap(), (Ok(50), 100));
     assert_eq!(fixture.began(), [0, 50]);
-    fixture.is_left_empty().await;
+    fixture.assert_empty_at_the_end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -153,7 +153,7 @@ async fn reads_of_different_keys_do_not_wait_for_each_other() {
     let other = fixture.review("other", 1);
     assert_eq!(other.await.unwrap(), (Ok(1), 11));
     assert_eq!(slow.await.unwrap(), (Ok(0), 900));
-    fixture.is_left_empty().await;
+    fixture.assert_empty_at_the_end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,17 +164,18 @@ async fn a_read_that_panics_is_followed_by_the_pending_one() {
     assert_eq!(second.await.unwrap(), (Ok(0), 10));
     advance(Duration::from_millis(5)).await;
     assert_eq!(fixture.review("app", 20).await.unwrap(), (Ok(20), 30));
-    fixture.is_left_empty().await;
+    fixture.assert_empty_at_the_end().await;
 }
 
-/// Sends a review with a key of its own.
-fn of_peer(fixture: &Fixture, peer: Option<IpAddr>, number: usize) -> JoinHandle<ReadResult<u64>> {
+/// Sends a review of a peer with a unique key.
+fn review_of_peer(fixture: &Fixture, peer: Option<IpAddr>, number: usize) -> JoinHandle<ReadResult<u64>> {
     let key: &'static str = Box::leak(format!("{peer:?}-{number}").into_boxed_str());
     let (reads, deadline) = (fixture.reads.clone(), Instant::now() + DEADLINE);
     tokio::spawn(async move { reads.read(key, peer, deadline).await })
 }
 
-async fn busy(reviews: Vec<JoinHandle<ReadResult<u64>>>) -> usize {
+/// Returns the number of reviews that got no read.
+async fn count_busy(reviews: Vec<JoinHandle<ReadResult<u64>>>) -> usize {
     let mut busy = 0;
     for review in reviews {
         match review.await.unwrap() {
@@ -190,20 +191,21 @@ async fn busy(reviews: Vec<JoinHandle<ReadResult<u64>>>) -> usize {
 async fn limits_the_reads_of_one_peer_and_serves_another() {
     let fixture = Fixture::with(&[0; 250]);
     let (flood, api_server) = (Some([10, 0, 0, 1].into()), Some([10, 0, 0, 2].into()));
-    let flooding = (0..1_000).map(|number| of_peer(&fixture, flood, number)).collect();
-    assert_eq!(busy(flooding).await, 800);
-    let of_others = (0..25).flat_map(|number| [api_server, None].map(|peer| of_peer(&fixture, peer, number)));
-    assert_eq!(busy(of_others.collect()).await, 0);
-    fixture.is_left_empty().await;
+    let reviews = (0..1_000).map(|number| review_of_peer(&fixture, flood, number)).collect();
+    assert_eq!(count_busy(reviews).await, 800);
+    let others =
+        (0..25).flat_map(|number| [api_server, None].map(|peer| review_of_peer(&fixture, peer, number)));
+    assert_eq!(count_busy(others.collect()).await, 0);
+    fixture.assert_empty_at_the_end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn bounds_concurrent_reads_and_their_wait() {
     let fixture = Fixture::with(&[150; 4 * MAX_RUNNING]);
-    let reviews = (0..5 * MAX_RUNNING).map(|number| of_peer(&fixture, None, number)).collect();
-    assert_eq!(busy(reviews).await, MAX_RUNNING);
+    let reviews = (0..5 * MAX_RUNNING).map(|number| review_of_peer(&fixture, None, number)).collect();
+    assert_eq!(count_busy(reviews).await, MAX_RUNNING);
     for (turn, began) in [0, 150, 300, 450].into_iter().enumerate() {
         assert_eq!(fixture.began()[turn * MAX_RUNNING..][..MAX_RUNNING], [began; MAX_RUNNING]);
     }
-    fixture.is_left_empty().await;
+    fixture.assert_empty_at_the_end().await;
 }

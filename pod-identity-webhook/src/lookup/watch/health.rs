@@ -100,7 +100,7 @@ impl Health {
 mod tests {
     use super::*;
 
-    /// A health and its start.
+    /// A [`Health`] and its start.
     struct Fixture(Health, Instant);
 
     impl Fixture {
@@ -113,7 +113,7 @@ mod tests {
             self.1 + Duration::from_secs(second)
         }
 
-        fn fails(&self, second: u64) -> bool {
+        fn fail(&self, second: u64) -> bool {
             self.0.failed(ReadFailure::Connection(format!("at {second}")), self.at(second))
         }
 
@@ -123,27 +123,27 @@ mod tests {
     }
 
     #[test]
-    fn is_not_current_after_30_s_of_failures_until_it_is_steady() {
+    fn is_stale_after_30_s_of_failures_until_the_watch_is_steady() {
         let fixture = Fixture::new();
         assert_eq!(fixture.failure(3600), None, "silence is no failure");
-        assert!(fixture.fails(10));
-        assert!(!fixture.fails(20));
+        assert!(fixture.fail(10));
+        assert!(!fixture.fail(20));
         assert_eq!(fixture.failure(40), None);
         assert!(fixture.failure(41).unwrap().contains("at 20"));
         assert!(fixture.0.watches(fixture.at(50)));
         assert!(!fixture.0.watches(fixture.at(54)));
         assert!(fixture.failure(54).is_some());
         assert_eq!(fixture.failure(55), None);
-        assert!(fixture.fails(60), "a failure of its own");
+        assert!(fixture.fail(60), "a new failure");
         assert_eq!(fixture.failure(90), None);
         assert!(fixture.failure(91).is_some());
     }
 
     #[test]
-    fn requests_that_are_accepted_and_then_fail_are_one_failure() {
+    fn a_watch_that_starts_and_fails_again_is_one_failure() {
         let fixture = Fixture::new();
         for second in 0..20 {
-            assert_eq!(fixture.fails(2 * second), second == 0);
+            assert_eq!(fixture.fail(2 * second), second == 0);
             fixture.0.watches(fixture.at(2 * second + 1));
             assert_eq!(fixture.failure(2 * second + 1).is_some(), 2 * second + 1 > 30);
         }
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn logs_a_lasting_failure_once_an_hour() {
         let fixture = Fixture::new();
-        let logged: Vec<_> = (0..=7200).step_by(10).filter(|second| fixture.fails(*second)).collect();
+        let logged: Vec<_> = (0..=7200).step_by(10).filter(|second| fixture.fail(*second)).collect();
         assert_eq!(logged, [0, 3600, 7200]);
     }
 
@@ -161,7 +161,7 @@ mod tests {
         let fixture = Fixture::new();
         assert_eq!(fixture.0.silent(fixture.at(7)), Duration::from_secs(7));
         fixture.0.answered(fixture.at(60));
-        fixture.fails(61);
+        fixture.fail(61);
         assert_eq!(fixture.0.silent(fixture.at(70)), Duration::from_secs(10));
     }
 }

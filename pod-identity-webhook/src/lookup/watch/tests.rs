@@ -10,8 +10,8 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let nobody = kube::Config::new("http://127.0.0.1:9".parse().unwrap()); // no request is sent
-        let client = Client::try_from(nobody).unwrap();
+        let unused = kube::Config::new("http://127.0.0.1:9".parse().unwrap()); // no request is sent
+        let client = Client::try_from(unused).unwrap();
         let mut registry = Registry::default();
         let readiness = Readiness::default();
         let watch = Watch::new(client, Arc::new(Settings::default()), &readiness, &mut registry);
@@ -22,7 +22,7 @@ impl Fixture {
         self.watch.apply(event, &mut self.listing, &self.readiness);
     }
 
-    /// Returns the role's name, empty without a role; `None` before all service accounts were listed.
+    /// Returns the name of the role, empty without a role. `None` before the first list is complete.
     fn role(&self, name: &str) -> Option<String> {
         let found = self.watch.settings(&"shop".parse().unwrap(), &name.parse().unwrap())?;
         Some(found.role.map(|role| role.as_str().rsplit('/').next().unwrap().to_owned()).unwrap_or_default())
@@ -46,7 +46,7 @@ fn with_role(name: &str, role: &str) -> ServiceAccountObject {
 }
 
 #[tokio::test]
-async fn has_no_settings_before_the_list_is_complete_and_is_ready_then() {
+async fn has_settings_and_is_ready_after_the_first_complete_list() {
     let mut fixture = Fixture::new();
     fixture.apply(Event::Init);
     fixture.apply(Event::InitApply(with_role("cart", "cart")));
