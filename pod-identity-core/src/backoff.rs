@@ -6,7 +6,7 @@
 //! use pod_identity_core::backoff::Backoff;
 //!
 //! const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
-//! After the third failure in a row, with the longest jitter.
+//! // After the third failure in a row, with the longest jitter.
 //! assert_eq!(PAUSES.full_jitter(3, 1.0), Duration::from_millis(400));
 //! assert_eq!(PAUSES.full_jitter(9, 1.0), Duration::from_secs(1));
 //! ```

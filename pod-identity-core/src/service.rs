@@ -15,15 +15,16 @@
 //!
 //! - Credentials are cached for each pod, because session tags and audit lines name the pod. A hundred pods of one
 //!   service account are a hundred upstream calls.
-//! At about half of their lifetime they are renewed in the background, while their pod uses them.
-//! If the upstream fails, cached credentials are served until [`ServiceConfig::margin`] before their expiry. The call
-//! is repeated up to [`ServiceConfig::attempts`] times. A pod without cached credentials gets a 503 with
-//! `Retry-After`.
-//! A changed role drops the cached credentials, also during an outage. The pod then gets a 503, never credentials of
-//! the old role.
-//! The keys of an issuer are fetched in the background from [`Builder::build`] on, which does not wait for them. Until
-//! the first fetch succeeds, requests get a 503 with [`TokenKeyUnknown`](crate::error::ErrorCode::TokenKeyUnknown).
-//! Failed fetches are logged as errors and repeated every 2 s. Use [`TokenVerification::has_keys`] for readiness.
+//! - At about half of their lifetime they are renewed in the background, while their pod uses them.
+//! - If the upstream fails, cached credentials are served until [`ServiceConfig::margin`] before their expiry. The
+//!   call is repeated up to [`ServiceConfig::attempts`] times. A pod without cached credentials gets a 503 with
+//!   `Retry-After`.
+//! - A changed role drops the cached credentials, also during an outage. The pod then gets a 503, never credentials of
+//!   the old role.
+//! - The keys of an issuer are fetched in the background from [`Builder::build`] on, which does not wait for them.
+//!   Until the first fetch succeeds, requests get a 503 with
+//!   [`TokenKeyUnknown`](crate::error::ErrorCode::TokenKeyUnknown). Failed fetches are logged as errors and repeated
+//!   every 2 s. Use [`TokenVerification::has_keys`] for readiness.
 //!
 //! # HTTP
 //!

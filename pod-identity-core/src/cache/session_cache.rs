@@ -125,8 +125,8 @@ where
         self.slots.for_each(visit);
     }
 
-    /// Evicts the least recently requested of the next [`EVICTION_CANDIDATES`] sessions. Sessions that were requested since they
-    /// were queued move to the end of the queue. So the cost of a request does not grow with the cache.
+    /// Evicts the least recently requested of the next [`EVICTION_CANDIDATES`] sessions. Sessions that were requested
+    /// since they were queued move to the end of the queue. So the cost of a request does not grow with the cache.
     fn evict(&self) {
         let mut queue = lock(&self.queue);
         let mut oldest: Option<(K, Arc<Slot<V, E>>)> = None;

@@ -101,7 +101,7 @@ fn token_of_an_evicted_identity_finds_its_new_credentials() {
         {
             Begin::Hit(entry) => assert_eq!(entry.value().identity, identity),
             Begin::Lead(leader, _) => {
-                drop(leader.complete(now(second), Ok(issued(identity, now(second), 3600))))
+                drop(leader.complete(now(second), Ok(issued(identity, now(second), 3600))));
             }
             other => panic!("{other:?}"),
         };
