@@ -1,6 +1,6 @@
-//! `run`: start everything, show each link of the chain, then be the pod.
+//! The command `run`: starts the services, checks each step, then acts as the pod.
 
-mod chain;
+mod path_check;
 mod fix;
 mod pod;
 mod program;
@@ -15,7 +15,7 @@ use pod_identity_runtime::files::{ReadError, read_text};
 use pod_identity_runtime::shutdown::Shutdown;
 use serde_json::{Value, json};
 
-use self::chain::Chain;
+use self::path_check::PathCheck;
 use self::pod::PodEnvironment;
 use crate::args::RunArgs;
 use crate::breakage::Breakage;
@@ -24,10 +24,10 @@ use crate::report::{Failure, Report};
 use crate::sample::SAMPLE;
 use crate::world::World;
 
-/// Maximum size of a world file in bytes.
+/// Maximum size of a fixture file in bytes.
 const MAX_FILE: usize = 16 * 1024 * 1024;
 
-/// Runs, and gives the status to exit with: that of the command, where there is one.
+/// Runs the command `run`. Returns the exit status, which is that of the program after `--` if there is one.
 pub async fn run(args: RunArgs) -> ExitCode {
     let mut report = Report::new(args.output, !args.program.is_empty());
     match run_chain(&args, &mut report).await {
@@ -40,22 +40,22 @@ pub async fn run(args: RunArgs) -> ExitCode {
 }
 
 async fn run_chain(args: &RunArgs, report: &mut Report) -> Result<ExitCode, Failure> {
-    // A command's signals are the command's: `PodEnvironment::be` sees to them.
+    // With a program, `PodEnvironment` handles the signals.
     let shutdown = match args.program.is_empty() {
         true => Shutdown::on_signal().map_err(|error| start_failure(&error))?,
         false => Shutdown::never(),
     };
     let (world, workload) = prepare(args)?;
     if let Some(breakage) = args.breakage {
-        report.say(&format!("broken on purpose: {}", breakage.description()));
+        report.print(&format!("injected fault: {}", breakage.description()));
     }
-    report.say(match principal(args) {
+    report.print(match principal(args) {
         AuthPrincipal::EksService => {
-            "the auth service acts as EKS's service principal, pods.eks.amazonaws.com, so that trust policies \
-             written for EKS can be tried (--self-managed: as an IAM role, as on a cluster of your own)\n"
+            "the auth service acts as EKS's service principal, pods.eks.amazonaws.com, so that you can try trust policies \
+             written for EKS (--self-managed: as an IAM role, as on a cluster of your own)\n"
         }
         AuthPrincipal::IamRole => {
-            "the auth service acts as an IAM role, as it has to on a cluster that is not EKS\n"
+            "the auth service acts as an IAM role, as on a cluster that is not EKS\n"
         }
     });
     let setup = Setup {
@@ -65,12 +65,12 @@ async fn run_chain(args: &RunArgs, report: &mut Report) -> Result<ExitCode, Fail
         ..Setup::default()
     };
     let laptop = Laptop::start(world, setup).await.map_err(|error| start_failure(&error))?;
-    report.acts_as(laptop.principal());
+    report.set_principal(laptop.principal());
     let pod = PodEnvironment::new(&laptop).map_err(|error| start_failure(&error))?;
 
-    Chain { laptop: &laptop, workload: &workload, breakage: args.breakage, pod: &pod }.walk(report).await?;
+    PathCheck { laptop: &laptop, workload: &workload, breakage: args.breakage, pod: &pod }.run(report).await?;
     let code = tokio::select! {
-        result = pod.be(args, &laptop, report, shutdown) => result,
+        result = pod.run(args, &laptop, report, shutdown) => result,
         never = pod.rotate_token(&laptop, &workload) => match never {},
     };
     laptop.stop().await;
@@ -86,11 +86,11 @@ fn start_failure(error: &dyn std::error::Error) -> Failure {
         "start",
         "start_failed",
         error.to_string(),
-        "Mend what the cause names; `pod-identity-local sample` prints a file that works.",
+        "Correct the item in the cause; `pod-identity-local sample` prints a valid file.",
     )
 }
 
-/// Reads the file, breaks it where asked, and finds out who the pod is.
+/// Reads the fixture file, selects the pod, and injects a fault into the file if one is requested.
 fn prepare(args: &RunArgs) -> Result<(World, Workload), Failure> {
     let (name, text) = match &args.file {
         None => ("the built-in file".to_owned(), SAMPLE.to_owned()),
@@ -100,7 +100,7 @@ fn prepare(args: &RunArgs) -> Result<(World, Workload), Failure> {
             (path.display().to_string(), text.to_string())
         }
     };
-    // The text as it is first: what is wrong with it should be told with the user's own lines.
+    // The original text is read first, so that errors refer to the lines of the user's file.
     let world = World::from_yaml(&text).map_err(|error| file_failure(&name, &error))?;
     let associations = &world.associations;
     let cluster =
@@ -113,8 +113,8 @@ fn prepare(args: &RunArgs) -> Result<(World, Workload), Failure> {
         return Err(Failure::local(
             "start",
             "pod_unknown",
-            "the file has no association, so it is not clear whose pod should run",
-            "Add one, or give --namespace and --service-account.",
+            "the file has no association, and the flags do not name a service account",
+            "Add an association, or give --namespace and --service-account.",
         ));
     };
     let association = of_cluster()
@@ -133,7 +133,7 @@ fn prepare(args: &RunArgs) -> Result<(World, Workload), Failure> {
     Ok((world, workload))
 }
 
-/// A run that was to be broken and is not would teach the wrong thing.
+/// Refuses a fault that would change nothing: a success would mislead the user.
 fn refuse_without_effect(
     breakage: Breakage,
     pod: &Workload,
@@ -151,7 +151,7 @@ fn refuse_without_effect(
         Some(entry) if breakage == Breakage::NoTagSession && entry.disable_session_tags => (
             format!(
                 "--break {breakage} would change nothing: the association of service account {} in namespace {} \
-                 has disableSessionTags, so sts:TagSession is not asked for",
+                 has disableSessionTags, so sts:TagSession is not needed",
                 pod.service_account, pod.namespace
             ),
             "Choose a pod whose association has session tags, or --break trust-names-other-account.",
@@ -197,6 +197,6 @@ fn file_failure(name: &str, error: &dyn std::error::Error) -> Failure {
         "start",
         "file_invalid",
         format!("{name}: {error}"),
-        "docs/local.md describes the file; `pod-identity-local sample` prints one that works.",
+        "docs/local.md describes the file; `pod-identity-local sample` prints a valid one.",
     )
 }

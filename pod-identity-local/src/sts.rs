@@ -1,14 +1,14 @@
-//! An STS that refuses what AWS's STS refuses, in its words.
+//! An STS with the checks and the error messages of AWS's STS.
 //!
-//! A pure function of requests and time over a [`World`]: sockets are somebody else's. It answers
-//! `AssumeRole`, `AssumeRoleWithWebIdentity` and `GetCallerIdentity` in the query protocol with XML
-//! (service model of STS 2011-06-15), verifies signatures, evaluates trust policies and keeps the
-//! sessions it made, so that a test can [inspect](Sts::inspect) their tags, which no API of AWS shows.
+//! It has no socket and no clock: the caller passes each request and the time. It serves `AssumeRole`,
+//! `AssumeRoleWithWebIdentity` and `GetCallerIdentity` in the query protocol with XML (service model of STS 2011-06-15).
+//! It verifies signatures and evaluates trust policies over a [`Fixture`]. It records its sessions, so that a test can
+//! [inspect](Sts::inspect) their tags. No API of AWS returns them.
 //!
-//! AWS says that a request is denied and not why; [`Sts::last_denial`] says why.
+//! AWS does not state the reason of a denial. [`Sts::last_denial`] does.
 //!
-//! Not known of the real one and estimated: the packed size of policies and tags (see `packed.rs`), and the
-//! order of checks where a request has several faults.
+//! Two rules of AWS are unknown and estimated: the packed size of policies and tags (see `packed.rs`), and the order of
+//! checks of a request with several errors.
 
 mod answer;
 mod assume_role;
@@ -47,7 +47,7 @@ use query::Form;
 use session::Sessions;
 use xml::Element;
 
-/// The largest body that is read: the largest token, policy and fifty tags, percent-encoded, fit in.
+/// Maximum size of a request body in bytes. The largest token, the largest policy and fifty tags fit, percent-encoded.
 pub const MAX_BODY: usize = 256 * 1024;
 
 const VERSION: &str = "2011-06-15";
@@ -70,7 +70,7 @@ impl fmt::Debug for Sts {
 }
 
 impl Sts {
-    /// An STS for that world. It knows no issuer's keys yet, so it takes no web identity.
+    /// Creates an STS for a fixture. It refuses every web identity token until it has [issuer keys](Self::issuer_keys).
     pub fn new(world: World) -> Self {
         Self {
             world,
@@ -81,39 +81,38 @@ impl Sts {
         }
     }
 
-    /// Where the keys of an issuer (its whole URL) come from: AWS fetches them, this STS is given them.
+    /// Sets the lookup of an issuer's keys by its URL. AWS fetches the keys.
     #[must_use]
     pub fn issuer_keys(mut self, keys: impl Fn(&str) -> Option<Arc<KeySet>> + Send + Sync + 'static) -> Self {
         self.issuer_keys = Box::new(keys);
         self
     }
 
-    /// Lets every session end after that time at the latest, whatever was asked for. AWS gives no less
-    /// than 15 minutes; tests of expiry cannot wait for that.
+    /// Sets a maximum lifetime for every session, for tests of expiry. The minimum of AWS is 15 minutes.
     #[must_use]
     pub fn expire_after(mut self, limit: Duration) -> Self {
         self.expire_after = Some(limit);
         self
     }
 
-    /// The world that it serves.
+    /// Returns the fixture.
     pub fn world(&self) -> &World {
         &self.world
     }
 
-    /// Answers one request whose body has been read.
+    /// Responds to one request.
     pub fn handle(&self, parts: &Parts, body: &[u8], now: SystemTime) -> http::Response<Bytes> {
         let request_id = uuid::Uuid::new_v4().to_string();
-        match self.answer(parts, body, &request_id, now) {
+        match self.dispatch(parts, body, &request_id, now) {
             Ok((operation, result)) => answer::success(operation, &result, &request_id),
             Err(refusal) => {
-                tracing::debug!(code = refusal.code, message = ?refusal.message, request_id, "refused");
+                tracing::debug!(code = refusal.code, message = ?refusal.message, request_id, "request refused");
                 answer::refusal(&refusal, &request_id)
             }
         }
     }
 
-    fn answer(
+    fn dispatch(
         &self,
         parts: &Parts,
         body: &[u8],
@@ -130,20 +129,20 @@ impl Sts {
         }
         let call = Call { sts: self, form: &form, request_id, now };
         match action {
-            "AssumeRole" => Ok(("AssumeRole", call.assume_role(self.identify(parts, body, now)?.as_ref())?)),
+            "AssumeRole" => Ok(("AssumeRole", call.assume_role(self.authenticate(parts, body, now)?.as_ref())?)),
             "AssumeRoleWithWebIdentity" => {
                 Ok(("AssumeRoleWithWebIdentity", call.assume_role_with_web_identity()?))
             }
             "GetCallerIdentity" => {
-                let identity = self.identify(parts, body, now)?;
+                let identity = self.authenticate(parts, body, now)?;
                 Ok(("GetCallerIdentity", caller_identity::result(&identity)))
             }
             other => Err(Refusal::unknown_action(other, Some(VERSION))),
         }
     }
 
-    /// Who signed the request: the one place that knows how signatures are verified.
-    fn identify(&self, parts: &Parts, body: &[u8], now: SystemTime) -> Result<Arc<Identity>, Refusal> {
+    /// Verifies the signature and returns the caller.
+    fn authenticate(&self, parts: &Parts, body: &[u8], now: SystemTime) -> Result<Arc<Identity>, Refusal> {
         let secret_of = |key: &str| {
             let known = self.world.callers().find(|caller| caller.access_key_id == key);
             let secret = match known {
@@ -186,7 +185,7 @@ impl Sts {
     }
 }
 
-/// One request on its way through an operation.
+/// One request of an operation.
 #[derive(Clone, Copy)]
 struct Call<'a> {
     sts: &'a Sts,

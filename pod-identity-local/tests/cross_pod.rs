@@ -1,13 +1,13 @@
-//! Never one pod's credentials for another: many pods, forgers among them, all at once, over real
-//! sockets, with what STS remembers of each session as the judge.
+//! No pod gets another pod's credentials. Many pods and forgers send requests at once over real sockets, and each
+//! response is compared with the session that STS recorded.
 #![allow(clippy::unwrap_used)]
 
-#[path = "cross_pod/forgers.rs"]
-mod forgers;
+#[path = "cross_pod/forged_tokens.rs"]
+mod forged_tokens;
 #[path = "cross_pod/random.rs"]
 mod random;
-#[path = "cross_pod/town.rs"]
-mod town;
+#[path = "cross_pod/clusters.rs"]
+mod clusters;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -17,35 +17,36 @@ use pod_identity_runtime::clock;
 use testing::eventually::eventually;
 use testing::wire::{Answer, Connection};
 
-use forgers::forge;
+use forged_tokens::forge;
 use random::Random;
 use tokio::sync::watch;
-use town::{Resident, SESSION, Town};
+use clusters::{SESSION, TestClusters, TestPod};
 
-/// What is asked, and how often.
+/// The number of requests, and the shares of invalid tokens among them.
 #[derive(Clone, Copy)]
 struct Mix {
     requests: u64,
-    /// Of a thousand requests.
+    /// Number of forged tokens in 1,000 requests.
     forged: usize,
+    /// Number of expired tokens in 1,000 requests.
     expired: usize,
-    /// Of so many genuine requests one comes with a new token.
+    /// One in this number of genuine requests has a new token.
     new_token: usize,
 }
 
-/// Every way to go wrong, often.
+/// Half of the tokens are forged.
 const ATTACKED: Mix = Mix { requests: 10_000, forged: 500, expired: 100, new_token: 4 };
 
-/// What an agent sees on a node: nearly always a known token and credentials that are there.
+/// The usual load of an agent: almost every request has a known token and cached credentials.
 const CACHED: Mix = Mix { requests: 1_000_000, forged: 10, expired: 5, new_token: 200 };
 
-/// How long the long run may take. On an idle machine of two cores it is a fraction of that.
+/// Time limit of the long run. An idle machine of two cores needs a fraction of it.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
 
-/// Connections at once.
+/// Number of concurrent clients.
 const CLIENTS: u64 = 64;
 
-/// What became of the requests, to see that nothing was tested in vain.
+/// Counts responses by kind of token and error code.
 #[derive(Default)]
 struct Tally(Mutex<BTreeMap<String, u64>>);
 
@@ -55,7 +56,7 @@ impl Tally {
         *self.0.lock().unwrap().entry(format!("{kind}: {code}")).or_default() += 1;
     }
 
-    /// All answers to the clients; a key's are counted among them already.
+    /// Number of responses to the clients. The counts by key are part of it.
     fn requests(&self) -> u64 {
         self.sum(|outcome| !outcome.starts_with("key "))
     }
@@ -81,7 +82,7 @@ async fn no_pod_ever_gets_the_credentials_of_another() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "minutes, with --release; run it before a release"]
 async fn no_pod_ever_gets_the_credentials_of_another_in_a_million_requests() {
-    tokio::time::timeout(PATIENCE, run(CACHED)).await.expect("it took too long");
+    tokio::time::timeout(PATIENCE, run(CACHED)).await.expect("the run ends within the time limit");
 }
 
 async fn run(mix: Mix) {
@@ -113,8 +114,7 @@ async fn run(mix: Mix) {
         tally.of("genuine: credentials"),
         clock::monotonic() - begun
     );
-    // Nothing was tested in vain: there were as many of each kind as the mix says, give or take half,
-    // and every key that ever signed was accepted.
+    // The run had at least half of the configured number of each kind, and tokens of every key were accepted.
     let of_thousand = |thousandth: usize| requests * u64::try_from(thousandth).unwrap() / 2000;
     assert!(tally.of("genuine: credentials") > of_thousand(1000 - mix.forged - mix.expired));
     assert!(tally.of_kind("forged") > of_thousand(mix.forged));
@@ -125,10 +125,10 @@ async fn run(mix: Mix) {
     }
 }
 
-/// Until when requests go on at least, that the first sessions end among them.
+/// Minimum time of a run: the first sessions end within it.
 const RENEWAL: Duration = SESSION.saturating_add(Duration::from_secs(2));
 
-/// The requests that are left, and until when there are more all the same.
+/// The remaining requests. Until `until`, requests continue beyond their number.
 struct Left {
     requests: watch::Sender<u64>,
     until: Instant,
@@ -146,7 +146,7 @@ impl Left {
     }
 }
 
-/// Pods whose first session ended went on with another: a session of theirs is over, one is not.
+/// Asserts that most pods have both an expired and a valid session.
 fn assert_sessions_were_replaced(town: &Town) {
     let now = clock::now();
     let mut sessions: BTreeMap<String, (usize, usize)> = BTreeMap::new();
@@ -157,14 +157,14 @@ fn assert_sessions_were_replaced(town: &Town) {
         *(if SystemTime::from(expiration) <= now { over } else { live }) += 1;
     }
     let replaced = sessions.values().filter(|(over, live)| *over > 0 && *live > 0).count();
-    println!("{} pods had sessions, {replaced} of them ended and new ones", sessions.len());
+    println!("{} pods had sessions, {replaced} of them expired and valid ones", sessions.len());
     assert!(replaced > town.pods.len() / 2, "{replaced} of {} pods: {sessions:?}", town.pods.len());
 }
 
-/// How often each issuer gets a new key.
+/// Number of new keys of each issuer.
 const ROTATIONS: u64 = 3;
 
-/// Gives every issuer a new key from time to time, and takes the oldest away.
+/// Rotates the keys of every issuer at equal distances of requests.
 async fn rotate_keys(town: Arc<Town>, tally: Arc<Tally>, left: Arc<Left>, requests: u64) {
     for generation in 1..=ROTATIONS {
         let until = requests - requests * generation / (ROTATIONS + 1);
@@ -190,7 +190,7 @@ async fn be_many_pods(town: Arc<Town>, tally: Arc<Tally>, left: Arc<Left>, mix: 
     let mut connections: BTreeMap<usize, Connection> = BTreeMap::new();
     while left.take() {
         let pod = random.one_of(&town.pods).clone();
-        // The pod asks its own cluster's agent, or, one time in sixteen, another's.
+        // One request in 16 goes to the agent of a random cluster.
         let agent = if random.one_in(16) { random.below(town.agents.len()) } else { pod.cluster };
         let (kind, token) = match random.below(1000) {
             choice if choice < mix.forged => ("forged", forge(&town, &pod, &mut random)),
@@ -198,7 +198,7 @@ async fn be_many_pods(town: Arc<Town>, tally: Arc<Tally>, left: Arc<Left>, mix: 
             _ => ("genuine", town.token(&pod, mix.new_token, &mut random)),
         };
         let address = town.agents[agent];
-        // An agent closes a connection that was idle for 5 s: then on a new one.
+        // An agent closes a connection after 5 s without a request. The request is then repeated on a new one.
         let headers = [("Host", "127.0.0.1"), ("Authorization", token.text.as_str())];
         let answer = loop {
             let kept = connections.remove(&agent);
@@ -225,21 +225,21 @@ async fn be_many_pods(town: Arc<Town>, tally: Arc<Tally>, left: Arc<Left>, mix: 
     }
 }
 
-/// The rule: credentials only for a genuine token at its own cluster's agent, and then of a session
-/// that names exactly that pod.
+/// Asserts that only a genuine token at its own cluster's agent gets credentials, and that they belong to a session
+/// with the tags of exactly that pod.
 fn judge(town: &Town, answer: &Answer, pod: &Resident, agent: usize, label: &str) {
     let body = answer.json();
     let Some(key) = body["AccessKeyId"].as_str() else {
         assert!(!answer.text().contains("SecretAccessKey"), "{label}: {}", answer.status);
         let code = body["code"].as_str().unwrap_or_default();
         if label == "genuine" {
-            // Just rotated keys are learned when the auth service looks; nothing else may fail.
+            // The auth service may not have fetched a new key yet. No other error is allowed.
             assert_eq!(code, "token_key_unknown", "{}", answer.text());
         }
         return;
     };
     assert_eq!(label, "genuine", "credentials for {pod:?} at agent {agent}");
-    let session = town.laptop.sts().inspect(key).expect("STS knows every session it made");
+    let session = town.laptop.sts().inspect(key).expect("STS records every session");
     for (tag, expected) in town.tags_of(pod) {
         assert_eq!(session.tags.value(tag), Some(expected.as_str()), "{tag} of {session:?} for {pod:?}");
     }

@@ -1,4 +1,5 @@
-//! The `Host` check: a web page that made its own name point to the agent's address gets nothing.
+//! The check of the `Host` header, against DNS rebinding: a web page whose name resolves to the agent's address is
+//! refused.
 
 use std::net::IpAddr;
 
@@ -8,8 +9,8 @@ use http::uri::Authority;
 use pod_identity_core::error::ErrorCode;
 use pod_identity_core::service::CredentialError;
 
-/// Lets pass a request whose every mention of a host is one of ours: the one `Host` header, and the
-/// request target where that is an absolute URI.
+/// Checks that the `Host` header, and the request target if it is an absolute URI, name an address that the agent
+/// serves on.
 pub(super) fn check<B>(request: &Request<B>, ours: &[IpAddr]) -> Result<(), CredentialError> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let header = match (hosts.next(), hosts.next()) {
@@ -27,11 +28,11 @@ pub(super) fn check<B>(request: &Request<B>, ours: &[IpAddr]) -> Result<(), Cred
     Err(CredentialError::new(ErrorCode::HostRefused, format!("the Host header must name {list}")))
 }
 
-/// Whether this is an IPv6 address of ours without brackets, with or without a port. RFC 3986 §3.2.2 requires
-/// brackets, but some clients omit them: Fluent Bit removes them and adds the port.
+/// Whether this is a served IPv6 address without brackets, with or without a port. RFC 3986 §3.2.2 requires brackets,
+/// but some clients omit them: Fluent Bit removes them and adds the port.
 fn is_bare_address(host: &str, ours: &[IpAddr]) -> bool {
     let is_ours = |text: &str| text.parse().is_ok_and(|address| ours.contains(&IpAddr::V6(address)));
-    // With a port the text may be another address too; what counts is that one reading of it is ours.
+    // An address with a port may also be a valid address without one. One served interpretation is enough.
     is_ours(host) || host.rsplit_once(':').is_some_and(|(address, port)| is_port(port) && is_ours(address))
 }
 
@@ -44,7 +45,7 @@ fn names(authority: &Authority, ours: &[IpAddr]) -> bool {
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     let rest = authority.as_str().strip_prefix(authority.host());
     let plain = rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port));
-    // A resolver that follows RFC 6761 lets nobody else have this name.
+    // RFC 6761 reserves this name, so it resolves to no other host.
     let localhost = host == "localhost" && ours.iter().any(IpAddr::is_loopback);
     plain && (localhost || host.parse::<IpAddr>().is_ok_and(|address| ours.contains(&address)))
 }
@@ -63,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_text_that_is_no_port_after_our_address() {
+    fn rejects_invalid_ports_after_a_served_address() {
         for host in [
             "169.254.170.23:aaaa",
             "169.254.170.23:99999",
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_addresses_pass_with_or_without_a_port() {
+    fn accepts_served_addresses_with_or_without_a_port() {
         for host in [
             "169.254.170.23",
             "169.254.170.23:80",
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused() {
+    fn rejects_every_other_host() {
         for host in [
             "",
             "evil.example",

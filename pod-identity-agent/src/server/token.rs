@@ -1,19 +1,19 @@
-//! The token of a request.
+//! The pod token of a request.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use pod_identity_core::error::ErrorCode;
 use pod_identity_core::service::CredentialError;
 
-/// Returns the token in the one `Authorization` header. SDKs send the token alone, some other clients put
-/// `Bearer ` before it.
+/// Returns the token in the `Authorization` header. SDKs send the token only; some other clients send `Bearer ` before
+/// it.
 pub(super) fn of(headers: &HeaderMap) -> Result<&str, CredentialError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         let message = "the request has no Authorization header, or more than one";
         return Err(CredentialError::new(ErrorCode::AuthorizationMissing, message));
     };
-    // Not `HeaderValue::to_str`, which looks at each byte: the token's own check does that.
+    // `HeaderValue::to_str` would check each byte, which the token's parser does later.
     let text = std::str::from_utf8(value.as_bytes()).map_err(|_| {
         CredentialError::new(ErrorCode::TokenMalformed, "the Authorization header is not UTF-8 text")
     })?;
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_everything_else() {
+    fn refuses_missing_duplicate_and_malformed_headers() {
         assert_eq!(token(&[]), Err(ErrorCode::AuthorizationMissing));
         assert_eq!(token(&["a.b.c", "a.b.c"]), Err(ErrorCode::AuthorizationMissing));
         for value in ["", "a.b", "Basic a.b.c", "Bearer", "Bearer  a.b.c"] {

@@ -1,5 +1,5 @@
-//! The real agent under attack: by a pod that never reads, floods or exhausts descriptors, and by a log that cannot
-//! be written. Each test owns its namespaces and processes, and each loop is bounded.
+//! Tests of the agent's process under attack by a pod that never reads, sends many requests or exhausts descriptors, and
+//! with a log that cannot be written. Each test owns its namespaces and processes, and each loop is bounded.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
@@ -21,18 +21,19 @@ use self::town::{AGENT, Town, get, request};
 /// Maximum resident memory of the agent in a debug build, in KiB.
 const MOST_RESIDENT_KIB: u64 = 90_000;
 
-/// Request rate of one peer, a fifth of the default: a request costs twenty times as much in a debug build.
+/// Request rate of one peer. It is a fifth of the default, because a debug build needs twenty times as long for a
+/// request.
 const DEBUG_RATE: &str = "--max-requests-per-peer 200";
 
-/// Opens `count` connections from the hostile pod, sends `requests` over each and reads nothing, until the end of
-/// the returned flag.
+/// Opens `count` connections from the hostile pod, sends `requests` over each, and reads nothing until the returned
+/// flag is set.
 fn never_read(town: &Town, count: usize, requests: usize) -> Arc<AtomicBool> {
     let done = Arc::new(AtomicBool::new(false));
     let (flag, sent) = (done.clone(), Arc::new(AtomicUsize::new(0)));
     let one = request(&town.tokens.good);
     let (head, progress) = (one.repeat(requests), sent.clone());
     town.hostile.run(move || {
-        // A test process has descriptors enough; the agent's are what is attacked.
+        // The limit of descriptors is that of the agent; this process has enough.
         let mut held = Vec::new();
         for _ in 0..count {
             if let Ok(mut stream) = TcpStream::connect_timeout(&AGENT, Duration::from_secs(1)) {
@@ -80,7 +81,7 @@ fn closes_connections_whose_client_reads_nothing_after_5_s() {
     }
     let town = Town::start("--max-requests-per-peer 0", "", Stdio::null());
     for _ in 0..8 {
-        // The answers are more than the kernel buffers on both sides.
+        // The responses exceed the buffers of the kernel on both sides.
         let requests = request(&town.tokens.good).repeat(5000);
         town.hostile.run(move || TcpStream::connect(AGENT).unwrap().write_all(requests.as_bytes()));
     }
@@ -109,7 +110,7 @@ fn serves_other_pods_with_fewer_descriptors_than_hostile_connections() {
     done.store(true, Ordering::Relaxed);
 }
 
-/// Sends 10,000 requests per second for `seconds` over 50 connections from the hostile pod, and reads the answers.
+/// Sends 10,000 requests per second for `seconds` over 50 connections from the hostile pod, and reads the responses.
 fn flood(town: &Town, seconds: u64) {
     for _ in 0..50 {
         let head = request(&town.tokens.good);
@@ -185,7 +186,7 @@ fn serves_while_nobody_reads_its_log_and_after_the_reader_is_gone() {
     }
     let mut town = Town::start("-v debug", "", Stdio::piped());
     let (token, junk) = (town.tokens.without_association.clone(), town.tokens.good.replace('.', ".A"));
-    // Far more lines than a pipe holds: 64 KiB.
+    // More lines than fit in a pipe of 64 KiB.
     let send = move || {
         for _ in 0..1500 {
             get(AGENT, "/v1/credentials", &junk, Duration::from_secs(2)).unwrap();
@@ -236,9 +237,9 @@ fn loses_no_request_at_sigterm() {
                 for _ in 0..20_000 {
                     match get(AGENT, "/v1/credentials", &token, Duration::from_secs(5)) {
                         Ok((200, _)) => answered += 1,
-                        // Nothing listens any more: the request was never sent.
+                        // The listener is closed, so the request was never sent.
                         Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => break,
-                        lost => panic!("after {answered} answers: {lost:?}"),
+                        lost => panic!("after {answered} responses: {lost:?}"),
                     }
                     if refused.load(Ordering::Relaxed) {
                         break;
@@ -256,7 +257,7 @@ fn loses_no_request_at_sigterm() {
     assert!(answered > 100, "{answered}");
 }
 
-/// The soft limit of a test process is often 1,024.
+/// Raises the soft limit of descriptors, which is often 1,024 for a test process.
 fn raise_descriptors() {
     let _ = pod_identity_runtime::listener::Limits::DEFAULT.within_descriptors();
 }

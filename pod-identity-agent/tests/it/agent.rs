@@ -1,4 +1,4 @@
-//! An agent in this process, and an EKS Auth that answers whatever a test wants.
+//! An agent in this process, and a fake EKS Auth with configurable behaviour.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -25,30 +25,30 @@ use tokio::sync::Notify;
 pub(crate) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 impl FakeEksAuth {
-    /// How often it has been called.
+    /// Returns the number of calls.
     pub(crate) fn calls(&self) -> usize {
         self.authorization.lock().unwrap().len()
     }
 }
 
-/// What the EKS Auth of a test does.
+/// The behaviour of a fake EKS Auth.
 pub(crate) enum Behaviour {
-    /// It never answers; each request is told.
+    /// Never responds.
     Hangs,
-    /// It answers with this status, this error type and this body.
+    /// Responds with this status, this error type and this body.
     Says(u16, &'static str, String),
-    /// It answers once it is let go.
+    /// Responds with credentials after its release.
     Waits,
-    /// The same, and it answers like `Says`.
+    /// Responds like `Says` after its release.
     WaitsAndSays(u16, &'static str, String),
-    /// It is pod-identity-auth: it answers with this status, this error type and its own code, and asks
-    /// for seven seconds.
+    /// Responds as pod-identity-auth with this status, this error type and this code, and requests a pause of seven
+    /// seconds.
     OwnServiceSays(u16, &'static str, &'static str),
-    /// Its first answer has this status and this `Retry-After`, all others are this one.
+    /// Responds first with this status and this `Retry-After`, then with status 200 and this body.
     FirstSays(u16, &'static str, String),
 }
 
-/// An EKS Auth that does what it is told.
+/// A fake EKS Auth.
 pub(crate) struct FakeEksAuth {
     pub(crate) address: SocketAddr,
     pub(crate) arrived: Arc<Notify>,
@@ -86,7 +86,7 @@ impl Handler for Behaving {
             }
             Behaviour::OwnServiceSays(status, kind, code) => {
                 headers.extend([("x-pod-identity-error", *code), ("retry-after", "7")]);
-                (*status, *kind, json!({"message": format!("its own words [{code}]")}).to_string())
+                (*status, *kind, json!({"message": format!("message of pod-identity-auth [{code}]")}).to_string())
             }
             Behaviour::FirstSays(status, retry_after, _) if calls == 1 => {
                 headers.push(("retry-after", *retry_after));
@@ -121,7 +121,7 @@ pub(crate) async fn fake_eks_auth(behaviour: Behaviour) -> FakeEksAuth {
     fake
 }
 
-/// EKS Auth's answer for a service account.
+/// Returns a successful response of EKS Auth for a service account.
 pub(crate) fn granted(namespace: &str, service_account: &str) -> String {
     json!({
         "subject": {"namespace": namespace, "serviceAccount": service_account},
@@ -139,12 +139,12 @@ pub(crate) fn granted(namespace: &str, service_account: &str) -> String {
     .to_string()
 }
 
-/// An agent that asks this EKS Auth with a token of its own, and so needs no AWS configuration.
+/// Binds an agent with token authentication at this EKS Auth. It needs no AWS configuration.
 pub(crate) async fn agent(eks_auth: SocketAddr, hosts: &[IpAddr]) -> App {
     App::bind(config(eks_auth, hosts)).await.unwrap()
 }
 
-/// The configuration of such an agent.
+/// Returns the configuration of an agent with token authentication at this EKS Auth.
 pub(crate) fn config(eks_auth: SocketAddr, hosts: &[IpAddr]) -> Config {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, "agents.own.token").unwrap();
@@ -161,7 +161,7 @@ pub(crate) fn config(eks_auth: SocketAddr, hosts: &[IpAddr]) -> Config {
     }
 }
 
-/// The same, serving on 127.0.0.1.
+/// Starts an agent on 127.0.0.1. Returns its address.
 pub(crate) async fn serving(eks_auth: SocketAddr) -> SocketAddr {
     let agent = agent(eks_auth, &[LOOPBACK]).await;
     let address = agent.addresses()[0];
@@ -178,7 +178,7 @@ pub(crate) async fn laptop() -> Laptop {
     Laptop::start(World::from_yaml(SAMPLE).unwrap(), Setup::default()).await.unwrap()
 }
 
-/// Where a laptop's agent serves.
+/// Returns the address of the local services' agent.
 pub(crate) fn address(laptop: &Laptop) -> SocketAddr {
     laptop.credentials_url().parse::<http::Uri>().unwrap().authority().unwrap().as_str().parse().unwrap()
 }
@@ -187,7 +187,7 @@ pub(crate) fn pod() -> Workload {
     Workload::new("default".parse().unwrap(), "app".parse().unwrap(), "app-1".parse().unwrap()).unwrap()
 }
 
-/// A token of default/app by an issuer that nobody knows: good enough where EKS Auth is fake.
+/// Returns a token of default/app by an unknown issuer, for tests with a fake EKS Auth.
 pub(crate) fn token() -> String {
     let issuer = Issuer::new("https://a.test", "http://127.0.0.1:1", KeyAlgorithm::Es256).unwrap();
     let minute = std::time::Duration::from_secs(60);
@@ -198,7 +198,7 @@ pub(crate) async fn credentials(agent: SocketAddr, token: &str) -> Answer {
     ask(agent, "GET /v1/credentials", &[("Authorization", token)], b"").await.unwrap()
 }
 
-/// What every refusal must have, whichever SDK reads it.
+/// Asserts the members and headers that SDKs read from an error response. Returns its code.
 pub(crate) fn check_refusal(answer: &Answer) -> String {
     let body = answer.json();
     let text = |member: &str| body[member].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned();

@@ -1,4 +1,4 @@
-//! The binary that is shipped: signals, exit codes, proxies.
+//! The binary: signals, exit codes, proxies.
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
@@ -17,7 +17,7 @@ struct Agent {
     reading: tokio::task::JoinHandle<()>,
 }
 
-/// A free address of the loopback network, so that nobody else's port is taken.
+/// Starts the binary on its own address of the loopback network, so that no other test uses its port.
 async fn start(endpoint: &str, environment: &[(&str, &str)]) -> Agent {
     static NEXT: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(2);
     let last = NEXT.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
@@ -61,7 +61,7 @@ impl Agent {
 
     async fn status(&mut self) -> Option<i32> {
         let ended = tokio::time::timeout(std::time::Duration::from_secs(10), self.child.wait()).await;
-        ended.expect("it does not end").unwrap().code()
+        ended.expect("the process ends").unwrap().code()
     }
 
     async fn logged(&self, text: &str) {
@@ -80,7 +80,7 @@ fn asking(address: SocketAddr) -> tokio::task::JoinHandle<Answer> {
 async fn a_signal_drains_the_request_under_way_is_answered_and_the_exit_is_clean() {
     let eks_auth = fake_eks_auth(Behaviour::Waits).await;
     let mut agent = start(&format!("http://{}", eks_auth.address), &[]).await;
-    agent.logged("192.0.2.77").await; // an address that is not there was said, and left out
+    agent.logged("192.0.2.77").await; // the warning about a skipped address
     let answer = asking(agent.address);
     eks_auth.arrived.notified().await;
     agent.signal().await;
@@ -92,7 +92,7 @@ async fn a_signal_drains_the_request_under_way_is_answered_and_the_exit_is_clean
     assert_eq!(answer.await.unwrap().status, 200);
     assert_eq!(agent.status().await, Some(0));
     agent.reading.await.unwrap();
-    // At trace level, with everything in it: neither token nor key nor session.
+    // The log at trace level has no token, no key and no session credentials.
     let log = agent.log.lock().unwrap();
     assert!(log.contains("ASIAFAKE"), "{log}");
     for secret in ["the-agents-own-secret", "fake-secret", "fake-session", "eyJ"] {
@@ -111,7 +111,7 @@ async fn a_second_signal_ends_the_agent_at_once() {
     assert!(agent.child.try_wait().unwrap().is_none());
     agent.signal().await;
     assert_eq!(agent.status().await, Some(130));
-    assert!(answer.await.is_err(), "it was answered after all");
+    assert!(answer.await.is_err(), "the request gets no response");
 }
 
 #[tokio::test]
@@ -136,7 +136,7 @@ async fn https_goes_through_the_proxy_of_the_environment_unless_excepted() {
 
 #[tokio::test]
 async fn it_does_not_start_where_it_could_serve_nobody_or_would_send_tokens_in_the_clear() {
-    for (flags, named) in [
+    for (flags, expected) in [
         (&["--bind-hosts", "192.0.2.77"][..], "cannot serve credentials on"),
         (&["--endpoint", "http://10.0.0.1"], "http is for loopback addresses only"),
         (&["--agent-auth", "token"], "give its URL with --endpoint"),
@@ -149,8 +149,8 @@ async fn it_does_not_start_where_it_could_serve_nobody_or_would_send_tokens_in_t
             .output()
             .await
             .unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains(named), "{said}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains(expected), "{stderr}");
     }
 }

@@ -1,4 +1,4 @@
-//! Many requests and few calls: the cache behind real sockets.
+//! Cache and single flight over real sockets.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::agent::{
     serving, token,
 };
 
-/// An issuer that agents know by a file of its keys.
+/// An issuer with a file of its keys.
 struct KnownIssuer {
     issuer: Issuer,
     directory: tempfile::TempDir,
@@ -37,7 +37,7 @@ impl KnownIssuer {
         self.issuer.mint(&pod.token_request(clock::now(), Duration::from_secs(60))).unwrap()
     }
 
-    /// An agent that verifies this issuer's tokens itself.
+    /// Starts an agent that verifies the tokens of this issuer.
     async fn agent(&self, eks_auth: &FakeEksAuth) -> SocketAddr {
         let mut config = config(eks_auth.address, &[LOOPBACK]);
         config.keys = TokenKeys::Configured(vec![IssuerConfig {
@@ -57,7 +57,7 @@ async fn grants() -> FakeEksAuth {
     fake_eks_auth(Behaviour::Says(200, "", granted("default", "app"))).await
 }
 
-/// Connections that have all sent their request.
+/// Opens 64 connections and sends a request over each.
 async fn herd(addresses: &[SocketAddr], token: &str) -> Vec<Connection> {
     let mut herd = Vec::new();
     for number in 0..64 {
@@ -99,7 +99,7 @@ async fn one_refusal_answers_all_who_wait() {
         let answer = connection.answer().await.unwrap();
         assert_eq!((answer.status, check_refusal(&answer).as_str()), (400, "token_expired"));
     }
-    // Whoever came after it was told what had just been said of this token.
+    // Later requests get the cached error of this token.
     assert_eq!(eks_auth.calls(), 1);
 }
 
@@ -125,7 +125,7 @@ async fn where_keys_verify_it_a_rotated_token_needs_no_call() {
         assert_eq!(credentials(agent, &issuer.token(&pod)).await.status, 200);
     }
     assert_eq!(eks_auth.calls(), 1);
-    // Another pod of the same account is another identity.
+    // Another pod of the same service account has another identity.
     assert_eq!(credentials(agent, &issuer.token(&self::pod())).await.status, 200);
     assert_eq!(eks_auth.calls(), 2);
 }
@@ -166,7 +166,7 @@ async fn what_was_fetched_is_served_while_eks_auth_is_away() {
     eks_auth.arrived.notified().await;
     eks_auth.let_go.notify_one();
     assert_eq!(first.await.unwrap(), 200);
-    // From here on EKS Auth lets nobody go.
+    // EKS Auth sends no response from here on.
     for _ in 0..10 {
         assert_eq!(credentials(agent, &token).await.status, 200);
     }
@@ -179,7 +179,7 @@ async fn an_agent_without_credentials_asks_again_after_a_refusal() {
     let (eks_auth, token) = (fake_eks_auth(none).await, token());
     let agent = serving(eks_auth.address).await;
     assert_eq!(credentials(agent, &token).await.status, 404);
-    eventually("the agent asks again", || async {
+    eventually("the agent calls again", || async {
         assert_eq!(credentials(agent, &token).await.status, 404);
         (eks_auth.calls() >= 2).then_some(())
     })

@@ -1,7 +1,8 @@
-//! Peers with addresses of their own: a node that has just started, and a pod that sends junk.
+//! Limits of each peer: a node that has just started, and a pod that sends junk, which are tokens with invalid
+//! signatures.
 //!
-//! Each runs in a network namespace, since all addresses of one machine are one peer to the agent. The
-//! agent is one that verifies nothing itself: each new token costs a call.
+//! Each pod has its own network namespace, because all addresses of one machine are one peer. The agent has no keys, so
+//! each new token leads to a call.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,21 +30,21 @@ use tokio::task::JoinSet;
 
 use crate::agent::{LOOPBACK, check_refusal, config, granted, pod};
 
-/// Where EKS's agent is on every node.
+/// The address of the agent on every node.
 const AGENT: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 23);
-/// The node's addresses towards its pods, of the network for such measurements (RFC 2544).
+/// The node's addresses on the links to its pods, from the network for such measurements (RFC 2544).
 const TOWARDS_JUNK: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 1);
 const TOWARDS_PODS: Ipv4Addr = Ipv4Addr::new(198, 18, 2, 1);
 
-/// An EKS Auth that accepts whatever is not signed `junk...`, and remembers what it was asked.
+/// An EKS Auth that refuses tokens with a signature `junk...`, accepts all others, and records all of them.
 struct Judge {
     calls: Mutex<Vec<String>>,
     under_way: AtomicUsize,
     most: AtomicUsize,
-    /// How long an answer takes.
-    takes: Duration,
-    /// A junk token is refused once there is a permit for it.
-    refuses: Semaphore,
+    /// Time of a response.
+    latency: Duration,
+    /// One permit for each response to junk.
+    refusals: Semaphore,
 }
 
 impl Judge {
@@ -57,7 +58,7 @@ impl Judge {
         })
     }
 
-    /// Calls for junk, and calls for other tokens.
+    /// Returns the number of calls for junk, and of calls for other tokens.
     fn calls(&self) -> (usize, usize) {
         let calls = self.calls.lock().unwrap();
         let junk = calls.iter().filter(|token| is_junk(token)).count();
@@ -92,7 +93,7 @@ impl Handler for Judge {
     }
 }
 
-/// A node with an agent, a pod that sends junk, and other pods.
+/// A simulated node with an agent, a pod that sends junk, and other pods.
 struct Town {
     node: Namespace,
     junk: Namespace,
@@ -104,35 +105,35 @@ struct Town {
 }
 
 impl Town {
-    /// Its other pods have that many addresses.
+    /// Starts a node whose other pods have this number of addresses.
     fn start(judge: Arc<Judge>, addresses: u8) -> Self {
         Self::start_with(judge, addresses, "0")
     }
 
-    /// The same on a node with that value of `net.ipv4.ip_nonlocal_bind`.
+    /// The same with this value of `net.ipv4.ip_nonlocal_bind`.
     fn start_with(judge: Arc<Judge>, addresses: u8, nonlocal_bind: &str) -> Self {
         let [node, junk, pods] = [(); 3].map(|()| Namespace::new().unwrap());
         node.sysctl("ipv4/ip_nonlocal_bind", nonlocal_bind).unwrap();
         node.add_address(AGENT).unwrap();
         junk.connect(&node, TOWARDS_JUNK, 1).unwrap();
         pods.connect(&node, TOWARDS_PODS, addresses).unwrap();
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let upstream = judge.clone();
         let running = node.run(move || {
             on_this_thread(async {
                 let eks_auth = Listener::bind(SocketAddr::new(LOOPBACK, 0)).await.unwrap();
-                // The test covers the budgets of calls, not the connection limits in front of them.
+                // The tests cover limits of calls, not limits of connections.
                 let limits = Limits::ONE_MACHINE;
                 let agent = Config { limits, ..config(eks_auth.address().unwrap(), &[AGENT.into()]) };
                 tokio::spawn(eks_auth.serve(upstream, Shutdown::never()));
                 let agent = App::bind(agent).await.unwrap();
-                tell.send(agent.addresses()[0]).unwrap();
+                sender.send(agent.addresses()[0]).unwrap();
                 tokio::spawn(agent.run(Shutdown::never()));
                 let _ = stopped.await;
             });
         });
-        let agent = told.recv().unwrap();
+        let agent = receiver.recv().unwrap();
         Self { node, junk, pods, judge, agent, stop: Some(stop), running: Some(running) }
     }
 }
@@ -150,14 +151,14 @@ fn on_this_thread<T>(future: impl Future<Output = T>) -> T {
     runtime.block_on(future)
 }
 
-/// Tokens of one service account, each of another pod.
+/// Returns tokens of different pods of one service account.
 fn tokens(count: usize) -> Vec<String> {
     let issuer = Issuer::new("https://a.test", "http://127.0.0.1:1", KeyAlgorithm::Es256).unwrap();
     let minutes = Duration::from_secs(300);
     (0..count).map(|_| issuer.mint(&pod().token_request(clock::now(), minutes)).unwrap()).collect()
 }
 
-/// The same token with signatures of no key.
+/// Returns copies of a token with different invalid signatures.
 fn junk_tokens() -> impl Iterator<Item = String> {
     let token = tokens(1).remove(0);
     let (signed, _) = token.rsplit_once('.').unwrap();
@@ -180,8 +181,8 @@ async fn try_ask(agent: SocketAddr, from: Option<Ipv4Addr>, token: &str) -> std:
     Connection::over(stream).ask(line, &headers, b"").await
 }
 
-/// Sends junk at 1,000 requests a second; how long it took. What is answered is refused; a machine that
-/// is busy otherwise may not answer all of it.
+/// Sends 1,000 junk requests per second. Returns the time of sending. Every response is an error, and a busy machine may
+/// not respond to every request.
 async fn storm(agent: SocketAddr, requests: usize) -> Duration {
     let (started, mut ticks) = (clock::monotonic(), tokio::time::interval(Duration::from_millis(1)));
     let mut under_way = JoinSet::new();
@@ -198,8 +199,8 @@ async fn storm(agent: SocketAddr, requests: usize) -> Duration {
     sent.max(Duration::from_millis(requests as u64))
 }
 
-/// Asks as an SDK does: again after a 503; says how often. A machine that is busy otherwise may need that,
-/// and another call it does not cost.
+/// Repeats a request after a 503, as an SDK does. Returns the number of requests. A busy machine may need several, which
+/// make no further calls.
 async fn served(agent: SocketAddr, address: Ipv4Addr, token: String) -> usize {
     for tries in 1..=10 {
         let answer = ask(agent, Some(address), &token).await;
@@ -235,7 +236,7 @@ fn two_hundred_and_fifty_pods_are_served_after_a_restart() {
     assert_eq!(served.join().unwrap(), 250);
     assert_eq!(town.judge.calls(), (0, 250));
     let most = town.judge.most.load(Ordering::SeqCst);
-    assert!((9..=48).contains(&most), "{most} calls at once: more than one peer's, no more than all have");
+    assert!((9..=48).contains(&most), "{most} concurrent calls, want more than the limit of one peer and at most the limit of all");
 }
 
 #[test]
@@ -254,19 +255,19 @@ fn nor_on_a_node_that_binds_addresses_that_it_does_not_have() {
     does_not_queue(Town::start_with(judge_that_never_refuses(), 1, "1"));
 }
 
-/// Junk is not even refused: as long as EKS Auth thinks about it, it is in the way for good.
+/// Returns an EKS Auth whose calls for junk never end.
 fn judge_that_never_refuses() -> Arc<Judge> {
     Judge::new(Duration::ZERO, 0)
 }
 
 fn does_not_queue(town: Town) {
     let (agent, judge) = (town.agent, town.judge.clone());
-    let (refused, crowd) = (Arc::new(AtomicUsize::new(0)), 300);
+    let (refused, requests_sent) = (Arc::new(AtomicUsize::new(0)), 300);
     let count = refused.clone();
     let junk = town.junk.run(move || {
         on_this_thread(async {
             let mut requests = JoinSet::new();
-            for token in junk_tokens().take(crowd) {
+            for token in junk_tokens().take(requests_sent) {
                 let count = count.clone();
                 requests.spawn(async move {
                     let answer = ask(agent, None, &token).await;
@@ -276,8 +277,8 @@ fn does_not_queue(town: Town) {
                     }
                 });
             }
-            eventually("junk takes all that it can have", || async {
-                let full = judge.calls() == (8, 0) && count.load(Ordering::SeqCst) == crowd - 8 - 256;
+            eventually("junk uses all permits of its peer", || async {
+                let full = judge.calls() == (8, 0) && count.load(Ordering::SeqCst) == requests_sent - 8 - 256;
                 full.then_some(())
             })
             .await;
@@ -288,7 +289,7 @@ fn does_not_queue(town: Town) {
     let served = town.pods.run(move || on_this_thread(ask(agent, None, &tokens(1)[0])).status);
     assert_eq!(served.join().unwrap(), 200);
     let calls = town.judge.calls.lock().unwrap().clone();
-    assert_eq!((calls.len(), calls.last().map(|token| is_junk(token))), (9, Some(false)), "it had to queue");
+    assert_eq!((calls.len(), calls.last().map(|token| is_junk(token))), (9, Some(false)), "the request does not queue");
 }
 
 #[test]
@@ -315,12 +316,12 @@ fn a_thousand_junk_requests_a_second_are_four_calls_a_second() {
     assert!(at_once >= 18, "only {at_once} of 20 pods got credentials at the first request");
     let (junk, pods) = town.judge.calls();
     assert_eq!(pods, 20);
-    // Eight credits, each back two seconds after its refusal.
+    // Eight permits, each held for two seconds after an error.
     let most = 8 + 8 * (started.elapsed().as_secs() as usize / 2);
     assert!((8..=most).contains(&junk), "{junk} calls for junk, at most {most}");
 }
 
-/// Measures, so it is no test of every day: see `CONTRIBUTING.md`.
+/// A measurement: see `CONTRIBUTING.md`.
 #[test]
 #[ignore = "measures times: run it alone, in release"]
 fn junk_delays_another_pod_by_less_than_50_ms() {

@@ -1,4 +1,4 @@
-//! Keys that agents learn, and keys that issuers withdraw: over TLS, with the agent's clock moved by hand.
+//! Key discovery, and keys that issuers withdraw: over TLS, with a manual clock.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -32,9 +32,9 @@ use crate::agent::{LOOPBACK, check_refusal, config, credentials, granted, pod};
 const DAY: Duration = Duration::from_secs(86_400);
 const SESSION: Duration = Duration::from_secs(6 * 3600);
 
-/// An issuer behind a server that counts who asks.
+/// An issuer with a server that counts requests.
 struct Published {
-    /// As it stands in the tokens.
+    /// The claim `iss` of its tokens.
     url: String,
     issuer: Issuer,
     asked: AtomicUsize,
@@ -50,15 +50,15 @@ impl Handler for Published {
 impl Published {
     async fn start(tls: Option<&Authority>) -> Arc<Self> {
         let mut listener = Listener::bind(SocketAddr::new(LOOPBACK, 0)).await.unwrap();
-        let place = listener.address().unwrap();
-        let url = format!("{}://{place}", if tls.is_some() { "https" } else { "http" });
+        let address = listener.address().unwrap();
+        let url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
         if let Some(authority) = tls {
             authority.write_pair();
             let (certificate, key) = (authority.certificate_file(), authority.key_file());
             let files = CertificateFiles { certificate, key };
             listener = listener.with_tls(ServerTls::read(files, TlsVersion::default()).unwrap());
         }
-        let issuer = Issuer::new(&format!("https://{place}"), &url, KeyAlgorithm::Es256).unwrap();
+        let issuer = Issuer::new(&format!("https://{address}"), &url, KeyAlgorithm::Es256).unwrap();
         let published = Arc::new(Self { url, issuer, asked: AtomicUsize::new(0) });
         tokio::spawn(listener.serve(published.clone(), Shutdown::never()));
         published
@@ -80,7 +80,7 @@ impl Published {
     }
 }
 
-/// An EKS Auth that verifies what it is sent.
+/// An EKS Auth that verifies tokens.
 struct EksAuth {
     issuers: Vec<Arc<Published>>,
     clock: Clock,
@@ -104,8 +104,8 @@ impl EksAuth {
         });
         match verified {
             Some(token) => {
-                let (namespace, account) = (&token.identity.namespace, &token.identity.service_account);
-                let granted = granted(namespace.as_str(), account.as_str());
+                let (namespace, service_account) = (&token.identity.namespace, &token.identity.service_account);
+                let granted = granted(namespace.as_str(), service_account.as_str());
                 let mut granted: Value = serde_json::from_str(&granted).unwrap();
                 let end = self.clock.now().wall.duration_since(SystemTime::UNIX_EPOCH).unwrap() + SESSION;
                 granted["credentials"]["expiration"] = json!(end.as_secs());
@@ -131,7 +131,7 @@ impl Handler for EksAuth {
     }
 }
 
-/// An agent, its EKS Auth and the clock of both.
+/// An agent, its EKS Auth, and the clock of both.
 struct Stand {
     agent: SocketAddr,
     admin: SocketAddr,
@@ -160,7 +160,7 @@ impl Stand {
         Self { agent, admin, eks_auth, clock, hand: Mutex::new(hand) }
     }
 
-    /// One that learns, trusting that authority.
+    /// Starts an agent that discovers keys and trusts this CA.
     async fn learning(issuers: &[&Arc<Published>], authority: &Authority) -> Self {
         Self::start(issuers, TokenKeys::Learned(trusting(authority))).await
     }
@@ -218,7 +218,7 @@ async fn an_accepted_token_teaches_the_keys_and_a_rotated_one_is_served_while_ek
         assert_eq!(stand.ask(&issuer.token(&pod, &stand.clock)).await, Ok(()));
     }
     assert_eq!(stand.calls(), 1);
-    // Keys say who somebody is, and give no credentials.
+    // Keys verify a token, but new credentials need EKS Auth.
     assert_eq!(stand.ask(&issuer.token(&other, &stand.clock)).await, refused(503, "upstream_unavailable"));
     assert_eq!(testing::logs::lines_with(&["verified here from now on", &issuer.url]).len(), 1);
 }
@@ -276,7 +276,7 @@ async fn learned_keys_refuse_what_they_refute_and_leave_the_rest_to_eks_auth() {
     assert_eq!(stand.ask(&old).await, refused(400, "token_expired"));
     assert_eq!(stand.calls(), 1);
 
-    // A key that is not known here may be known there; an audience that is wrong here, right there.
+    // EKS Auth decides about an unknown key and about another audience.
     let header = forger.issuer.signing_key().header().to_string();
     let unknown = forger.issuer.sign(&header, &issuer.claims(&pod, &stand.clock).to_string()).unwrap();
     assert_eq!(stand.ask(&unknown).await, refused(400, "token_refused"));
@@ -298,7 +298,7 @@ async fn a_new_key_is_learned_from_the_first_accepted_token_that_it_signed() {
     stand.learns().await;
     issuer.issuer.rotate(KeyAlgorithm::Es256).unwrap();
     stand.advance(crate::agent::refetch_interval());
-    assert_eq!(issuer.asked(), 2, "nobody has shown a token of the new key");
+    assert_eq!(issuer.asked(), 2, "no token of the new key was accepted");
     assert_eq!(stand.ask(&issuer.token(&pod, &stand.clock)).await, Ok(()));
     eventually("the keys are fetched again", || async { (issuer.asked() == 4).then_some(()) }).await;
     assert_eq!(stand.calls(), 2);
@@ -310,7 +310,7 @@ async fn a_new_key_is_learned_from_the_first_accepted_token_that_it_signed() {
     .await;
 }
 
-/// The key that the first token was signed with is withdrawn, and the agent has fetched the keys since.
+/// Withdraws the key of a first token and waits until the agent has fetched the new keys. Returns that token.
 async fn after_a_withdrawal(stand: &Stand, issuer: &Published, pod: &Workload) -> String {
     let old = issuer.token(pod, &stand.clock);
     assert_eq!(stand.ask(&old).await, Ok(()));
@@ -319,11 +319,11 @@ async fn after_a_withdrawal(stand: &Stand, issuer: &Published, pod: &Workload) -
     issuer.issuer.rotate(KeyAlgorithm::Es256).unwrap();
     assert!(issuer.issuer.withdraw(key.kid()));
     stand.take_eks_auth_away(true);
-    assert_eq!(stand.ask(&old).await, Ok(()), "known until the keys are fetched again");
+    assert_eq!(stand.ask(&old).await, Ok(()), "valid until the keys are fetched again");
     let asked = issuer.asked();
     stand.advance(Duration::from_secs(300));
     eventually("the keys are fetched again", || async { (issuer.asked() == asked + 2).then_some(()) }).await;
-    // The rotated token needs no call once the new key is in use: the credentials are still there.
+    // The credentials are cached, so a token of the new key needs no call.
     eventually("the new key verifies", || async { stand.ask(&issuer.token(pod, &stand.clock)).await.ok() })
         .await;
     old
@@ -354,10 +354,10 @@ async fn tokens_of_each_configured_issuer_are_verified_with_its_own_keys() {
     let calls = stand.calls();
     stand.take_eks_auth_away(true);
     for issuer in [&new, &old] {
-        assert_eq!(stand.ask(&issuer.token(&pod, &stand.clock)).await, Ok(()), "verified here, and cached");
+        assert_eq!(stand.ask(&issuer.token(&pod, &stand.clock)).await, Ok(()), "verified by the agent, and cached");
     }
     assert_eq!(stand.ask(&other.token(&pod, &stand.clock)).await, refused(403, "token_issuer_wrong"));
-    // One issuer's key does not sign for the other.
+    // A token of one issuer that is signed with the key of the other is refused.
     let header = new.issuer.signing_key().header().to_string();
     let mixed = new.issuer.sign(&header, &old.claims(&pod, &stand.clock).to_string()).unwrap();
     assert_eq!(stand.ask(&mixed).await, refused(503, "token_key_unknown"));
@@ -376,12 +376,12 @@ async fn nothing_is_renewed_with_a_token_of_a_withdrawn_key() {
     let asked = issuer.asked();
     stand.advance(Duration::from_secs(300));
     eventually("the keys are fetched again", || async { (issuer.asked() == asked + 2).then_some(()) }).await;
-    // Past half of the credentials' life: they are due, and the token that is kept is the old one.
+    // After half of their lifetime the credentials are due for renewal, and the recorded token is the old one.
     stand.advance(SESSION.mul_f64(0.6));
     for _ in 0..100 {
-        tokio::task::yield_now().await; // the agent's own turn
+        tokio::task::yield_now().await; // lets the agent run
     }
-    eventually("the rotated token is renewed with", || async {
+    eventually("the renewal uses the new token", || async {
         assert_eq!(stand.ask(&issuer.token(&pod, &stand.clock)).await, Ok(()));
         stand.advance(Duration::from_secs(1));
         (stand.calls() == 2).then_some(())

@@ -1,4 +1,4 @@
-//! Six hours without EKS Auth, in virtual time: kubelet replaces tokens meanwhile.
+//! An outage of EKS Auth of six hours, in virtual time. Kubelet replaces tokens meanwhile.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -19,21 +19,21 @@ use pod_identity_local::laptop::Workload;
 use tokio::task::JoinSet;
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// The life of EKS Pod Identity's credentials and of its tokens (EKS user guide; the webhook's default).
+/// Lifetime of the credentials of EKS Pod Identity (EKS user guide).
 const SESSION: Duration = Duration::from_secs(6 * 3600);
 const TOKEN: Duration = Duration::from_secs(24 * 3600);
-/// kubelet replaces a token after 80 % of its life (kubernetes `pkg/kubelet/token/token_manager.go`) ...
+/// Kubelet replaces a token after 80 % of its lifetime (kubernetes `pkg/kubelet/token/token_manager.go`) ...
 const ROTATED_AFTER: Duration = Duration::from_secs(24 * 3600 * 4 / 5);
-/// ... or up to 10 s before.
+/// ... or up to this number of seconds before.
 const JITTER: u64 = 10;
-/// The agent serves nothing in its last 15 s.
+/// The agent does not serve credentials in the last 15 s before their expiry.
 const MARGIN: Duration = Duration::from_secs(15);
-/// The step of time.
+/// The step of the simulation.
 const STEP: Duration = Duration::from_secs(30);
-/// A new process starts in each pod and asks, every ten minutes.
+/// Number of steps between two requests of a pod: ten minutes.
 const ASKS_EVERY: usize = 20;
 
-/// An EKS Auth that verifies what it is sent, and remembers until when whom it has given what.
+/// A credential source that verifies tokens, and records the expiry of each pod's credentials.
 #[derive(Clone)]
 struct EksAuth(Arc<State>);
 
@@ -60,26 +60,26 @@ impl CredentialSource for EksAuth {
     }
 }
 
-/// A pod, and kubelet's part in it.
+/// A simulated pod with the token that kubelet replaces.
 struct Pod {
     workload: Workload,
     address: IpAddr,
     token: String,
     rotates_at: SystemTime,
-    /// Whether the token has led to credentials before.
+    /// Whether the token has been accepted before.
     accepted: bool,
 }
 
-/// What an outage does to pods.
+/// The pods that an outage affects.
 #[derive(Default)]
 struct Toll {
-    /// Those whose token was replaced meanwhile.
+    /// Pods whose token was replaced meanwhile.
     rotated: BTreeSet<usize>,
-    /// Those that asked, while their credentials were valid, with a token that nobody had accepted before.
+    /// Pods that sent a request with valid credentials, but with a token that was not accepted before.
     strangers: BTreeSet<usize>,
-    /// Those that were refused although their credentials were valid.
+    /// Pods that were refused although their credentials were valid.
     failed: BTreeSet<usize>,
-    /// Those that were refused because they had none any more.
+    /// Pods that were refused because their credentials had expired.
     expired: BTreeSet<usize>,
 }
 
@@ -95,7 +95,7 @@ struct Node {
 }
 
 impl Node {
-    /// A node whose pods' tokens are of every age, with keys or without.
+    /// Creates a node with tokens of every age. `with_keys` is whether the agent verifies tokens itself.
     fn new(directory: &Path, with_keys: bool, pods: usize) -> Self {
         let issuer = Issuer::new("https://a.test", "http://127.0.0.1:1", KeyAlgorithm::Es256).unwrap();
         let (hand, clock) = Clock::by_hand(SystemTime::UNIX_EPOCH + 500_000 * HOUR);
@@ -134,11 +134,11 @@ impl Node {
         (token, at + ROTATED_AFTER - jitter)
     }
 
-    /// Lets time pass: kubelet replaces tokens, pods ask. In the first step all of them do.
+    /// Simulates a time: kubelet replaces tokens, and pods send requests. In the first step all pods send one.
     async fn pass(&mut self, time: Duration, toll: &mut Toll) {
         for _ in 0..time.as_secs() / STEP.as_secs() {
             self.hand.advance(STEP);
-            // Tokio's time is paused: this is over when all that can be done by then is done.
+            // Tokio's time is paused, so this returns when all other tasks are idle.
             tokio::time::sleep(STEP).await;
             let now = self.clock.now().wall;
             for number in 0..self.pods.len() {
@@ -191,14 +191,14 @@ impl Node {
         }
     }
 
-    /// Lets time pass in which nobody must be refused.
+    /// Simulates a time without refused requests.
     async fn quiet(&mut self, time: Duration) {
         let mut toll = Toll::default();
         self.pass(time, &mut toll).await;
         assert_eq!((toll.failed.len(), toll.expired.len()), (0, 0));
     }
 
-    /// Six hours without EKS Auth, and without the issuer's keys too.
+    /// Simulates six hours without EKS Auth and without the issuer's keys.
     async fn outage(&mut self) -> Toll {
         let mut toll = Toll::default();
         self.eks_auth.0.away.store(true, Ordering::SeqCst);
@@ -210,9 +210,9 @@ impl Node {
     }
 }
 
-/// What an outage does that begins after so much time without one. Before and after it nobody is refused.
+/// Simulates an outage that begins after the time `before`. No request is refused before it and after it.
 async fn toll(with_keys: bool, pods: usize, before: Duration) -> Toll {
-    // Each renewal that fails is a line, and here they are many.
+    // Each failed renewal would log a line.
     let _quiet = tracing::subscriber::set_default(tracing::subscriber::NoSubscriber::default());
     let directory = tempfile::tempdir().unwrap();
     let mut node = Node::new(directory.path(), with_keys, pods);
@@ -222,18 +222,18 @@ async fn toll(with_keys: bool, pods: usize, before: Duration) -> Toll {
     toll
 }
 
-/// The agent has just been started, as after an update of the node: all have fresh credentials.
+/// The agent has just started, as after an update of the node. All pods have fresh credentials.
 const JUST_STARTED: Duration = Duration::from_secs(60);
-/// Renewals have spread, and credentials are of every age up to about half of their life.
+/// Renewals are spread, so credentials have every age up to about half of their lifetime.
 const STEADY: Duration = Duration::from_secs(7 * 3600);
 
 async fn check_with_keys(pods: usize) {
     for before in [JUST_STARTED, STEADY] {
         let toll = toll(true, pods, before).await;
         let share = |of: &BTreeSet<usize>| of.len() as f64 / pods as f64;
-        // Six of 19.2 hours.
+        // The outage is six hours long, and tokens are replaced every 19.2 hours.
         assert!((0.30..0.33).contains(&share(&toll.rotated)), "{}", share(&toll.rotated));
-        assert!(share(&toll.strangers) > 0.19, "{} were put to the test", share(&toll.strangers));
+        assert!(share(&toll.strangers) > 0.19, "{} sent a token that was not accepted before", share(&toll.strangers));
         assert_eq!(toll.failed, BTreeSet::new());
         println!("{pods} pods, keys, {before:?} before: {:.3} rotated", share(&toll.rotated));
     }
@@ -241,13 +241,13 @@ async fn check_with_keys(pods: usize) {
 
 async fn check_by_acceptance(pods: usize) {
     let share = |of: &BTreeSet<usize>| of.len() as f64 / pods as f64;
-    // All credentials outlast the outage: about 6 of 19.
+    // All credentials are valid until the end of the outage.
     let toll = toll(false, pods, JUST_STARTED).await;
     assert_eq!(toll.failed, toll.strangers);
     assert!((0.29..0.33).contains(&share(&toll.failed)), "{}", share(&toll.failed));
     println!("{pods} pods, acceptance, fresh credentials: {:.3} failed", share(&toll.failed));
 
-    // Credentials end after three to six hours: a token that is replaced later finds none anyhow.
+    // Credentials expire after three to six hours, so a token that is replaced later has none to lose.
     let toll = self::toll(false, pods, STEADY).await;
     assert_eq!(toll.failed, toll.strangers);
     assert!((0.19..0.28).contains(&share(&toll.failed)), "{}", share(&toll.failed));

@@ -1,4 +1,4 @@
-//! When the agent says that it is ready, and what it says when it is not.
+//! The readiness of the agent and its reasons.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,7 +25,7 @@ async fn serve(config: Config) -> (SocketAddr, SocketAddr) {
 
 async fn ready(admin: SocketAddr) -> (u16, String) {
     let health = ask(admin, "GET /healthz", &[], b"").await.unwrap();
-    assert_eq!(health.status, 200, "a restart mends nothing");
+    assert_eq!(health.status, 200, "a restart would not help");
     let answer = ask(admin, "GET /readyz", &[], b"").await.unwrap();
     (answer.status, answer.text())
 }
@@ -37,7 +37,7 @@ async fn an_agent_that_cannot_prove_itself_is_not_ready_until_it_can() {
     let AgentAuth::Token { file } = config.eks_auth.agent_auth.clone() else { panic!() };
     std::fs::remove_file(&file).unwrap();
     let (agent, admin) = serve(config).await;
-    assert_eq!(ready(admin).await.0, 200, "nobody has asked for anything yet");
+    assert_eq!(ready(admin).await.0, 200, "ready before the first exchange");
 
     let answer = credentials(agent, &token()).await;
     assert_eq!((answer.status, check_refusal(&answer).as_str()), (503, "own_credentials"));
@@ -77,8 +77,8 @@ async fn an_agent_whose_key_is_refused_is_not_ready_and_one_whose_pods_are_is() 
         (429, "ThrottlingException", 200),
         (503, "ServiceUnavailableException", 200),
     ] {
-        let says = Behaviour::Says(status, exception, "{}".to_owned());
-        let (agent, admin) = serve(config(fake_eks_auth(says).await.address, &[LOOPBACK])).await;
+        let behaviour = Behaviour::Says(status, exception, "{}".to_owned());
+        let (agent, admin) = serve(config(fake_eks_auth(behaviour).await.address, &[LOOPBACK])).await;
         assert_ne!(credentials(agent, &token()).await.status, 200);
         assert_eq!(ready(admin).await.0, ready_then, "{exception}");
     }
@@ -92,7 +92,7 @@ async fn what_our_own_service_says_of_a_pod_shows_that_it_lets_the_agent_in() {
         ("own_credentials", 200),
         ("throttled", 200),
         ("cluster_unknown", 200),
-        // These may be about the agent itself.
+        // These may concern the agent itself.
         ("caller_refused", 503),
         ("token_key_unknown", 503),
         ("node_mismatch", 503),
@@ -104,7 +104,7 @@ async fn what_our_own_service_says_of_a_pod_shows_that_it_lets_the_agent_in() {
         std::fs::remove_file(&file).unwrap();
         let (agent, admin) = serve(config).await;
         assert_ne!(credentials(agent, &token()).await.status, 200);
-        assert_eq!(ready(admin).await.0, 503, "it has nothing to prove itself with");
+        assert_eq!(ready(admin).await.0, 503, "the agent's token is missing");
 
         std::fs::write(&file, "agents.own.token").unwrap();
         assert_eq!(check_refusal(&credentials(agent, &token()).await), code);
@@ -128,7 +128,7 @@ async fn configured_keys_must_have_been_had_once() {
     assert_eq!(ready(admin).await, (503, "keys: no keys yet of the issuer https://a.test\n".to_owned()));
 
     std::fs::write(&file, issuer.jwks()).unwrap();
-    eventually("the keys are had", || async {
+    eventually("the keys are read", || async {
         hand.advance(Duration::from_secs(2));
         (ready(admin).await.0 == 200).then_some(())
     })

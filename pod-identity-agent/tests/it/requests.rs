@@ -1,4 +1,4 @@
-//! What a pod may send, and what it gets.
+//! Requests of pods and their responses.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -67,10 +67,10 @@ async fn a_host_that_is_not_the_agents_own_address_gets_nothing() {
         let answer = asked("GET /v1/credentials", &[hosts, &[authorized]].concat()).await;
         assert_eq!(answer.status, 403, "{hosts:?}");
     }
-    // What proxies add is no host.
+    // Headers of proxies do not count as a host.
     let forwarded = [("Host", "evil.example"), ("X-Forwarded-Host", "127.0.0.1"), authorized];
     assert_eq!(asked("GET /v1/credentials", &forwarded).await.status, 403);
-    // The absolute form (RFC 9112, section 3.2.2): both hosts count.
+    // In the absolute form (RFC 9112, section 3.2.2) both hosts are checked.
     let own = [("Host", "127.0.0.1"), authorized];
     assert_eq!(asked("GET http://127.0.0.1/v1/credentials", &own).await.status, 200);
     assert_eq!(asked("GET http://evil.example/v1/credentials", &own).await.status, 403);
@@ -132,7 +132,7 @@ async fn what_cannot_be_a_token_is_refused_before_anybody_is_asked() {
         assert!(!answer.text().contains("ccc"));
     }
     assert!(eks_auth.authorization.lock().unwrap().is_empty());
-    // One of 16 KiB does not even fit into the head.
+    // A token of 16 KiB exceeds the limit of the request head.
     let huge = "a".repeat(17 * 1024);
     assert_eq!(
         ask(agent, "GET /v1/credentials", &[("Authorization", &huge)], b"").await.unwrap().status,
@@ -191,10 +191,10 @@ async fn what_is_not_http_gets_no_credentials_and_no_second_request_is_smuggled(
 async fn credentials_are_served_on_both_address_families_and_missing_ones_are_left_out() {
     testing::logs::remember();
     let eks_auth = fake_eks_auth(Behaviour::Says(200, "", granted("default", "app"))).await;
-    // 192.0.2.0/24 is for documentation: no host has it.
-    let nobodys: IpAddr = "192.0.2.77".parse().unwrap();
-    let app = agent(eks_auth.address, &[LOOPBACK, nobodys, IpAddr::V6(Ipv6Addr::LOCALHOST)]).await;
-    assert_eq!(testing::logs::lines_with(&["not served on this address", "192.0.2.77", "WARN"]).len(), 1);
+    // No host has an address of 192.0.2.0/24, which is for documentation.
+    let unassigned: IpAddr = "192.0.2.77".parse().unwrap();
+    let app = agent(eks_auth.address, &[LOOPBACK, unassigned, IpAddr::V6(Ipv6Addr::LOCALHOST)]).await;
+    assert_eq!(testing::logs::lines_with(&["no credentials are served on it", "192.0.2.77", "WARN"]).len(), 1);
     let addresses = app.addresses();
     tokio::spawn(app.run(Shutdown::never()));
     assert_eq!(

@@ -1,4 +1,4 @@
-//! What EKS Auth may answer, and what the pod is told of it.
+//! Responses of EKS Auth and the resulting responses to pods.
 
 use std::time::{Duration, SystemTime};
 
@@ -30,11 +30,11 @@ async fn an_upstream_that_hangs_is_a_503_within_five_seconds() {
     let answer = credentials(address, &token()).await;
     assert_eq!((answer.status, check_refusal(&answer).as_str()), (503, "upstream_unavailable"));
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
-    // The first attempt was given up and counted, and the second one is under way.
+    // The first attempt was cancelled and counted, and the second one is in flight.
     assert_eq!(eks_auth.calls(), 2);
     let metrics = ask(admin, "GET /metrics", &[], b"").await.unwrap().text();
-    let given_up = "pod_identity_eks_auth_attempts_total{code=\"upstream_unavailable\"} 1\n";
-    assert!(metrics.contains(given_up), "{metrics}");
+    let cancelled = "pod_identity_eks_auth_attempts_total{code=\"upstream_unavailable\"} 1\n";
+    assert!(metrics.contains(cancelled), "{metrics}");
 }
 
 #[tokio::test]
@@ -63,10 +63,10 @@ async fn an_upstream_that_is_not_there_is_a_503() {
 #[tokio::test]
 async fn an_answer_for_another_service_account_gives_no_credentials() {
     testing::logs::remember();
-    for (namespace, account) in
+    for (namespace, service_account) in
         [("default", "other"), ("other", "app"), ("app", "default"), ("default", "App")]
     {
-        let (status, code, text) = told(Behaviour::Says(200, "", granted(namespace, account))).await;
+        let (status, code, text) = told(Behaviour::Says(200, "", granted(namespace, service_account))).await;
         assert_eq!(status, 500, "{text}");
         assert!(["subject_mismatch", "internal"].contains(&code.as_str()), "{text}");
         assert!(!text.contains("fake-"), "{text}");
@@ -79,7 +79,7 @@ async fn an_answer_for_another_service_account_gives_no_credentials() {
 
 #[tokio::test]
 async fn garbage_for_an_answer_gives_no_credentials() {
-    let lacking = |member: &str| {
+    let without = |member: &str| {
         let mut answer: serde_json::Value = serde_json::from_str(&granted("default", "app")).unwrap();
         answer.as_object_mut().unwrap().remove(member);
         answer.to_string()
@@ -90,8 +90,8 @@ async fn garbage_for_an_answer_gives_no_credentials() {
         "[]".to_owned(),
         "null".to_owned(),
         "{}".to_owned(),
-        lacking("subject"),
-        lacking("credentials"),
+        without("subject"),
+        without("credentials"),
         granted("default", "app").replace("fake-secret", ""),
         granted("default", "app").replace("ASIAFAKE", ""),
         granted("default", "app").replace("\"sessionToken\"", "\"session_token\""),
@@ -120,14 +120,14 @@ async fn every_exception_of_eks_auth_becomes_a_code_that_sdks_treat_rightly() {
         (403, "UnrecognizedClientException", 500, "caller_refused"),
         (418, "TeapotException", 503, "upstream_unavailable"),
     ] {
-        let body = json!({"message": "words of AWS"}).to_string();
+        let body = json!({"message": "message of AWS"}).to_string();
         let told = told(Behaviour::Says(upstream, exception, body)).await;
         assert_eq!((told.0, told.1.as_str()), (status, code), "{exception}");
-        assert!(told.2.contains("words of AWS") && told.2.contains(exception), "{}", told.2);
+        assert!(told.2.contains("message of AWS") && told.2.contains(exception), "{}", told.2);
     }
 }
 
-/// How many calls one request makes, and its answer.
+/// Returns the number of calls of one request, and its response.
 async fn calls(behaviour: Behaviour) -> (usize, Answer) {
     let eks_auth = fake_eks_auth(behaviour).await;
     let answer = credentials(serving(eks_auth.address).await, &token()).await;
@@ -164,7 +164,7 @@ async fn what_our_own_service_says_is_not_asked_again() {
         let own = Behaviour::OwnServiceSays(status, exception, code);
         let (calls, answer) = calls(own).await;
         assert_eq!((calls, check_refusal(&answer).as_str()), (1, code));
-        assert_eq!(answer.header("retry-after"), Some("7"), "{code}: what EKS Auth asks for");
+        assert_eq!(answer.header("retry-after"), Some("7"), "{code}: the pause of EKS Auth");
     }
 }
 
@@ -194,7 +194,7 @@ async fn only_a_demand_for_fewer_calls_slows_the_others_down() {
 
 #[tokio::test]
 async fn nobody_calls_before_the_time_that_eks_auth_asks_for() {
-    // One pod is told to wait for a second. Then another one asks: it waits, and is served.
+    // EKS Auth requests a pause of a second after the first call. The request of a second pod waits and succeeds.
     let eks_auth = fake_eks_auth(Behaviour::FirstSays(429, "1", granted("default", "app"))).await;
     let agent = serving(eks_auth.address).await;
     let first = tokio::spawn({
@@ -202,20 +202,20 @@ async fn nobody_calls_before_the_time_that_eks_auth_asks_for() {
         async move { credentials(agent, &token).await.status }
     });
     eks_auth.arrived.notified().await;
-    let told = clock::monotonic();
+    let paused_at = clock::monotonic();
     let second = credentials(agent, &token()).await.status;
-    assert!(told.elapsed() >= Duration::from_millis(900), "{:?}", told.elapsed());
+    assert!(paused_at.elapsed() >= Duration::from_millis(900), "{:?}", paused_at.elapsed());
     assert_eq!((first.await.unwrap(), second), (200, 200));
     assert_eq!(eks_auth.calls(), 3);
 }
 
 #[tokio::test]
 async fn whoever_waits_for_a_pause_is_told_of_it_and_not_of_the_network() {
-    // The call goes on until its turn after seven seconds; the request is not held for so long.
+    // The call waits for seven seconds, but the request does not.
     let eks_auth = fake_eks_auth(Behaviour::FirstSays(429, "7", granted("default", "app"))).await;
     let answer = credentials(serving(eks_auth.address).await, &token()).await;
     assert_eq!((answer.status, check_refusal(&answer).as_str()), (503, "throttled"));
-    assert_eq!(answer.header("retry-after"), Some("3"), "what is left, in whole seconds");
+    assert_eq!(answer.header("retry-after"), Some("3"), "the remaining pause in whole seconds");
     assert_eq!(eks_auth.calls(), 1);
 }
 
@@ -235,7 +235,7 @@ async fn whoever_would_have_to_wait_too_long_is_told_at_once_and_until_when() {
 #[tokio::test]
 async fn expired_credentials_are_refused_with_the_clocks_time_and_few_calls() {
     let eks_auth = fake_eks_auth(Behaviour::Says(200, "", granted("default", "app"))).await;
-    // An hour after the end of what it grants.
+    // An hour after the expiry of the issued credentials.
     let (hand, clock) = Clock::by_hand(SystemTime::UNIX_EPOCH + Duration::from_secs(4_102_444_800 + 3600));
     let agent = App::bind(Config { clock, ..config(eks_auth.address, &[LOOPBACK]) }).await.unwrap();
     let address = agent.addresses()[0];
@@ -253,7 +253,7 @@ async fn expired_credentials_are_refused_with_the_clocks_time_and_few_calls() {
     };
     refused(148).await;
     assert_eq!(eks_auth.calls(), 1);
-    // EKS Auth is called again after a second, then after two, and so on.
+    // The pauses between calls are one second, two seconds, and so on.
     hand.advance(Duration::from_secs(2));
     refused(148).await;
     assert_eq!(eks_auth.calls(), 2);

@@ -1,4 +1,4 @@
-//! What EKS Auth is sent.
+//! Requests to EKS Auth.
 
 use crate::agent::{Behaviour, credentials, fake_eks_auth, granted, serving, token};
 

@@ -40,7 +40,7 @@ fn check_for(
     verify(&parts, &body, service, region, secret_of, now)
 }
 
-/// Signs with AWS's own crate, as the Rust SDK does.
+/// Signs with AWS's crate, as the Rust SDK does.
 fn sign(mut request: Whole, token: Option<&str>, checksum_header: bool) -> Whole {
     let identity =
         aws_credential_types::Credentials::new(KEY, SECRET, token.map(str::to_owned), None, "test").into();
@@ -81,7 +81,7 @@ fn with_authorization(change: impl Fn(&str) -> String) -> Whole {
     let mut request = sign(plain(), Some("token"), false);
     let old = request.headers()["authorization"].to_str().unwrap().to_owned();
     let new = change(&old);
-    assert_ne!(old, new, "the change changes nothing");
+    assert_ne!(old, new, "the change has no effect");
     request.headers_mut().insert("authorization", HeaderValue::from_str(&new).unwrap());
     request
 }
@@ -91,7 +91,7 @@ fn assert_malformed(request: &Whole, hint: &str) {
     assert!(matches!(error, SigV4Error::Malformed(_)) && error.to_string().contains(hint), "{error}");
 }
 
-/// Reads one case of AWS's suite: a request line, headers, an empty line, a body.
+/// Parses a case of AWS's suite: a request line, headers, an empty line, a body.
 fn read_case(text: &str) -> Whole {
     let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
     let mut lines = head.lines();
@@ -113,7 +113,7 @@ fn the_signatures_of_the_public_test_suite_are_right() {
         let (name, text) = case.split_once('\n').unwrap();
         let verdict = check(&read_case(text));
         if name == "post-sts-header-after" {
-            // The one case that adds its session token after signing: ours must be signed.
+            // This case adds its session token after signing. Here the token must be signed.
             assert_eq!(verdict, Err(SigV4Error::UnsignedHeader("x-amz-security-token".to_owned())));
             continue;
         }
@@ -129,7 +129,7 @@ fn the_signer_is_named_with_region_and_session_token() {
     assert_eq!(signer.access_key_id, KEY);
     assert_eq!(signer.region, "us-east-1");
     assert_eq!(signer.session_token.as_deref(), Some("a+/token=="));
-    assert!(!format!("{signer:?}").contains("token=="), "a session token was printed");
+    assert!(!format!("{signer:?}").contains("token=="), "`Debug` redacts the session token");
     assert_eq!(check(&sign(plain(), None, false)).unwrap().session_token, None);
 }
 
@@ -157,7 +157,7 @@ fn two_authorization_headers_are_refused() {
     let mut request = sign(plain(), None, false);
     let value = request.headers()["authorization"].clone();
     request.headers_mut().append("authorization", value);
-    assert_malformed(&request, "authorization comes twice");
+    assert_malformed(&request, "authorization occurs twice");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_broken_authorization_header_is_refused() {
         ("Credential=", "AKIDEXAMPLE/", "/"),
         ("Credential=", "/20150830/", "/2015083/"),
         ("Credential=", "/us-east-1/", "//"),
-        ("SigV4 does not know", "SignedHeaders=", "signedheaders="),
+        ("SigV4 does not define", "SignedHeaders=", "signedheaders="),
         ("name=value", "SignedHeaders=", "Signed, SignedHeaders="),
         ("Credential twice", "Credential=", "Credential=a, Credential="),
         ("sorted", "content-type;host;", "host;content-type;"),
@@ -193,7 +193,7 @@ fn a_broken_authorization_header_is_refused() {
         ("lower-case", "content-type;host;", "Content-Type;host;"),
         ("lower-case", "content-type;host;", ";content-type;host;"),
         ("the signature itself", "content-type;host;", "authorization;content-type;host;"),
-        ("does not carry", "content-type;host;", "content-type;host;missing;"),
+        ("does not have", "content-type;host;", "content-type;host;missing;"),
         ("64 lower-case", "Signature=", "Signature=0"),
     ] {
         let request = with_authorization(|text| text.replacen(from, to, 1));
@@ -296,7 +296,7 @@ fn headers_that_may_come_once_are_refused_twice() {
         let mut request = sign(plain(), Some("token"), true);
         let value = request.headers()[name].clone();
         request.headers_mut().append(HeaderName::from_static(name), value);
-        assert_malformed(&request, &format!("{name} comes twice"));
+        assert_malformed(&request, &format!("{name} occurs twice"));
     }
 }
 
@@ -321,7 +321,7 @@ fn dates_of_another_form_are_refused() {
     assert_malformed(&request, "Date header");
 }
 
-/// Signs by hand what no SDK signs any more: a request dated by `Date`.
+/// Signs a request with the header `Date` in place of `x-amz-date`, as old SDKs did.
 fn dated(date: &'static str, signed_headers: &[&str]) -> Whole {
     let mut request = request("/").header("date", date).body(Vec::new()).unwrap();
     let list = signed_headers.join(";");

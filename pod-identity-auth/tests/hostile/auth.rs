@@ -1,4 +1,4 @@
-//! The program `pod-identity-auth`, with the issuer and the STS of `pod-identity-local`.
+//! A process of `pod-identity-auth`, with the issuer and the STS of `pod-identity-local`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
@@ -23,7 +23,7 @@ pub(crate) struct Auth {
 }
 
 impl Auth {
-    /// Starts it with these arguments. `shell` runs before it in the same process, in a mount namespace of its own.
+    /// Starts the process with these arguments in a new mount namespace. `shell` runs before it in the same process.
     pub(crate) async fn start(arguments: &[&str], shell: &str, stderr: Stdio, sts: Option<String>) -> Self {
         let setup = Setup { principal: AuthPrincipal::IamRole, ..Setup::default() };
         let laptop = Laptop::start(World::from_yaml(WORLD).unwrap(), setup).await.unwrap();
@@ -61,7 +61,7 @@ impl Auth {
 
     pub(crate) async fn wait_until_alive(&self) {
         self.wait_for("/healthz").await;
-        // The issuer's keys come within a moment.
+        // Time to fetch the issuer's keys.
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 
@@ -77,14 +77,14 @@ impl Auth {
         self.program.id()
     }
 
-    /// One exchange.
+    /// Exchanges the token of a pod.
     pub(crate) async fn ask(&self) -> Answer {
         let body = format!(r#"{{"token":"{}"}}"#, self.token);
         let line = "POST /clusters/demo/assume-role-for-pod-identity";
         ask(self.address, line, &[], body.as_bytes()).await.unwrap()
     }
 
-    /// Replaces the file by one without associations.
+    /// Replaces the association file with one without associations.
     pub(crate) fn remove_associations(&self) {
         let mut file = self.laptop.associations().clone();
         file.associations.clear();
@@ -92,7 +92,7 @@ impl Auth {
         write_private(&path, &serde_json::to_string(&file).unwrap()).unwrap();
     }
 
-    /// The sum of a metric's samples whose line contains `label`.
+    /// Returns the sum of a metric's samples whose line contains `label`.
     pub(crate) async fn metric(&self, name: &str, label: &str) -> f64 {
         let page = ask(self.admin, "GET /metrics", &[], b"").await.unwrap().text();
         let lines = page.lines().filter(|line| line.starts_with(name) && line.contains(label));

@@ -1,5 +1,5 @@
-//! The real auth service with a log that cannot be written, with callers that never read, and with an STS that never
-//! ends its answer. Each test owns its processes, and each loop is bounded.
+//! Tests of the auth service's process with a log that cannot be written, callers that never read, and an STS response
+//! without an end. Each test owns its processes, and each loop is bounded.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
@@ -67,7 +67,7 @@ async fn follows_its_associations_although_the_disk_of_its_log_was_full() {
         assert!(std::env::var_os("CI").is_none(), "a mount namespace is needed under CI");
         return;
     }
-    // A small disk of the process's own.
+    // A file system of 64 KiB, for this process only.
     let disk = tempfile::tempdir().unwrap();
     let shell = format!("mount -t tmpfs -o size=64k log {0} && exec 2>{0}/log &&", disk.path().display());
     let auth = Auth::start(&[], &shell, Stdio::null(), None).await;
@@ -82,7 +82,7 @@ async fn follows_its_associations_although_the_disk_of_its_log_was_full() {
     })
     .await;
     std::fs::remove_file(&fill).unwrap();
-    eventually("lines are written again, and the log tells that some were dropped", || async {
+    eventually("lines are written again, with the number of dropped lines", || async {
         auth.ask().await;
         let log = std::fs::read_to_string(format!("{inside}/log")).unwrap();
         log.contains("log lines dropped").then_some(())

@@ -1,4 +1,4 @@
-//! Health, readiness and metrics; and an STS that is away.
+//! Health, readiness and metrics, and an unavailable STS.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -39,11 +39,11 @@ async fn readiness_comes_with_keys_and_sts_and_metrics_count_every_answer() {
 async fn a_cluster_without_keys_and_an_sts_that_is_away_are_faults_of_a_ready_replica() {
     let sts = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
     let sts_url = Some(format!("http://{}", sts.address().unwrap()));
-    // It answers GetCallerIdentity, and then nothing that can be used.
+    // A valid response for GetCallerIdentity, but not for AssumeRole.
     const CALLER: &str = "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::1:user/a</Arn>\
         </GetCallerIdentityResult></GetCallerIdentityResponse>";
-    let says = Always { status: 200, body: CALLER, asked: AtomicUsize::new(0) };
-    tokio::spawn(sts.serve(Arc::new(says), Shutdown::never()));
+    let response = FixedResponse { status: 200, body: CALLER, calls: AtomicUsize::new(0) };
+    tokio::spawn(sts.serve(Arc::new(response), Shutdown::never()));
     let stand = stand(Plan { sts_url, ..Plan::default() }).await;
     assert_eq!(stand.readiness(200).await, "ready\n");
 
@@ -52,7 +52,7 @@ async fn a_cluster_without_keys_and_an_sts_that_is_away_are_faults_of_a_ready_re
     let late = serde_json::json!({"name": "late", "issuer": "https://late.test", "jwksFile": missing});
     file["clusters"].as_array_mut().unwrap().push(late);
     write(&stand.file(), &file.to_string());
-    eventually("the fault is said", || async {
+    eventually("the fault is in /readyz", || async {
         stand
             .get("/readyz")
             .await
@@ -89,23 +89,23 @@ async fn an_sts_that_is_away_is_worth_a_retry_and_not_ready() {
     assert_eq!((code(&answer).as_str(), answer.status), ("upstream_unavailable", 503));
     assert_eq!(answer.header("x-amzn-errortype"), Some("ServiceUnavailableException"));
     assert_eq!(answer.header("retry-after"), Some("2"));
-    // Nor does the message of a failed call hold what it carried.
+    // The message does not contain the secret of the call.
     assert!(!answer.text().contains("broker-secret"));
 }
 
-/// An STS that always says the same, and wants to be asked again after nine seconds.
-struct Always {
+/// An STS with a fixed response and a `Retry-After` of nine seconds.
+struct FixedResponse {
     status: u16,
     body: &'static str,
-    /// How often it was asked for a session.
-    asked: AtomicUsize,
+    /// Number of `AssumeRole` calls.
+    calls: AtomicUsize,
 }
 
-impl Handler for Always {
+impl Handler for FixedResponse {
     async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         let form = request.into_body().collect().await.unwrap().to_bytes();
         if form.starts_with(b"Action=AssumeRole&") {
-            self.asked.fetch_add(1, Ordering::SeqCst);
+            self.calls.fetch_add(1, Ordering::SeqCst);
         }
         let (status, body) = (StatusCode::from_u16(self.status).unwrap(), self.body.as_bytes());
         let mut response = answer(status, "text/xml", Bytes::from_static(body));
@@ -127,8 +127,8 @@ async fn what_a_failing_sts_says_is_told_with_the_right_exception() {
         <SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>2100-01-01T00:00:00Z</Expiration>\
         </Credentials><AssumedRoleUser><Arn>arn:aws:sts::111122223333:assumed-role/other/eks-demo</Arn>\
         <AssumedRoleId>b</AssumedRoleId></AssumedRoleUser></AssumeRoleResult></AssumeRoleResponse>";
-    // The third column: how often STS is asked. Nobody behind or before it asks again (see the agent).
-    for (status, body, asked, expected, exception, told) in [
+    // The third column is the number of calls to STS. Only the SDK repeats a call.
+    for (status, body, calls, expected, exception, response_status) in [
         (400, THROTTLED, 3, "throttled", "ThrottlingException", 429),
         (403, EXPIRED, 1, "own_credentials", "ServiceUnavailableException", 503),
         (503, "", 3, "upstream_unavailable", "ServiceUnavailableException", 503),
@@ -139,11 +139,11 @@ async fn what_a_failing_sts_says_is_told_with_the_right_exception() {
     ] {
         let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
         let sts_url = Some(format!("http://{}", listener.address().unwrap()));
-        let sts = Arc::new(Always { status, body, asked: AtomicUsize::new(0) });
+        let sts = Arc::new(FixedResponse { status, body, calls: AtomicUsize::new(0) });
         tokio::spawn(listener.serve(sts.clone(), Shutdown::never()));
         let stand = stand(Plan { sts_url, ..Plan::default() }).await;
         let answer = stand.ask(&stand.token(&pod("cart"))).await;
-        assert_eq!((code(&answer).as_str(), answer.status), (expected, told), "{body}: {}", answer.text());
+        assert_eq!((code(&answer).as_str(), answer.status), (expected, response_status), "{body}: {}", answer.text());
         assert_eq!(answer.header("x-amzn-errortype"), Some(exception), "{body}");
         let retry_after = match body {
             EMPTY => Some("2"),
@@ -154,6 +154,6 @@ async fn what_a_failing_sts_says_is_told_with_the_right_exception() {
         let roles = ["assumed-role/other/eks-demo", "assumed-role/app/eks-demo-cart-1-"];
         let names_both = roles.iter().all(|role| answer.text().contains(role));
         assert_eq!(names_both, body == OTHER_ROLE, "{}", answer.text());
-        assert_eq!(sts.asked.load(Ordering::SeqCst), asked, "{status} {body}");
+        assert_eq!(sts.calls.load(Ordering::SeqCst), calls, "{status} {body}");
     }
 }

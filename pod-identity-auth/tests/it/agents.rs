@@ -1,4 +1,4 @@
-//! Who may ask: agents, by their own token or by a key.
+//! Authentication of agents by their own token or by a key.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -36,7 +36,7 @@ async fn an_agent_gets_credentials_for_the_pods_of_its_own_node_only() {
     let on = |node: Option<Node>, request: &TokenRequest| TokenRequest { node, ..request.clone() };
     for (agents, pods) in [
         (node("other", Some("u1")), node("laptop", Some("u1"))),
-        // A node of the same name that took the place of another.
+        // A replaced node with the same name.
         (node("laptop", Some("u2")), node("laptop", Some("u1"))),
         (node("laptop", None), node("laptop", None)),
         (node("laptop", None), node("laptop", Some("u1"))),
@@ -67,7 +67,7 @@ async fn a_token_that_is_not_an_agents_is_refused() {
         ("a pod's token", of_pod.clone()),
         ("another audience", changed(|agent| agent.audiences = vec!["sts.amazonaws.com".to_owned()])),
         ("two audiences", changed(|agent| agent.audiences.push("pods.eks.amazonaws.com".to_owned()))),
-        ("another account", changed(|agent| agent.service_account = "default".parse().unwrap())),
+        ("another service account", changed(|agent| agent.service_account = "default".parse().unwrap())),
         ("another namespace", changed(|agent| agent.namespace = "default".parse().unwrap())),
         ("bound to no pod", changed(|agent| agent.pod = None)),
         (
@@ -98,7 +98,7 @@ async fn a_token_that_is_not_an_agents_is_refused() {
     }
 }
 
-/// An authority's certificate, and a pair for 127.0.0.1 that it signed.
+/// Writes a CA certificate, and a certificate and key for 127.0.0.1 that the CA signed.
 fn certificates(directory: &std::path::Path) -> (std::path::PathBuf, CertificateFiles) {
     let mut params = CertificateParams::new(vec![]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -113,7 +113,7 @@ fn certificates(directory: &std::path::Path) -> (std::path::PathBuf, Certificate
     (directory.join("ca.pem"), files)
 }
 
-/// Our own agent in front of a stand; gives what a pod is answered.
+/// Starts an agent in front of the auth service, and returns its response to a pod.
 async fn through_agent(stand: &Stand, ca_file: Option<std::path::PathBuf>, token: &str) -> wire::Answer {
     use pod_identity_agent::config::{AgentAuth, Config, Destination};
     let eks_auth = Destination {
@@ -146,12 +146,12 @@ async fn agent_and_auth_service_work_over_tls_of_a_private_authority_with_the_ag
         stand.laptop.sts().inspect(&key).unwrap().tags.value("kubernetes-pod-uid"),
         Some(pod.pod.uid.as_str())
     );
-    // The code of the auth service's refusal reaches the pod.
+    // The pod gets the error code of the auth service.
     let mut elsewhere = pod.clone();
     elsewhere.node = crate::stand::pod("cart").node;
     let answer = through_agent(&stand, Some(ca.clone()), &stand.token(&elsewhere)).await;
     assert_eq!((answer.status, answer.json()["code"].as_str()), (403, Some("node_mismatch")));
-    // Nobody is asked whose certificate is not trusted; and without a token of its own there is no call.
+    // The agent makes no call to a server with an untrusted certificate, and none without its own token.
     let answer = through_agent(&stand, None, &stand.token(&pod)).await;
     assert_eq!((answer.status, answer.json()["code"].as_str()), (503, Some("upstream_unavailable")));
     std::fs::remove_file(file).unwrap();
@@ -182,20 +182,20 @@ async fn keys_of_agents_are_replaced_without_a_restart_and_a_broken_file_changes
     assert_eq!(call("AKIAOLD", "-wrong-secret-12345").await, Some("InvalidSignatureException".to_owned()));
 
     write(&keys_file, &(key("AKIAOLD") + &key("AKIANEW")));
-    eventually("the new key is taken", || async { call("AKIANEW", GOOD).await.is_none().then_some(()) })
+    eventually("the new key is accepted", || async { call("AKIANEW", GOOD).await.is_none().then_some(()) })
         .await;
     assert_eq!(call("AKIAOLD", GOOD).await, None);
 
     let name = keys_file.display().to_string();
     for broken in [key("AKIANEW").repeat(2), "[]".to_owned(), "{".to_owned(), String::new()] {
-        let said = || testing::logs::lines_with(&["agent keys were not replaced", &name]);
-        let before = said().len();
+        let errors = || testing::logs::lines_with(&["agent keys not replaced", &name]);
+        let before = errors().len();
         write(&keys_file, &broken);
-        eventually("why is said", || async { (said().len() > before).then_some(()) }).await;
+        eventually("the error is logged", || async { (errors().len() > before).then_some(()) }).await;
         assert_eq!(call("AKIAOLD", GOOD).await, None, "{broken}");
-        assert!(said().iter().all(|line| !line.contains(GOOD)));
+        assert!(errors().iter().all(|line| !line.contains(GOOD)));
     }
     write(&keys_file, &key("AKIANEW"));
-    eventually("the old key is gone", || async { (call("AKIAOLD", GOOD).await == unknown).then_some(()) })
+    eventually("the old key is refused", || async { (call("AKIAOLD", GOOD).await == unknown).then_some(()) })
         .await;
 }

@@ -1,4 +1,4 @@
-//! One line for each decision, and in it nothing that nobody has checked.
+//! The audit log: one line for each response, with verified facts only.
 
 use pod_identity_local::issuer::forgery;
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ async fn an_issuance_is_one_line_that_names_the_verified_pod_and_holds_no_secret
     ] {
         assert_eq!(line[field], value, "{field} of {text}");
     }
-    // Nowhere in what the whole process logged, at trace level.
+    // The whole log of the process at trace level contains no secret.
     for secret in ["secretAccessKey", "sessionToken"] {
         assert!(lines_with(&[credentials[secret].as_str().unwrap()]).is_empty(), "{secret}");
     }
@@ -51,12 +51,12 @@ async fn an_issuance_is_one_line_that_names_the_verified_pod_and_holds_no_secret
 #[tokio::test]
 async fn a_refusal_after_verification_names_the_pod_and_why() {
     let stand = stand(Plan::default()).await;
-    for (account, code, association) in
+    for (service_account, code, association) in
         [("nobody", "association_not_found", false), ("strict", "role_trust_refused", true)]
     {
-        let (line, text) = line_of(&stand.ask(&stand.token(&pod(account))).await);
+        let (line, text) = line_of(&stand.ask(&stand.token(&pod(service_account))).await);
         assert_eq!((&line["decision"], &line["code"]), (&json!("refused"), &json!(code)), "{text}");
-        assert_eq!(line["service_account"], json!(account), "{text}");
+        assert_eq!(line["service_account"], json!(service_account), "{text}");
         assert_eq!(line["association"].is_string(), association, "{text}");
         assert_eq!(line["node_proven"], json!(false), "{text}");
         assert!(line["access_key_id"].is_null());

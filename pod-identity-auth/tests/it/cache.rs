@@ -1,4 +1,4 @@
-//! Sessions that are given out again, and when they are not.
+//! The session cache.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use crate::upstream::{AWAY, DENIED, THROTTLED, TOO_LARGE, Upstream};
 const LINE: &str = "POST /clusters/demo/assume-role-for-pod-identity";
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A stand before an STS whose sessions last so long, with the default settings of the cache.
+/// Starts the auth service with an STS whose sessions last `expire_after`, and the default settings of the cache.
 async fn stand_before(expire_after: Duration) -> (Stand, Arc<Upstream>, Ender) {
     let service = default_service();
     stand_with(expire_after, service.margin, service.fresh_percent).await
 }
 
-/// The same with another margin and another share of fresh life.
+/// The same with another margin and another fresh share of the lifetime.
 async fn stand_with(
     expire_after: Duration,
     margin: Duration,
@@ -40,28 +40,28 @@ async fn stand_with(
     (stand, upstream, ender)
 }
 
-/// The first answer with a session: where there is none, STS is not asked for each request.
+/// Waits for a response with a session. After an error, not every request leads to a call to STS.
 async fn answered(stand: &Stand, token: &str) -> Answer {
-    eventually("STS is asked again", || async {
+    eventually("STS is called again", || async {
         Some(stand.ask(token).await).filter(|answer| code(answer) == "ok")
     })
     .await
 }
 
-/// The access key id of an answer.
+/// Returns the access key id of a response.
 fn key(answer: &Answer) -> String {
     assert_eq!(code(answer), "ok", "{}", answer.text());
     answer.json()["credentials"]["accessKeyId"].as_str().unwrap().to_owned()
 }
 
-/// The audit line's word for where a session came from.
+/// Returns the session source in the audit line.
 fn source(answer: &Answer) -> String {
     let lines = lines_with(&["pod_identity_auth::audit", answer.header("x-amzn-requestid").unwrap()]);
     let line: Value = serde_json::from_str(&lines[0]).unwrap();
     line["session_source"].as_str().unwrap().to_owned()
 }
 
-/// The file with one association changed, and the cluster's entry if need be.
+/// Returns the content of the association file with a change.
 fn file(stand: &Stand, change: impl FnOnce(&mut Value)) -> String {
     let mut file = serde_json::to_value(stand.laptop.associations()).unwrap();
     change(&mut file);
@@ -78,7 +78,7 @@ async fn entries(stand: &Stand) -> String {
     gauge(stand, "pod_identity_session_cache_entries").await
 }
 
-/// Waits until that many requests wait for their session.
+/// Waits until `count` requests wait for a session.
 async fn until_wait(stand: &Stand, count: usize) {
     eventually(&format!("{count} requests wait"), || async {
         (gauge(stand, "pod_identity_sessions_waiting").await == count.to_string()).then_some(())
@@ -96,7 +96,7 @@ async fn a_herd_is_one_call_and_a_caller_that_hangs_up_cancels_nothing() {
     let body = json!({ "token": token }).to_string();
     let head = format!("{LINE} HTTP/1.1\r\nHost: auth\r\nContent-Length: {}\r\n\r\n", body.len());
     first.send(format!("{head}{body}").as_bytes()).await.unwrap();
-    eventually("STS is asked", || async { (upstream.calls() == 1).then_some(()) }).await;
+    eventually("STS is called", || async { (upstream.calls() == 1).then_some(()) }).await;
     drop(first);
     let herd = async {
         let mut asking = JoinSet::new();
@@ -107,16 +107,16 @@ async fn a_herd_is_one_call_and_a_caller_that_hangs_up_cancels_nothing() {
         asking.join_all().await
     };
     let open = async {
-        // The first is among them: its answer is made, whoever is there to read it.
+        // The request of the disconnected caller also waits.
         until_wait(&stand, 64).await;
         upstream.open(true);
     };
     let (answers, ()) = tokio::join!(herd, open);
     let keys: BTreeSet<String> = answers.iter().map(key).collect();
     assert_eq!((upstream.calls(), keys.len()), (1, 1));
-    // One line for each, that of the one who hung up among them.
+    // Each request has an audit line, also that of the disconnected caller.
     let uid = cart.pod.uid.as_str();
-    let lines = eventually("every answer has its line", || async {
+    let lines = eventually("every request has its line", || async {
         let lines = lines_with(&["pod_identity_auth::audit", uid]);
         (lines.len() == 64).then_some(lines)
     })
@@ -142,7 +142,7 @@ async fn two_pods_of_one_account_do_not_share_and_their_tags_differ() {
         let session = upstream.sts.inspect(key).unwrap();
         assert_eq!(session.tags.value("kubernetes-pod-uid"), Some(pod.pod.uid.as_str()));
     }
-    // Another token of the same pod does share.
+    // Another token of the same pod shares the session.
     let again = stand.ask(&stand.token(&one)).await;
     assert_eq!((key(&again), source(&again).as_str()), (keys[0].clone(), "cached"));
     assert_eq!(upstream.calls(), 2);
@@ -155,20 +155,20 @@ async fn a_changed_association_is_answered_from_the_new_role_and_a_removed_one_n
     let old = key(&stand.ask(&token).await);
     let web = "arn:aws:iam::111122223333:role/web";
     write(&stand.file(), &file(&stand, |file| file["associations"][0]["roleArn"] = web.into()));
-    let new = eventually("the new role is given", || async {
+    let new = eventually("the new role is issued", || async {
         let key = key(&stand.ask(&token).await);
         let role = upstream.sts.inspect(&key).unwrap().role_arn;
-        // Until the file is read it is the old session, and then never again.
+        // The old session is served until the file is read, and never after that.
         assert_eq!(key == old, role != web);
         (role == web).then_some(key)
     })
     .await;
     assert_eq!(key(&stand.ask(&token).await), new);
-    assert_eq!(entries(&stand).await, "1", "what was issued under the old one is gone");
+    assert_eq!(entries(&stand).await, "1", "the session of the old association is dropped");
 
-    // Back again: what was issued under it before is not given out once more.
+    // With the first association again, its old session is not served.
     write(&stand.file(), &file(&stand, |_| ()));
-    eventually("the old role is given again", || async {
+    eventually("the old role is issued again", || async {
         let key = key(&stand.ask(&token).await);
         assert_ne!(key, old);
         (key != new).then_some(())
@@ -176,11 +176,11 @@ async fn a_changed_association_is_answered_from_the_new_role_and_a_removed_one_n
     .await;
 
     write(&stand.file(), &file(&stand, |file| file["associations"] = json!([])));
-    eventually("the association is gone", || async {
+    eventually("the association is removed", || async {
         (code(&stand.ask(&token).await) == "association_not_found").then_some(())
     })
     .await;
-    eventually("its session too", || async { (entries(&stand).await == "0").then_some(()) }).await;
+    eventually("its session is dropped", || async { (entries(&stand).await == "0").then_some(()) }).await;
 }
 
 #[tokio::test]
@@ -215,7 +215,7 @@ async fn what_is_not_a_good_token_never_reaches_a_session_that_is_there() {
     expired.not_before = expired.issued_at;
     assert_eq!(code(&stand.ask(&issuer.mint(&expired).unwrap()).await), "token_expired");
 
-    // The cluster has other keys now: the token that was good a moment ago is not.
+    // The cluster has other keys now, so the token is not valid any more.
     let twin = stand.laptop.issuer_of(&"twin".parse().unwrap()).unwrap().jwks_uri();
     write(&stand.file(), &file(&stand, |file| file["clusters"][0]["jwksUrl"] = twin.into()));
     eventually("the token is refused", || async {
@@ -259,7 +259,7 @@ async fn while_sts_hangs_a_session_that_still_holds_is_served_and_the_call_goes_
     upstream.open(false);
     let answer = stand.ask(&token).await;
     assert_eq!((key(&answer), source(&answer).as_str()), (first.clone(), "stale"));
-    // Whoever comes now waits for the same call, and has its answer.
+    // The next request waits for the same call.
     let opens = async {
         until_wait(&stand, 1).await;
         upstream.open(true);
@@ -294,9 +294,9 @@ async fn a_role_that_says_no_is_not_papered_over() {
     upstream.says(Some(DENIED));
     assert_eq!(code(&stand.ask(&token).await), "role_trust_refused");
     assert_eq!(code(&stand.ask(&token).await), "role_trust_refused");
-    // Nor is the old session served when STS is away afterwards.
+    // The old session is not served when STS is unavailable later.
     upstream.says(Some(AWAY));
-    eventually("STS is asked again", || async {
+    eventually("STS is called again", || async {
         (code(&stand.ask(&token).await) == "upstream_unavailable").then_some(())
     })
     .await;
@@ -309,7 +309,7 @@ async fn a_renewal_gets_a_newer_session_while_the_old_one_still_holds() {
     let (stand, upstream, _ender) = stand_with(Duration::from_secs(10), Duration::ZERO, 20).await;
     let token = stand.token(&pod("cart"));
     let first = key(&stand.ask(&token).await);
-    let second = eventually("there is a newer one", || async {
+    let second = eventually("a newer session is served", || async {
         let key = key(&stand.ask(&token).await);
         (key != first).then_some(key)
     })
@@ -327,9 +327,9 @@ async fn throttling_of_a_target_role_is_no_reason_for_a_node_to_slow_down() {
     let answer = stand.ask(&token).await;
     assert_eq!((code(&answer).as_str(), answer.status), ("upstream_unavailable", 503));
     assert!(answer.text().contains("role/far: Throttling: Rate exceeded"), "{}", answer.text());
-    // The first call is made with the service's own credentials: that quota is everybody's.
+    // The first call uses the service's own credentials, and all pods share their quota.
     upstream.says_of("app", THROTTLED);
-    eventually("STS is asked again", || async {
+    eventually("STS is called again", || async {
         (code(&stand.ask(&token).await) == "throttled").then_some(())
     })
     .await;
@@ -353,16 +353,16 @@ async fn a_session_that_is_too_large_is_foretold_and_its_refusal_names_the_sizes
     upstream.says(Some(TOO_LARGE));
     let answer = stand.ask(&stand.token(&pod("cart"))).await;
     assert_eq!(code(&answer), "session_refused");
-    for told in ["consumes 131% of allotted space", "by estimate: tags ", "policy 0 characters"] {
-        assert!(answer.text().contains(told), "{told} is not in {}", answer.text());
+    for words in ["consumes 131% of allotted space", "by estimate: tags ", "policy 0 characters"] {
+        assert!(answer.text().contains(words), "{words} is not in {}", answer.text());
     }
-    let account = "a".repeat(250);
+    let long_name = "a".repeat(250);
     let long = |file: &mut Value| {
-        file["associations"][0]["serviceAccount"] = account.clone().into();
+        file["associations"][0]["serviceAccount"] = long_name.clone().into();
         file["associations"][0]["associationId"] = "a-muchtoolong".into();
     };
     write(&stand.file(), &file(&stand, long));
-    let warned = eventually("it is warned of", || async {
+    let warned = eventually("a warning is logged", || async {
         lines_with(&["STS will likely refuse", "a-muchtoolong"]).pop()
     })
     .await;
@@ -372,7 +372,7 @@ async fn a_session_that_is_too_large_is_foretold_and_its_refusal_names_the_sizes
 
 #[tokio::test]
 async fn sessions_that_have_expired_when_they_arrive_are_refused_and_few_calls() {
-    // As where this host's clock is ahead of STS's by an hour.
+    // As if this host's clock were an hour ahead of STS's.
     for capacity in [default_service().capacity, 0] {
         let (upstream, url, _ender) = Upstream::start(Duration::ZERO).await;
         let service = with_capacity(capacity);

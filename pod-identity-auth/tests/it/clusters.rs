@@ -1,4 +1,4 @@
-//! Many clusters, which may be hard to tell apart.
+//! Several clusters with similar names, issuers and keys.
 
 use pod_identity_runtime::clock;
 use pod_identity_runtime::http::BODY_TIMEOUT;
@@ -21,7 +21,7 @@ async fn a_token_of_one_cluster_is_nothing_in_another_with_the_same_issuer() {
         assert_eq!(session.tags.value("eks-cluster-name"), Some(own));
         assert_eq!(code(&stand.ask_in(other, &token, &[]).await), "token_key_unknown");
     }
-    // With the other's key id as well.
+    // A token with the key id of the other cluster.
     let header = json!({"alg": "ES256", "kid": twin.signing_key().kid()}).to_string();
     let token = demo.sign(&header, &demo.claims(&request(&pod)).to_string()).unwrap();
     assert_eq!(code(&stand.ask_in("twin", &token, &[]).await), "token_signature_invalid");
@@ -52,8 +52,8 @@ async fn a_cluster_that_changes_its_issuer_accepts_tokens_of_both() {
         let answer = stand.ask(&of(other)).await;
         assert_eq!(code(&answer), "token_issuer_wrong");
         let text = answer.json()["message"].as_str().unwrap().to_owned();
-        for named in [other, OLD, demo.issuer()] {
-            assert!(text.contains(&format!("\"{named}\"")), "{named} is not in {text}");
+        for issuer in [other, OLD, demo.issuer()] {
+            assert!(text.contains(&format!("\"{issuer}\"")), "{issuer} is not in {text}");
         }
     }
     let twin = stand.laptop.issuer_of(&"twin".parse().unwrap()).unwrap();
@@ -122,5 +122,5 @@ async fn rejects_a_body_of_absurd_length_at_once() {
     connection.send(head.as_bytes()).await.unwrap();
     let answer = connection.answer().await.unwrap();
     assert_eq!((code(&answer).as_str(), answer.status), ("request_too_large", 400));
-    assert!(started.elapsed() < BODY_TIMEOUT, "the response did not wait for the body");
+    assert!(started.elapsed() < BODY_TIMEOUT, "the response does not wait for the body");
 }

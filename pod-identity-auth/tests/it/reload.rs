@@ -1,4 +1,4 @@
-//! The file of associations, changed while the service runs.
+//! Changes of the association file while the service runs.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::symlink;
@@ -70,14 +70,14 @@ async fn a_broken_file_keeps_the_old_associations_and_says_why() {
         (twice.as_str(), "shop/cart has two associations"),
         (nowhere.as_str(), "nowhere"),
     ] {
-        let said = || lines_with(&["the old ones stay in use", "ERROR", &name, why]);
-        let before = said().len();
+        let errors = || lines_with(&["the old ones stay in use", "ERROR", &name, why]);
+        let before = errors().len();
         write(&stand.file(), broken);
-        eventually(why, || async { (said().len() > before).then_some(()) }).await;
+        eventually(why, || async { (errors().len() > before).then_some(()) }).await;
         assert_eq!(code(&stand.ask(&stand.token(&pod("cart"))).await), "ok", "{why}");
     }
     std::fs::remove_file(stand.file()).unwrap();
-    eventually("the loss is said", || async { lines_with(&["No such file", &name]).pop() }).await;
+    eventually("the missing file is logged", || async { lines_with(&["No such file", &name]).pop() }).await;
     assert_eq!(code(&stand.ask(&stand.token(&pod("cart"))).await), "ok");
     write(&stand.file(), &changed(&stand, Vec::clear));
     becomes(&stand, "cart", "association_not_found").await;
@@ -102,8 +102,8 @@ async fn a_file_that_is_no_regular_one_is_refused_at_once_and_the_old_associatio
     becomes(&stand, "cart", "association_not_found").await;
 }
 
-/// What kubelet does for a mounted ConfigMap: a new directory, then the swap of a symlink to it
-/// (kubernetes `atomic_writer.go`).
+/// Updates a mounted ConfigMap as kubelet does: creates a directory and replaces the symlink to it (kubernetes
+/// `atomic_writer.go`).
 fn swap(mount: &Path, version: &str, text: &str) {
     let directory = mount.join(version);
     std::fs::create_dir(&directory).unwrap();
@@ -121,7 +121,7 @@ async fn a_mounted_config_map_is_followed_through_the_swap_of_its_symlink() {
     symlink("..data/associations.yaml", &file).unwrap();
     let stand = stand_beside(laptop, Plan { associations: Some(file), ..Plan::default() }).await;
     becomes(&stand, "cart", "ok").await;
-    // Of the same length: nothing but the file itself is another.
+    // Content of the same length.
     swap(mount.path(), "..2026_2", &text.replace(r#""cart""#, r#""tarc""#));
     becomes(&stand, "cart", "association_not_found").await;
     becomes(&stand, "tarc", "ok").await;
@@ -135,29 +135,29 @@ async fn requests_are_answered_while_a_hundred_thousand_associations_are_read() 
     let grown = changed(&stand, |all| {
         let mut entry = all[0].clone();
         for number in 0..100_000 {
-            entry["serviceAccount"] = format!("account-{number}").into();
+            entry["serviceAccount"] = format!("app-{number}").into();
             all.push(entry.clone());
         }
         entry["serviceAccount"] = "last".into();
         all.push(entry);
     });
-    let said = |text: &str| lines_with(&[text, &stand.file().display().to_string()]);
+    let lines = |text: &str| lines_with(&[text, &stand.file().display().to_string()]);
     write(&stand.file(), &grown);
-    eventually("they are read", || async { said("association file changed").pop() }).await;
+    eventually("the file is being read", || async { lines("association file changed").pop() }).await;
     for _ in 0..10 {
         assert_eq!(code(&stand.ask(&cart).await), "ok");
     }
     assert_eq!(code(&stand.ask(&last).await), "association_not_found");
-    assert_eq!(said("associations loaded").len(), 1, "the reading has ended: nothing was seen of it");
+    assert_eq!(lines("associations loaded").len(), 1, "the file is still being read");
     let deadline = clock::monotonic() + Duration::from_secs(300);
     while code(&stand.ask(&last).await) != "ok" {
-        assert!(clock::monotonic() < deadline, "never read");
+        assert!(clock::monotonic() < deadline, "the file is read");
         tokio::task::yield_now().await;
     }
     assert_eq!(code(&stand.ask(&cart).await), "ok");
 }
 
-/// Serves a key set once the test opens it.
+/// Serves a key set after the test opens it.
 struct HeldKeys {
     jwks: Vec<u8>,
     open: watch::Sender<bool>,

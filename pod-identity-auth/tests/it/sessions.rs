@@ -1,4 +1,4 @@
-//! What is asked of STS, and what the pod's session is in the end.
+//! Requests to STS and the resulting sessions.
 
 use pod_identity_auth::config::SessionNaming;
 use pod_identity_runtime::clock;
@@ -14,7 +14,7 @@ async fn a_target_role_gets_the_external_id_of_exactly_this_service_account() {
     assert_eq!(session.role_arn, "arn:aws:iam::444455556666:role/far");
     assert!(session.chain.iter().any(|link| link.contains("assumed-role/app/")), "{:?}", session.chain);
     assert_eq!(session.tags.value("kubernetes-service-account"), Some("far"));
-    // Another account of the namespace has another id, and nothing that it sends changes that.
+    // Another service account has another external id, and no input of the request changes it.
     let token = stand.token(&pod("thief"));
     let id = "eu-west-1/111122223333/demo/shop/far";
     let body =
@@ -75,13 +75,13 @@ fn lifetime(answer: &Answer) -> u64 {
 async fn a_session_lasts_as_long_as_the_association_says_unless_it_is_chained() {
     for (principal, longest) in [(USER, 7200), (crate::stand::BROKER, 3600)] {
         let stand = stand(Plan { principal, ..Plan::default() }).await;
-        stand.readiness(200).await; // by then STS has said who the service is
-        for (account, seconds) in [("cart", 3600), ("long", longest)] {
-            let answer = stand.ask(&stand.token(&pod(account))).await;
+        stand.readiness(200).await; // STS has named the principal by then
+        for (service_account, seconds) in [("cart", 3600), ("long", longest)] {
+            let answer = stand.ask(&stand.token(&pod(service_account))).await;
             assert_eq!(code(&answer), "ok", "{}", answer.text());
             assert!(
                 (seconds - 30..=seconds).contains(&lifetime(&answer)),
-                "{account}: {}",
+                "{service_account}: {}",
                 lifetime(&answer)
             );
         }
@@ -95,7 +95,7 @@ async fn transitive_tags_of_the_services_own_session_are_named_to_the_pod_and_in
     let answer = stand.ask(&stand.token(&pod("cart"))).await;
     assert_eq!((code(&answer).as_str(), answer.status), ("caller_session_has_tags", 400));
     assert!(answer.text().contains(pod_identity_core::error::ErrorCode::CallerSessionHasTags.fix()));
-    // Every replica has the same role: an unready answer would leave no replica to report it.
+    // All replicas have the same role, so an unready response would remove all of them.
     assert!(stand.readiness(200).await.contains("\ncaller_session: "));
     assert!(
         stand.get("/metrics").await.text().contains("pod_identity_condition{condition=\"caller_session\"} 0")

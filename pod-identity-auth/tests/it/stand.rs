@@ -1,4 +1,4 @@
-//! An auth service of the test's own, beside a laptop that plays issuer and STS.
+//! An auth service in this process, with the issuer and the STS of `pod-identity-local`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub(crate) const USER: (&str, &str) = ("AKIAUSER000000000000", "user-secret-user
 pub(crate) const TAGGED: (&str, &str) = ("ASIATAGGED0000000000", "tagged-secret-tagged-secret");
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// What differs from stand to stand.
+/// Options of [`start_auth`].
 pub(crate) struct Plan {
     pub(crate) principal: (&'static str, &'static str),
     pub(crate) agent_auth: Option<AgentAuthConfig>,
@@ -34,7 +34,7 @@ pub(crate) struct Plan {
     pub(crate) tls: Option<CertificateFiles>,
     pub(crate) sts_url: Option<String>,
     pub(crate) service: ServiceConfig,
-    /// Where the associations are, and whether they are written there.
+    /// The association file. It is written if it does not exist.
     pub(crate) associations: Option<PathBuf>,
 }
 
@@ -83,7 +83,7 @@ impl aws_sdk_sts::config::AsyncSleep for Sleep {
     }
 }
 
-/// The default settings with another capacity.
+/// Returns the default settings with another capacity.
 pub(crate) fn with_capacity(capacity: usize) -> ServiceConfig {
     let mut service = default_service();
     service.capacity = capacity;
@@ -132,7 +132,7 @@ pub(crate) fn request(pod: &Workload) -> TokenRequest {
     pod.token_request(clock::now(), Duration::from_secs(600))
 }
 
-/// What an agent on a pod's node asks the API server for.
+/// Returns the token request of an agent on a pod's node.
 pub(crate) fn agent_request(pod: &Workload) -> TokenRequest {
     let mut agent = self::pod("eks-pod-identity-agent");
     agent.namespace = "kube-system".parse().unwrap();
@@ -159,7 +159,7 @@ impl Stand {
         self.ask_in("demo", token, &[]).await
     }
 
-    /// What STS knows of the session that an answer holds.
+    /// Returns the session of a response as recorded by STS.
     pub(crate) fn session(&self, answer: &Answer) -> pod_identity_local::sts::SessionView {
         assert_eq!(answer.status, 200, "{}", answer.text());
         let body = answer.json();
@@ -174,7 +174,7 @@ impl Stand {
         ask(self.admin, &format!("GET {path}"), &[], b"").await.unwrap()
     }
 
-    /// Waits until `/readyz` answers so.
+    /// Waits until `/readyz` has this status. Returns its body.
     pub(crate) async fn readiness(&self, status: u16) -> String {
         testing::eventually::eventually(&format!("/readyz answers {status}"), || async {
             let answer = self.get("/readyz").await;
@@ -184,7 +184,7 @@ impl Stand {
     }
 }
 
-/// The stable code of a refusal, whose two headers and body must agree.
+/// Returns the error code of a response, or `ok`. Asserts that headers and body agree.
 pub(crate) fn code(answer: &Answer) -> String {
     let Some(code) = answer.header("x-pod-identity-error") else { return "ok".to_owned() };
     let body = answer.json();
@@ -194,7 +194,7 @@ pub(crate) fn code(answer: &Answer) -> String {
     code.to_owned()
 }
 
-/// Puts a text in place whole.
+/// Replaces a file atomically.
 pub(crate) fn write(path: &Path, text: &str) {
     write_private(path, text).unwrap();
 }

@@ -50,7 +50,7 @@ fn key_set(issuer: &Issuer) -> JwkSet {
     serde_json::from_slice(call(issuer, "GET", "/demo/openid/v1/jwks").body()).unwrap()
 }
 
-/// Verifies with another library's eyes: only the published key set is known.
+/// Verifies a token with another library and the published key set.
 fn verify(issuer: &Issuer, token: &str) -> Option<Value> {
     let header = jsonwebtoken::decode_header(token).ok()?;
     let keys = key_set(issuer);
@@ -185,7 +185,7 @@ fn a_rotated_key_verifies_until_it_is_withdrawn() {
     let discovery: Value = serde_json::from_slice(discovery.body()).unwrap();
     assert_eq!(discovery["id_token_signing_alg_values_supported"], json!(["ES256", "RS256"]));
 
-    assert!(!issuer.withdraw(&new_kid), "the signing key was withdrawn");
+    assert!(!issuer.withdraw(&new_kid), "the signing key stays published");
     assert!(issuer.withdraw(&old_kid) && !issuer.withdraw(&old_kid));
     assert!(verify(&issuer, &old).is_none() && verify(&issuer, &new).is_some());
 }

@@ -1,4 +1,4 @@
-//! How each part of a laptop is made.
+//! Construction of each local service.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,11 +24,10 @@ use crate::issuer::{Issuer, KeyAlgorithm};
 use crate::sts::Sts;
 use crate::world::{KnownCaller, World};
 
-/// The access key id with which the agent signs for the auth service; its secret is made up anew by
-/// each process.
+/// The access key id that the agent signs calls to the auth service with. Each process generates a new secret.
 const AGENT_KEY_ID: &str = "AKIALOCALAGENT000001";
 
-/// The cluster of that name, or the file's first.
+/// Returns the cluster of that name, or the first cluster of the file.
 pub(crate) fn chosen_cluster<'a>(
     file: &'a AssociationFile,
     wanted: Option<&ClusterName>,
@@ -43,7 +42,7 @@ pub(crate) fn chosen_cluster<'a>(
             Some(name) if !names.is_empty() => {
                 format!("the file declares no cluster {name} (it has: {})", names.join(", "))
             }
-            _ => "the file declares no cluster (clusters: - name: ...)".to_owned(),
+            _ => "the file declares no cluster: add one to clusters".to_owned(),
         })
     })
 }
@@ -71,7 +70,7 @@ pub(super) fn credentials(known: &KnownCaller) -> Credentials {
     )
 }
 
-/// One issuer for each cluster. Their key sets are served here, whatever issuer the tokens name.
+/// Creates one issuer for each cluster and makes the cluster's entry refer to its key set.
 pub(super) fn issuers(
     file: &mut AssociationFile,
     address: SocketAddr,
@@ -79,7 +78,7 @@ pub(super) fn issuers(
 ) -> Result<BTreeMap<ClusterName, Arc<Issuer>>, LaptopError> {
     let mut issuers = BTreeMap::new();
     for cluster in &mut file.clusters {
-        // The first issuer signs, as at the API server; all have the same keys.
+        // The first issuer signs, as at the API server. All issuers of a cluster share its keys.
         let first = cluster.issuers.first().map_or("", |entry| &entry.issuer);
         let issuer = Issuer::new(first, &format!("http://{address}/{}", cluster.name), algorithm)?;
         cluster.keys = KeysEntry { jwks_url: Some(issuer.jwks_uri()), ..KeysEntry::default() };
@@ -105,7 +104,7 @@ pub(super) fn sts(
     }
 }
 
-/// The agent's side: a configuration, and the key that it signs with.
+/// The agent's SDK configuration and the key in it.
 pub(super) struct AgentSdk {
     pub(super) config: SdkConfig,
     pub(super) key: Credentials,

@@ -1,4 +1,4 @@
-//! `AssumeRole`: a caller with keys becomes a session of a role.
+//! `AssumeRole`: creates a role session for a caller with an access key.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use super::{Call, answer, limits};
 use crate::tags::Tags;
 use crate::world::Role;
 
-/// A session of a session lasts an hour at most (IAM user guide, *Role chaining*).
+/// Maximum duration of a session that a role session creates (IAM user guide, *Role chaining*).
 const CHAINING_LIMIT: Duration = Duration::from_secs(3600);
 
-/// The parameters that both operations have.
+/// The parameters of both operations.
 pub(super) struct Asked {
     pub(super) role: RoleArn,
     pub(super) session_name: String,
@@ -30,7 +30,7 @@ pub(super) struct Asked {
     pub(super) policies: SessionPolicies,
 }
 
-/// The parameters of `AssumeRole` alone.
+/// The parameters of `AssumeRole` only.
 struct Passed {
     tags: Vec<(String, String)>,
     transitive: Vec<String>,
@@ -38,7 +38,7 @@ struct Passed {
     source_identity: Option<String>,
 }
 
-/// What the session will carry.
+/// The tags and the source identity of the new session.
 struct Carried {
     tags: Tags,
     transitive: Vec<String>,
@@ -56,7 +56,7 @@ impl Call<'_> {
 
         let carried = carried(&passed, from)?;
         let role = self.authorize(&asked, &passed, &carried, from)?;
-        // Services are not held to the role's limit, nor do they chain (*Update the maximum
+        // The role's limit does not apply to services, and services do not chain (*Update the maximum
         // session duration for a role*).
         let is_service = matches!(from.caller, Caller::Service { .. });
         if asked.duration > role.max_session_duration && !is_service {
@@ -76,7 +76,7 @@ impl Call<'_> {
         Ok(result)
     }
 
-    /// Reads the parameters that both operations have; `None` where the role's ARN is none.
+    /// Reads the parameters of both operations. Returns `None` if `RoleArn` is not the ARN of a role.
     pub(super) fn asked(&self, faults: &mut Faults) -> Option<Asked> {
         let arn = faults.required("roleArn", self.form.value("RoleArn"), limits::ARN);
         let name = self.form.value("RoleSessionName");
@@ -94,7 +94,7 @@ impl Call<'_> {
         })
     }
 
-    /// The refusal of a `RoleArn` that is the ARN of no role.
+    /// Makes the error for a `RoleArn` that is not the ARN of a role.
     pub(super) fn invalid_role(&self) -> Refusal {
         Refusal::validation(format!("{} is invalid", self.form.value("RoleArn").unwrap_or_default()))
     }
@@ -131,8 +131,7 @@ impl Call<'_> {
         }
     }
 
-    /// Parameters that mean something to AWS and nothing here are refused: to skip one would give a
-    /// session that AWS would not give.
+    /// Refuses unsupported parameters: to ignore one would create a session that AWS would not create.
     fn refuse_unsupported(&self) -> Result<(), Refusal> {
         match ["SerialNumber", "TokenCode", "ProvidedContexts"].iter().find(|name| self.form.has(name)) {
             Some(name) => {
@@ -142,7 +141,7 @@ impl Call<'_> {
         }
     }
 
-    /// Asks the trust policy, and the caller's own policies where it leaves it to them.
+    /// Evaluates the trust policy, and the caller's policies if the trust policy delegates to them.
     fn authorize(
         &self,
         asked: &Asked,
@@ -188,7 +187,7 @@ impl Call<'_> {
         }
     }
 
-    /// Remembers that the role does not exist, which AWS does not tell.
+    /// Records a denial because the role does not exist. AWS does not state this reason.
     pub(super) fn role_unknown(&self, action: Action, role: &RoleArn, caller: &str) {
         self.sts.remember(DenialView {
             request_id: self.request_id.to_owned(),
@@ -197,12 +196,12 @@ impl Call<'_> {
             action: action.as_str(),
             role_arn: role.to_string(),
             caller: caller.to_owned(),
-            explanation: format!("{caller} may not use {action} on {role}: there is no such role"),
+            explanation: format!("{caller} may not use {action} on {role}: the role does not exist"),
             denial: None,
         });
     }
 
-    /// Makes the session.
+    /// Creates the session.
     pub(super) fn issue(
         &self,
         asked: Asked,
@@ -235,7 +234,7 @@ impl Call<'_> {
     }
 }
 
-/// The tags and the source identity that the session will have: those passed and those inherited.
+/// Combines the passed and the inherited tags and source identity.
 fn carried(passed: &Passed, from: &Identity) -> Result<Carried, Refusal> {
     let mut tags = Tags::default();
     for (key, value) in &passed.tags {
@@ -290,7 +289,7 @@ fn carried(passed: &Passed, from: &Identity) -> Result<Carried, Refusal> {
     Ok(Carried { tags, transitive, source_identity })
 }
 
-/// What both operations answer of a session.
+/// Returns the response elements that both operations have.
 pub(super) fn session_elements(session: &Session, packed: Option<usize>) -> Vec<Element> {
     let id = format!("{}:{}", unique_id("AROA", session.role.as_str()), session.name);
     let mut result = vec![
@@ -313,7 +312,7 @@ pub(super) fn session_elements(session: &Session, packed: Option<usize>) -> Vec<
     result
 }
 
-/// Answers tell expirations in whole seconds, so sessions end on one.
+/// Rounds down to whole seconds, because a response has the expiration in whole seconds.
 fn whole_seconds(time: std::time::SystemTime) -> std::time::SystemTime {
     let since = time.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
     std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())

@@ -1,4 +1,4 @@
-//! `GetCallerIdentity`: who signed this? Nothing is needed for it and nobody is denied it.
+//! `GetCallerIdentity`. It needs no permission.
 
 use pod_identity_core::trust::Caller;
 
@@ -12,7 +12,7 @@ pub(super) fn result(identity: &Identity) -> Vec<Element> {
             (role.session(name), format!("{}:{name}", unique_id("AROA", role.as_str())))
         }
         Caller::User(user) => (user.to_string(), unique_id("AIDA", user.as_str())),
-        // Services do not ask AWS who they are, so the form is this program's own.
+        // AWS services do not call this operation. The form of the ARN is this program's own.
         Caller::Service { name } => {
             (format!("arn:aws:iam::{}:service-principal/{name}", identity.account), name.clone())
         }

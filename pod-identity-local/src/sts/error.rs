@@ -1,8 +1,7 @@
-//! Refusals in STS's codes, statuses and words.
+//! Errors with the codes, statuses and messages of STS.
 //!
-//! Codes and statuses are those of the service model and of the *Common errors* of the STS API
-//! reference. Sentences that AWS's documents do not have are AWS's as its users quote them, or, where
-//! nobody quotes one, this program's own.
+//! Codes and statuses are those of the service model and of the *Common errors* of the STS API reference. The messages
+//! come from AWS's documents, or from quotations by users of AWS. The others are this program's own.
 
 use std::fmt::Display;
 use std::time::SystemTime;
@@ -12,7 +11,7 @@ use pod_identity_auth::sigv4::SigV4Error;
 use pod_identity_core::arn::RoleArn;
 use pod_identity_core::trust::Action;
 
-/// A request that is not answered with a result.
+/// An error response of STS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
@@ -104,7 +103,7 @@ impl Refusal {
         refusal(StatusCode::FORBIDDEN, "AccessDenied", "Roles may not be assumed by root accounts.")
     }
 
-    /// AWS says no more to the unauthenticated.
+    /// AWS states no reason to unauthenticated callers.
     pub(super) fn web_identity_denied() -> Self {
         let action = Action::AssumeRoleWithWebIdentity;
         let message = format!("Not authorized to perform {action}");
@@ -147,12 +146,12 @@ impl Refusal {
         refusal(StatusCode::BAD_REQUEST, "ExpiredTokenException", message)
     }
 
-    /// The memory for sessions is used up: AWS has no such limit, a laptop has.
+    /// A limit of this program; AWS has none.
     pub(super) fn too_many_sessions() -> Self {
         refusal(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
-            "The local STS holds as many unexpired sessions as it can",
+            "The local STS has reached its maximum number of unexpired sessions",
         )
     }
 }

@@ -1,14 +1,13 @@
-//! STS's limits on what it is given (service model of STS 2011-06-15; IAM user guide, *Pass session
-//! tags in AWS STS*).
+//! Limits of STS for parameters (service model of STS 2011-06-15; IAM user guide, *Pass session tags in AWS STS*).
 
 use super::validate::{Pattern, Rule};
 
-/// How many session tags there may be.
+/// Maximum number of session tags.
 pub(crate) const TAGS: usize = 50;
-/// How many managed policies may limit a session.
+/// Maximum number of managed session policies.
 pub(super) const POLICY_ARNS: usize = 10;
 
-/// The ARNs of roles and policies.
+/// ARNs of roles and policies.
 pub(super) const ARN: Rule = Rule::new(20, 2048, None);
 pub(super) const SESSION_NAME: Rule = Rule::new(2, 64, Some(NAME));
 pub(super) const SOURCE_IDENTITY: Rule = SESSION_NAME;
@@ -33,7 +32,7 @@ fn is_external_id_character(c: char) -> bool {
     is_name_character(c) || c == ':' || c == '/'
 }
 
-/// Letters, numbers and separators of Unicode, and a few signs.
+/// Letters, numbers and separators of Unicode, and some punctuation.
 fn is_tag_character(c: char) -> bool {
     c.is_alphanumeric() || (c.is_whitespace() && !c.is_control()) || "_.:/=+-@".contains(c)
 }
@@ -54,7 +53,7 @@ pub(crate) fn is_tag_value(text: &str) -> bool {
     text.chars().count() <= 256 && text.chars().all(is_tag_character)
 }
 
-/// Keys that begin with `aws:`, in any case, are AWS's own.
+/// Whether AWS reserves a key: it begins with `aws:` in any case.
 pub(super) fn is_reserved(key: &str) -> bool {
     key.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("aws:"))
 }

@@ -1,12 +1,12 @@
-//! The packed size of policies and tags, which AWS limits and does not define: core's estimate, taken
-//! at its word. Inherited tags count too, and the ARNs of managed policies as a policy's text does.
+//! The packed size of policies and tags. AWS limits it without a definition, so this is core's estimate. Inherited tags
+//! count too. The ARNs of managed policies count like the text of a policy.
 
 use pod_identity_core::session::PackedSize;
 
 use super::error::Refusal;
 use crate::tags::Tags;
 
-/// The packed size in percent, rounded up; `None` where there is nothing to pack.
+/// Returns the packed size in percent, rounded up; `None` without policies and tags.
 pub(super) fn percent(
     policy: Option<&str>,
     policy_arns: &[String],

@@ -1,4 +1,4 @@
-//! Role sessions: made, kept in memory until some time after their end, found by their key.
+//! Role sessions, recorded in memory until some time after their expiry.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use super::error::Refusal;
 use super::random;
 use crate::world::SecretText;
 
-/// How many sessions are kept: about 2 KiB each.
+/// Maximum number of recorded sessions, at about 2 KiB each.
 const SESSIONS: usize = 50_000;
-/// How long a session is kept after its end, so that its user is told that it expired.
+/// Time that an expired session stays recorded, so that its user gets `ExpiredToken`.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
 /// One role session.
@@ -32,7 +32,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// A session with new keys.
+    /// Creates a session with new random keys.
     pub(super) fn new(
         role: RoleArn,
         name: String,
@@ -55,7 +55,7 @@ impl Session {
     }
 }
 
-/// The sessions that there are.
+/// The recorded sessions.
 pub(super) struct Sessions {
     by_key: HashMap<String, Session>,
     limit: usize,
@@ -76,11 +76,11 @@ impl Sessions {
         self.by_key.values()
     }
 
-    /// Keeps a session. Where the room is used up, expired ones go; unexpired ones never do.
+    /// Records a session. At the limit, expired sessions are dropped and unexpired ones stay.
     pub(super) fn insert(&mut self, session: Session, now: SystemTime) -> Result<(), Refusal> {
         if self.by_key.len() >= self.limit {
-            let forgotten = now.checked_sub(REMEMBERED).unwrap_or(now);
-            self.by_key.retain(|_, kept| kept.expiration > forgotten);
+            let oldest = now.checked_sub(REMEMBERED).unwrap_or(now);
+            self.by_key.retain(|_, kept| kept.expiration > oldest);
             if self.by_key.len() >= self.limit {
                 self.by_key.retain(|_, kept| kept.expiration > now);
             }

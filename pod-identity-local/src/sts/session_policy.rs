@@ -1,4 +1,4 @@
-//! Session policies: they take away from a session what its role may do.
+//! Session policies, which limit the permissions of a session.
 
 use pod_identity_core::arn::{AccountId, RoleArn};
 use pod_identity_core::trust::Policy;
@@ -8,18 +8,18 @@ use super::limits;
 use super::query::Form;
 use super::validate::Faults;
 
-/// What was passed to limit a session.
+/// The session policies of a request.
 #[derive(Default)]
 pub(super) struct SessionPolicies {
-    /// The inline policy as it was passed.
+    /// The inline policy as passed.
     pub(super) text: Option<String>,
-    /// The managed policies.
+    /// The ARNs of the managed policies.
     pub(super) arns: Vec<String>,
     inline: Option<Policy>,
 }
 
 impl SessionPolicies {
-    /// Checks the parameters' form.
+    /// Reads the parameters and checks their form.
     pub(super) fn read(form: &Form, faults: &mut Faults) -> Self {
         let text = form.value("Policy").map(str::to_owned);
         if let Some(text) = &text {
@@ -35,7 +35,7 @@ impl SessionPolicies {
         Self { text, arns, inline: None }
     }
 
-    /// Reads the policy and checks whose the managed policies are.
+    /// Parses the inline policy and checks the owner of each managed policy.
     pub(super) fn check(&mut self, role: &RoleArn) -> Result<(), Refusal> {
         for arn in &self.arns {
             if !is_policy_of(arn, role.account()) {
@@ -53,14 +53,14 @@ impl SessionPolicies {
         Ok(())
     }
 
-    /// The policies that the session is evaluated under; `None` where none were passed. What managed
-    /// ones say is not known here, so they allow nothing.
+    /// Returns the policies that limit the session; `None` if none were passed. Managed policies allow nothing, because
+    /// their content is unknown.
     pub(super) fn into_policies(self) -> Option<Vec<Policy>> {
         (self.inline.is_some() || !self.arns.is_empty()).then(|| self.inline.into_iter().collect())
     }
 }
 
-/// The role's account's own policies, and those that AWS keeps for everyone.
+/// Whether a policy belongs to the AWS account of the role, or is managed by AWS.
 fn is_policy_of(arn: &str, account: &AccountId) -> bool {
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
     matches!(parts[..], ["arn", _, "iam", "", owner, resource]

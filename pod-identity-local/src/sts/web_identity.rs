@@ -1,6 +1,6 @@
-//! `AssumeRoleWithWebIdentity`: the bearer of an issuer's token becomes a session of a role.
+//! `AssumeRoleWithWebIdentity`: creates a role session for the bearer of an issuer's token.
 //!
-//! The request is not signed; the token is all there is (IAM user guide, *OIDC federation*).
+//! The request is not signed; the token alone authenticates it (IAM user guide, *OIDC federation*).
 
 use std::time::{Duration, SystemTime};
 
@@ -18,17 +18,16 @@ use super::{Call, limits, packed};
 use crate::tags::Tags;
 use crate::world::OidcProvider;
 
-/// The claim that session tags come in. Not supported yet, and to skip it would give a session without
-/// the tags that AWS would give it.
+/// The claim of session tags. It is unsupported and refused: to ignore it would create a session without its tags.
 const TAGS_CLAIM: &str = "https://aws.amazon.com/tags";
 
-/// A token that verified, as the rules of IAM see it.
+/// The facts of a verified token that IAM evaluates.
 struct WebIdentity<'a> {
     provider: &'a OidcProvider,
     subject: String,
-    /// What `<issuer>:aud` is compared with.
+    /// The values of the condition key `<issuer>:aud`.
     audiences: Vec<String>,
-    /// The one of them that is registered.
+    /// The audience that the provider has registered.
     audience: String,
 }
 
@@ -61,7 +60,7 @@ impl<'a> Call<'a> {
         Ok(result)
     }
 
-    /// The token's claims, once its issuer is registered in the role's account and its signature holds.
+    /// Verifies a token. Its issuer must be registered in the role's AWS account.
     fn verified(&self, token: &str, asked: &Asked) -> Result<WebIdentity<'a>, Refusal> {
         let no_jwt = || {
             Refusal::identity_token(
@@ -69,7 +68,7 @@ impl<'a> Call<'a> {
             )
         };
         let bearer = BearerToken::parse(token).map_err(|_| no_jwt())?;
-        // Read before it is verified, to find whose keys to verify it with; used for nothing else.
+        // The unverified payload is used only to find the issuer's keys.
         let payload = payload(token).ok_or_else(no_jwt)?;
         let issuer = payload.get("iss").and_then(|iss| iss.as_str()).ok_or_else(no_jwt)?;
         let provider = self.sts.world.provider(asked.role.account(), issuer).ok_or_else(|| {
@@ -83,13 +82,13 @@ impl<'a> Call<'a> {
         })?;
         let claims = authentic_claims(&bearer, &keys).map_err(|error| match error {
             TokenError::Malformed { .. } | TokenError::DuplicateKey { .. } => no_jwt(),
-            // AWS's words for these are not known; these name the fault.
+            // AWS's messages for these errors are unknown.
             other => Refusal::identity_token(other.to_string()),
         })?;
         if claims.iss != provider.url {
             return Err(no_jwt());
         }
-        // From here on the payload is the issuer's own: the signature covers it.
+        // The payload is verified from here on.
         if payload.get(TAGS_CLAIM).is_some() {
             return Err(Refusal::identity_token(format!(
                 "The local STS does not support the claim {TAGS_CLAIM}"
@@ -104,7 +103,7 @@ impl<'a> Call<'a> {
         Ok(WebIdentity { provider, subject: claims.sub, audiences, audience })
     }
 
-    /// Asks the trust policy, which alone decides.
+    /// Evaluates the trust policy. No other policy applies.
     fn admit(&self, identity: &WebIdentity<'_>, asked: &Asked) -> Result<(), Refusal> {
         let action = Action::AssumeRoleWithWebIdentity;
         let Some(role) = self.sts.world.role(&asked.role) else {

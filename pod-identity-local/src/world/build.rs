@@ -1,4 +1,4 @@
-//! From the file to the world: every entry checked by itself and against the others.
+//! Checks the entries of a file and builds the fixture.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -19,7 +19,7 @@ pub(super) fn world(file: File) -> Result<World, WorldError> {
     if !(TRUST_POLICY_LENGTH..=TRUST_POLICY_LENGTH_MAX).contains(&limit) {
         return Err(WorldError::at(
             "trustPolicyLength",
-            format!("the quota is between {TRUST_POLICY_LENGTH} and {TRUST_POLICY_LENGTH_MAX}"),
+            format!("{limit} is not between {TRUST_POLICY_LENGTH} and {TRUST_POLICY_LENGTH_MAX} characters"),
         ));
     }
     let mut world = World {
@@ -34,7 +34,7 @@ pub(super) fn world(file: File) -> Result<World, WorldError> {
         if !world.accounts.insert(account.clone()) {
             return Err(WorldError::at(
                 format!("accounts[{index}]"),
-                format!("{account} is there twice: leave one out"),
+                format!("{account} occurs twice: remove one"),
             ));
         }
     }
@@ -43,14 +43,14 @@ pub(super) fn world(file: File) -> Result<World, WorldError> {
         let role = role(&path, entry, limit)?;
         declared(&world, &format!("{path}.arn"), role.arn.account())?;
         // IAM: a role's name is unique in its account, whatever its path and case.
-        let twin = world.roles.values().find(|other| {
+        let same_name = world.roles.values().find(|other| {
             other.arn.account() == role.arn.account()
                 && other.arn.name().eq_ignore_ascii_case(role.arn.name())
         });
-        if let Some(twin) = twin {
+        if let Some(other) = same_name {
             return Err(WorldError::at(
                 format!("{path}.arn"),
-                format!("{} has the same name as {}: rename one", role.arn, twin.arn),
+                format!("{} has the same name as {}: rename one", role.arn, other.arn),
             ));
         }
         world.roles.insert(role.arn.clone(), role);
@@ -62,7 +62,7 @@ pub(super) fn world(file: File) -> Result<World, WorldError> {
         if world.provider(&provider.account, &provider.url).is_some() {
             return Err(WorldError::at(
                 format!("{path}.url"),
-                "the account has this provider already: put the audiences together",
+                "the AWS account has this provider already: combine their clientIds",
             ));
         }
         world.providers.push(provider);
@@ -73,12 +73,12 @@ pub(super) fn world(file: File) -> Result<World, WorldError> {
         if world.callers.iter().any(|other| other.access_key_id == caller.access_key_id) {
             return Err(WorldError::at(
                 format!("{path}.accessKeyId"),
-                format!("{} is there twice: every caller needs its own", caller.access_key_id),
+                format!("{} occurs twice: every caller needs its own", caller.access_key_id),
             ));
         }
         world.callers.push(caller);
     }
-    // The auth service would refuse it too, but with the name of a file of its own.
+    // The auth service makes the same check, but its error names another file.
     world.associations.table().map_err(|error| WorldError::at("", error))?;
     for (index, entry) in world.associations.associations.iter().enumerate() {
         let roles = [("roleArn", Some(&entry.role_arn)), ("targetRoleArn", entry.target_role_arn.as_ref())];
@@ -101,7 +101,7 @@ fn declared(world: &World, path: &str, account: &AccountId) -> Result<(), WorldE
     if world.accounts.contains(account) {
         return Ok(());
     }
-    Err(WorldError::at(path, format!("the account {account} is not among accounts: add it there")))
+    Err(WorldError::at(path, format!("AWS account {account} is not among accounts: add it there")))
 }
 
 fn role(path: &str, entry: RoleEntry, limit: usize) -> Result<Role, WorldError> {
@@ -143,14 +143,14 @@ fn tags(path: &str, entries: BTreeMap<String, String>) -> Result<Tags, WorldErro
     let mut tags = Tags::default();
     for (key, value) in entries {
         if !limits::is_tag_key(&key) || !limits::is_tag_value(&value) {
-            return Err(WorldError::at(path, format!("{key:?} = {value:?} is not a tag that IAM takes")));
+            return Err(WorldError::at(path, format!("{key:?} = {value:?} is not a valid tag of IAM")));
         }
         if tags.insert(&key, &value).is_some() {
-            return Err(WorldError::at(path, format!("{key:?} is there twice, but for its case")));
+            return Err(WorldError::at(path, format!("{key:?} occurs twice, and tag keys ignore case")));
         }
     }
     if tags.len() > limits::TAGS {
-        return Err(WorldError::at(path, format!("more than {} tags", limits::TAGS)));
+        return Err(WorldError::at(path, format!("{} tags, at most {} are allowed", tags.len(), limits::TAGS)));
     }
     Ok(tags)
 }
@@ -167,7 +167,7 @@ fn caller(world: &World, path: &str, entry: CallerEntry) -> Result<KnownCaller, 
     if entry.secret_access_key.as_deref().is_some_and(str::is_empty)
         || entry.session_token.as_deref().is_some_and(str::is_empty)
     {
-        return Err(WorldError::at(path, "a secret is empty: leave it out to have one made up"));
+        return Err(WorldError::at(path, "a secret is empty: remove it to get a random one"));
     }
     let mut known = KnownCaller {
         access_key_id: id,
@@ -191,7 +191,7 @@ fn principal(
     known: &mut KnownCaller,
 ) -> Result<(), WorldError> {
     let PrincipalEntry { service, role, user, .. } = &entry;
-    // What belongs to each kind; anything else beside it is a mistake.
+    // The members that only one kind of principal may have.
     let of_service = entry.source_account.is_some() || entry.source_arn.is_some();
     let of_role = entry.session_name.is_some() || entry.tags.is_some() || entry.transitive_tag_keys.is_some();
     let of_user = entry.permissions.is_some();
@@ -201,7 +201,7 @@ fn principal(
             if !name.contains('.') {
                 return Err(WorldError::at(
                     format!("{path}.service"),
-                    format!("{name:?} is not a service's principal (pods.eks.amazonaws.com)"),
+                    format!("{name:?} is not a service principal such as pods.eks.amazonaws.com"),
                 ));
             }
             if let Some(account) = &entry.source_account {
@@ -215,7 +215,7 @@ fn principal(
             if world.role(&role).is_none() {
                 return Err(WorldError::at(
                     format!("{path}.role"),
-                    format!("{role} is not among roles: declare it there, its permissions are needed"),
+                    format!("{role} is not among roles: declare it there with its permissions"),
                 ));
             }
             let name = entry.session_name.unwrap_or_default();
@@ -230,7 +230,7 @@ fn principal(
                 let Some(key) = known.tags.key(&key) else {
                     return Err(WorldError::at(
                         format!("{path}.transitiveTagKeys"),
-                        format!("{key:?} is not among the tags"),
+                        format!("{key:?} is not a key of tags"),
                     ));
                 };
                 known.transitive_tag_keys.push(key.to_owned());

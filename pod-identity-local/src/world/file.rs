@@ -1,4 +1,4 @@
-//! The world file as it stands, before anything in it is checked against the rest.
+//! The format of a fixture file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,8 +36,8 @@ pub(super) struct CallerEntry {
     pub(super) principal: PrincipalEntry,
 }
 
-/// One of `service`, `role` and `user`, each with what belongs to it. The kinds are told apart when
-/// they are checked, so that a mistake is named and not just "no variant matched".
+/// One of `service`, `role` and `user`, with the members of that kind. It is not an enum: the error of serde would only
+/// say that no variant matches.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct PrincipalEntry {
@@ -72,21 +72,21 @@ pub(super) struct ProviderEntry {
     pub(super) client_ids: Vec<String>,
 }
 
-/// One policy, or a list of them. JSON in a string that cannot be read is kept as its refusal, so that
-/// the place can be named with it.
+/// One policy or a list of policies.
 pub(super) enum Documents {
     One(Document),
     Many(Vec<Document>),
 }
 
-/// A policy, nested or as JSON in a string.
+/// A policy as a nested mapping or a JSON string. An invalid JSON string is kept as an error, which is reported with its
+/// place in the file.
 pub(super) struct Document(pub(super) Result<PolicyDocument, PolicyError>);
 
 impl<'de> Deserialize<'de> for Document {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match deserializer.deserialize_any(DocumentsVisitor)? {
             Documents::One(document) => Ok(document),
-            Documents::Many(_) => Err(de::Error::custom("a list, where one policy is needed")),
+            Documents::Many(_) => Err(de::Error::custom("found a list, want one policy")),
         }
     }
 }
@@ -103,7 +103,7 @@ impl<'de> Visitor<'de> for DocumentsVisitor {
     type Value = Documents;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a policy, nested or as JSON in a string, or a list of policies")
+        f.write_str("a policy as a mapping or a JSON string, or a list of policies")
     }
 
     fn visit_str<E>(self, json: &str) -> Result<Documents, E> {

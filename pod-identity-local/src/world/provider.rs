@@ -1,25 +1,25 @@
-//! OIDC providers of an account (IAM user guide, *Create an OpenID Connect identity provider*).
+//! OIDC providers of an AWS account (IAM user guide, *Create an OpenID Connect identity provider*).
 
 use pod_identity_core::arn::AccountId;
 
 use super::WorldError;
 use super::file::ProviderEntry;
 
-/// An issuer that an account takes tokens of.
+/// An issuer whose tokens an AWS account accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OidcProvider {
-    /// The account.
+    /// The AWS account.
     pub account: AccountId,
-    /// The provider's ARN, which trust policies name.
+    /// The provider's ARN, as in trust policies.
     pub arn: String,
-    /// The issuer, the `iss` of its tokens.
+    /// The issuer: the claim `iss` of its tokens.
     pub url: String,
-    /// The audiences that its tokens may be for.
+    /// The accepted audiences.
     pub client_ids: Vec<String>,
 }
 
 impl OidcProvider {
-    /// The issuer without its scheme: the prefix of its condition keys.
+    /// Returns the issuer without its scheme: the prefix of its condition keys.
     pub fn key_prefix(&self) -> &str {
         self.url.trim_start_matches("https://")
     }
@@ -27,7 +27,7 @@ impl OidcProvider {
     pub(super) fn build(path: &str, entry: ProviderEntry) -> Result<Self, WorldError> {
         let url = entry.url;
         check_url(&url).map_err(|problem| {
-            WorldError::at(format!("{path}.url"), format!("{url:?} {problem}, as IAM wants it"))
+            WorldError::at(format!("{path}.url"), format!("{url:?} {problem}"))
         })?;
         let resource = format!("oidc-provider/{}", url.trim_start_matches("https://"));
         let (account, arn) = match (entry.account, entry.arn) {
@@ -47,7 +47,7 @@ impl OidcProvider {
                     WorldError::at(
                         format!("{path}.arn"),
                         format!(
-                            "{arn:?} does not belong to the url: write arn:aws:iam::<account>:{resource}"
+                            "{arn:?} does not match the url, want arn:aws:iam::<account>:{resource}"
                         ),
                     )
                 })?;
@@ -59,15 +59,14 @@ impl OidcProvider {
         if !(1..=100).contains(&ids.len()) || ids.iter().any(|id| !(1..=255).contains(&id.len())) {
             return Err(WorldError::at(
                 format!("{path}.clientIds"),
-                "1 to 100 audiences of 1 to 255 characters are needed",
+                format!("{} audiences, want 1 to 100 of 1 to 255 characters", ids.len()),
             ));
         }
         Ok(Self { account, arn, url, client_ids: ids })
     }
 }
 
-/// IAM wants https, no port, no query, at most 255 characters. Here an issuer on the loopback may have a
-/// port: the laptop's own has one.
+/// IAM requires https, no port, no query and at most 255 characters. This program allows a port for loopback hosts.
 fn check_url(url: &str) -> Result<(), &'static str> {
     let rest = url.strip_prefix("https://").ok_or("does not begin with https://")?;
     let host = rest.split('/').next().unwrap_or_default();
@@ -80,7 +79,7 @@ fn check_url(url: &str) -> Result<(), &'static str> {
         return Err("is not a host with a path");
     }
     if host.contains(':') && !local {
-        return Err("has a port, which only an issuer on the loopback may have");
+        return Err("has a port, which only a loopback host may have");
     }
     if rest.ends_with('/') { Err("ends in a slash") } else { Ok(()) }
 }

@@ -1,20 +1,20 @@
-//! What a world file may say, and how it is refused.
+//! Valid and invalid fixture files.
 
 use super::*;
 
 const TRUST: &str =
     "{Statement: {Effect: Allow, Principal: {AWS: '111122223333'}, Action: 'sts:AssumeRole'}}";
 
-/// A world with these lines after the accounts.
+/// Reads a fixture with these lines after the accounts.
 fn world(lines: &str) -> Result<World, WorldError> {
     World::from_yaml(&format!("accounts: ['111122223333', '444455556666']\n{lines}"))
 }
 
 #[track_caller]
 fn refused(lines: &str, path: &str, words: &str) {
-    let error = world(lines).expect_err("it was read");
+    let error = world(lines).expect_err("an invalid file was accepted");
     assert_eq!(error.path(), path, "{error}");
-    assert!(error.to_string().contains(words), "{error} does not say {words:?}");
+    assert!(error.to_string().contains(words), "{error} does not contain {words:?}");
 }
 
 fn roles(entries: &[String]) -> String {

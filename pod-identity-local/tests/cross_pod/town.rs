@@ -1,4 +1,4 @@
-//! Three clusters full of pods with the same names, and an agent for each.
+//! Three clusters of pods with the same names, and an agent for each.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Mutex;
@@ -22,22 +22,22 @@ use serde_json::{Value, json};
 
 use super::random::Random;
 
-/// The first two have one issuer, as clusters have that were set up with kubeadm's default.
+/// The first two have the same issuer, as with kubeadm's default.
 const CLUSTERS: [(&str, &str); 3] = [
     ("east", "https://kubernetes.default.svc.cluster.local"),
     ("west", "https://kubernetes.default.svc.cluster.local"),
     ("north", "https://oidc.pod-identity.test/north"),
 ];
 const NAMESPACES: [&str; 3] = ["shop", "bank", "kube-system"];
-const ACCOUNTS: [&str; 3] = ["cart", "default", "shop"];
-/// An agent serves a session until 15 s before its end: each of these for two seconds.
+const SERVICE_ACCOUNTS: [&str; 3] = ["cart", "default", "shop"];
+/// Lifetime of a session. An agent serves it for two seconds, because it stops 15 s before the expiry.
 pub(crate) const SESSION: Duration = Duration::from_secs(17);
 const LIFETIME: Duration = Duration::from_secs(3600);
 
-/// A pod may be handed an older token than the newest: by a client that has not read the file again.
+/// Number of valid tokens of each pod: a client may use an older token than the newest.
 const KEPT_TOKENS: usize = 16;
 
-/// A pod, and where it lives.
+/// A pod with its cluster and role.
 #[derive(Debug, Clone)]
 pub(crate) struct Resident {
     pub(crate) number: usize,
@@ -46,7 +46,7 @@ pub(crate) struct Resident {
     pub(crate) workload: Workload,
 }
 
-/// A token, and the key that signed it.
+/// A token and the generation of the key that signed it.
 #[derive(Debug, Clone)]
 pub(crate) struct Token {
     pub(crate) text: String,
@@ -57,14 +57,14 @@ pub(crate) struct Town {
     pub(crate) laptop: Laptop,
     pub(crate) agents: Vec<SocketAddr>,
     pub(crate) pods: Vec<Resident>,
-    /// The last tokens that each pod has been given, all of them valid still.
+    /// The last valid tokens of each pod.
     tokens: Vec<Mutex<Vec<Token>>>,
     generation: AtomicU64,
     _agents: Ender,
 }
 
-fn role(cluster: usize, namespace: &str, account: &str) -> String {
-    format!("arn:aws:iam::111122223333:role/{}.{namespace}.{account}", CLUSTERS[cluster].0)
+fn role(cluster: usize, namespace: &str, service_account: &str) -> String {
+    format!("arn:aws:iam::111122223333:role/{}.{namespace}.{service_account}", CLUSTERS[cluster].0)
 }
 
 fn world() -> World {
@@ -79,13 +79,13 @@ fn world() -> World {
     for (index, (name, issuer)) in CLUSTERS.iter().enumerate() {
         push(&mut file, "clusters", json!({"name": name, "issuer": issuer}));
         for namespace in NAMESPACES {
-            for account in ACCOUNTS {
-                let role = role(index, namespace, account);
+            for service_account in SERVICE_ACCOUNTS {
+                let role = role(index, namespace, service_account);
                 push(&mut file, "roles", json!({"arn": role, "trust": trust}));
                 push(
                     &mut file,
                     "associations",
-                    json!({"clusterName": name, "namespace": namespace, "serviceAccount": account, "roleArn": role}),
+                    json!({"clusterName": name, "namespace": namespace, "serviceAccount": service_account, "roleArn": role}),
                 );
             }
         }
@@ -93,20 +93,19 @@ fn world() -> World {
     World::from_yaml(&file.to_string()).unwrap()
 }
 
-/// In every cluster the same names; of each name two pods, as of a StatefulSet's pod and the one that
-/// took its place.
+/// Returns the same pods for every cluster. Two pods share a name, as a pod of a StatefulSet and its replacement.
 fn pods() -> Vec<Resident> {
     let mut pods = Vec::new();
     for cluster in 0..CLUSTERS.len() {
         for namespace in NAMESPACES {
-            for account in ACCOUNTS {
+            for service_account in SERVICE_ACCOUNTS {
                 for name in ["web-0", "web-0", "web-1"] {
                     let workload = Workload::new(
                         namespace.parse().unwrap(),
-                        account.parse().unwrap(),
+                        service_account.parse().unwrap(),
                         name.parse().unwrap(),
                     );
-                    let (number, role) = (pods.len(), role(cluster, namespace, account));
+                    let (number, role) = (pods.len(), role(cluster, namespace, service_account));
                     pods.push(Resident { number, cluster, role, workload: workload.unwrap() });
                 }
             }
@@ -115,7 +114,7 @@ fn pods() -> Vec<Resident> {
     pods
 }
 
-/// What signs for the auth service: the key of the laptop's own agent.
+/// Returns an SDK configuration with the key of the local agent.
 fn agent_sdk(laptop: &Laptop) -> SdkConfig {
     let file = std::fs::read(laptop.directory().join("agent-keys.yaml")).unwrap();
     let keys: Value = serde_json::from_slice(&file).unwrap();
@@ -141,7 +140,7 @@ impl Town {
         let mut agents = Vec::new();
         for (number, (name, _)) in CLUSTERS.into_iter().enumerate() {
             let cluster = name.parse().unwrap();
-            // Every other agent verifies tokens itself; the others hear from EKS Auth which are good.
+            // Every second agent verifies tokens itself. EKS Auth verifies those of the others.
             let issuer = laptop.issuer_of(&cluster).unwrap();
             let keys = match number % 2 {
                 0 => TokenKeys::None,
@@ -161,7 +160,7 @@ impl Town {
             let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
             let mut config =
                 Config { keys, limits: Limits::ONE_MACHINE, ..Config::new(cluster, listen, eks_auth) };
-            // Every pod and every forger has the address 127.0.0.1, and they share its credits.
+            // Every pod and every forger has the address 127.0.0.1 and shares its permits.
             config.service.limits.hold = Duration::ZERO;
             let agent = App::bind(config).await.unwrap();
             agents.push(agent.addresses()[0]);
@@ -180,15 +179,15 @@ impl Town {
         CLUSTERS[pod.cluster].0
     }
 
-    /// A new token, signed by the newest key.
+    /// Returns a new token, signed with the newest key.
     pub(crate) fn new_token(&self, pod: &Resident) -> Token {
-        // The generation first: a rotation in between makes the key newer than it is said to be.
+        // The generation is read first, so that a concurrent rotation can only make the key newer.
         let generation = self.generation.load(Ordering::SeqCst);
         let request = pod.workload.token_request(clock::now(), LIFETIME);
         Token { text: self.issuer(pod.cluster).mint(&request).unwrap(), generation }
     }
 
-    /// One that the pod has, or, one time in so many, a new one, as kubelet replaces them.
+    /// Returns a token that the pod has or, one time in `new`, a new one.
     pub(crate) fn token(&self, pod: &Resident, new: usize, random: &mut Random) -> Token {
         let mut tokens = self.tokens[pod.number].lock().unwrap();
         if tokens.is_empty() || random.one_in(new) {
@@ -206,8 +205,8 @@ impl Town {
         Token { text: self.issuer(pod.cluster).mint(&request).unwrap(), generation: 0 }
     }
 
-    /// Gives every issuer a new key, takes the oldest of four away, and lets the auth service
-    /// know by a change of the file: it would look by itself, but only every 30 s.
+    /// Adds a key to every issuer and withdraws the oldest of four. A change of the file makes the auth service fetch the
+    /// keys now; otherwise it fetches them every 30 s.
     pub(crate) fn rotate_keys(&self) {
         let mut associations = self.laptop.associations().clone();
         let next = self.generation.load(Ordering::SeqCst) + 1;
@@ -224,7 +223,7 @@ impl Town {
             .unwrap();
     }
 
-    /// The tags that the sessions of a pod must have.
+    /// Returns the expected session tags of a pod.
     pub(crate) fn tags_of(&self, pod: &Resident) -> [(&'static str, String); 5] {
         let workload = &pod.workload;
         [

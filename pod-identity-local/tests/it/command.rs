@@ -1,4 +1,4 @@
-//! The binary, as people and scripts run it.
+//! The binary and its exit status, text and JSON.
 
 mod broken;
 mod child;
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_pod-identity-local");
-/// What ends no sooner is stuck.
+/// Time limit of a run.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How a run ended.
+/// Exit code and output of a run.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
@@ -29,7 +29,7 @@ pub(crate) fn local(args: &[&str]) -> Command {
 }
 
 pub(crate) async fn ran(mut command: Command) -> Ran {
-    let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("it never ended").unwrap();
+    let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("the run ends").unwrap();
     Ran {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -103,7 +103,7 @@ async fn json_is_not_ok_before_a_command_that_cannot_be_run() {
     }
 }
 
-fn written(text: &str) -> tempfile::NamedTempFile {
+fn temporary_file(text: &str) -> tempfile::NamedTempFile {
     let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     std::fs::write(file.path(), text).unwrap();
     file
@@ -119,7 +119,7 @@ async fn the_sample_is_a_file_to_start_from() {
     unread.stdout(writer).stderr(Stdio::piped());
     let ended = unread.spawn().unwrap().wait_with_output().await.unwrap();
     assert_eq!((ended.status.code(), &*ended.stderr), (Some(0), &b""[..]));
-    let renamed = written(&sample.stdout.replace("laptop", "mine"));
+    let renamed = temporary_file(&sample.stdout.replace("laptop", "mine"));
     let run = ran(local(&["run", "--once", "-f", renamed.path().to_str().unwrap()])).await;
     assert_eq!(run.code, Some(0), "{run:#?}");
     assert!(run.stdout.contains("eks-cluster-name = mine"), "{run:#?}");

@@ -1,4 +1,4 @@
-//! EKS Auth's API, as boto3, the Rust SDK and plain HTTP see the auth service's.
+//! The API of the auth service, called with boto3, the Rust SDK and plain HTTP.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(crate) fn exchange(path: &str, body: &Value) -> Request<String> {
 }
 
 impl OnePod {
-    /// Sends a request that the agent's key signs.
+    /// Sends a request signed with the agent's key.
     async fn ask(&self, path: &str, body: Value) -> Response<Bytes> {
         let url = self.laptop.auth_url();
         let request = raw::signed(&url, exchange(path, &body), self.laptop.agent_key(), "eks-auth");
@@ -75,7 +75,7 @@ async fn the_answer_has_the_members_and_types_of_the_api() {
     let mut members: Vec<_> = credentials.keys().collect();
     members.sort();
     assert_eq!(members, ["accessKeyId", "expiration", "secretAccessKey", "sessionToken"]);
-    // A number of seconds: the Rust SDK reads nothing else.
+    // A number of seconds, because the Rust SDK reads no other form.
     let now = clock::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let left = credentials["expiration"].as_u64().unwrap() - now;
     assert!((3590..=3600).contains(&left), "{left}");
@@ -120,7 +120,7 @@ async fn every_refusal_has_the_name_and_status_of_the_api() {
     let same = |_: &mut TokenRequest| {};
     let claims = issuer.claims(&app.token_request(clock::now(), HOUR)).to_string();
     let header = |alg: &str| json!({ "alg": alg, "kid": issuer.signing_key().kid() }).to_string();
-    let stranger =
+    let unpublished =
         Issuer::new(issuer.issuer(), "http://127.0.0.1:9/laptop", KeyAlgorithm::default()).unwrap();
     let altered = claims.replace("\"app-1\"", "\"app-2\"");
     assert_ne!(altered, claims);
@@ -133,7 +133,7 @@ async fn every_refusal_has_the_name_and_status_of_the_api() {
     let invalid = "InvalidTokenException";
     for ((path, body), status, exception, code) in [
         (
-            with_token(pod.token_of(&workload("stranger"), same)),
+            with_token(pod.token_of(&workload("unassociated"), same)),
             404,
             "ResourceNotFoundException",
             "association_not_found",
@@ -213,7 +213,7 @@ async fn every_refusal_has_the_name_and_status_of_the_api() {
             "session_refused",
         ),
         (
-            with_token(stranger.mint(&app.token_request(clock::now(), HOUR)).unwrap()),
+            with_token(unpublished.mint(&app.token_request(clock::now(), HOUR)).unwrap()),
             503,
             "ServiceUnavailableException",
             "token_key_unknown",
@@ -278,9 +278,9 @@ async fn an_association_that_is_taken_away_gives_no_more_sessions_and_comes_back
     for (text, status) in [(format!("{}associations: []\n", &full[..start]), 404), (full, 200)] {
         assert_ne!(pod.ask(PATH, json!({ "token": pod.token() })).await.status(), status);
         write_private(&file, &text).unwrap();
-        let asked_for = clock::monotonic();
+        let changed_at = clock::monotonic();
         while pod.ask(PATH, json!({ "token": pod.token() })).await.status() != status {
-            assert!(asked_for.elapsed() < Duration::from_secs(10), "the change has no effect");
+            assert!(changed_at.elapsed() < Duration::from_secs(10), "the change has no effect");
         }
     }
 }

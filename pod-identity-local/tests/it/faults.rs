@@ -1,7 +1,7 @@
-//! What an app's user reads when something is broken.
+//! Error messages of the SDKs for each fault.
 //!
-//! Python and its CLI show the agent's whole answer. JavaScript's default chain shows nothing of it: who
-//! wants to read it gives the client `fromHttp()`. Rust shows the status and drops the body.
+//! boto3 and the AWS CLI show the agent's whole response. JavaScript's default chain shows nothing of it, and
+//! `fromHttp()` shows it. Rust shows the status only.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -21,14 +21,14 @@ use crate::harness::{OnePod, Variables, WORLD, workload};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// All that JavaScript's default chain ever says.
+/// The only message of JavaScript's default chain.
 const JAVASCRIPT: &str = "CredentialsProviderError: Could not load credentials from any providers\n";
 
-/// What each SDK has to show.
+/// The words that the message of each SDK must contain.
 struct Shown<'a> {
-    /// boto3 and the CLI.
+    /// boto3 and the AWS CLI.
     python: &'a [&'a str],
-    /// JavaScript with `fromHttp()`; with the default chain it is always [`JAVASCRIPT`].
+    /// JavaScript with `fromHttp()`. With the default chain the message is always [`JAVASCRIPT`].
     from_http: &'a [&'a str],
     rust: &'a [&'a str],
 }
@@ -53,15 +53,15 @@ async fn assert_shown(variables: Variables, shown: Shown<'_>) {
             assert!(text.contains(word), "{sdk:?} does not show {word:?}: {text}");
         }
     }
-    assert!(javascript.is_none_or(|text| text == JAVASCRIPT), "JavaScript shows more: document it");
+    assert!(javascript.is_none_or(|text| text == JAVASCRIPT), "JavaScript shows more: update docs/agent.md");
 }
 
-/// A fault that the agent answers with a code: whoever shows the answer shows code, cause and fix.
+/// Asserts that each SDK that shows the agent's response shows code, cause and fix.
 async fn assert_code_is_shown(variables: Variables, code: ErrorCode, status: u16, cause: &str) {
     let in_brackets = format!("[{code}]");
     let words = [cause, code.fix(), &in_brackets];
     let only_status = format!("Non-success status from HTTP credential provider: StatusCode({status})");
-    // JavaScript reads the bodies of 4xx only.
+    // JavaScript reads the body of 4xx responses only.
     let javascript_status = format!("Server responded with status: {status}");
     let from_http = if status < 500 { words } else { [javascript_status.as_str(); 3] };
     assert_shown(variables, Shown { python: &words, from_http: &from_http, rust: &[&only_status] }).await;
@@ -77,8 +77,8 @@ async fn with_token(change: impl FnOnce(&mut TokenRequest), workload: Workload) 
 
 #[tokio::test]
 async fn a_missing_association_is_named() {
-    let (_pod, variables) = with_token(|_| {}, workload("stranger")).await;
-    let cause = "cluster laptop has no association for service account stranger in namespace default";
+    let (_pod, variables) = with_token(|_| {}, workload("unassociated")).await;
+    let cause = "cluster laptop has no association for service account unassociated in namespace default";
     assert_code_is_shown(variables, ErrorCode::AssociationNotFound, 404, cause).await;
 }
 
@@ -105,7 +105,7 @@ async fn an_expired_token_is_named() {
 async fn a_token_for_another_audience_is_named() {
     let for_sts = |request: &mut TokenRequest| request.audiences = vec!["sts.amazonaws.com".to_owned()];
     let (_pod, variables) = with_token(for_sts, workload("app")).await;
-    // Not the quotes: they are escaped where the body is shown as it is.
+    // The text stops before a quotation mark, which some SDKs show escaped.
     assert_code_is_shown(variables, ErrorCode::TokenAudienceWrong, 400, "the token's audience is").await;
 }
 
@@ -128,17 +128,17 @@ async fn an_auth_service_that_is_away_is_named() {
     let agent = pod_identity_agent::app::App::bind(agent_without_auth(&pod)).await.unwrap();
     let url = format!("http://{}/v1/credentials", agent.addresses()[0]);
     tokio::spawn(agent.run(shutdown));
-    // Java waits one second for an answer: later it would be told to nobody.
+    // The SDK for Java waits one second for a response.
     let started = clock::monotonic();
     let getter = Outbound::default().getter().unwrap();
     let (status, _) = getter.ask(&url, Some(&pod.token()), 64 * 1024).await.unwrap();
     assert_eq!(status, 503);
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
-    let cause = "EKS Auth could not be asked";
+    let cause = "the call to EKS Auth failed";
     assert_code_is_shown(pod.variables_at(&url), ErrorCode::UpstreamUnavailable, 503, cause).await;
 }
 
-/// An agent whose EKS Auth listens nowhere.
+/// The configuration of an agent whose EKS Auth does not listen.
 fn agent_without_auth(pod: &OnePod) -> Config {
     let outbound = Outbound::default();
     let sdk_config = SdkConfig::builder()
@@ -160,7 +160,7 @@ fn agent_without_auth(pod: &OnePod) -> Config {
     Config::new(pod.laptop.cluster().clone(), listen, eks_auth)
 }
 
-/// An address that nobody listens on.
+/// An address without a listener.
 fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

@@ -1,4 +1,4 @@
-//! Credentials end while an app runs, and the app does not notice.
+//! SDKs replace credentials before they expire.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use pod_identity_runtime::clock;
 use crate::clients::Sdk;
 use crate::harness::OnePod;
 
-/// Longer than any SDK's margin that blocks: that of Rust is 10 s.
+/// Lifetime of a session: longer than the time before the expiry in which an SDK blocks, which is 10 s for Rust.
 const SESSION_LIFE: Duration = Duration::from_secs(12);
-/// Long enough for the first session to end.
+/// Time of the calls: the first session ends within it.
 const CALLING: Duration = Duration::from_secs(15);
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! An app with nothing but a pod's variables fetches through the agent and calls STS.
+//! An app with only a pod's variables gets credentials from the agent and calls STS.
 
 use pod_identity_local::laptop::Setup;
 use pod_identity_local::sample::SAMPLE;
@@ -54,7 +54,7 @@ async fn is_the_pods_role_with_its_six_tags(sdk: Sdk) {
     assert_eq!(page["tags"], tags);
     assert_eq!(sorted(&page["transitiveTagKeys"]), keys(&tags));
     assert!(pod.inspection("/sessions").await.as_array().unwrap().contains(&page));
-    // A name that resolves to this machine (DNS rebinding) shows nothing.
+    // DNS rebinding: a request for the host of a web page is refused.
     let address = pod.laptop.inspection_url().trim_start_matches("http://").parse().unwrap();
     for (host, status) in [("attacker.example:80", 403), ("localhost:1", 200), ("127.0.0.1", 200)] {
         let mut connection = testing::wire::Connection::open(address).await.unwrap();

@@ -1,4 +1,4 @@
-//! The local STS, as boto3 and the AWS CLI see it.
+//! The local STS, called with boto3 and the AWS CLI.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const TARGET: &str = "arn:aws:iam::444455556666:role/target";
 const IRSA: &str = "arn:aws:iam::111122223333:role/irsa";
 
 impl OnePod {
-    /// The key of a caller of the world.
+    /// Returns the access key of a caller of the fixture.
     fn key(&self, id: &str) -> Value {
         let known = self.laptop.sts().world().callers().find(|caller| caller.access_key_id == id).unwrap();
         json!({ "accessKeyId": id, "secretAccessKey": known.secret_access_key.expose() })
@@ -38,7 +38,7 @@ impl OnePod {
         issuer.mint(&request).unwrap()
     }
 
-    /// The variables of somebody who holds that key.
+    /// Returns variables with this access key.
     fn variables_with(&self, keys: &Value) -> Variables {
         let mut variables = vec![
             ("AWS_REGION".to_owned(), "eu-west-1".to_owned()),
@@ -57,7 +57,7 @@ impl OnePod {
     }
 }
 
-/// What boto3 says to each of the calls, made one after the other; `None` without boto3.
+/// Makes the calls one after the other. Returns the results of boto3, or `None` without boto3.
 async fn boto3(calls: &[String]) -> Option<Vec<Value>> {
     let calls: Vec<&str> = calls.iter().map(String::as_str).collect();
     let output = python(vec![], "boto3_call.py", &calls).await?;
@@ -66,7 +66,7 @@ async fn boto3(calls: &[String]) -> Option<Vec<Value>> {
     Some(answers)
 }
 
-/// The keys of an answer's credentials, to make the next call with.
+/// Returns the access key in a response, for the next call.
 fn keys_of(answer: &Value) -> Value {
     let credentials = &answer["Credentials"];
     assert!(credentials.is_object(), "{answer}");
@@ -303,7 +303,7 @@ async fn boto3_reads_every_refusal_in_awss_words() {
             (&json!(code), &json!(status)),
             "{answer} to {call}"
         );
-        assert!(answer["message"].as_str().unwrap().contains(words), "{answer} does not say {words:?}");
+        assert!(answer["message"].as_str().unwrap().contains(words), "{answer} does not contain {words:?}");
     }
-    assert_eq!(pod.laptop.sts().sessions().len(), 1, "a refusal left a session");
+    assert_eq!(pod.laptop.sts().sessions().len(), 1, "refused requests create no session");
 }

@@ -1,4 +1,4 @@
-//! Whatever AWS's own signer makes is accepted, and nothing else is.
+//! Properties of verification, with AWS's signer.
 
 use http::HeaderValue;
 use proptest::prelude::*;
@@ -38,7 +38,7 @@ prop_compose! {
     }
 }
 
-/// What a handler reads of a request; equal for two requests that mean the same.
+/// The parts of a request that a handler reads. They are equal for equivalent requests.
 #[derive(Debug, PartialEq)]
 struct Meaning {
     path: Vec<String>,
@@ -72,11 +72,11 @@ impl Meaning {
     }
 }
 
-/// Changes one byte of the text, at a place and to a byte that chance chooses.
-fn change_byte(text: &[u8], place: &Index, to: u8) -> Option<Vec<u8>> {
+/// Changes one random byte of the text.
+fn change_byte(text: &[u8], index: &Index, to: u8) -> Option<Vec<u8>> {
     let mut bytes = text.to_vec();
-    let place = (!bytes.is_empty()).then(|| place.index(bytes.len()))?;
-    bytes[place] = if bytes[place] == to { to ^ 1 } else { to };
+    let index = (!bytes.is_empty()).then(|| index.index(bytes.len()))?;
+    bytes[index] = if bytes[index] == to { to ^ 1 } else { to };
     Some(bytes)
 }
 
@@ -127,7 +127,7 @@ proptest! {
                 changed.headers_mut().insert("authorization", HeaderValue::from_bytes(&value).unwrap());
             }
             _ => {
-                // `accept` is signed too: AWS's signer leaves out only what proxies change.
+                // AWS's signer also signs `accept`. It omits only headers that proxies change.
                 let names: Vec<_> = signed.headers().keys().filter(|name| *name != "authorization").collect();
                 let name = names[which.index(names.len())].clone();
                 let value = signed.headers()[&name].as_bytes();
@@ -140,7 +140,7 @@ proptest! {
         }
         let verdict = check(&changed);
         if verdict.is_ok() {
-            // Only what AWS canonicalises away may differ: the case of an escape's digits, say.
+            // Only differences without an effect on the canonical form are allowed, such as `%2b` and `%2B`.
             prop_assert_eq!(Meaning::of(&changed), Meaning::of(&signed), "{:?} for {:?}", changed, signed);
             prop_assert_ne!(part, 2);
         }

@@ -1,4 +1,4 @@
-//! `AssumeRole`: what is given, and what is refused.
+//! `AssumeRole`: sessions and errors.
 
 use serde_json::json;
 
@@ -13,7 +13,7 @@ const TAGS: [(&str, &str); 5] = [
     ("TransitiveTagKeys.member.1", "kubernetes-namespace"),
 ];
 
-/// Asks for a role of the first account with the broker's keys.
+/// Assumes a role of the first AWS account with the keys of the auth service.
 fn assume(sts: &Sts, name: &str, more: &[(&str, &str)]) -> Answer {
     assume_as(sts, &Keys::known(sts, BROKER), &role(name), more)
 }
@@ -24,7 +24,7 @@ fn assume_as(sts: &Sts, keys: &Keys, role: &str, more: &[(&str, &str)]) -> Answe
     call(sts, keys, "AssumeRole", &parameters)
 }
 
-fn denied(answer: &Answer, action: &str, role: &str) {
+fn assert_denied(answer: &Answer, action: &str, role: &str) {
     let words = format!("is not authorized to perform: {action} on resource: {role}");
     answer.refused(403, "AccessDenied", &words);
     assert!(answer.value("Message").starts_with("User: arn:aws:"));
@@ -87,7 +87,7 @@ fn transitive_tags_and_the_source_identity_reach_the_target_role() {
     assert_eq!(
         view.tags.iter().collect::<Vec<_>>(),
         [("kubernetes-namespace", "shop"), ("own", "")],
-        "the pod's name was not transitive"
+        "the tag of the pod's name is not transitive"
     );
     assert_eq!(view.transitive_tag_keys, ["kubernetes-namespace"]);
     assert_eq!(view.source_identity.as_deref(), Some("alice"));
@@ -281,7 +281,7 @@ fn tag<'a>(key: &'a str, value: &'a str) -> Vec<(&'a str, &'a str)> {
     vec![("Tags.member.1.Key", key), ("Tags.member.1.Value", value)]
 }
 
-/// Fifty tags and one, and tags and policies of all sizes.
+/// 50 and 51 tags, and tags and policies of several sizes.
 #[test]
 fn tags_and_policies_have_limits_alone_and_together() {
     let sts = sts();

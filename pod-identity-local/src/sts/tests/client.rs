@@ -1,4 +1,4 @@
-//! A client of its own, so that signatures are made by other code than that which verifies them.
+//! A client whose signing code is independent of the verification.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,12 +24,12 @@ pub(super) fn role(name: &str) -> String {
     format!("arn:aws:iam::111122223333:role/{name}")
 }
 
-/// A world with a broker, EKS's service, a user, and roles that each show one rule.
+/// An STS with the auth service's role, EKS's service principal, a user, and one role for each rule.
 pub(super) fn sts() -> Sts {
     Sts::new(World::from_yaml(include_str!("world.yaml")).unwrap())
 }
 
-/// Keys to sign with.
+/// A key to sign with.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
     pub(super) id: String,
@@ -45,7 +45,7 @@ impl Keys {
     }
 }
 
-/// An answer: its status, and its elements by name.
+/// A response: status, request id, and elements by name.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -54,7 +54,10 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Reads an answer; panics where it is no well-formed XML.
+    /// Reads a response.
+///
+/// # Panics
+/// If the body is not well-formed XML.
     pub(super) fn read(response: &Response<Bytes>) -> Self {
         assert_eq!(response.headers()["content-type"], "text/xml");
         let body = std::str::from_utf8(response.body()).unwrap();
@@ -101,10 +104,10 @@ impl Answer {
     }
 
     #[track_caller]
-    pub(super) fn refused(&self, status: u16, code: &str, words: &str) {
+    pub(super) fn assert_error(&self, status: u16, code: &str, words: &str) {
         assert_eq!((self.status, self.value("Code")), (status, code), "{self:?}");
         let message = self.value("Message");
-        assert!(message.contains(words), "{message:?} does not say {words:?}");
+        assert!(message.contains(words), "{message:?} does not contain {words:?}");
     }
 
     pub(super) fn keys(&self) -> Keys {
@@ -122,7 +125,7 @@ fn form(operation: &str, parameters: &[(&str, &str)]) -> String {
     form.extend_pairs(parameters).finish()
 }
 
-/// A POST of that body, unsigned.
+/// An unsigned POST request.
 pub(super) fn post(body: &str) -> Request<String> {
     Request::builder()
         .method(Method::POST)

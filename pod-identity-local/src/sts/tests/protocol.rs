@@ -1,4 +1,4 @@
-//! The query protocol, and who may sign.
+//! The query protocol and signatures.
 
 use std::time::Duration;
 
@@ -108,7 +108,7 @@ fn a_session_ends_when_it_says() {
 }
 
 proptest! {
-    /// Whatever a caller with keys sends is answered in well-formed XML, and no session comes of nonsense.
+    /// Every request with valid keys gets well-formed XML, and random parameters create no session.
     #[test]
     fn no_parameters_break_the_answer(
         operation in "AssumeRole|AssumeRoleWithWebIdentity|GetCallerIdentity|.{0,8}",

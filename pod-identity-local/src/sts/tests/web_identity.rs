@@ -1,4 +1,4 @@
-//! `AssumeRoleWithWebIdentity`: an issuer's token for a session.
+//! `AssumeRoleWithWebIdentity`: sessions and errors.
 
 use std::sync::Arc;
 

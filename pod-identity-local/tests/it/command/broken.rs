@@ -1,8 +1,8 @@
-//! What a person reads when a link of the chain or a file is broken.
+//! Messages about failed steps and invalid files.
 
 use pod_identity_local::sample::SAMPLE;
 
-use super::{local, ran, written};
+use super::{local, ran, temporary_file};
 
 #[tokio::test]
 async fn everything_that_can_be_broken_is_told_with_code_cause_and_fix() {
@@ -84,7 +84,7 @@ async fn the_fix_of_a_trust_refusal_is_of_that_refusal() {
              arn:aws:iam::111122223333:role/app.",
         ),
     ] {
-        let file = written(&text);
+        let file = temporary_file(&text);
         let run = ran(local(&[&["run", "-f", file.path().to_str().unwrap()], mode].concat())).await;
         assert!(run.stderr.contains(&format!("\n  fix:   {fix}")), "{run:#?}");
     }
@@ -92,7 +92,7 @@ async fn the_fix_of_a_trust_refusal_is_of_that_refusal() {
 
 #[tokio::test]
 async fn a_breakage_that_would_change_nothing_is_refused() {
-    let untagged = written(&format!("{SAMPLE}    disableSessionTags: true\n"));
+    let untagged = temporary_file(&format!("{SAMPLE}    disableSessionTags: true\n"));
     let untagged = ["-f", untagged.path().to_str().unwrap()];
     let nobody = ["--service-account", "nobody"];
     for (breakage, pod, words) in [
@@ -128,7 +128,7 @@ async fn each_role_of_a_chain_has_its_line_of_trust() {
     let chained = SAMPLE
         .replace("\nroles:\n", "\nroles:\n@")
         .replace('@', target.strip_suffix("associations:").unwrap());
-    let file = written(&format!("{chained}    targetRoleArn: arn:aws:iam::111122223333:role/target\n"));
+    let file = temporary_file(&format!("{chained}    targetRoleArn: arn:aws:iam::111122223333:role/target\n"));
     let run = ran(local(&["run", "--once", "-f", file.path().to_str().unwrap()])).await;
     assert_eq!(run.code, Some(0), "{run:#?}");
     let mut lines = run.stdout.lines().skip_while(|line| !line.starts_with("ok  trust"));
@@ -156,7 +156,7 @@ async fn what_is_broken_is_the_pod_that_runs_not_the_files_first() {
         "roleArn: arn:aws:iam::111122223333:role/app",
         "roleArn: arn:aws:iam::111122223333:role/second",
     );
-    let file = written(&second);
+    let file = temporary_file(&second);
     let file = file.path().to_str().unwrap();
     let pod = ["run", "--once", "-f", file, "--service-account", "app"];
     assert_eq!(ran(local(&pod)).await.code, Some(0));
@@ -186,7 +186,7 @@ async fn a_broken_file_is_told_with_its_name_the_place_and_the_fix() {
     ] {
         let text = SAMPLE.replacen(from, to, 1);
         assert_ne!(text, SAMPLE, "{from}");
-        let file = written(&text);
+        let file = temporary_file(&text);
         let name = file.path().to_str().unwrap();
         let run = ran(local(&["run", "--once", "-f", name])).await;
         assert_eq!((run.code, &*run.stdout), (Some(1), ""), "{run:#?}");
