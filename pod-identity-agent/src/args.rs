@@ -12,7 +12,7 @@ use pod_identity_runtime::listener::{LimitFlags, Limits};
 use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::outbound::Outbound;
 
-use crate::config::{AgentAuth, Config, ConfigError, Destination, TokenKeys};
+use crate::config::{AgentAuth, Config, ConfigError, EksAuthConfig, TokenKeys};
 
 /// Default file of the agent's own token.
 const AGENT_TOKEN_FILE: &str = "/var/run/secrets/pod-identity-auth/serviceaccount/token";
@@ -66,8 +66,8 @@ pub struct ServerArgs {
     #[arg(long, short = 'p', value_name = "PORT", default_value_t = 80)]
     port: u16,
 
-    /// The addresses that serve credentials. An address that this node does not have is skipped with a warning. At least
-    /// one must exist.
+    /// The addresses that serve credentials. An address that this node does not have is skipped with a warning. At
+    /// least one must exist.
     #[arg(
         long,
         short = 'b',
@@ -93,8 +93,8 @@ pub struct ServerArgs {
     #[arg(long, value_name = "URL", env = "AWS_ENDPOINT_URL_EKS_AUTH")]
     endpoint: Option<String>,
 
-    /// Authentication at EKS Auth: sigv4 (with the AWS credentials of the environment, as AWS's agent) or token (with the
-    /// agent's own service account token; pod-identity-auth only).
+    /// Authentication at EKS Auth: sigv4 (with the AWS credentials of the environment, as AWS's agent) or token (with
+    /// the agent's own service account token; pod-identity-auth only).
     #[arg(long, value_name = "KIND", value_parser = ["sigv4", "token"], default_value = "sigv4")]
     agent_auth: String,
 
@@ -107,8 +107,8 @@ pub struct ServerArgs {
     #[arg(long, value_name = "FILE", env = "AWS_CA_BUNDLE")]
     ca_file: Option<PathBuf>,
 
-    /// The cluster's token issuer: the value of the API server's --service-account-issuer. The agent verifies tokens with
-    /// the issuer's keys and refuses the others. Repeat the flag for several issuers. Default: see --learn-keys.
+    /// The cluster's token issuer: the value of the API server's --service-account-issuer. The agent verifies tokens
+    /// with the issuer's keys and refuses the others. Repeat the flag for several issuers. Default: see --learn-keys.
     #[arg(long, value_name = "URL")]
     issuer: Vec<String>,
 
@@ -122,8 +122,8 @@ pub struct ServerArgs {
     #[arg(long, value_name = "FILE", requires = "issuer")]
     jwks_file: Vec<PathBuf>,
 
-    /// Without --issuer: whether the agent fetches the issuer's keys over https after EKS Auth has accepted a first token.
-    /// The agent can then verify a replaced token without a call. With false, EKS Auth must accept each token.
+    /// Without --issuer: whether the agent fetches the issuer's keys over https after EKS Auth has accepted a first
+    /// token. The agent can then verify a replaced token without a call. With false, EKS Auth must accept each token.
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]
     learn_keys: bool,
 
@@ -131,8 +131,8 @@ pub struct ServerArgs {
     #[arg(long, value_name = "ENTRIES", default_value = "2000")]
     max_cache_size: NonZeroUsize,
 
-    /// Maximum number of renewals per second. The agent exceeds it if the cached credentials would otherwise expire. Calls
-    /// for waiting requests do not count.
+    /// Maximum number of renewals per second. The agent exceeds it if the cached credentials would otherwise expire.
+    /// Calls for waiting requests do not count.
     #[arg(long, value_name = "CALLS", value_parser = renewal_rate, default_value = "3")]
     max_service_qps: f64,
 
@@ -196,7 +196,7 @@ impl ServerArgs {
             cluster: self.cluster_name,
             listen: self.bind_hosts.iter().map(|host| SocketAddr::new(*host, self.port)).collect(),
             admin: std::iter::once(probe).chain(metrics).collect(),
-            eks_auth: Destination { endpoint: self.endpoint, agent_auth, outbound, sdk_config: None },
+            eks_auth: EksAuthConfig { endpoint: self.endpoint, agent_auth, outbound, sdk_config: None },
             keys,
             service,
             limits: self.limits.apply(Limits::default()),
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_of_the_chart_of_aws_is_accepted() {
+    fn accepts_the_command_line_of_the_aws_chart() {
         let flags = "--port 80 --probe-port 2703 --metrics-port 2705 -v trace --rotate-credentials true";
         let config = config(&flags.split(' ').collect::<Vec<_>>()).unwrap();
         assert_eq!(
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn renewals_have_the_pace_of_aws_unless_told_otherwise() {
+    fn default_renewal_rate_is_that_of_aws() {
         assert_eq!(config(&[]).unwrap().service.limits.renewals_per_second, 3.0);
         assert_eq!(config(&["--max-service-qps", "12.5"]).unwrap().service.limits.renewals_per_second, 12.5);
         for refused in ["0", "-1", "NaN", "inf", "many", ""] {
@@ -266,12 +266,12 @@ mod tests {
     }
 
     #[test]
-    fn metrics_stay_on_loopback_unless_a_port_is_asked_for() {
+    fn metrics_stay_on_loopback_without_metrics_port() {
         assert_eq!(config(&[]).unwrap().admin, ["127.0.0.1:2703".parse().unwrap()]);
     }
 
     #[test]
-    fn keys_are_learned_unless_they_are_configured_or_it_is_turned_off() {
+    fn keys_are_learned_unless_configured_or_turned_off() {
         for (flags, keys) in [
             (&[][..], "Learned("),
             (&["--learn-keys", "true"], "Learned("),
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn each_issuer_has_keys_of_its_own_or_all_have_the_same() {
+    fn key_locations_are_one_for_all_issuers_or_one_for_each() {
         let issuers = ["--issuer", "https://new.test", "--issuer", "https://old.test"];
         let located = |flags: &[&str]| {
             let TokenKeys::Configured(configs) = config(&[&issuers[..], flags].concat())?.keys else {
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_name_with_a_dot_is_for_pod_identity_auth() {
+    fn cluster_name_with_a_dot_needs_an_endpoint() {
         let named = |flags: &[&str]| {
             let mut command = vec!["eks-pod-identity-agent", "server", "--cluster-name", "k8s.example.com"];
             command.extend(flags);
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn eks_auth_off_loopback_is_asked_over_https_only() {
+    fn endpoint_that_is_not_loopback_needs_https() {
         for (url, accepted) in [
             ("https://auth.example.com:8443", true),
             ("http://127.0.0.1:8443", true),
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_is_in_its_page() {
+    fn docs_list_every_flag() {
         let page = include_str!("../../docs/agent.md");
         testing::flags::every_flag_is_in(page, &<Args as clap::CommandFactory>::command());
     }

@@ -20,7 +20,7 @@ pub struct Config {
     /// Addresses that serve health, readiness and metrics.
     pub admin: Vec<SocketAddr>,
     /// The connection to EKS Auth.
-    pub eks_auth: Destination,
+    pub eks_auth: EksAuthConfig,
     /// The source of keys that verify tokens.
     pub keys: TokenKeys,
     /// Durations and limits of the credential service.
@@ -36,8 +36,8 @@ pub struct Config {
 pub enum TokenKeys {
     /// Keys of these issuers. A token is refused if the keys of its issuer do not verify it.
     Configured(Vec<IssuerConfig>),
-    /// Keys of the issuer of the first token that EKS Auth accepts. They save calls. EKS Auth decides about a token of an
-    /// unknown key or issuer.
+    /// Keys of the issuer of the first token that EKS Auth accepts. They save calls. EKS Auth decides about a token of
+    /// an unknown key or issuer.
     Learned(Outbound),
     /// No keys.
     None,
@@ -68,7 +68,7 @@ impl TokenKeys {
 
 /// The connection to EKS Auth.
 #[derive(Debug, Clone)]
-pub struct Destination {
+pub struct EksAuthConfig {
     /// The URL. `None`: AWS's endpoint of the region.
     pub endpoint: Option<String>,
     /// The authentication of the agent.
@@ -133,7 +133,7 @@ pub enum ConfigError {
 
 impl Config {
     /// Creates a configuration with the default limits, without keys and without admin endpoints.
-    pub fn new(cluster: ClusterName, listen: Vec<SocketAddr>, eks_auth: Destination) -> Self {
+    pub fn new(cluster: ClusterName, listen: Vec<SocketAddr>, eks_auth: EksAuthConfig) -> Self {
         Self {
             cluster,
             listen,

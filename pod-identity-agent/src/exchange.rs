@@ -21,11 +21,11 @@ use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::outbound::OutboundError;
 
 use self::bearer::AgentTokenFile;
-use crate::config::{AgentAuth, Destination};
+use crate::config::{AgentAuth, EksAuthConfig};
 use crate::metrics::CallCounter;
 
-/// Maximum time of one call, including the body of its response. After a dead connection there must be time for the next
-/// attempt on another connection. If `pod-identity-auth` takes longer, it continues its call to STS, and the next
+/// Maximum time of one call, including the body of its response. After a dead connection there must be time for the
+/// next attempt on another connection. If `pod-identity-auth` takes longer, it continues its call to STS, and the next
 /// attempt waits for that call.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -57,7 +57,7 @@ impl EksAuth {
     /// # Errors
     /// [`EksAuthSetupError`] if the CA file cannot be read, or if no region is configured.
     pub async fn new(
-        destination: Destination,
+        destination: EksAuthConfig,
         calls: CallCounter,
         readiness: Readiness,
     ) -> Result<Self, EksAuthSetupError> {
@@ -88,7 +88,7 @@ impl EksAuth {
     }
 }
 
-async fn environment_config(destination: &Destination) -> Result<SdkConfig, EksAuthSetupError> {
+async fn environment_config(destination: &EksAuthConfig) -> Result<SdkConfig, EksAuthSetupError> {
     let loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(destination.outbound.toward(destination.endpoint.as_deref()).sdk_client()?);
     let loader = match destination.agent_auth {

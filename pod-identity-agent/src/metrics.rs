@@ -9,13 +9,13 @@ use prometheus_client::registry::Registry;
 
 /// Label of a call: its error code, or `ok`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
+struct CallLabels {
     code: &'static str,
 }
 
 /// Counts the calls to EKS Auth by their outcome.
 #[derive(Debug, Clone, Default)]
-pub struct CallCounter(Family<Outcome, Counter>);
+pub struct CallCounter(Family<CallLabels, Counter>);
 
 impl CallCounter {
     /// Registers `pod_identity_eks_auth_attempts_total`.
@@ -46,7 +46,7 @@ impl CountedCall<'_> {
 
 impl Drop for CountedCall<'_> {
     fn drop(&mut self) {
-        self.counter.0.get_or_create(&Outcome { code: self.code }).inc();
+        self.counter.0.get_or_create(&CallLabels { code: self.code }).inc();
     }
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn register(
         "Renewals of credentials before their expiry, by error code or ok",
         move || {
             let renewals = of_renewals.statistics().renewals;
-            renewals.into_iter().map(|(code, count)| (Outcome { code }, count)).collect()
+            renewals.into_iter().map(|(code, count)| (CallLabels { code }, count)).collect()
         },
     );
     register_gauge(

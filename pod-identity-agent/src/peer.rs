@@ -32,7 +32,7 @@ impl LocalAddresses {
 
     /// Returns the peer of an address. The routing lookup happens at the conversion to [`Peer`], because most requests
     /// are served from the cache and need no peer.
-    pub fn of(&self, address: IpAddr) -> RequestPeer<'_> {
+    pub fn request_peer(&self, address: IpAddr) -> RequestPeer<'_> {
         RequestPeer { local: self, address }
     }
 
@@ -179,7 +179,7 @@ mod tests {
         [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
     #[test]
-    fn all_addresses_of_this_machine_are_one_peer_and_every_other_is_its_own() {
+    fn local_addresses_are_one_peer_and_each_remote_address_is_its_own() {
         let addresses = LocalAddresses::probe(vec![]);
         for local in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
             assert_eq!(addresses.peer(local.parse().unwrap()), Peer::Local, "{local}");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn every_address_of_the_node_is_local_also_where_any_address_can_be_bound() {
+    fn node_addresses_are_local_with_and_without_ip_nonlocal_bind() {
         if !netns::available() {
             return;
         }
@@ -208,9 +208,14 @@ mod tests {
                     // The effect of this sysctl is tested.
                     assert_eq!(UdpSocket::bind((UNASSIGNED[0], 0)).is_ok(), value == "1");
                     let addresses = LocalAddresses::probe(vec![served.into()]);
-                    let peers =
-                        [Ipv4Addr::LOCALHOST.into(), served.into(), other.into(), UNASSIGNED[0], UNASSIGNED[1]]
-                            .map(|address| addresses.peer(address));
+                    let peers = [
+                        Ipv4Addr::LOCALHOST.into(),
+                        served.into(),
+                        other.into(),
+                        UNASSIGNED[0],
+                        UNASSIGNED[1],
+                    ]
+                    .map(|address| addresses.peer(address));
                     (addresses, peers)
                 })
                 .join()
@@ -228,7 +233,7 @@ mod tests {
     const FEW_DESCRIPTORS: &str = "TEST_HAS_FEW_DESCRIPTORS";
 
     #[test]
-    fn a_local_peer_is_local_without_a_free_descriptor() {
+    fn finds_local_peers_without_a_free_descriptor() {
         if !netns::available() {
             return;
         }

@@ -67,8 +67,8 @@ impl Server {
             let message = format!("method or path is wrong: the agent serves only GET {CREDENTIALS_PATH}");
             return Err(CredentialError::new(ErrorCode::NotFound, message));
         }
-        let token = token::of(request.headers())?;
-        self.service.credentials(token, self.local.of(peer)).await
+        let token = token::from_headers(request.headers())?;
+        self.service.credentials(token, self.local.request_peer(peer)).await
     }
 }
 

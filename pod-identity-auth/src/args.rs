@@ -39,8 +39,9 @@ pub struct Args {
     #[arg(long, value_name = "NAME", requires = "issuer")]
     cluster_name: Option<ClusterName>,
 
-    /// The token issuer of --cluster-name: exactly the value of the API server's --service-account-issuer. Repeat the flag
-    /// for several issuers. All of them use the keys of the flags below, or each the keys of its discovery document.
+    /// The token issuer of --cluster-name: exactly the value of the API server's --service-account-issuer. Repeat the
+    /// flag for several issuers. All of them use the keys of the flags below, or each the keys of its discovery
+    /// document.
     #[arg(long, value_name = "URL", requires = "cluster_name")]
     issuer: Vec<String>,
 
@@ -69,8 +70,8 @@ pub struct Args {
     #[arg(long, value_name = "ACCOUNT", requires = "region")]
     account_id: Option<AccountId>,
 
-    /// Authentication of agents: sigv4 (with a key of --agent-keys-file; AWS's agent supports only this) or token (with a
-    /// service account token of audience pod-identity-auth, which also proves the node).
+    /// Authentication of agents: sigv4 (with a key of --agent-keys-file; AWS's agent supports only this) or token (with
+    /// a service account token of audience pod-identity-auth, which also proves the node).
     #[arg(long, value_name = "KIND", value_parser = ["sigv4", "token"], env = "POD_IDENTITY_AUTH_AGENT_AUTH")]
     agent_auth: Option<String>,
 
@@ -92,13 +93,13 @@ pub struct Args {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
-    /// The session names: random (eks-CLUSTER-POD-UUID, as EKS) or stable (the pod's UID in place of the random UUID, so
-    /// that renewals keep the name).
+    /// The session names: random (eks-CLUSTER-POD-UUID, as EKS) or stable (the pod's UID in place of the random UUID,
+    /// so that renewals keep the name).
     #[arg(long, value_name = "KIND", default_value = "random")]
     session_name: SessionNaming,
 
-    /// Maximum number of cached sessions, at about 3 KiB each. The cache saves calls when agents restart, and serves pods
-    /// while STS is down. With 0, every request is a call to STS.
+    /// Maximum number of cached sessions, at about 3 KiB each. The cache saves calls when agents restart, and serves
+    /// pods while STS is down. With 0, every request is a call to STS.
     #[arg(long, value_name = "COUNT", default_value_t = DEFAULT_CAPACITY)]
     session_cache: usize,
 
@@ -137,7 +138,9 @@ impl Args {
                 Some(AgentAuthConfig::token(service_accounts.iter().map(String::as_str))?)
             }
             (Some("token"), Some(_)) => return Err(ConfigError::KeysWithToken),
-            _ if !self.agent_service_account.is_empty() => return Err(ConfigError::ServiceAccountsWithoutToken),
+            _ if !self.agent_service_account.is_empty() => {
+                return Err(ConfigError::ServiceAccountsWithoutToken);
+            }
             (_, Some(keys_file)) => Some(AgentAuthConfig::SigV4 { keys_file }),
             (Some(_), None) => return Err(ConfigError::SigV4WithoutKeys),
             (None, None) => None,
@@ -193,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn off_loopback_it_refuses_to_start_without_tls_and_agent_auth() {
+    fn address_that_is_not_loopback_needs_tls_and_agent_auth() {
         let open = ["--listen", "0.0.0.0:8443"];
         let tls = ["--tls-cert", "c.pem", "--tls-key", "k.pem"];
         let keys = ["--agent-keys-file", "keys.yaml"];
@@ -205,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_that_contradict_each_other_are_refused() {
+    fn refuses_contradicting_flags() {
         assert!(matches!(config(&["--agent-auth", "sigv4"]), Err(ConfigError::SigV4WithoutKeys)));
         let both = ["--agent-auth", "token", "--agent-keys-file", "k"];
         assert!(matches!(config(&both), Err(ConfigError::KeysWithToken)));
@@ -216,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_is_in_its_page() {
+    fn docs_list_every_flag() {
         let page = include_str!("../../docs/auth.md");
         testing::flags::every_flag_is_in(page, &<Args as clap::CommandFactory>::command());
     }

@@ -105,7 +105,7 @@ impl Server {
             let mut attempt = record.clone();
             let authorized = self.authorize(parts, &body, &cluster, &mut attempt).await;
             // Keys and associations must be those of the same version of the file: a cluster name may belong to
-// another cluster now.
+            // another cluster now.
             if self.store.is_current(generation) {
                 *record = attempt;
                 break authorized?;

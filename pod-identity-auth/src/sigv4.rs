@@ -1,15 +1,15 @@
 //! Verification of AWS Signature Version 4.
 //!
-//! The rules are those of the IAM user guide, *AWS API request signatures* (create a signed request), for services other
-//! than S3. Where all clients behave alike, the verification is strict. It accepts only the `Authorization` header: a
-//! signature in the query string would appear in logs of proxies, and no supported client makes one.
+//! The rules are those of the IAM user guide, *AWS API request signatures* (create a signed request), for services
+//! other than S3. Where all clients behave alike, the verification is strict. It accepts only the `Authorization`
+//! header: a signature in the query string would appear in logs of proxies, and no supported client makes one.
 //!
 //! A signature does not protect the parts of a request that it does not cover. Therefore every `x-amz-*` header and the
 //! content type must be signed.
 //!
 //! Two requests have the same signature if AWS defines the same canonical form for them. They may differ in the case of
-//! percent-encoding (`%2b`, `%2B`), in the order of parameters with different names, in dot segments and repeated slashes
-//! of the path, and in the number of spaces in a header. A handler must not depend on these differences.
+//! percent-encoding (`%2b`, `%2B`), in the order of parameters with different names, in dot segments and repeated
+//! slashes of the path, and in the number of spaces in a header. A handler must not depend on these differences.
 
 mod authorization;
 mod canonical;

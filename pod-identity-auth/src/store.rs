@@ -237,8 +237,8 @@ impl AssociationStore {
         );
     }
 
-    /// Follows the file until the shutdown, and passes each new content to the service and to `replaced`. While the file
-    /// is invalid, the old associations stay in use, and the file is read again every 30 s.
+    /// Follows the file until the shutdown, and passes each new content to the service and to `replaced`. While the
+    /// file is invalid, the old associations stay in use, and the file is read again every 30 s.
     ///
     /// The file is read on a thread for blocking work, because 100,000 associations take a second or two. Requests use
     /// the old associations meanwhile.

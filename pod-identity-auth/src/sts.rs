@@ -100,7 +100,8 @@ pub enum StsSetupError {
 }
 
 impl StsClient {
-    /// Makes a client for calls through `client`. Registers `pod_identity_sts_seconds` and `pod_identity_sts_calls_total`.
+    /// Makes a client for calls through `client`. Registers `pod_identity_sts_seconds` and
+    /// `pod_identity_sts_calls_total`.
     pub fn new(client: Client, readiness: Readiness, registry: &mut Registry) -> Self {
         let seconds = Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]);
         registry.register(
@@ -126,8 +127,8 @@ impl StsClient {
         }
     }
 
-    /// Updates the condition `sts`. Only calls with the service's own credentials count: STS may throttle the AWS account
-    /// of the first role for other reasons.
+    /// Updates the condition `sts`. Only calls with the service's own credentials count: STS may throttle the AWS
+    /// account of the first role for other reasons.
     fn update_readiness(&self, issued: &Result<SessionCredentials, CredentialError>) {
         match issued {
             Err(error) => match error.code() {
@@ -219,8 +220,8 @@ impl StsClient {
         issued
     }
 
-    /// Returns the duration to request, in seconds. It is an hour at most unless STS has named a principal that is not a
-    /// role session (IAM user guide, *Role chaining*).
+    /// Returns the duration to request, in seconds. It is an hour at most unless STS has named a principal that is not
+    /// a role session (IAM user guide, *Role chaining*).
     fn duration(&self, session: &RoleSession) -> i32 {
         let chained = *self.chained.get().unwrap_or(&true);
         let longest = if chained { Association::DEFAULT_DURATION } else { Duration::MAX };

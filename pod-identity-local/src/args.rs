@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use pod_identity_core::identity::{ClusterName, Namespace, PodName, ServiceAccount};
 use pod_identity_runtime::logs::LogLevel;
 
-use crate::breakage::Breakage;
+use crate::fault::Fault;
 
 /// EKS Pod Identity on one machine, without an AWS account and without a cluster.
 #[derive(Debug, Parser)]
@@ -80,7 +80,7 @@ pub struct RunArgs {
 
     /// Inject one fault, to see its error message.
     #[arg(long = "break", value_name = "WHERE", value_enum)]
-    pub breakage: Option<Breakage>,
+    pub fault: Option<Fault>,
 
     /// The format of the report.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Output::Text)]
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_a_unit() {
+    fn duration_needs_a_unit() {
         assert_eq!(duration("20s"), Ok(Duration::from_secs(20)));
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
         for text in ["", "s", "20", "0s", "-1s", "13h", "5µ", "99999999999999999999s"] {
@@ -127,16 +127,16 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_is_in_its_page() {
+    fn docs_list_every_flag() {
         let page = include_str!("../../docs/local.md");
         testing::flags::every_flag_is_in(page, &<Args as clap::CommandFactory>::command());
     }
 
     #[test]
-    fn every_breakage_is_in_the_page() {
+    fn docs_list_every_fault() {
         let page = include_str!("../../docs/local.md");
-        for breakage in Breakage::value_variants().iter().filter_map(ValueEnum::to_possible_value) {
-            let name = breakage.get_name();
+        for fault in Fault::value_variants().iter().filter_map(ValueEnum::to_possible_value) {
+            let name = fault.get_name();
             assert!(page.contains(&format!("\n| `{name}` |")), "docs/local.md does not name --break {name}");
         }
     }

@@ -67,9 +67,11 @@ pub enum IssuerError {
     Issuer(String),
     /// The base URL of the documents is not a URL.
     #[error("base URL of the issuer's documents is {0:?}, want an http or https URL without query")]
-    Place(String),
+    BaseUrl(String),
     /// The cryptographic library returned an error.
-    #[error("the cryptographic library failed to {0}; it reports no cause, the usual one is a lack of memory")]
+    #[error(
+        "the cryptographic library failed to {0}; it reports no cause, the usual one is a lack of memory"
+    )]
     Cryptography(&'static str),
 }
 
@@ -77,8 +79,8 @@ pub enum IssuerError {
 #[derive(Debug)]
 pub struct Issuer {
     issuer: String,
-    place: String,
-    prefix: String,
+    base_url: String,
+    path_prefix: String,
     cache_for: Duration,
     /// Published keys. The last one signs. Never empty.
     keys: RwLock<Vec<Arc<SigningKey>>>,
@@ -93,19 +95,19 @@ impl Issuer {
     /// # Errors
     ///
     /// [`IssuerError`] if one of the two is not a URL in the form of kube-apiserver, or if no key can be generated.
-    pub fn new(issuer: &str, place: &str, algorithm: KeyAlgorithm) -> Result<Self, IssuerError> {
+    pub fn new(issuer: &str, base_url: &str, algorithm: KeyAlgorithm) -> Result<Self, IssuerError> {
         if !is_url(issuer, &["https"]) {
             return Err(IssuerError::Issuer(issuer.to_owned()));
         }
-        let place = place.trim_end_matches('/');
-        if !is_url(place, &["http", "https"]) {
-            return Err(IssuerError::Place(place.to_owned()));
+        let base_url = base_url.trim_end_matches('/');
+        if !is_url(base_url, &["http", "https"]) {
+            return Err(IssuerError::BaseUrl(base_url.to_owned()));
         }
-        let prefix = place.parse::<Uri>().map(|uri| uri.path().trim_end_matches('/').to_owned());
+        let path_prefix = base_url.parse::<Uri>().map(|uri| uri.path().trim_end_matches('/').to_owned());
         Ok(Self {
             issuer: issuer.to_owned(),
-            place: place.to_owned(),
-            prefix: prefix.map_err(|_| IssuerError::Place(place.to_owned()))?,
+            base_url: base_url.to_owned(),
+            path_prefix: path_prefix.map_err(|_| IssuerError::BaseUrl(base_url.to_owned()))?,
             cache_for: CACHE_FOR,
             keys: RwLock::new(vec![Arc::new(SigningKey::generate(algorithm)?)]),
         })
@@ -124,7 +126,7 @@ impl Issuer {
 
     /// Returns the URL of the key set: `jwks_uri` of the discovery document.
     pub fn jwks_uri(&self) -> String {
-        format!("{}{JWKS_PATH}", self.place)
+        format!("{}{JWKS_PATH}", self.base_url)
     }
 
     /// Returns the key that signs.
@@ -194,7 +196,7 @@ impl Issuer {
     /// Responds to a request for one of the two documents, and with 404 or 405 to any other request.
     pub fn handle(&self, parts: &Parts) -> Response<Bytes> {
         let keys = self.published_keys();
-        let (media_type, body) = match parts.uri.path().strip_prefix(&self.prefix) {
+        let (media_type, body) = match parts.uri.path().strip_prefix(&self.path_prefix) {
             Some(DISCOVERY_PATH) => {
                 ("application/json", documents::discovery(&self.issuer, &self.jwks_uri(), &keys))
             }

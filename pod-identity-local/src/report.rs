@@ -125,7 +125,12 @@ impl Report {
     }
 
     /// Prints the whole report as one object, in the JSON format only.
-    fn finish(&self, failure: Option<&Failure>, environment: &[(String, String)], inspection_url: Option<&str>) {
+    fn finish(
+        &self,
+        failure: Option<&Failure>,
+        environment: &[(String, String)],
+        inspection_url: Option<&str>,
+    ) {
         if self.output == Output::Json {
             let environment: Value =
                 environment.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();

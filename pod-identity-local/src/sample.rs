@@ -21,11 +21,11 @@ pub fn print() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::World;
+    use crate::fixture::Fixture;
 
     #[test]
     fn sample_is_a_valid_fixture() {
-        let world = World::from_yaml(SAMPLE).unwrap();
-        assert_eq!(world.associations.associations.len(), 1);
+        let fixture = Fixture::from_yaml(SAMPLE).unwrap();
+        assert_eq!(fixture.associations.associations.len(), 1);
     }
 }

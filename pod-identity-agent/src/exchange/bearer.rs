@@ -24,8 +24,8 @@ impl AgentTokenFile {
     }
 
     /// Reads the token on a thread for blocking work, so that a blocked volume does not delay cached credentials.
-    pub(super) async fn read(&self) -> Result<AgentToken, NoAgentToken> {
-        let failed = |reason: String| NoAgentToken { file: self.path.clone(), reason };
+    pub(super) async fn read(&self) -> Result<AgentToken, AgentTokenError> {
+        let failed = |reason: String| AgentTokenError { file: self.path.clone(), reason };
         let text =
             read_in_background(&self.path, MAX_TOKEN).await.map_err(|error| failed(error.to_string()))?;
         BearerToken::parse(text.trim_end()).map(AgentToken).map_err(|error| failed(error.to_string()))
@@ -39,7 +39,7 @@ pub(super) struct AgentToken(BearerToken);
 /// The agent's own token cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("the agent's token {}: {reason}", .file.display())]
-pub(super) struct NoAgentToken {
+pub(super) struct AgentTokenError {
     file: PathBuf,
     reason: String,
 }

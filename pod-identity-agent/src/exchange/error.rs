@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::bearer::NoAgentToken;
+use super::bearer::AgentTokenError;
 use aws_sdk_eksauth::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_eksauth::operation::assume_role_for_pod_identity::AssumeRoleForPodIdentityError;
 use pod_identity_core::backoff::retry_after;
@@ -62,8 +62,8 @@ impl ExchangeError {
         }
     }
 
-    /// Whether the same call may succeed soon. Calls to `pod-identity-auth` are not repeated, because it repeats its own
-    /// calls: three attempts at both would be nine calls for one request.
+    /// Whether the same call may succeed soon. Calls to `pod-identity-auth` are not repeated, because it repeats its
+    /// own calls: three attempts at both would be nine calls for one request.
     fn is_attempted_again(&self) -> bool {
         match self {
             Self::Unavailable(_) => true,
@@ -98,8 +98,8 @@ impl From<ExchangeError> for CredentialError {
     }
 }
 
-impl From<NoAgentToken> for ExchangeError {
-    fn from(error: NoAgentToken) -> Self {
+impl From<AgentTokenError> for ExchangeError {
+    fn from(error: AgentTokenError) -> Self {
         Self::NoCredentials(error.to_string())
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn update(readiness: &Readiness, error: Option<&ExchangeError>) {
             | ErrorCode::NodeMismatch
             | ErrorCode::Internal => {}
             // Every other error concerns a pod, a role or STS. It comes after `pod-identity-auth` has accepted the
-// agent.
+            // agent.
             _ if *by_own_service => readiness.met(OWN_CREDENTIALS_CONDITION),
             _ => {}
         },

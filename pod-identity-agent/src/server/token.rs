@@ -7,7 +7,7 @@ use pod_identity_core::service::CredentialError;
 
 /// Returns the token in the `Authorization` header. SDKs send the token only; some other clients send `Bearer ` before
 /// it.
-pub(super) fn of(headers: &HeaderMap) -> Result<&str, CredentialError> {
+pub(super) fn from_headers(headers: &HeaderMap) -> Result<&str, CredentialError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         let message = "the request has no Authorization header, or more than one";
@@ -34,12 +34,12 @@ mod tests {
         for value in values {
             headers.append(AUTHORIZATION, value.parse().unwrap());
         }
-        let text = of(&headers).map_err(|error| error.code())?;
+        let text = from_headers(&headers).map_err(|error| error.code())?;
         BearerToken::parse(text).map(|token| token.expose().to_owned()).map_err(|error| error.code())
     }
 
     #[test]
-    fn accepts_a_token_alone_and_after_bearer() {
+    fn accepts_a_token_with_and_without_bearer() {
         for value in ["a.b.c", "Bearer a.b.c", "bearer a.b.c"] {
             assert_eq!(token(&[value]), Ok("a.b.c".to_owned()), "{value}");
         }

@@ -8,11 +8,11 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use pod_identity_agent::app::App;
-use pod_identity_agent::config::{AgentAuth, Config, Destination};
+use pod_identity_agent::config::{AgentAuth, Config, EksAuthConfig};
+use pod_identity_local::fixture::Fixture;
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
-use pod_identity_local::laptop::{Laptop, Setup, Workload};
 use pod_identity_local::sample::SAMPLE;
-use pod_identity_local::world::World;
+use pod_identity_local::services::{LocalConfig, LocalServices, Workload};
 use pod_identity_runtime::clock;
 use pod_identity_runtime::http::answer;
 use pod_identity_runtime::listener::{Handler, Listener, Peer};
@@ -36,34 +36,34 @@ pub(crate) enum Behaviour {
     /// Never responds.
     Hangs,
     /// Responds with this status, this error type and this body.
-    Says(u16, &'static str, String),
+    Responds(u16, &'static str, String),
     /// Responds with credentials after its release.
-    Waits,
-    /// Responds like `Says` after its release.
-    WaitsAndSays(u16, &'static str, String),
+    WaitsForRelease,
+    /// Responds like `Responds` after its release.
+    RespondsAfterRelease(u16, &'static str, String),
     /// Responds as pod-identity-auth with this status, this error type and this code, and requests a pause of seven
     /// seconds.
-    OwnServiceSays(u16, &'static str, &'static str),
+    RespondsAsPodIdentityAuth(u16, &'static str, &'static str),
     /// Responds first with this status and this `Retry-After`, then with status 200 and this body.
-    FirstSays(u16, &'static str, String),
+    RespondsFirstWith(u16, &'static str, String),
 }
 
 /// A fake EKS Auth.
 pub(crate) struct FakeEksAuth {
     pub(crate) address: SocketAddr,
     pub(crate) arrived: Arc<Notify>,
-    pub(crate) let_go: Arc<Notify>,
+    pub(crate) release: Arc<Notify>,
     pub(crate) authorization: Arc<Mutex<Vec<String>>>,
 }
 
-struct Behaving {
+struct FakeEksAuthHandler {
     behaviour: Behaviour,
     arrived: Arc<Notify>,
-    let_go: Arc<Notify>,
+    release: Arc<Notify>,
     authorization: Arc<Mutex<Vec<String>>>,
 }
 
-impl Handler for Behaving {
+impl Handler for FakeEksAuthHandler {
     async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         let sent = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
         let calls = {
@@ -75,24 +75,28 @@ impl Handler for Behaving {
         let mut headers = Vec::new();
         let (status, kind, body) = match &self.behaviour {
             Behaviour::Hangs => std::future::pending().await,
-            Behaviour::Says(status, kind, body) => (*status, *kind, body.clone()),
-            Behaviour::Waits => {
-                self.let_go.notified().await;
+            Behaviour::Responds(status, kind, body) => (*status, *kind, body.clone()),
+            Behaviour::WaitsForRelease => {
+                self.release.notified().await;
                 (200, "", granted("default", "app"))
             }
-            Behaviour::WaitsAndSays(status, kind, body) => {
-                self.let_go.notified().await;
+            Behaviour::RespondsAfterRelease(status, kind, body) => {
+                self.release.notified().await;
                 (*status, *kind, body.clone())
             }
-            Behaviour::OwnServiceSays(status, kind, code) => {
+            Behaviour::RespondsAsPodIdentityAuth(status, kind, code) => {
                 headers.extend([("x-pod-identity-error", *code), ("retry-after", "7")]);
-                (*status, *kind, json!({"message": format!("message of pod-identity-auth [{code}]")}).to_string())
+                (
+                    *status,
+                    *kind,
+                    json!({"message": format!("message of pod-identity-auth [{code}]")}).to_string(),
+                )
             }
-            Behaviour::FirstSays(status, retry_after, _) if calls == 1 => {
+            Behaviour::RespondsFirstWith(status, retry_after, _) if calls == 1 => {
                 headers.push(("retry-after", *retry_after));
                 (*status, "", "{}".to_owned())
             }
-            Behaviour::FirstSays(_, _, body) => (200, "", body.clone()),
+            Behaviour::RespondsFirstWith(_, _, body) => (200, "", body.clone()),
         };
         let mut response = answer(StatusCode::from_u16(status).unwrap(), "application/json", body.into());
         if !kind.is_empty() {
@@ -108,15 +112,15 @@ impl Handler for Behaving {
 pub(crate) async fn fake_eks_auth(behaviour: Behaviour) -> FakeEksAuth {
     let listener = Listener::bind(SocketAddr::new(LOOPBACK, 0)).await.unwrap();
     let address = listener.address().unwrap();
-    let (arrived, let_go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (arrived, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let authorization = Arc::new(Mutex::new(vec![]));
     let fake = FakeEksAuth {
         address,
         arrived: arrived.clone(),
-        let_go: let_go.clone(),
+        release: release.clone(),
         authorization: authorization.clone(),
     };
-    let handler = Behaving { behaviour, arrived, let_go, authorization };
+    let handler = FakeEksAuthHandler { behaviour, arrived, release, authorization };
     tokio::spawn(listener.serve(Arc::new(handler), Shutdown::never()));
     fake
 }
@@ -148,7 +152,7 @@ pub(crate) async fn agent(eks_auth: SocketAddr, hosts: &[IpAddr]) -> App {
 pub(crate) fn config(eks_auth: SocketAddr, hosts: &[IpAddr]) -> Config {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, "agents.own.token").unwrap();
-    let eks_auth = Destination {
+    let eks_auth = EksAuthConfig {
         endpoint: Some(format!("http://{eks_auth}")),
         agent_auth: AgentAuth::Token { file: file.into_temp_path().keep().unwrap() },
         outbound: Outbound::default(),
@@ -174,13 +178,13 @@ pub(crate) fn refetch_interval() -> std::time::Duration {
     pod_identity_core::service::ServiceConfig::default().key_refetch
 }
 
-pub(crate) async fn laptop() -> Laptop {
-    Laptop::start(World::from_yaml(SAMPLE).unwrap(), Setup::default()).await.unwrap()
+pub(crate) async fn services() -> LocalServices {
+    LocalServices::start(Fixture::from_yaml(SAMPLE).unwrap(), LocalConfig::default()).await.unwrap()
 }
 
 /// Returns the address of the local services' agent.
-pub(crate) fn address(laptop: &Laptop) -> SocketAddr {
-    laptop.credentials_url().parse::<http::Uri>().unwrap().authority().unwrap().as_str().parse().unwrap()
+pub(crate) fn address(services: &LocalServices) -> SocketAddr {
+    services.credentials_url().parse::<http::Uri>().unwrap().authority().unwrap().as_str().parse().unwrap()
 }
 
 pub(crate) fn pod() -> Workload {
@@ -199,7 +203,7 @@ pub(crate) async fn credentials(agent: SocketAddr, token: &str) -> Answer {
 }
 
 /// Asserts the members and headers that SDKs read from an error response. Returns its code.
-pub(crate) fn check_refusal(answer: &Answer) -> String {
+pub(crate) fn check_error(answer: &Answer) -> String {
     let body = answer.json();
     let text = |member: &str| body[member].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned();
     assert_eq!((text("code"), text("message")), (text("Code"), text("Message")));

@@ -12,7 +12,7 @@ use pod_identity_core::service::{
     TokenVerification,
 };
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
-use pod_identity_local::laptop::Workload;
+use pod_identity_local::services::Workload;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ impl CredentialSource for Source {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_short_session_does_not_set_the_pace_of_renewals_for_good() {
+async fn one_short_session_does_not_raise_the_renewal_rate_permanently() {
     let (hand, clock) = Clock::by_hand(SystemTime::UNIX_EPOCH + 500_000 * HOUR);
     let long_sessions = Arc::new(AtomicUsize::new(0));
     let source = Source { clock: clock.clone(), long_sessions: long_sessions.clone() };

@@ -156,7 +156,7 @@ impl AgentKeys {
     fn replace(&self, text: Result<Zeroizing<String>, ReadError>) -> Result<(), AgentKeysError> {
         let invalid = |reason: String| AgentKeysError { path: self.path.clone(), reason };
         let text = text.map_err(|error| invalid(error.to_string()))?;
-        // No error contains text of the file: it holds secrets.
+        // No error contains text of the file, because it has secrets.
         let entries: Vec<KeyEntry> = serde_saphyr::from_str(&text).map_err(|_| {
             invalid("not a list of accessKeyId and secretAccessKey in YAML or JSON".to_owned())
         })?;

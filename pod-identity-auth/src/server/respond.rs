@@ -20,7 +20,7 @@ pub(super) struct ErrorResponse {
     pub(super) code: ErrorCode,
     pub(super) message: String,
     exception: Exception,
-    /// The pause that STS asked for.
+    /// The pause that STS requested.
     retry_after: Option<Duration>,
 }
 

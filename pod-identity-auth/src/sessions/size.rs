@@ -33,7 +33,10 @@ pub(crate) fn warn_of_large_sessions(table: &AssociationTable) {
         }
     }
     if large > NAMED {
-        tracing::warn!(associations = large, "STS will likely refuse the sessions of this number of associations as too large");
+        tracing::warn!(
+            associations = large,
+            "STS will likely refuse the sessions of this number of associations as too large"
+        );
     }
 }
 

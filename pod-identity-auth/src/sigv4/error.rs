@@ -27,18 +27,13 @@ pub enum SigV4Error {
     )]
     UnsignedHeader(String),
     /// The signature does not cover the body.
-    #[error(
-        "x-amz-content-sha256 is {0}, want a SHA-256: sign the payload"
-    )]
+    #[error("x-amz-content-sha256 is {0}, want a SHA-256: sign the payload")]
     UnsignedPayload(String),
     /// The body is not the signed one.
     #[error("the body's SHA-256 is not the one in x-amz-content-sha256: send the body that was signed")]
     PayloadMismatch,
     /// The scope of the signature is wrong.
-    #[error(
-        "the request is signed for the {part} {found:?}, want {expected:?}: {}",
-        scope_fix(part)
-    )]
+    #[error("the request is signed for the {part} {found:?}, want {expected:?}: {}", scope_fix(part))]
     WrongScope {
         /// The part of the credential scope: `date`, `region` or `service`.
         part: &'static str,

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 #[test]
-fn it_does_not_start_where_tokens_would_cross_a_network_in_the_clear() {
+fn refuses_to_start_with_an_unsafe_configuration() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("associations.yaml");
     std::fs::write(&file, "associations: []").unwrap();

@@ -9,5 +9,5 @@ mod cache;
 mod clusters;
 mod reload;
 mod sessions;
-mod stand;
+mod test_auth;
 mod upstream;

@@ -9,14 +9,14 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use pod_identity_local::fixture::Fixture;
 use pod_identity_local::sts::Sts;
-use pod_identity_local::world::World;
 use pod_identity_runtime::clock;
 use pod_identity_runtime::listener::{Handler, Listener, Peer};
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
 use tokio::sync::watch;
 
-use crate::stand::WORLD;
+use crate::test_auth::FIXTURE;
 
 pub(crate) struct Upstream {
     pub(crate) sts: Sts,
@@ -47,7 +47,7 @@ pub(crate) const TOO_LARGE: (u16, &str) = (
 impl Upstream {
     /// Starts an STS whose sessions last `expire_after` at most. Returns its URL too.
     pub(crate) async fn start(expire_after: Duration) -> (Arc<Self>, String, Ender) {
-        let sts = Sts::new(World::from_yaml(WORLD).unwrap()).expire_after(expire_after);
+        let sts = Sts::new(Fixture::from_yaml(FIXTURE).unwrap()).expire_after(expire_after);
         let upstream = Arc::new(Self {
             sts,
             calls: AtomicUsize::new(0),

@@ -39,7 +39,7 @@ impl KeyAlgorithm {
     }
 }
 
-enum Pair {
+enum AnyKeyPair {
     Ecdsa(EcdsaKeyPair),
     Rsa(Box<RsaKeyPair>),
 }
@@ -49,7 +49,7 @@ pub struct SigningKey {
     algorithm: KeyAlgorithm,
     kid: String,
     public_der: Vec<u8>,
-    pair: Pair,
+    pair: AnyKeyPair,
 }
 
 impl fmt::Debug for SigningKey {
@@ -71,18 +71,18 @@ impl SigningKey {
         let failed = |_| IssuerError::Cryptography("generate a key");
         let pair = match algorithm {
             KeyAlgorithm::Es256 => {
-                Pair::Ecdsa(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(failed)?)
+                AnyKeyPair::Ecdsa(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(failed)?)
             }
             KeyAlgorithm::Es384 => {
-                Pair::Ecdsa(EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).map_err(failed)?)
+                AnyKeyPair::Ecdsa(EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).map_err(failed)?)
             }
             KeyAlgorithm::Rs256 => {
-                Pair::Rsa(Box::new(RsaKeyPair::generate(KeySize::Rsa2048).map_err(failed)?))
+                AnyKeyPair::Rsa(Box::new(RsaKeyPair::generate(KeySize::Rsa2048).map_err(failed)?))
             }
         };
         let public_der = match &pair {
-            Pair::Ecdsa(pair) => pair.public_key().as_der(),
-            Pair::Rsa(pair) => pair.public_key().as_der(),
+            AnyKeyPair::Ecdsa(pair) => pair.public_key().as_der(),
+            AnyKeyPair::Rsa(pair) => pair.public_key().as_der(),
         };
         let public_der = public_der.map_err(failed)?.as_ref().to_vec();
         // kubernetes `jwt.go`, keyIDFromPublicKey.
@@ -133,10 +133,10 @@ impl SigningKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, IssuerError> {
         let failed = |_| IssuerError::Cryptography("sign");
         match &self.pair {
-            Pair::Ecdsa(pair) => {
+            AnyKeyPair::Ecdsa(pair) => {
                 Ok(pair.sign(&SystemRandom::new(), message).map_err(failed)?.as_ref().to_vec())
             }
-            Pair::Rsa(pair) => {
+            AnyKeyPair::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
                 pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
                     .map_err(failed)?;
@@ -147,20 +147,20 @@ impl SigningKey {
 
     /// Returns the public key as a member of the key set.
     pub(super) fn jwk(&self) -> Jwk<'_> {
-        let numbers = match &self.pair {
-            Pair::Ecdsa(pair) => {
+        let parameters = match &self.pair {
+            AnyKeyPair::Ecdsa(pair) => {
                 // SEC 1, section 2.3.3: the byte 4, then both coordinates.
                 let point = pair.public_key().as_ref().get(1..).unwrap_or_default();
                 let (x, y) = point.split_at(point.len() / 2);
                 let crv = if self.algorithm == KeyAlgorithm::Es384 { "P-384" } else { "P-256" };
-                Numbers::Ec { crv, x: URL_SAFE_NO_PAD.encode(x), y: URL_SAFE_NO_PAD.encode(y) }
+                PublicParameters::Ec { crv, x: URL_SAFE_NO_PAD.encode(x), y: URL_SAFE_NO_PAD.encode(y) }
             }
-            Pair::Rsa(pair) => Numbers::Rsa {
+            AnyKeyPair::Rsa(pair) => PublicParameters::Rsa {
                 n: URL_SAFE_NO_PAD.encode(pair.public_key().modulus().big_endian_without_leading_zero()),
                 e: URL_SAFE_NO_PAD.encode(pair.public_key().exponent().big_endian_without_leading_zero()),
             },
         };
-        Jwk { usage: "sig", kid: &self.kid, alg: self.algorithm.name(), numbers }
+        Jwk { usage: "sig", kid: &self.kid, alg: self.algorithm.name(), parameters }
     }
 }
 
@@ -172,12 +172,12 @@ pub(super) struct Jwk<'a> {
     kid: &'a str,
     alg: &'static str,
     #[serde(flatten)]
-    numbers: Numbers,
+    parameters: PublicParameters,
 }
 
 #[derive(Serialize)]
 #[serde(tag = "kty", rename_all = "UPPERCASE")]
-enum Numbers {
+enum PublicParameters {
     Ec { crv: &'static str, x: String, y: String },
     Rsa { n: String, e: String },
 }

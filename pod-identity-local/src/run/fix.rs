@@ -2,16 +2,16 @@
 
 use pod_identity_core::trust::{Denial, Miss, Reason, Verdict};
 
+use crate::fixture::Fixture;
 use crate::sts::DenialView;
-use crate::world::World;
 
 /// Returns the fix for a denial; `None` if only the general fix of the error code applies.
-pub(super) fn for_denial(view: &DenialView, world: &World) -> Option<String> {
+pub(super) fn for_denial(view: &DenialView, fixture: &Fixture) -> Option<String> {
     let Some(denial) = &view.denial else {
         return (view.code == "role_unknown")
             .then(|| format!("Add {} to roles, or correct the association's roleArn.", view.role_arn));
     };
-    let caller = policy_principal(&denial.caller, world);
+    let caller = policy_principal(&denial.caller, fixture);
     let (action, role) = (denial.action, &denial.role);
     let denies = |verdict: &Verdict, whose: &str| {
         format!("Take {} out of {whose}, or narrow it: it denies {action}.", verdict.statement)
@@ -43,8 +43,11 @@ fn trust_statement_fix(denial: &Denial, nearest: &Verdict, caller: &str) -> Opti
     if nearest.misses.iter().any(|miss| matches!(miss, Miss::Principal { .. })) {
         return Some(format!("Let a statement of the role's trust policy name {caller} as Principal."));
     }
-    let fixes: Option<Vec<String>> =
-        nearest.misses.iter().map(|miss| mismatch_fix(denial, &nearest.statement.to_string(), miss)).collect();
+    let fixes: Option<Vec<String>> = nearest
+        .misses
+        .iter()
+        .map(|miss| mismatch_fix(denial, &nearest.statement.to_string(), miss))
+        .collect();
     fixes.map(|fixes| fixes.join(" "))
 }
 
@@ -52,11 +55,9 @@ fn mismatch_fix(denial: &Denial, statement: &str, miss: &Miss) -> Option<String>
     let action = denial.action;
     match miss {
         // Core describes a `NotAction` with these words. An addition to it would not help.
-        Miss::Action { wanted, .. } if wanted.iter().any(|text| text.starts_with("all but ")) => {
-            Some(format!(
-                "Let {statement} of the role's trust policy allow {action}: its NotAction excludes it."
-            ))
-        }
+        Miss::Action { wanted, .. } if wanted.iter().any(|text| text.starts_with("all but ")) => Some(
+            format!("Let {statement} of the role's trust policy allow {action}: its NotAction excludes it."),
+        ),
         Miss::Action { .. } => {
             Some(format!("Add {action} to the Action of {statement} of the role's trust policy."))
         }
@@ -77,9 +78,9 @@ fn mismatch_fix(denial: &Denial, statement: &str, miss: &Miss) -> Option<String>
 }
 
 /// Returns the caller as a policy names it: a session's role if the file declares it, else the caller itself.
-fn policy_principal(caller: &str, world: &World) -> String {
-    let of_session = |role: &&crate::world::Role| caller.starts_with(&role.arn.session(""));
-    world.roles().find(of_session).map_or_else(|| caller.to_owned(), |role| role.arn.to_string())
+fn policy_principal(caller: &str, fixture: &Fixture) -> String {
+    let of_session = |role: &&crate::fixture::Role| caller.starts_with(&role.arn.session(""));
+    fixture.roles().find(of_session).map_or_else(|| caller.to_owned(), |role| role.arn.to_string())
 }
 
 #[cfg(test)]
@@ -99,9 +100,9 @@ mod tests {
             explanation: String::new(),
             denial: None,
         };
-        let world = World::from_yaml(SAMPLE).unwrap();
+        let fixture = Fixture::from_yaml(SAMPLE).unwrap();
         let fix = "Add arn:aws:iam::111122223333:role/none to roles, or correct the association's roleArn.";
-        assert_eq!(for_denial(&view("role_unknown"), &world).as_deref(), Some(fix));
-        assert_eq!(for_denial(&view("another"), &world), None);
+        assert_eq!(for_denial(&view("role_unknown"), &fixture).as_deref(), Some(fix));
+        assert_eq!(for_denial(&view("another"), &fixture), None);
     }
 }

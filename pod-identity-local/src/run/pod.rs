@@ -18,8 +18,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::program;
 use crate::args::RunArgs;
-use crate::laptop::{Laptop, Workload, write_private};
 use crate::report::{Failure, Report};
+use crate::services::{LocalServices, Workload, write_private};
 
 /// Lifetime of the pod token: the minimum of Kubernetes.
 pub(super) const TOKEN_LIFETIME: Duration = Duration::from_secs(600);
@@ -39,19 +39,19 @@ struct CallerIdentity {
 }
 
 impl PodEnvironment {
-    pub(super) fn new(laptop: &Laptop) -> std::io::Result<Self> {
-        let token_file = laptop.directory().join("eks-pod-identity-token");
-        let empty = laptop.directory().join("empty");
+    pub(super) fn new(services: &LocalServices) -> std::io::Result<Self> {
+        let token_file = services.directory().join("eks-pod-identity-token");
+        let empty = services.directory().join("empty");
         write_private(&empty, "")?;
         let path = |path: &Path| path.display().to_string();
         let variable = |name: &str, value: String| (name.to_owned(), value);
         let mut variables = vec![
-            variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", laptop.credentials_url()),
+            variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", services.credentials_url()),
             variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", path(&token_file)),
-            variable("AWS_REGION", laptop.region().to_owned()),
+            variable("AWS_REGION", services.region().to_owned()),
             // The AWS CLI and boto3 read only this region variable.
-            variable("AWS_DEFAULT_REGION", laptop.region().to_owned()),
-            variable("AWS_ENDPOINT_URL_STS", laptop.sts_url()),
+            variable("AWS_DEFAULT_REGION", services.region().to_owned()),
+            variable("AWS_ENDPOINT_URL_STS", services.sts_url()),
             variable("AWS_CONFIG_FILE", path(&empty)),
             variable("AWS_SHARED_CREDENTIALS_FILE", path(&empty)),
             // boto3 also reads this file, before it calls the agent.
@@ -73,13 +73,13 @@ impl PodEnvironment {
     /// Replaces the token as kubelet does. It never returns.
     pub(super) async fn rotate_token(
         &self,
-        laptop: &Laptop,
+        services: &LocalServices,
         workload: &Workload,
     ) -> std::convert::Infallible {
         loop {
             tokio::time::sleep(TOKEN_ROTATION).await;
             let token =
-                laptop.token(workload, clock::now(), TOKEN_LIFETIME).map_err(|error| error.to_string());
+                services.token(workload, clock::now(), TOKEN_LIFETIME).map_err(|error| error.to_string());
             let written = token.and_then(|token| self.write_token(&token).map_err(|error| error.to_string()));
             match written {
                 Ok(()) => tracing::info!("pod token replaced"),
@@ -92,14 +92,14 @@ impl PodEnvironment {
     pub(super) async fn run(
         &self,
         args: &RunArgs,
-        laptop: &Laptop,
+        services: &LocalServices,
         report: &mut Report,
         mut shutdown: Shutdown,
     ) -> Result<ExitCode, Failure> {
         if let Some((program, rest)) = args.program.split_first() {
             // The report must not say `ok` if the program does not exist.
             program::look_up(program).map_err(|error| command_failure(program, &error))?;
-            report.succeed(&self.variables, &laptop.inspection_url());
+            report.succeed(&self.variables, &services.inspection_url());
             return Ok(self.run_command(program, rest).await);
         }
         let arn = self.call().await?;
@@ -108,10 +108,10 @@ impl PodEnvironment {
             json!({"arn": arn}),
             format!("an app with nothing but a pod's variables calls sts:GetCallerIdentity: {arn}"),
         );
-        report.succeed(&self.variables, &laptop.inspection_url());
+        report.succeed(&self.variables, &services.inspection_url());
         report.print(&format!("\n{arn}"));
         if !args.once {
-            self.print_shell_setup(laptop, report);
+            self.print_shell_setup(services, report);
             shutdown.asked().await;
         }
         Ok(ExitCode::SUCCESS)
@@ -155,7 +155,7 @@ impl PodEnvironment {
         Ok(identity.arn)
     }
 
-    fn print_shell_setup(&self, laptop: &Laptop, report: &Report) {
+    fn print_shell_setup(&self, services: &LocalServices, report: &Report) {
         report.print("\nTo be this pod in another shell, paste:\n");
         report.print("  unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE \\");
         report.print("    AWS_DEFAULT_PROFILE AWS_ROLE_ARN AWS_WEB_IDENTITY_TOKEN_FILE \\");
@@ -163,7 +163,7 @@ impl PodEnvironment {
         for (name, value) in &self.variables {
             report.print(&format!("  export {name}='{}'", value.replace('\'', r"'\''")));
         }
-        report.print(&format!("\nSessions and their tags: {}/sessions", laptop.inspection_url()));
+        report.print(&format!("\nSessions and their tags: {}/sessions", services.inspection_url()));
         report.print("The token is replaced every 8 minutes. Ctrl-C stops everything.");
     }
 }

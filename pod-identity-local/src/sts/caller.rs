@@ -2,12 +2,12 @@
 
 use pod_identity_core::trust::{Caller, Policy};
 
+use crate::fixture::{Fixture, FixtureCaller};
 use crate::tags::Tags;
-use crate::world::{KnownCaller, World};
 
 /// A caller with the session state that the next session inherits or that policies evaluate.
 #[derive(Debug, Clone)]
-pub(super) struct Identity {
+pub(super) struct Principal {
     pub(super) caller: Caller,
     /// The identity policies of a user. The fixture has those of a role.
     pub(super) user_policies: Vec<Policy>,
@@ -26,15 +26,15 @@ pub(super) struct Identity {
     pub(super) account: String,
 }
 
-impl Identity {
-    pub(super) fn of_known(known: &KnownCaller, world: &World) -> Self {
+impl Principal {
+    pub(super) fn from_fixture(known: &FixtureCaller, fixture: &Fixture) -> Self {
         let account = match known.caller.account() {
             Some(account) => account.to_string(),
             // A service has no AWS account; the source account is the nearest value.
             None => known
                 .source_account
                 .clone()
-                .or_else(|| world.accounts().next().map(ToString::to_string))
+                .or_else(|| fixture.accounts().next().map(ToString::to_string))
                 .unwrap_or_default(),
         };
         Self {
@@ -52,18 +52,20 @@ impl Identity {
     }
 
     /// Returns the identity policies of the user or of the session's role.
-    pub(super) fn policies<'a>(&'a self, world: &'a World) -> &'a [Policy] {
+    pub(super) fn policies<'a>(&'a self, fixture: &'a Fixture) -> &'a [Policy] {
         match &self.caller {
-            Caller::Session { role, .. } => world.role(role).map_or(&[], |role| role.permissions.as_slice()),
+            Caller::Session { role, .. } => {
+                fixture.role(role).map_or(&[], |role| role.permissions.as_slice())
+            }
             _ => &self.user_policies,
         }
     }
 
     /// Returns the tags of `aws:PrincipalTag`. Tags of the session override those of its role.
-    pub(super) fn principal_tags(&self, world: &World) -> Tags {
+    pub(super) fn principal_tags(&self, fixture: &Fixture) -> Tags {
         let mut tags = match &self.caller {
             Caller::Session { role, .. } => {
-                world.role(role).map(|role| role.tags.clone()).unwrap_or_default()
+                fixture.role(role).map(|role| role.tags.clone()).unwrap_or_default()
             }
             _ => Tags::default(),
         };

@@ -7,11 +7,11 @@ use pod_identity_core::trust::Denial;
 use serde::Serialize;
 
 use super::session::Session;
-use super::{Sts, answer};
+use super::{Sts, response};
 use crate::tags::Tags;
 
 /// Maximum number of recorded denials.
-const DENIALS: usize = 256;
+const MAX_DENIALS: usize = 256;
 
 /// A session without its secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -43,20 +43,20 @@ pub struct SessionView {
 
 impl From<&Session> for SessionView {
     fn from(session: &Session) -> Self {
-        let identity = &session.identity;
-        let before = identity.chain.len().saturating_sub(1);
+        let principal = &session.principal;
+        let before = principal.chain.len().saturating_sub(1);
         Self {
             access_key_id: session.access_key_id.clone(),
             assumed_role_arn: session.role.session(&session.name),
             role_arn: session.role.to_string(),
             session_name: session.name.clone(),
-            tags: identity.tags.clone(),
-            transitive_tag_keys: identity.transitive.clone(),
-            source_identity: identity.source_identity.clone(),
+            tags: principal.tags.clone(),
+            transitive_tag_keys: principal.transitive.clone(),
+            source_identity: principal.source_identity.clone(),
             policy: session.policy.clone(),
             policy_arns: session.policy_arns.clone(),
-            expiration: answer::timestamp(session.expiration),
-            chain: identity.chain[..before].to_vec(),
+            expiration: response::timestamp(session.expiration),
+            chain: principal.chain[..before].to_vec(),
         }
     }
 }
@@ -69,7 +69,7 @@ pub struct DenialView {
     pub request_id: String,
     /// The time of the request in RFC 3339.
     pub time: String,
-    /// The stable code of the reason: a value of [`Denial::code`], or `role_unknown`.
+    /// The stable code of the reason: a value of [`Denial::code`], or `record_unknown_role`.
     pub code: &'static str,
     /// The denied action, for example `sts:TagSession`.
     pub action: &'static str,
@@ -90,7 +90,7 @@ pub(super) struct Denials(VecDeque<DenialView>);
 
 impl Denials {
     pub(super) fn push(&mut self, denial: DenialView) {
-        if self.0.len() == DENIALS {
+        if self.0.len() == MAX_DENIALS {
             self.0.pop_front();
         }
         self.0.push_back(denial);
@@ -127,17 +127,17 @@ impl Sts {
     }
 
     /// Records and logs a denial.
-    pub(super) fn remember(&self, denial: DenialView) {
+    pub(super) fn record_denial(&self, denial: DenialView) {
         tracing::info!(code = denial.code, request_id = denial.request_id, "{}", denial.explanation);
         self.lock_denials().push(denial);
     }
 }
 
 impl DenialView {
-    pub(super) fn of(request_id: &str, now: SystemTime, denial: &Denial) -> Self {
+    pub(super) fn new(request_id: &str, now: SystemTime, denial: &Denial) -> Self {
         Self {
             request_id: request_id.to_owned(),
-            time: answer::timestamp(now),
+            time: response::timestamp(now),
             code: denial.code(),
             action: denial.action.as_str(),
             role_arn: denial.role.to_string(),

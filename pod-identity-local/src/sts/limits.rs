@@ -1,24 +1,25 @@
 //! Limits of STS for parameters (service model of STS 2011-06-15; IAM user guide, *Pass session tags in AWS STS*).
 
-use super::validate::{Pattern, Rule};
+use super::validate::{Constraint, Pattern};
 
 /// Maximum number of session tags.
-pub(crate) const TAGS: usize = 50;
+pub(crate) const MAX_TAGS: usize = 50;
 /// Maximum number of managed session policies.
-pub(super) const POLICY_ARNS: usize = 10;
+pub(super) const MAX_POLICY_ARNS: usize = 10;
 
 /// ARNs of roles and policies.
-pub(super) const ARN: Rule = Rule::new(20, 2048, None);
-pub(super) const SESSION_NAME: Rule = Rule::new(2, 64, Some(NAME));
-pub(super) const SOURCE_IDENTITY: Rule = SESSION_NAME;
-pub(super) const EXTERNAL_ID: Rule =
-    Rule::new(2, 1224, Some(Pattern(is_external_id_character, r"[\w+=,.@:\/-]*")));
-pub(super) const TAG_KEY: Rule = Rule::new(1, 128, Some(TAG));
-pub(super) const TAG_VALUE: Rule = Rule::new(0, 256, Some(TAG));
+pub(super) const ARN: Constraint = Constraint::new(20, 2048, None);
+pub(super) const SESSION_NAME: Constraint = Constraint::new(2, 64, Some(NAME));
+pub(super) const SOURCE_IDENTITY: Constraint = SESSION_NAME;
+pub(super) const EXTERNAL_ID: Constraint =
+    Constraint::new(2, 1224, Some(Pattern(is_external_id_character, r"[\w+=,.@:\/-]*")));
+pub(super) const TAG_KEY: Constraint = Constraint::new(1, 128, Some(TAG));
+pub(super) const TAG_VALUE: Constraint = Constraint::new(0, 256, Some(TAG));
 /// Inline session policies.
-pub(super) const POLICY: Rule =
-    Rule::new(1, 2048, Some(Pattern(is_policy_character, r"[\u0009\u000A\u000D\u0020-\u00FF]+")));
-pub(super) const WEB_IDENTITY_TOKEN: Rule = Rule { secret: true, ..Rule::new(4, 20_000, None) };
+pub(super) const POLICY: Constraint =
+    Constraint::new(1, 2048, Some(Pattern(is_policy_character, r"[\u0009\u000A\u000D\u0020-\u00FF]+")));
+pub(super) const WEB_IDENTITY_TOKEN: Constraint =
+    Constraint { secret: true, ..Constraint::new(4, 20_000, None) };
 
 const NAME: Pattern = Pattern(is_name_character, r"[\w+=,.@-]*");
 const TAG: Pattern = Pattern(is_tag_character, r"[\p{L}\p{Z}\p{N}_.:/=+\-@]+");

@@ -6,7 +6,7 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{Method, header};
 
-use super::error::Refusal;
+use super::error::StsError;
 
 /// The parameters of a request. It has no `Debug`, because tokens are among the values.
 pub(super) struct Form {
@@ -15,25 +15,25 @@ pub(super) struct Form {
 
 impl Form {
     /// Reads the query of a GET, or the form in the body of a POST.
-    pub(super) fn read(parts: &Parts, body: &[u8]) -> Result<Self, Refusal> {
+    pub(super) fn read(parts: &Parts, body: &[u8]) -> Result<Self, StsError> {
         if parts.uri.path() != "/" {
-            return Err(Refusal::not_found());
+            return Err(StsError::not_found());
         }
         let form = match parts.method {
             Method::GET => parts.uri.query().unwrap_or_default().as_bytes(),
             Method::POST if is_form(parts) => body,
             Method::POST => {
-                return Err(Refusal::malformed_query(format!(
+                return Err(StsError::malformed_query(format!(
                     "{} must be application/x-www-form-urlencoded",
                     header::CONTENT_TYPE
                 )));
             }
-            _ => return Err(Refusal::not_found()),
+            _ => return Err(StsError::not_found()),
         };
         let mut values = BTreeMap::new();
         for (name, value) in form_urlencoded::parse(form) {
             if values.insert(name.clone().into_owned(), value.into_owned()).is_some() {
-                return Err(Refusal::malformed_query(format!("The parameter {name} occurs twice")));
+                return Err(StsError::malformed_query(format!("The parameter {name} occurs twice")));
             }
         }
         Ok(Self { values })

@@ -3,10 +3,10 @@
 use pod_identity_core::arn::{AccountId, RoleArn};
 use pod_identity_core::trust::Policy;
 
-use super::error::Refusal;
+use super::error::StsError;
 use super::limits;
 use super::query::Form;
-use super::validate::Faults;
+use super::validate::Violations;
 
 /// The session policies of a request.
 #[derive(Default)]
@@ -20,34 +20,34 @@ pub(super) struct SessionPolicies {
 
 impl SessionPolicies {
     /// Reads the parameters and checks their form.
-    pub(super) fn read(form: &Form, faults: &mut Faults) -> Self {
+    pub(super) fn read(form: &Form, violations: &mut Violations) -> Self {
         let text = form.value("Policy").map(str::to_owned);
         if let Some(text) = &text {
-            faults.text("policy", text, limits::POLICY);
+            violations.text("policy", text, limits::POLICY);
         }
         let mut arns = Vec::new();
         for (index, member) in form.list("PolicyArns").into_iter().enumerate() {
             let name = format!("policyArns.{}.member.arn", index + 1);
-            let arn = faults.required(&name, member.get("arn").copied(), limits::ARN);
+            let arn = violations.required(&name, member.get("arn").copied(), limits::ARN);
             arns.push(arn.to_owned());
         }
-        faults.count("policyArns", arns.len(), limits::POLICY_ARNS);
+        violations.count("policyArns", arns.len(), limits::MAX_POLICY_ARNS);
         Self { text, arns, inline: None }
     }
 
     /// Parses the inline policy and checks the owner of each managed policy.
-    pub(super) fn check(&mut self, role: &RoleArn) -> Result<(), Refusal> {
+    pub(super) fn check(&mut self, role: &RoleArn) -> Result<(), StsError> {
         for arn in &self.arns {
             if !is_policy_of(arn, role.account()) {
-                return Err(Refusal::validation(format!("{arn} is invalid")));
+                return Err(StsError::validation(format!("{arn} is invalid")));
             }
         }
         if let Some(text) = &self.text {
             if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
-                return Err(Refusal::malformed_policy("This policy contains invalid Json"));
+                return Err(StsError::malformed_policy("This policy contains invalid Json"));
             }
             let policy = Policy::identity(text)
-                .map_err(|error| Refusal::malformed_policy(format!("Syntax errors in policy. ({error})")))?;
+                .map_err(|error| StsError::malformed_policy(format!("Syntax errors in policy. ({error})")))?;
             self.inline = Some(policy);
         }
         Ok(())

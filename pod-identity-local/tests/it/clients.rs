@@ -84,7 +84,8 @@ impl Sdk {
         Some(text)
     }
 
-    /// Calls once a second with one client. Returns `accessKeyIds` in the order of their first use, `calls` and `errors`.
+    /// Calls once a second with one client. Returns `accessKeyIds` in the order of their first use, `calls` and
+    /// `errors`.
     pub(crate) async fn call_for(self, variables: Variables, time: Duration) -> Option<Value> {
         let seconds = time.as_secs().to_string();
         match self {

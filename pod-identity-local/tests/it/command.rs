@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_pod-identity-local");
 /// Time limit of a run.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// Exit code and output of a run.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(crate) fn local(args: &[&str]) -> Command {
 }
 
 pub(crate) async fn ran(mut command: Command) -> Ran {
-    let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("the run ends").unwrap();
+    let output = tokio::time::timeout(TIME_LIMIT, command.output()).await.expect("the run ends").unwrap();
     Ran {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -38,7 +38,7 @@ pub(crate) async fn ran(mut command: Command) -> Ran {
 }
 
 #[tokio::test]
-async fn run_once_prints_every_link_and_the_arn() {
+async fn run_once_prints_every_step_and_the_arn() {
     let run = ran(local(&["run", "--once"])).await;
     assert_eq!((run.code, &*run.stderr), (Some(0), ""), "{run:#?}");
     let lines = run.stdout.lines().filter_map(|line| line.strip_prefix("ok  "));
@@ -49,7 +49,7 @@ async fn run_once_prints_every_link_and_the_arn() {
 }
 
 #[tokio::test]
-async fn json_is_one_object_with_the_chain_and_the_environment() {
+async fn json_is_one_object_with_chain_and_environment() {
     for (args, principal) in [
         (&["run", "--once", "--output", "json"][..], "pods.eks.amazonaws.com"),
         (
@@ -81,7 +81,7 @@ async fn json_is_one_object_with_the_chain_and_the_environment() {
 }
 
 #[tokio::test]
-async fn json_tells_a_failure_too() {
+async fn json_reports_a_failure() {
     let run = ran(local(&["run", "--once", "--output", "json", "--break", "no-association"])).await;
     assert_eq!(run.code, Some(1));
     let all: Value = serde_json::from_str(&run.stdout).unwrap();
@@ -94,7 +94,7 @@ async fn json_tells_a_failure_too() {
 }
 
 #[tokio::test]
-async fn json_is_not_ok_before_a_command_that_cannot_be_run() {
+async fn json_is_not_ok_for_a_program_that_cannot_start() {
     for (program, code) in [("no-such-program", "command_not_found"), ("/", "command_not_started")] {
         let run = ran(local(&["run", "--output", "json", "--", program])).await;
         let object = run.stderr.split("\nerror[").next().unwrap();
@@ -110,7 +110,7 @@ fn temporary_file(text: &str) -> tempfile::NamedTempFile {
 }
 
 #[tokio::test]
-async fn the_sample_is_a_file_to_start_from() {
+async fn sample_prints_a_valid_file() {
     let sample = ran(local(&["sample"])).await;
     assert_eq!((sample.code, &*sample.stdout), (Some(0), SAMPLE));
     let (reader, writer) = std::io::pipe().unwrap();
@@ -126,7 +126,7 @@ async fn the_sample_is_a_file_to_start_from() {
 }
 
 #[tokio::test]
-async fn sessions_end_when_expire_after_says() {
+async fn expire_after_limits_the_session() {
     let run = ran(local(&["run", "--once", "--output", "json", "--expire-after", "20m"])).await;
     let all: Value = serde_json::from_str(&run.stdout).unwrap();
     let expiration = all["chain"][4]["facts"]["expiration"].as_str().unwrap();

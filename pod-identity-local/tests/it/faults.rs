@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
-use pod_identity_agent::config::{AgentAuth, Config, Destination};
+use pod_identity_agent::config::{AgentAuth, Config, EksAuthConfig};
 use pod_identity_core::error::ErrorCode;
 use pod_identity_local::issuer::TokenRequest;
-use pod_identity_local::laptop::{Setup, Workload};
+use pod_identity_local::services::{LocalConfig, Workload};
 use pod_identity_runtime::clock;
 use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::shutdown::Shutdown;
 
 use crate::clients::Sdk;
-use crate::harness::{OnePod, Variables, WORLD, workload};
+use crate::harness::{FIXTURE, OnePod, Variables, workload};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -68,22 +68,22 @@ async fn assert_code_is_shown(variables: Variables, code: ErrorCode, status: u16
 }
 
 async fn with_token(change: impl FnOnce(&mut TokenRequest), workload: Workload) -> (OnePod, Variables) {
-    let pod = OnePod::start(WORLD, Setup::default()).await;
+    let pod = OnePod::start(FIXTURE, LocalConfig::default()).await;
     let mut request = workload.token_request(clock::now(), HOUR);
     change(&mut request);
-    let variables = pod.put_token("broken", &pod.laptop.issuer().mint(&request).unwrap());
+    let variables = pod.put_token("broken", &pod.services.issuer().mint(&request).unwrap());
     (pod, variables)
 }
 
 #[tokio::test]
-async fn a_missing_association_is_named() {
+async fn sdks_show_a_missing_association() {
     let (_pod, variables) = with_token(|_| {}, workload("unassociated")).await;
     let cause = "cluster laptop has no association for service account unassociated in namespace default";
     assert_code_is_shown(variables, ErrorCode::AssociationNotFound, 404, cause).await;
 }
 
 #[tokio::test]
-async fn a_trust_policy_that_refuses_is_named_with_caller_action_and_role() {
+async fn sdks_show_a_denial_with_caller_action_and_role() {
     let (_pod, variables) = with_token(|_| {}, workload("refused")).await;
     let cause = "User: pods.eks.amazonaws.com is not authorized to perform: sts:TagSession on resource: \
                  arn:aws:iam::111122223333:role/untagged";
@@ -91,7 +91,7 @@ async fn a_trust_policy_that_refuses_is_named_with_caller_action_and_role() {
 }
 
 #[tokio::test]
-async fn an_expired_token_is_named() {
+async fn sdks_show_an_expired_token() {
     let two_hours_ago = clock::now() - 2 * HOUR;
     let expired = |request: &mut TokenRequest| {
         request.expires_at = two_hours_ago + HOUR;
@@ -102,7 +102,7 @@ async fn an_expired_token_is_named() {
 }
 
 #[tokio::test]
-async fn a_token_for_another_audience_is_named() {
+async fn sdks_show_a_wrong_audience() {
     let for_sts = |request: &mut TokenRequest| request.audiences = vec!["sts.amazonaws.com".to_owned()];
     let (_pod, variables) = with_token(for_sts, workload("app")).await;
     // The text stops before a quotation mark, which some SDKs show escaped.
@@ -110,8 +110,8 @@ async fn a_token_for_another_audience_is_named() {
 }
 
 #[tokio::test]
-async fn an_agent_that_does_not_run_is_named_by_its_url() {
-    let pod = OnePod::start(WORLD, Setup::default()).await;
+async fn sdks_show_an_unreachable_agent() {
+    let pod = OnePod::start(FIXTURE, LocalConfig::default()).await;
     let url = format!("http://{}/v1/credentials", free_address());
     let shown = Shown {
         python: &["Could not connect to the endpoint URL", &url],
@@ -122,8 +122,8 @@ async fn an_agent_that_does_not_run_is_named_by_its_url() {
 }
 
 #[tokio::test]
-async fn an_auth_service_that_is_away_is_named() {
-    let pod = OnePod::start(WORLD, Setup::default()).await;
+async fn sdks_show_an_unreachable_auth_service() {
+    let pod = OnePod::start(FIXTURE, LocalConfig::default()).await;
     let (_ender, shutdown) = Shutdown::manual();
     let agent = pod_identity_agent::app::App::bind(agent_without_auth(&pod)).await.unwrap();
     let url = format!("http://{}/v1/credentials", agent.addresses()[0]);
@@ -143,21 +143,21 @@ fn agent_without_auth(pod: &OnePod) -> Config {
     let outbound = Outbound::default();
     let sdk_config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(pod.laptop.region().to_owned()))
+        .region(Region::new(pod.services.region().to_owned()))
         .http_client(outbound.sdk_client().unwrap())
-        .credentials_provider(SharedCredentialsProvider::new(pod.laptop.agent_key().clone()))
+        .credentials_provider(SharedCredentialsProvider::new(pod.services.agent_key().clone()))
         .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(
             aws_smithy_async::rt::sleep::TokioSleep::new(),
         ))
         .build();
-    let eks_auth = Destination {
+    let eks_auth = EksAuthConfig {
         endpoint: Some(format!("http://{}", free_address())),
         agent_auth: AgentAuth::SigV4,
         outbound,
         sdk_config: Some(sdk_config),
     };
     let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-    Config::new(pod.laptop.cluster().clone(), listen, eks_auth)
+    Config::new(pod.services.cluster().clone(), listen, eks_auth)
 }
 
 /// An address without a listener.

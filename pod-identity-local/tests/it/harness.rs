@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use pod_identity_local::laptop::{Laptop, Setup, Workload, write_private};
-use pod_identity_local::world::World;
+use pod_identity_local::fixture::Fixture;
+use pod_identity_local::services::{LocalConfig, LocalServices, Workload, write_private};
 use pod_identity_runtime::clock;
 use pod_identity_runtime::outbound::Outbound;
 use serde_json::Value;
 
 /// The fixture file of the tests.
-pub(crate) const WORLD: &str = include_str!("world.yaml");
+pub(crate) const FIXTURE: &str = include_str!("fixture.yaml");
 
 /// Lifetime of a pod token.
 const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -18,29 +18,29 @@ pub(crate) type Variables = Vec<(String, String)>;
 
 /// The local services with one pod.
 pub(crate) struct OnePod {
-    pub(crate) laptop: Laptop,
+    pub(crate) services: LocalServices,
     pub(crate) workload: Workload,
 }
 
 impl OnePod {
     /// Starts the services of a fixture file and a pod of the service account `app`.
-    pub(crate) async fn start(world: &str, setup: Setup) -> Self {
-        let laptop = Laptop::start(World::from_yaml(world).unwrap(), setup).await.unwrap();
+    pub(crate) async fn start(fixture: &str, config: LocalConfig) -> Self {
+        let services = LocalServices::start(Fixture::from_yaml(fixture).unwrap(), config).await.unwrap();
         let workload = workload("app");
-        let pod = Self { laptop, workload };
+        let pod = Self { services, workload };
         pod.put_token("token", &pod.token());
         pod
     }
 
     pub(crate) fn token(&self) -> String {
-        self.laptop.token(&self.workload, clock::now(), TOKEN_LIFE).unwrap()
+        self.services.token(&self.workload, clock::now(), TOKEN_LIFE).unwrap()
     }
 
     /// Writes a token file. Returns the variables that refer to it.
     pub(crate) fn put_token(&self, name: &str, token: &str) -> Variables {
-        let file = self.laptop.directory().join(name);
+        let file = self.services.directory().join(name);
         write_private(&file, token).unwrap();
-        self.variables_of(&self.laptop.credentials_url(), &file.display().to_string())
+        self.variables_of(&self.services.credentials_url(), &file.display().to_string())
     }
 
     /// Returns the pod's variables, with a new token.
@@ -60,9 +60,9 @@ impl OnePod {
         [
             ("AWS_CONTAINER_CREDENTIALS_FULL_URI", credentials_url),
             ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token_file),
-            ("AWS_REGION", self.laptop.region()),
-            ("AWS_DEFAULT_REGION", self.laptop.region()), // the only region variable of boto3 and the AWS CLI
-            ("AWS_ENDPOINT_URL_STS", &self.laptop.sts_url()),
+            ("AWS_REGION", self.services.region()),
+            ("AWS_DEFAULT_REGION", self.services.region()), // the only region variable of boto3 and the AWS CLI
+            ("AWS_ENDPOINT_URL_STS", &self.services.sts_url()),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec()
@@ -70,7 +70,7 @@ impl OnePod {
 
     /// Gets a JSON page from the inspection URL.
     pub(crate) async fn inspection(&self, path: &str) -> Value {
-        let url = format!("{}{path}", self.laptop.inspection_url());
+        let url = format!("{}{path}", self.services.inspection_url());
         let body = Outbound::default().getter().unwrap().get(&url, None, 1024 * 1024).await.unwrap();
         serde_json::from_slice(&body).unwrap()
     }

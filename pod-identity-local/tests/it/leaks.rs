@@ -27,7 +27,7 @@ subprocess.run([sys.argv[2], "call-as-pod"], check=True)
 "#;
 
 #[tokio::test]
-async fn a_whole_run_at_trace_level_prints_no_secret() {
+async fn run_at_trace_level_prints_no_secret() {
     if blocking(Python::ready).await.is_none() {
         return;
     }

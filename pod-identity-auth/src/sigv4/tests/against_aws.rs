@@ -40,14 +40,14 @@ prop_compose! {
 
 /// The parts of a request that a handler reads. They are equal for equivalent requests.
 #[derive(Debug, PartialEq)]
-struct Meaning {
+struct ParsedRequest {
     path: Vec<String>,
     parameters: Vec<(Vec<u8>, Vec<u8>)>,
     headers: Vec<String>,
     body: Vec<u8>,
 }
 
-impl Meaning {
+impl ParsedRequest {
     fn of(request: &Whole) -> Self {
         let mut path = Vec::new();
         for segment in request.uri().path().split('/').filter(|segment| !matches!(*segment, "" | ".")) {
@@ -84,7 +84,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn what_awss_own_signer_signs_is_accepted(
+    fn accepts_every_request_of_awss_signer(
         request in any_request(),
         token in prop::option::of("[a-zA-Z0-9+/=]{1,40}"),
         checksum_header in any::<bool>(),
@@ -95,35 +95,35 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_byte_is_refused(
+    fn refuses_a_changed_byte(
         request in any_request(),
         part in 0..5_u8,
         which in any::<Index>(),
-        place in any::<Index>(),
+        index in any::<Index>(),
         to in select((b'!'..=b'~').collect::<Vec<u8>>()),
     ) {
         let signed = sign(request, Some("token"), false);
         let mut changed = signed.clone();
         match part {
             0 => {
-                let Some(body) = change_byte(signed.body(), &place, to) else { return Ok(()) };
+                let Some(body) = change_byte(signed.body(), &index, to) else { return Ok(()) };
                 *changed.body_mut() = body;
             }
             1 => {
                 let uri = signed.uri().to_string();
-                let Some(uri) = change_byte(uri.as_bytes(), &place, to) else { return Ok(()) };
+                let Some(uri) = change_byte(uri.as_bytes(), &index, to) else { return Ok(()) };
                 let Ok(uri) = http::Uri::try_from(uri) else { return Ok(()) };
                 *changed.uri_mut() = uri;
             }
             2 => {
                 let method = signed.method().as_str();
-                let Some(method) = change_byte(method.as_bytes(), &place, to) else { return Ok(()) };
+                let Some(method) = change_byte(method.as_bytes(), &index, to) else { return Ok(()) };
                 let Ok(method) = http::Method::from_bytes(&method) else { return Ok(()) };
                 *changed.method_mut() = method;
             }
             3 => {
                 let value = signed.headers()["authorization"].as_bytes();
-                let Some(value) = change_byte(value, &place, to) else { return Ok(()) };
+                let Some(value) = change_byte(value, &index, to) else { return Ok(()) };
                 changed.headers_mut().insert("authorization", HeaderValue::from_bytes(&value).unwrap());
             }
             _ => {
@@ -131,23 +131,23 @@ proptest! {
                 let names: Vec<_> = signed.headers().keys().filter(|name| *name != "authorization").collect();
                 let name = names[which.index(names.len())].clone();
                 let value = signed.headers()[&name].as_bytes();
-                let Some(value) = change_byte(value, &place, to) else { return Ok(()) };
+                let Some(value) = change_byte(value, &index, to) else { return Ok(()) };
                 if signed.headers().get_all(&name).iter().count() > 1 {
                     return Ok(());
                 }
                 changed.headers_mut().insert(name, HeaderValue::from_bytes(&value).unwrap());
             }
         }
-        let verdict = check(&changed);
-        if verdict.is_ok() {
+        let result = check(&changed);
+        if result.is_ok() {
             // Only differences without an effect on the canonical form are allowed, such as `%2b` and `%2B`.
-            prop_assert_eq!(Meaning::of(&changed), Meaning::of(&signed), "{:?} for {:?}", changed, signed);
+            prop_assert_eq!(ParsedRequest::of(&changed), ParsedRequest::of(&signed), "{:?} for {:?}", changed, signed);
             prop_assert_ne!(part, 2);
         }
     }
 
     #[test]
-    fn no_request_makes_it_panic(
+    fn random_requests_do_not_panic(
         authorization in "(AWS4-HMAC-SHA256 )?[ -~]{0,120}",
         date in "[ -~]{0,20}",
         target in "/[ -~]{0,40}",

@@ -73,7 +73,7 @@ fn environment(url: &str) -> [(&str, &str); 6] {
 }
 
 #[test]
-fn what_boto3_signs_is_accepted() {
+fn accepts_requests_of_boto3() {
     let Some(python) = Python::ready() else { return };
     let (url, requests) = wire();
     let call = |service: &str, operation: &str, parameters: serde_json::Value| {
@@ -101,7 +101,7 @@ fn what_boto3_signs_is_accepted() {
 }
 
 #[test]
-fn what_the_cli_signs_is_accepted() {
+fn accepts_requests_of_the_aws_cli() {
     let Some(python) = Python::ready() else { return };
     let (url, requests) = wire();
     python.aws_cli(&["sts", "get-caller-identity"], &environment(&url));
@@ -109,7 +109,7 @@ fn what_the_cli_signs_is_accepted() {
 }
 
 #[test]
-fn what_the_javascript_sdk_signs_is_accepted() {
+fn accepts_requests_of_the_javascript_sdk() {
     let Some(node) = Node::ready() else { return };
     let (url, requests) = wire();
     node.script("sts_error.mjs", &[], &environment(&url));

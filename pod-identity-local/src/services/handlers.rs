@@ -25,7 +25,10 @@ impl Handler for IssuerDocuments {
         let (parts, _) = request.into_parts();
         let mut responses = self.0.iter().map(|issuer| issuer.handle(&parts));
         let found = responses.find(|response| response.status() != StatusCode::NOT_FOUND);
-        found.map_or_else(|| plain(StatusCode::NOT_FOUND, "no document of an issuer has this path\n"), |response| response.map(Full::new))
+        found.map_or_else(
+            || plain(StatusCode::NOT_FOUND, "no document of an issuer has this path\n"),
+            |response| response.map(Full::new),
+        )
     }
 }
 
@@ -60,9 +63,10 @@ impl Handler for Inspection {
             "/denials" => json(StatusCode::OK, &self.0.denials()),
             path => match path.strip_prefix("/sessions/").and_then(|key| self.0.inspect(key)) {
                 Some(session) => json(StatusCode::OK, &session),
-                None => {
-                    plain(StatusCode::NOT_FOUND, "not found: want /sessions, /sessions/{accessKeyId} or /denials\n")
-                }
+                None => plain(
+                    StatusCode::NOT_FOUND,
+                    "not found: want /sessions, /sessions/{accessKeyId} or /denials\n",
+                ),
             },
         }
     }

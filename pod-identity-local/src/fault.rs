@@ -11,7 +11,7 @@ use crate::issuer::TokenRequest;
 
 /// A fault to inject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Breakage {
+pub enum Fault {
     /// The role's trust policy allows sts:AssumeRole, but not sts:TagSession.
     NoTagSession,
     /// The role's trust policy requires another namespace than the pod's.
@@ -26,7 +26,7 @@ pub enum Breakage {
     TrustNamesOtherAccount,
 }
 
-impl fmt::Display for Breakage {
+impl fmt::Display for Fault {
     /// Writes the value of `--break`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.to_possible_value() {
@@ -36,7 +36,7 @@ impl fmt::Display for Breakage {
     }
 }
 
-impl Breakage {
+impl Fault {
     /// Returns a description for people.
     pub fn description(self) -> &'static str {
         match self {
@@ -47,7 +47,9 @@ impl Breakage {
             Self::ExpiredToken => "the pod sends a token that expired an hour ago",
             Self::WrongAudience => "the pod sends a token for the audience sts.amazonaws.com",
             Self::NoAssociation => "the associations are removed",
-            Self::TrustNamesOtherAccount => "the role's trust policy names a role of AWS account 999988887777",
+            Self::TrustNamesOtherAccount => {
+                "the role's trust policy names a role of AWS account 999988887777"
+            }
         }
     }
 

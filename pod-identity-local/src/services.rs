@@ -3,12 +3,12 @@
 //! The auth service and the agent are the production code, started through the entry points of their binaries.
 //! [`crate::sts`] stands in for AWS, and [`crate::issuer`] for the API server.
 
-mod parts;
+mod build;
 mod handlers;
 mod private_file;
 mod workload;
 
-pub(crate) use parts::chosen_cluster;
+pub(crate) use build::select_cluster;
 pub use private_file::write_private;
 pub use workload::Workload;
 
@@ -28,11 +28,11 @@ use pod_identity_runtime::shutdown::{Ender, Shutdown};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
+use self::build::{AgentSdkConfig, agent, auth, auth_caller, credentials, issuers, sdk_configs, sts};
 use self::handlers::{Inspection, IssuerDocuments, StsEndpoint};
-use self::parts::{AgentSdk, agent, auth, credentials, issuers, known_caller, sdk_configs, sts};
+use crate::fixture::Fixture;
 use crate::issuer::{Issuer, KeyAlgorithm};
 use crate::sts::Sts;
-use crate::world::World;
 
 /// The principal of the auth service's calls to STS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,12 +46,12 @@ pub enum AuthPrincipal {
 
 /// Configuration of [`LocalServices`].
 #[derive(Debug, Clone, Default)]
-pub struct Setup {
+pub struct LocalConfig {
     /// The principal of the auth service's calls to STS.
     pub principal: AuthPrincipal,
     /// The algorithm of the first key of each issuer.
     pub algorithm: KeyAlgorithm,
-    /// How sessions are named.
+    /// The names of sessions.
     pub naming: SessionNaming,
     /// Maximum lifetime of a session. `None`: the limits of AWS.
     pub expire_after: Option<Duration>,
@@ -61,7 +61,7 @@ pub struct Setup {
 
 /// The running services. Drop stops them.
 #[derive(Debug)]
-pub struct Laptop {
+pub struct LocalServices {
     cluster: ClusterName,
     region: String,
     principal: Caller,
@@ -80,7 +80,7 @@ pub struct Laptop {
 
 /// Why the services do not start.
 #[derive(Debug, thiserror::Error)]
-pub enum LaptopError {
+pub enum LocalServicesError {
     /// The fixture lacks the requested cluster, or has no cluster.
     #[error("{0}")]
     Cluster(String),
@@ -107,37 +107,37 @@ pub enum LaptopError {
     Associations(String),
 }
 
-impl Laptop {
+impl LocalServices {
     /// Starts the services. Each starts after its upstream is bound.
     ///
     /// # Errors
     /// [`LocalServicesError`] names the service that does not start.
-    pub async fn start(world: World, setup: Setup) -> Result<Self, LaptopError> {
+    pub async fn start(fixture: Fixture, config: LocalConfig) -> Result<Self, LocalServicesError> {
         let directory = tempfile::Builder::new().prefix("pod-identity-local-").tempdir()?;
         let (ender, shutdown) = Shutdown::manual();
         let mut tasks = JoinSet::new();
-        let mut associations = world.associations.clone();
+        let mut associations = fixture.associations.clone();
         let (cluster, region) = {
-            let chosen = chosen_cluster(&associations, setup.cluster.as_ref())?;
+            let chosen = select_cluster(&associations, config.cluster.as_ref())?;
             (chosen.name.clone(), chosen.region.clone().unwrap_or_else(|| "us-east-1".to_owned()))
         };
-        let known = known_caller(&world, setup.principal)?;
+        let known = auth_caller(&fixture, config.principal)?;
         let principal = known.caller.clone();
 
         let issuer_listener = loopback().await?;
-        let issuers = issuers(&mut associations, issuer_listener.address()?, setup.algorithm)?;
+        let issuers = issuers(&mut associations, issuer_listener.address()?, config.algorithm)?;
         serve(&mut tasks, issuer_listener, IssuerDocuments(issuers.values().cloned().collect()), &shutdown);
 
         let sts_listener = loopback().await?;
         let sts_address = sts_listener.address()?;
         let (auth_sdk, agent_sdk) = sdk_configs(&region, sts_address, &credentials(known))?;
-        let sts = Arc::new(sts(world, &issuers, setup.expire_after));
+        let sts = Arc::new(sts(fixture, &issuers, config.expire_after));
         serve(&mut tasks, sts_listener, StsEndpoint(sts.clone()), &shutdown);
         let inspection = loopback().await?;
         let inspection_address = inspection.address()?;
         serve(&mut tasks, inspection, Inspection(sts.clone()), &shutdown);
 
-        let auth = auth(directory.path(), &associations, setup.naming, &agent_sdk, &auth_sdk).await?;
+        let auth = auth(directory.path(), &associations, config.naming, &agent_sdk, &auth_sdk).await?;
         let auth_address = auth.address()?;
         let shutdown_of_auth = shutdown.clone();
         tasks.spawn(async move {
@@ -145,7 +145,7 @@ impl Laptop {
             let _ = auth.run(shutdown_of_auth).await;
         });
 
-        let AgentSdk { config, key: agent_key } = agent_sdk;
+        let AgentSdkConfig { config, key: agent_key } = agent_sdk;
         let agent = agent(&cluster, auth_address, config).await?;
         let agent_address = agent.addresses()[0];
         tasks.spawn(async move {

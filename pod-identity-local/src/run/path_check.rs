@@ -9,25 +9,25 @@ use serde_json::json;
 
 use super::fix;
 use super::pod::{PodEnvironment, TOKEN_LIFETIME};
-use crate::breakage::Breakage;
-use crate::laptop::{Laptop, Workload};
+use crate::fault::Fault;
 use crate::report::{Failure, Report};
+use crate::services::{LocalServices, Workload};
 use crate::sts::SessionView;
 
 /// Maximum size of an agent's response in bytes.
-const MAX_ANSWER: usize = 64 * 1024;
+const MAX_RESPONSE: usize = 64 * 1024;
 
 pub(super) struct PathCheck<'a> {
-    pub(super) laptop: &'a Laptop,
+    pub(super) services: &'a LocalServices,
     pub(super) workload: &'a Workload,
-    pub(super) breakage: Option<Breakage>,
+    pub(super) fault: Option<Fault>,
     pub(super) pod: &'a PodEnvironment,
 }
 
 /// A response of the agent.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum AgentAnswer {
+enum AgentResponse {
     Credentials {
         #[serde(rename = "AccessKeyId")]
         access_key_id: String,
@@ -48,7 +48,7 @@ impl PathCheck<'_> {
             self.report_steps_before(report, failure.step);
         }
         let (access_key_id, expiration) = credentials?;
-        let session = self.laptop.sts().inspect(&access_key_id).ok_or_else(|| {
+        let session = self.services.sts().inspect(&access_key_id).ok_or_else(|| {
             Failure::new(
                 "session",
                 ErrorCode::Internal,
@@ -58,7 +58,7 @@ impl PathCheck<'_> {
         self.report_token(report);
         self.report_association(report);
         report_session(report, &session);
-        let url = self.laptop.credentials_url();
+        let url = self.services.credentials_url();
         report.step(
             "credentials",
             json!({"url": url, "accessKeyId": access_key_id, "expiration": expiration}),
@@ -80,26 +80,28 @@ impl PathCheck<'_> {
     fn mint(&self) -> Result<String, Failure> {
         let now = clock::now();
         let mut request = self.workload.token_request(now, TOKEN_LIFETIME);
-        if let Some(breakage) = self.breakage {
-            breakage.apply_to_token(&mut request, now);
+        if let Some(fault) = self.fault {
+            fault.apply_to_token(&mut request, now);
         }
         let failed = |error: String| Failure::new("token", ErrorCode::Internal, error);
-        let token = self.laptop.issuer().mint(&request).map_err(|error| failed(error.to_string()))?;
+        let token = self.services.issuer().mint(&request).map_err(|error| failed(error.to_string()))?;
         self.pod.write_token(&token).map_err(|error| failed(error.to_string()))?;
         Ok(token)
     }
 
     async fn fetch_credentials(&self, token: &str) -> Result<(String, String), Failure> {
-        let url = self.laptop.credentials_url();
+        let url = self.services.credentials_url();
         let unavailable =
             |reason: String| Failure::new("credentials", ErrorCode::UpstreamUnavailable, reason);
         let getter = Outbound::default().getter().map_err(|error| unavailable(error.to_string()))?;
-        let response = getter.ask(&url, Some(token), MAX_ANSWER).await;
+        let response = getter.ask(&url, Some(token), MAX_RESPONSE).await;
         let (status, body) = response.map_err(|error| unavailable(error.to_string()))?;
         match serde_json::from_slice(&body) {
-            Ok(AgentAnswer::Credentials { access_key_id, expiration }) => Ok((access_key_id, expiration)),
-            Ok(AgentAnswer::Error { code, message }) => Err(self.failure(&code, &message)),
-            Err(error) => Err(unavailable(format!("{url}: HTTP {status}, and the body is not the expected JSON: {error}"))),
+            Ok(AgentResponse::Credentials { access_key_id, expiration }) => Ok((access_key_id, expiration)),
+            Ok(AgentResponse::Error { code, message }) => Err(self.failure(&code, &message)),
+            Err(error) => Err(unavailable(format!(
+                "{url}: HTTP {status}, and the body is not the expected JSON: {error}"
+            ))),
         }
     }
 
@@ -109,18 +111,18 @@ impl PathCheck<'_> {
         let ending = format!(". {} [{code}]", code.fix());
         let cause = message.strip_suffix(&ending).unwrap_or(message);
         let mut failure = Failure::new(failed_step(code), code, cause);
-        let sts = self.laptop.sts();
+        let sts = self.services.sts();
         if code == ErrorCode::RoleTrustRefused
             && let Some(denial) = sts.last_denial()
         {
             failure.cause.push(format!("(STS does not say why; the local one does: {})", denial.explanation));
-            failure.fix = fix::for_denial(&denial, sts.world()).unwrap_or(failure.fix);
+            failure.fix = fix::for_denial(&denial, sts.fixture()).unwrap_or(failure.fix);
         }
         failure
     }
 
     fn report_token(&self, report: &mut Report) {
-        let (issuer, workload) = (self.laptop.issuer(), self.workload);
+        let (issuer, workload) = (self.services.issuer(), self.workload);
         let key = issuer.signing_key();
         let algorithm = key.algorithm().name();
         report.step(
@@ -144,8 +146,8 @@ impl PathCheck<'_> {
 
     fn report_association(&self, report: &mut Report) {
         let workload = self.workload;
-        let found = self.laptop.associations().associations.iter().find(|entry| {
-            entry.cluster_name == *self.laptop.cluster()
+        let found = self.services.associations().associations.iter().find(|entry| {
+            entry.cluster_name == *self.services.cluster()
                 && entry.namespace == workload.namespace
                 && entry.service_account == workload.service_account
         });

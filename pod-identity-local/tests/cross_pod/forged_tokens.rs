@@ -6,12 +6,12 @@ use pod_identity_local::issuer::{KeyAlgorithm, SigningKey, forgery};
 use pod_identity_runtime::clock;
 use serde_json::{Value, json};
 
+use super::clusters::{TestClusters, TestPod, Token};
 use super::random::Random;
-use super::town::{Resident, Token, Town};
 
 /// Makes a random kind of invalid token that names `victim`.
-pub(crate) fn forge(town: &Town, victim: &Resident, random: &mut Random) -> Token {
-    let issuer = town.issuer(victim.cluster);
+pub(crate) fn forge(clusters: &TestClusters, victim: &TestPod, random: &mut Random) -> Token {
+    let issuer = clusters.issuer(victim.cluster);
     let key = issuer.signing_key();
     let claims = issuer.claims(&victim.workload.token_request(clock::now(), Duration::from_secs(600)));
     let claims_text = claims.to_string();
@@ -23,8 +23,8 @@ pub(crate) fn forge(town: &Town, victim: &Resident, random: &mut Random) -> Toke
         header.to_string()
     };
     let sign = |claims: &str| issuer.sign(&header_text, claims).unwrap();
-    let other = random.one_of(&town.pods);
-    let text = match random.below(KINDS) {
+    let other = random.one_of(&clusters.pods);
+    let text = match random.below(FORGERY_KINDS) {
         // Unsigned.
         0 => forgery::unsigned(&with_header("alg", json!("none")), &claims_text),
         1 => format!("{}AA", forgery::unsigned(&with_header("alg", json!("none")), &claims_text)),
@@ -33,7 +33,7 @@ pub(crate) fn forge(town: &Town, victim: &Resident, random: &mut Random) -> Toke
         3 => forgery::hs256(&with_header("alg", json!("HS256")), &claims_text, key.public_der()),
         4 => forgery::hs256(&header_text, &claims_text, key.public_der()),
         // The signature of another token.
-        5 => forgery::with_signature_of(&town.new_token(other).text, &header_text, &claims_text),
+        5 => forgery::with_signature_of(&clusters.new_token(other).text, &header_text, &claims_text),
         // The forger's own key, with the id of the real key and with its own id.
         6 => forged_key().sign_token(&header_text, &claims_text).unwrap(),
         7 => {
@@ -41,8 +41,8 @@ pub(crate) fn forge(town: &Town, victim: &Resident, random: &mut Random) -> Toke
             own.sign_token(&own.header().to_string(), &claims_text).unwrap()
         }
         // The key of another cluster, with the id of the real key.
-        8 => town.issuer((victim.cluster + 1) % 3).sign(&header_text, &claims_text).unwrap(),
-        9 => town.issuer((victim.cluster + 2) % 3).sign(&header_text, &claims_text).unwrap(),
+        8 => clusters.issuer((victim.cluster + 1) % 3).sign(&header_text, &claims_text).unwrap(),
+        9 => clusters.issuer((victim.cluster + 2) % 3).sign(&header_text, &claims_text).unwrap(),
         // Wrong headers.
         10 => issuer.sign(&with_header("crit", json!(["b64"])), &claims_text).unwrap(),
         11 => issuer.sign(&with_header("alg", json!("ES384")), &claims_text).unwrap(),
@@ -63,16 +63,16 @@ pub(crate) fn forge(town: &Town, victim: &Resident, random: &mut Random) -> Toke
         21 => sign(&claims_text.replacen('{', "{\"sub\":\"system:serviceaccount:default:nobody\",", 1)),
         22 => sign(&claims_text.replacen("\"pod\":{", "\"pod\":{\"uid\":\"0\",", 1)),
         // A genuine token, altered or truncated.
-        23 => flipped(&town.new_token(victim).text, random),
+        23 => flipped(&clusters.new_token(victim).text, random),
         _ => {
-            let real = town.new_token(victim).text;
+            let real = clusters.new_token(victim).text;
             real[..real.len() - 2].to_owned()
         }
     };
     Token { text, generation: 0 }
 }
 
-const KINDS: usize = 25;
+const FORGERY_KINDS: usize = 25;
 
 fn forged_key() -> SigningKey {
     SigningKey::generate(KeyAlgorithm::Es256).unwrap()

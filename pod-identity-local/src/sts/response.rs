@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 
-use super::error::Refusal;
+use super::error::StsError;
 use super::xml::{self, Element};
 
 const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
@@ -24,7 +24,7 @@ pub(super) fn success(
     response(StatusCode::OK, body, request_id)
 }
 
-pub(super) fn error(error: &Refusal, request_id: &str) -> http::Response<Bytes> {
+pub(super) fn error(error: &StsError, request_id: &str) -> http::Response<Bytes> {
     let error_type = if error.status.is_server_error() { "Receiver" } else { "Sender" };
     let mut body = format!("<ErrorResponse xmlns=\"{NAMESPACE}\">");
     xml::elements(

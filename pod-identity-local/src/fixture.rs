@@ -44,9 +44,9 @@ use crate::tags::Tags;
 
 /// The simulated AWS of the local STS.
 #[derive(Debug)]
-pub struct World {
+pub struct Fixture {
     accounts: BTreeSet<AccountId>,
-    callers: Vec<KnownCaller>,
+    callers: Vec<FixtureCaller>,
     roles: BTreeMap<RoleArn, Role>,
     providers: Vec<OidcProvider>,
     /// Clusters and associations in the format of the auth service.
@@ -70,7 +70,7 @@ pub struct Role {
 
 /// A caller that the file declares.
 #[derive(Debug)]
-pub struct KnownCaller {
+pub struct FixtureCaller {
     /// The access key id.
     pub access_key_id: String,
     /// The secret access key. Default: a random one.
@@ -116,12 +116,12 @@ impl fmt::Debug for SecretText {
 /// An error in a fixture file, with its place and the fix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{problem}", if path.is_empty() { String::new() } else { format!("{path}: ") })]
-pub struct WorldError {
+pub struct FixtureError {
     path: String,
     problem: String,
 }
 
-impl WorldError {
+impl FixtureError {
     fn at(path: impl Into<String>, problem: impl fmt::Display) -> Self {
         Self { path: path.into(), problem: problem.to_string() }
     }
@@ -132,15 +132,15 @@ impl WorldError {
     }
 }
 
-impl World {
+impl Fixture {
     /// Reads a fixture from YAML or JSON.
     ///
     /// # Errors
     ///
-    /// [`WorldError`] names the place and the fix.
-    pub fn from_yaml(text: &str) -> Result<Self, WorldError> {
-        let file = serde_saphyr::from_str(text).map_err(|error| WorldError::at("", error))?;
-        build::world(file)
+    /// [`FixtureError`] names the place and the fix.
+    pub fn from_yaml(text: &str) -> Result<Self, FixtureError> {
+        let file = serde_saphyr::from_str(text).map_err(|error| FixtureError::at("", error))?;
+        build::fixture(file)
     }
 
     /// Returns the AWS accounts.
@@ -149,7 +149,7 @@ impl World {
     }
 
     /// Returns the callers in the order of the file.
-    pub fn callers(&self) -> impl Iterator<Item = &KnownCaller> {
+    pub fn callers(&self) -> impl Iterator<Item = &FixtureCaller> {
         self.callers.iter()
     }
 

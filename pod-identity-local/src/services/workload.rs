@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use pod_identity_core::identity::{InvalidName, Namespace, Node, Pod, PodName, ServiceAccount, Uid};
 use pod_identity_core::token::POD_IDENTITY_AUDIENCE;
 
-use super::{Laptop, LaptopError};
+use super::{LocalServices, LocalServicesError};
 use crate::issuer::TokenRequest;
 
 /// A simulated pod of a service account.
@@ -59,12 +59,17 @@ impl Workload {
     }
 }
 
-impl Laptop {
+impl LocalServices {
     /// Signs a pod token with the issuer of the agent's cluster.
     ///
     /// # Errors
     /// [`LocalServicesError::Issuer`] if the issuer cannot sign.
-    pub fn token(&self, pod: &Workload, now: SystemTime, lifetime: Duration) -> Result<String, LaptopError> {
+    pub fn token(
+        &self,
+        pod: &Workload,
+        now: SystemTime,
+        lifetime: Duration,
+    ) -> Result<String, LocalServicesError> {
         Ok(self.issuer().mint(&pod.token_request(now, lifetime))?)
     }
 }

@@ -19,26 +19,26 @@ use pod_identity_runtime::outbound::Outbound;
 use serde_json::json;
 
 use super::private_file::write_private;
-use super::{ASSOCIATIONS, AuthPrincipal, LaptopError};
+use super::{ASSOCIATIONS, AuthPrincipal, LocalServicesError};
+use crate::fixture::{Fixture, FixtureCaller};
 use crate::issuer::{Issuer, KeyAlgorithm};
 use crate::sts::Sts;
-use crate::world::{KnownCaller, World};
 
 /// The access key id that the agent signs calls to the auth service with. Each process generates a new secret.
 const AGENT_KEY_ID: &str = "AKIALOCALAGENT000001";
 
 /// Returns the cluster of that name, or the first cluster of the file.
-pub(crate) fn chosen_cluster<'a>(
+pub(crate) fn select_cluster<'a>(
     file: &'a AssociationFile,
     wanted: Option<&ClusterName>,
-) -> Result<&'a ClusterEntry, LaptopError> {
+) -> Result<&'a ClusterEntry, LocalServicesError> {
     let found = match wanted {
         Some(name) => file.clusters.iter().find(|cluster| cluster.name == *name),
         None => file.clusters.first(),
     };
     found.ok_or_else(|| {
         let names: Vec<&str> = file.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
-        LaptopError::Cluster(match wanted {
+        LocalServicesError::Cluster(match wanted {
             Some(name) if !names.is_empty() => {
                 format!("the file declares no cluster {name} (it has: {})", names.join(", "))
             }
@@ -47,19 +47,22 @@ pub(crate) fn chosen_cluster<'a>(
     })
 }
 
-pub(super) fn known_caller(world: &World, wanted: AuthPrincipal) -> Result<&KnownCaller, LaptopError> {
-    let fits = |known: &&KnownCaller| match (wanted, &known.caller) {
+pub(super) fn auth_caller(
+    fixture: &Fixture,
+    wanted: AuthPrincipal,
+) -> Result<&FixtureCaller, LocalServicesError> {
+    let fits = |known: &&FixtureCaller| match (wanted, &known.caller) {
         (AuthPrincipal::EksService, Caller::Service { name }) => name == "pods.eks.amazonaws.com",
         (AuthPrincipal::IamRole, Caller::Session { .. }) => true,
         _ => false,
     };
-    world.callers().find(fits).ok_or(LaptopError::NoPrincipal(match wanted {
+    fixture.callers().find(fits).ok_or(LocalServicesError::NoPrincipal(match wanted {
         AuthPrincipal::EksService => "the service pods.eks.amazonaws.com",
         AuthPrincipal::IamRole => "an IAM role",
     }))
 }
 
-pub(super) fn credentials(known: &KnownCaller) -> Credentials {
+pub(super) fn credentials(known: &FixtureCaller) -> Credentials {
     let session_token = known.session_token.as_ref().map(|token| token.expose().to_owned());
     Credentials::new(
         &known.access_key_id,
@@ -75,7 +78,7 @@ pub(super) fn issuers(
     file: &mut AssociationFile,
     address: SocketAddr,
     algorithm: KeyAlgorithm,
-) -> Result<BTreeMap<ClusterName, Arc<Issuer>>, LaptopError> {
+) -> Result<BTreeMap<ClusterName, Arc<Issuer>>, LocalServicesError> {
     let mut issuers = BTreeMap::new();
     for cluster in &mut file.clusters {
         // The first issuer signs, as at the API server. All issuers of a cluster share its keys.
@@ -89,12 +92,12 @@ pub(super) fn issuers(
 }
 
 pub(super) fn sts(
-    world: World,
+    fixture: Fixture,
     issuers: &BTreeMap<ClusterName, Arc<Issuer>>,
     expire_after: Option<Duration>,
 ) -> Sts {
     let issuers: Vec<Arc<Issuer>> = issuers.values().cloned().collect();
-    let sts = Sts::new(world).issuer_keys(move |url| {
+    let sts = Sts::new(fixture).issuer_keys(move |url| {
         let issuer = issuers.iter().find(|issuer| issuer.issuer() == url)?;
         KeySet::from_jwks(&issuer.jwks()).ok().map(Arc::new)
     });
@@ -105,7 +108,7 @@ pub(super) fn sts(
 }
 
 /// The agent's SDK configuration and the key in it.
-pub(super) struct AgentSdk {
+pub(super) struct AgentSdkConfig {
     pub(super) config: SdkConfig,
     pub(super) key: Credentials,
 }
@@ -114,7 +117,7 @@ pub(super) fn sdk_configs(
     region: &str,
     sts: SocketAddr,
     principal: &Credentials,
-) -> Result<(SdkConfig, AgentSdk), LaptopError> {
+) -> Result<(SdkConfig, AgentSdkConfig), LocalServicesError> {
     let outbound = Outbound::default();
     let client = outbound.sdk_client()?;
     let config = |credentials: Credentials| {
@@ -130,19 +133,19 @@ pub(super) fn sdk_configs(
     let secret = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
     let key = Credentials::new(AGENT_KEY_ID, secret, None, None, "pod-identity-local");
     let auth = config(principal.clone()).endpoint_url(format!("http://{sts}")).build();
-    Ok((auth, AgentSdk { config: config(key.clone()).build(), key }))
+    Ok((auth, AgentSdkConfig { config: config(key.clone()).build(), key }))
 }
 
 pub(super) async fn auth(
     directory: &Path,
     associations: &AssociationFile,
     session_naming: SessionNaming,
-    agent: &AgentSdk,
+    agent: &AgentSdkConfig,
     sdk: &SdkConfig,
-) -> Result<pod_identity_auth::app::App, LaptopError> {
+) -> Result<pod_identity_auth::app::App, LocalServicesError> {
     let file = directory.join(ASSOCIATIONS);
     let yaml = serde_saphyr::to_string(associations)
-        .map_err(|error| LaptopError::Associations(error.to_string()))?;
+        .map_err(|error| LocalServicesError::Associations(error.to_string()))?;
     write_private(&file, &yaml)?;
     let keys_file = directory.join("agent-keys.yaml");
     let keys = json!([{ "accessKeyId": AGENT_KEY_ID, "secretAccessKey": agent.key.secret_access_key() }]);
@@ -160,8 +163,8 @@ pub(super) async fn agent(
     cluster: &ClusterName,
     auth: SocketAddr,
     sdk_config: SdkConfig,
-) -> Result<pod_identity_agent::app::App, LaptopError> {
-    let eks_auth = pod_identity_agent::config::Destination {
+) -> Result<pod_identity_agent::app::App, LocalServicesError> {
+    let eks_auth = pod_identity_agent::config::EksAuthConfig {
         endpoint: Some(format!("http://{auth}")),
         agent_auth: pod_identity_agent::config::AgentAuth::SigV4,
         outbound: Outbound::default(),
