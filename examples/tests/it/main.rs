@@ -10,9 +10,9 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use bucket::Bucket;
-use pod_identity_local::services::{LocalServices, LocalConfig, Workload, write_private};
-use pod_identity_local::sample::SAMPLE;
 use pod_identity_local::fixture::Fixture;
+use pod_identity_local::sample::SAMPLE;
+use pod_identity_local::services::{LocalConfig, LocalServices, Workload, write_private};
 use pod_identity_provider::PodIdentityCredentialsProvider;
 use pod_identity_runtime::clock;
 
@@ -33,8 +33,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// A pod's variables for Pod Identity, which belong to the laptop.
 async fn pod() -> (LocalServices, Variables) {
-    let world = Fixture::from_yaml(&SAMPLE.replace("\nroles:\n", IRSA)).unwrap();
-    let laptop = LocalServices::start(world, LocalConfig::default()).await.unwrap();
+    let fixture = Fixture::from_yaml(&SAMPLE.replace("\nroles:\n", IRSA)).unwrap();
+    let laptop = LocalServices::start(fixture, LocalConfig::default()).await.unwrap();
     let token = laptop.token(&workload(), clock::now(), HOUR).unwrap();
     let file = laptop.directory().join("token");
     write_private(&file, &token).unwrap();

@@ -9,8 +9,8 @@ use aws_sdk_sts::config::retry::RetryConfig;
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use pod_identity_agent::app::App;
 use pod_identity_agent::config::{AgentAuth, Config, EksAuthConfig};
-use pod_identity_local::services::{LocalServices, LocalConfig, Workload, write_private};
 use pod_identity_local::fixture::Fixture;
+use pod_identity_local::services::{LocalConfig, LocalServices, Workload, write_private};
 use pod_identity_provider::{Environment, PodIdentityCredentialsProvider};
 use pod_identity_runtime::clock;
 use pod_identity_runtime::outbound::Outbound;
@@ -30,9 +30,9 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts the cluster. Sessions expire after `session_life`, if it is given.
     pub(crate) async fn start(session_life: Option<Duration>) -> Self {
-        let world = Fixture::from_yaml(include_str!("world.yaml")).unwrap();
+        let fixture = Fixture::from_yaml(include_str!("world.yaml")).unwrap();
         let setup = LocalConfig { expire_after: session_life, ..LocalConfig::default() };
-        let laptop = LocalServices::start(world, setup).await.unwrap();
+        let laptop = LocalServices::start(fixture, setup).await.unwrap();
         let [namespace, account, pod] = ["default", "app", "app-1"];
         let pod = Workload::new(namespace.parse().unwrap(), account.parse().unwrap(), pod.parse().unwrap())
             .unwrap();
