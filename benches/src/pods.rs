@@ -4,7 +4,7 @@ use std::time::Duration;
 
 pub(crate) use benches::signed::ISSUER;
 use pod_identity_local::issuer::Issuer;
-use pod_identity_local::laptop::Workload;
+use pod_identity_local::services::Workload;
 use pod_identity_runtime::clock;
 
 /// Makes a pod with names of usual length.

@@ -16,9 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
-use pod_identity_local::laptop::{Laptop, Setup, Workload};
+use pod_identity_local::fixture::Fixture;
 use pod_identity_local::sample::SAMPLE;
-use pod_identity_local::world::World;
+use pod_identity_local::services::{LocalConfig, LocalServices, Workload};
 use pod_identity_runtime::{clock, logs, shutdown::Shutdown};
 use testing::wire::{Answer, Connection};
 use tokio::net::TcpSocket;
@@ -184,11 +184,14 @@ async fn soak(args: &Args) -> Outcome {
             "  - {{clusterName: laptop, namespace: shop, serviceAccount: app-{number}, roleArn: 'arn:aws:iam::111122223333:role/app'}}\n"
         )
     });
-    let world = World::from_yaml(&associations.fold(SAMPLE.to_owned(), |all, one| all + &one))?;
-    let caller = world.callers().next().ok_or("the sample has no caller")?;
+    let fixture = Fixture::from_yaml(&associations.fold(SAMPLE.to_owned(), |all, one| all + &one))?;
+    let caller = fixture.callers().next().ok_or("the sample has no caller")?;
     let caller_key = (caller.access_key_id.clone(), caller.secret_access_key.expose().to_owned());
-    let laptop =
-        Laptop::start(world, Setup { expire_after: Some(SESSION_LIFETIME), ..Setup::default() }).await?;
+    let laptop = LocalServices::start(
+        fixture,
+        LocalConfig { expire_after: Some(SESSION_LIFETIME), ..LocalConfig::default() },
+    )
+    .await?;
     let (mut auth, mut agent, address) = start_parts(&laptop, &caller_key).await?;
 
     let counts = Arc::new(Counts::default());
@@ -235,7 +238,7 @@ async fn soak(args: &Args) -> Outcome {
 }
 
 async fn start_parts(
-    laptop: &Laptop,
+    laptop: &LocalServices,
     caller: &(String, String),
 ) -> Result<(Part, Part, SocketAddr), Box<dyn std::error::Error>> {
     let (auth_port, agent_port) = (free_port()?, free_port()?);
@@ -322,7 +325,7 @@ fn free_port() -> std::io::Result<u16> {
 struct Pod {
     number: u32,
     workload: Workload,
-    laptop: Arc<Laptop>,
+    laptop: Arc<LocalServices>,
     agent: SocketAddr,
     counts: Arc<Counts>,
     args: Args,

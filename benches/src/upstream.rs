@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use pod_identity_agent::config::{AgentAuth, Config, Destination};
+use pod_identity_agent::config::{AgentAuth, Config, EksAuthConfig};
 use pod_identity_core::token::PodToken;
 use pod_identity_runtime::clock;
 use pod_identity_runtime::http::{json_bytes, plain, read_body};
@@ -104,7 +104,7 @@ pub(crate) fn agent_config(
     token_file: &std::path::Path,
 ) -> Result<Config, Box<dyn std::error::Error>> {
     std::fs::write(token_file, "agents.own.token")?;
-    let eks_auth = Destination {
+    let eks_auth = EksAuthConfig {
         endpoint: Some(format!("http://{upstream}")),
         agent_auth: AgentAuth::Token { file: token_file.to_owned() },
         outbound: Outbound::default(),

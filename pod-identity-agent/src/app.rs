@@ -1,4 +1,4 @@
-//! The wiring of the daemon.
+//! The wiring of the whole agent.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -24,10 +24,10 @@ use crate::metrics::{self, CallCounter};
 use crate::peer::LocalAddresses;
 use crate::server::Server;
 
-/// Time between two looks whether the issuer's keys are there.
-const KEYS_TICK: Duration = Duration::from_millis(200);
+/// Time between two checks for the issuer's keys.
+const KEYS_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The daemon, bound to its addresses but not serving yet.
+/// The agent, bound to its addresses but not serving yet.
 #[derive(Debug)]
 pub struct App {
     listeners: Vec<Listener>,
@@ -38,19 +38,19 @@ pub struct App {
     readiness: Readiness,
 }
 
-/// Why the daemon does not start.
+/// Why the agent does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The configuration would not be safe.
+    /// The configuration is unsafe.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The EKS Auth client cannot be made.
+    /// The EKS Auth client cannot be created.
     #[error(transparent)]
     EksAuth(#[from] EksAuthSetupError),
-    /// The issuer's client cannot be made.
+    /// The client for an issuer's keys cannot be created.
     #[error("the issuer: {0}")]
     Issuer(#[from] OutboundError),
-    /// No address can be bound.
+    /// No address can be bound, or another process uses one.
     #[error(
         "cannot serve credentials on {0}. Add the address to this node (ip address add 169.254.170.23/32 \
          dev lo), free its port, or name others with --bind-hosts"
@@ -65,7 +65,7 @@ pub enum StartError {
 }
 
 impl App {
-    /// Binds every address, so that what is wrong is said at the start.
+    /// Binds every address, so that faults show at the start.
     ///
     /// # Errors
     /// [`StartError`] with the cause.
@@ -112,12 +112,12 @@ impl App {
         Ok(Self { listeners, admin_listeners, admin, server, verification, readiness })
     }
 
-    /// The addresses that credentials are served on.
+    /// Returns the addresses that serve credentials.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().filter_map(|listener| listener.address().ok()).collect()
     }
 
-    /// The addresses of the admin endpoints.
+    /// Returns the addresses of the admin endpoints.
     pub fn admin_addresses(&self) -> Vec<SocketAddr> {
         self.admin_listeners.iter().filter_map(|listener| listener.address().ok()).collect()
     }
@@ -138,11 +138,11 @@ impl App {
         let mut leaving = stopping.clone();
         tasks.spawn("readiness", stopping.clone(), async move {
             leaving.asked().await;
-            readiness.leaving("the agent is ending");
+            readiness.leaving("the agent is shutting down");
         });
         tasks.spawn("log limits", stopping.clone(), self.server.log_limiter.clone().follow(stopping.clone()));
         for listener in self.admin_listeners {
-            // Health and metrics answer until the last request is done.
+            // Health and metrics are served until the last request is done.
             let serving = listener.serve(self.admin.clone(), Shutdown::never());
             tasks.spawn("admin endpoints", Shutdown::never(), serving);
         }
@@ -160,22 +160,22 @@ impl App {
     }
 }
 
-/// Reports when the issuer's keys are there.
+/// Waits for the issuer's keys and updates readiness.
 async fn await_keys(verification: TokenVerification, readiness: Readiness) {
     while !verification.has_keys() {
-        tokio::time::sleep(KEYS_TICK).await;
+        tokio::time::sleep(KEYS_POLL_INTERVAL).await;
     }
     readiness.met(KEYS_CONDITION);
 }
 
-/// Binds the addresses that this node has: a node without IPv6 serves on its IPv4 address.
+/// Binds the addresses that this node has. A node without IPv6 serves on its IPv4 address only.
 async fn bind_all(addresses: &[SocketAddr], connections: &Connections) -> Result<Vec<Listener>, StartError> {
     let mut listeners = Vec::new();
     let mut failures = Vec::new();
     for address in addresses {
         match Listener::bind(*address).await {
             Ok(listener) => listeners.push(listener.with_connections(connections.clone())),
-            // Somebody else there would be sent the pods' tokens: that must not go by with a warning.
+            // Pods would send their tokens to the process that uses the address, so a warning is not enough.
             Err(error) if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied) => {
                 return Err(StartError::NoAddress(error.to_string()));
             }
@@ -186,7 +186,7 @@ async fn bind_all(addresses: &[SocketAddr], connections: &Connections) -> Result
         return Err(StartError::NoAddress(failures.join("; ")));
     }
     for error in failures {
-        tracing::warn!(error, "credentials are not served on this address");
+        tracing::warn!(error, "address not bound; no credentials are served on it");
     }
     Ok(listeners)
 }

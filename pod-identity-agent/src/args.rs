@@ -1,4 +1,4 @@
-//! The command line: that of AWS's agent, and what ours has beside it.
+//! Command line: the flags of AWS's agent, and additional ones.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -12,20 +12,20 @@ use pod_identity_runtime::listener::{LimitFlags, Limits};
 use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::outbound::Outbound;
 
-use crate::config::{AgentAuth, Config, ConfigError, Destination, TokenKeys};
+use crate::config::{AgentAuth, Config, ConfigError, EksAuthConfig, TokenKeys};
 
-/// Where the agent's own token is projected, unless told otherwise.
+/// Default file of the agent's own token.
 const AGENT_TOKEN_FILE: &str = "/var/run/secrets/pod-identity-auth/serviceaccount/token";
 
-/// The node daemon of EKS Pod Identity.
+/// The node agent of EKS Pod Identity.
 #[derive(Debug, Parser)]
 #[command(name = "eks-pod-identity-agent", version)]
 pub struct Args {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 
-    /// How much to log: error, warn, info, debug or trace. No level logs a secret.
+    /// The log level: error, warn, info, debug or trace. No level logs a secret.
     #[arg(
         long = "verbosity",
         alias = "log-level",
@@ -37,7 +37,7 @@ pub struct Args {
     )]
     pub log_level: LogLevel,
 
-    /// text or json.
+    /// The log format: text or json.
     #[arg(
         long,
         value_name = "FORMAT",
@@ -48,7 +48,7 @@ pub struct Args {
     pub log_format: LogFormat,
 }
 
-/// What the agent does.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve credentials to the pods of this node.
@@ -58,16 +58,16 @@ pub enum Command {
 /// The flags of `server`.
 #[derive(Debug, clap::Args)]
 pub struct ServerArgs {
-    /// The cluster's name, as EKS Auth knows it.
+    /// The cluster name for EKS Auth.
     #[arg(long, short = 'c', value_name = "NAME")]
     cluster_name: ClusterName,
 
-    /// The port to serve credentials on.
+    /// The port that serves credentials.
     #[arg(long, short = 'p', value_name = "PORT", default_value_t = 80)]
     port: u16,
 
-    /// The addresses to serve credentials on. One that this node does not have is left out, with a
-    /// warning; one at least must be there.
+    /// The addresses that serve credentials. An address that this node does not have is skipped with a warning. At
+    /// least one must exist.
     #[arg(
         long,
         short = 'b',
@@ -77,95 +77,92 @@ pub struct ServerArgs {
     )]
     bind_hosts: Vec<IpAddr>,
 
-    /// The port of /healthz, /readyz and /metrics on 127.0.0.1; 0 takes a free one.
+    /// The port of /healthz, /readyz and /metrics on 127.0.0.1. 0 selects a free port.
     #[arg(long, value_name = "PORT", default_value_t = 2703)]
     probe_port: u16,
 
-    /// A port to serve the same on --metrics-address as well; none unless given.
+    /// A second port of /healthz, /readyz and /metrics, on --metrics-address. Default: none.
     #[arg(long, value_name = "PORT")]
     metrics_port: Option<u16>,
 
-    /// The address for --metrics-port.
+    /// The address of --metrics-port.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0")]
     metrics_address: IpAddr,
 
-    /// EKS Auth's URL, where it is not AWS's own: that of pod-identity-auth. https, or http on this
-    /// machine only.
+    /// The URL of pod-identity-auth: https, or http to a loopback address. Default: EKS Auth of AWS.
     #[arg(long, value_name = "URL", env = "AWS_ENDPOINT_URL_EKS_AUTH")]
     endpoint: Option<String>,
 
-    /// How to prove oneself to EKS Auth: sigv4 (with the AWS credentials of the environment, the way
-    /// of AWS) or token (with the agent's own service account token; pod-identity-auth only).
+    /// Authentication at EKS Auth: sigv4 (with the AWS credentials of the environment, as AWS's agent) or token (with
+    /// the agent's own service account token; pod-identity-auth only).
     #[arg(long, value_name = "KIND", value_parser = ["sigv4", "token"], default_value = "sigv4")]
     agent_auth: String,
 
-    /// With token: the file of the agent's token (audience pod-identity-auth), read at each call.
-    /// Without it: /var/run/secrets/pod-identity-auth/serviceaccount/token.
+    /// With token: the file of the agent's token (audience pod-identity-auth), which is read for each call. Default:
+    /// /var/run/secrets/pod-identity-auth/serviceaccount/token.
     #[arg(long, value_name = "FILE")]
     agent_token_file: Option<PathBuf>,
 
-    /// Certificates to trust for EKS Auth beside the system's (PEM).
+    /// CA certificates for EKS Auth, in addition to the system's (PEM).
     #[arg(long, value_name = "FILE", env = "AWS_CA_BUNDLE")]
     ca_file: Option<PathBuf>,
 
-    /// The cluster's token issuer (the API server's --service-account-issuer). With it tokens are
-    /// verified here, and refused where they do not verify; without it see --learn-keys. May be given
-    /// more than once, as at the API server: tokens of each are accepted.
+    /// The cluster's token issuer: the value of the API server's --service-account-issuer. The agent verifies tokens
+    /// with the issuer's keys and refuses the others. Repeat the flag for several issuers. Default: see --learn-keys.
     #[arg(long, value_name = "URL")]
     issuer: Vec<String>,
 
-    /// Where the issuer's public keys are; without it, at the jwks_uri of its discovery document. Once
-    /// for all issuers, or once for each --issuer, in their order.
+    /// The URL of the issuer's public keys. Give it once for all issuers, or once for each --issuer in the same order.
+    /// Default: the jwks_uri of the issuer's discovery document.
     #[arg(long, value_name = "URL", requires = "issuer", conflicts_with = "jwks_file")]
     jwks_url: Vec<String>,
 
-    /// A file with the issuer's public keys. Once for all issuers, or once for each --issuer, in their
+    /// The file of the issuer's public keys (JWKS). Give it once for all issuers, or once for each --issuer in the same
     /// order.
     #[arg(long, value_name = "FILE", requires = "issuer")]
     jwks_file: Vec<PathBuf>,
 
-    /// Without --issuer: whether the keys of the issuer of the first token that EKS Auth accepts are
-    /// fetched over https, so that a token which kubelet has replaced needs no call. false: each token
-    /// has to be accepted by EKS Auth.
+    /// Without --issuer: whether the agent fetches the issuer's keys over https after EKS Auth has accepted a first
+    /// token. The agent can then verify a replaced token without a call. With false, EKS Auth must accept each token.
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]
     learn_keys: bool,
 
-    /// The most identities whose credentials are kept; beyond, those asked for longest ago go.
+    /// Maximum number of pods with cached credentials. Beyond it, the least recently used credentials are dropped.
     #[arg(long, value_name = "ENTRIES", default_value = "2000")]
     max_cache_size: NonZeroUsize,
 
-    /// The renewals of credentials begun in a second; more where so many are cached, or live so short,
-    /// that it would not do. What a pod waits for is not counted.
-    #[arg(long, value_name = "CALLS", value_parser = pace, default_value = "3")]
+    /// Maximum number of renewals per second. The agent exceeds it if the cached credentials would otherwise expire.
+    /// Calls for waiting requests do not count.
+    #[arg(long, value_name = "CALLS", value_parser = renewal_rate, default_value = "3")]
     max_service_qps: f64,
 
     #[command(flatten)]
     limits: LimitFlags,
 
-    /// Taken for AWS's command lines. Credentials are renewed at about half of their life, which for
-    /// those of six hours is AWS's three.
+    /// Accepted for compatibility with AWS's agent. Credentials are renewed at about half of their lifetime. For
+    /// credentials of six hours this is AWS's default of three hours.
     #[arg(long, value_name = "DURATION", hide = true)]
     max_credential_retention_before_renewal: Option<String>,
-    /// Taken for AWS's command lines; without effect yet: the SDK reads a shared credentials file once.
+    /// Accepted for compatibility with AWS's agent, without effect: the SDK reads a shared credentials file once.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide = true)]
     rotate_credentials: Option<bool>,
 }
 
 impl ServerArgs {
-    /// What the flags mean together.
+    /// Converts the flags to a configuration.
     ///
     /// # Errors
-    /// [`ConfigError`] where they contradict each other, or where asking so would not be safe.
+    /// [`ConfigError`] if flags contradict each other, or if the configuration is unsafe.
     pub fn config(self) -> Result<Config, ConfigError> {
         if self.max_credential_retention_before_renewal.is_some() {
             tracing::warn!(
-                "--max-credential-retention-before-renewal is without effect: renewals follow the credentials' life"
+                "--max-credential-retention-before-renewal has no effect: renewals follow the credentials' lifetime"
             );
         }
         if self.rotate_credentials == Some(true) {
             tracing::warn!(
-                "--rotate-credentials is without effect: the SDK reads a shared credentials file once; name the \
-                 credentials by credential_process in the profile, which it runs again"
+                "--rotate-credentials has no effect: the SDK reads a shared credentials file once; use \
+                 credential_process in the profile, which the SDK runs again"
             );
         }
         let outbound = Outbound { ca_file: self.ca_file, proxy_from_environment: true };
@@ -199,7 +196,7 @@ impl ServerArgs {
             cluster: self.cluster_name,
             listen: self.bind_hosts.iter().map(|host| SocketAddr::new(*host, self.port)).collect(),
             admin: std::iter::once(probe).chain(metrics).collect(),
-            eks_auth: Destination { endpoint: self.endpoint, agent_auth, outbound, sdk_config: None },
+            eks_auth: EksAuthConfig { endpoint: self.endpoint, agent_auth, outbound, sdk_config: None },
             keys,
             service,
             limits: self.limits.apply(Limits::default()),
@@ -210,7 +207,7 @@ impl ServerArgs {
     }
 }
 
-/// Where the keys of each issuer are, in the order of the issuers.
+/// Returns the key location of each issuer, in the order of the issuers.
 fn locations(
     urls: Vec<String>,
     files: Vec<PathBuf>,
@@ -227,10 +224,10 @@ fn locations(
     }
 }
 
-/// A number of calls a second: with none, or less, nothing would ever be renewed.
-fn pace(text: &str) -> Result<f64, String> {
+/// Parses a number of renewals per second, which must be above 0.
+fn renewal_rate(text: &str) -> Result<f64, String> {
     match text.parse() {
-        Ok(pace) if f64::is_finite(pace) && pace > 0.0 => Ok(pace),
+        Ok(rate) if f64::is_finite(rate) && rate > 0.0 => Ok(rate),
         _ => Err("not a number above 0".to_owned()),
     }
 }
@@ -247,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_of_the_chart_of_aws_is_accepted() {
+    fn accepts_the_command_line_of_the_aws_chart() {
         let flags = "--port 80 --probe-port 2703 --metrics-port 2705 -v trace --rotate-credentials true";
         let config = config(&flags.split(' ').collect::<Vec<_>>()).unwrap();
         assert_eq!(
@@ -258,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn renewals_have_the_pace_of_aws_unless_told_otherwise() {
+    fn default_renewal_rate_is_that_of_aws() {
         assert_eq!(config(&[]).unwrap().service.limits.renewals_per_second, 3.0);
         assert_eq!(config(&["--max-service-qps", "12.5"]).unwrap().service.limits.renewals_per_second, 12.5);
         for refused in ["0", "-1", "NaN", "inf", "many", ""] {
@@ -269,12 +266,12 @@ mod tests {
     }
 
     #[test]
-    fn metrics_stay_on_loopback_unless_a_port_is_asked_for() {
+    fn metrics_stay_on_loopback_without_metrics_port() {
         assert_eq!(config(&[]).unwrap().admin, ["127.0.0.1:2703".parse().unwrap()]);
     }
 
     #[test]
-    fn keys_are_learned_unless_they_are_configured_or_it_is_turned_off() {
+    fn keys_are_learned_unless_configured_or_turned_off() {
         for (flags, keys) in [
             (&[][..], "Learned("),
             (&["--learn-keys", "true"], "Learned("),
@@ -288,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn each_issuer_has_keys_of_its_own_or_all_have_the_same() {
+    fn key_locations_are_one_for_all_issuers_or_one_for_each() {
         let issuers = ["--issuer", "https://new.test", "--issuer", "https://old.test"];
         let located = |flags: &[&str]| {
             let TokenKeys::Configured(configs) = config(&[&issuers[..], flags].concat())?.keys else {
@@ -314,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_name_with_a_dot_is_for_pod_identity_auth() {
+    fn cluster_name_with_a_dot_needs_an_endpoint() {
         let named = |flags: &[&str]| {
             let mut command = vec!["eks-pod-identity-agent", "server", "--cluster-name", "k8s.example.com"];
             command.extend(flags);
@@ -327,8 +324,8 @@ mod tests {
     }
 
     #[test]
-    fn eks_auth_off_loopback_is_asked_over_https_only() {
-        for (url, taken) in [
+    fn endpoint_that_is_not_loopback_needs_https() {
+        for (url, accepted) in [
             ("https://auth.example.com:8443", true),
             ("http://127.0.0.1:8443", true),
             ("http://[::1]:8443", true),
@@ -337,12 +334,12 @@ mod tests {
             ("http://127.0.0.1.example.com", false),
             ("auth.example.com", false),
         ] {
-            assert_eq!(config(&["--endpoint", url]).is_ok(), taken, "{url}");
+            assert_eq!(config(&["--endpoint", url]).is_ok(), accepted, "{url}");
         }
     }
 
     #[test]
-    fn every_flag_is_in_its_page() {
+    fn docs_list_every_flag() {
         let page = include_str!("../../docs/reference/agent.md");
         testing::flags::every_flag_is_in(page, &<Args as clap::CommandFactory>::command());
     }

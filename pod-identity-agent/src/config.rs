@@ -1,4 +1,4 @@
-//! What the agent is told, checked.
+//! The configuration, and its checks.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,15 +13,15 @@ use pod_identity_runtime::outbound::{Outbound, OutboundError, check_url};
 /// The whole configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The cluster whose pods ask.
+    /// The pods' cluster.
     pub cluster: ClusterName,
-    /// Where to serve credentials.
+    /// Addresses that serve credentials.
     pub listen: Vec<SocketAddr>,
-    /// Where to serve health, readiness and metrics.
+    /// Addresses that serve health, readiness and metrics.
     pub admin: Vec<SocketAddr>,
-    /// Whom to ask.
-    pub eks_auth: Destination,
-    /// The keys to verify tokens with.
+    /// The connection to EKS Auth.
+    pub eks_auth: EksAuthConfig,
+    /// The source of keys that verify tokens.
     pub keys: TokenKeys,
     /// Durations and limits of the credential service.
     pub service: ServiceConfig,
@@ -31,16 +31,15 @@ pub struct Config {
     pub clock: Clock,
 }
 
-/// Where the keys that verify tokens come from. While there are none, a token is good once EKS Auth has
-/// accepted it.
+/// The source of keys that verify tokens. While the agent has no keys, a token is valid after EKS Auth has accepted it.
 #[derive(Debug, Clone)]
 pub enum TokenKeys {
-    /// Keys of these issuers. A token that the keys of its issuer do not verify is refused.
+    /// Keys of these issuers. A token is refused if the keys of its issuer do not verify it.
     Configured(Vec<IssuerConfig>),
-    /// From the issuer of the first token that EKS Auth accepts: they save calls, and refuse only what
-    /// they refute.
+    /// Keys of the issuer of the first token that EKS Auth accepts. They save calls. EKS Auth decides about a token of
+    /// an unknown key or issuer.
     Learned(Outbound),
-    /// From nowhere.
+    /// No keys.
     None,
 }
 
@@ -56,7 +55,7 @@ impl TokenKeys {
                 configs.into_iter().map(issuer).collect::<Result<Vec<Issuer>, _>>()?.into()
             }
             Self::Learned(outbound) => {
-                outbound.getter()?; // an unreadable CA file ends the start
+                outbound.getter()?; // reports an unreadable CA file at the start
                 TokenVerification::discovered(move |issuer| {
                     let fetcher = KeyFetcher::discovered(issuer.to_owned(), outbound.clone());
                     fetcher.map(KeyFetcher::into_issuer).ok()
@@ -67,27 +66,27 @@ impl TokenKeys {
     }
 }
 
-/// EKS Auth, and how to prove oneself there.
+/// The connection to EKS Auth.
 #[derive(Debug, Clone)]
-pub struct Destination {
-    /// Its URL; AWS's own, by region, if `None`.
+pub struct EksAuthConfig {
+    /// The URL. `None`: AWS's endpoint of the region.
     pub endpoint: Option<String>,
-    /// How the agent proves itself.
+    /// The authentication of the agent.
     pub agent_auth: AgentAuth,
-    /// How it is reached.
+    /// CA certificates and proxy.
     pub outbound: Outbound,
-    /// Region and credentials; those of the environment if `None`.
+    /// Region and credentials. `None`: those of the environment.
     pub sdk_config: Option<SdkConfig>,
 }
 
-/// How the agent proves itself to EKS Auth.
+/// The authentication of the agent at EKS Auth.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentAuth {
     /// AWS Signature Version 4.
     SigV4,
     /// The agent's own service account token.
     Token {
-        /// Its file.
+        /// The token's file.
         file: PathBuf,
     },
 }
@@ -95,14 +94,14 @@ pub enum AgentAuth {
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Tokens would cross a network in the clear.
+    /// Tokens would cross a network unencrypted.
     #[error("--endpoint: {0}")]
     Endpoint(OutboundError),
-    /// Keys that anybody on the way could swap verify nothing.
+    /// The issuer's keys would cross a network unencrypted, and an attacker could replace them.
     #[error("the issuer's keys: {0}")]
     Issuer(OutboundError),
     /// Two issuers are the same.
-    #[error("--issuer {0:?} is given twice")]
+    #[error("--issuer {0:?} is given twice: remove one")]
     IssuerTwice(String),
     /// The number of key locations is neither one nor the number of issuers.
     #[error(
@@ -118,23 +117,23 @@ pub enum ConfigError {
     },
     /// The cluster name has a dot, which EKS does not allow.
     #[error(
-        "--cluster-name {0} has a dot, which no cluster of EKS has: give the URL of pod-identity-auth with --endpoint"
+        "--cluster-name {0} has a dot, which EKS does not allow: give the URL of pod-identity-auth with --endpoint"
     )]
     DotWithoutEndpoint(ClusterName),
-    /// A file that nothing reads.
-    #[error("--agent-token-file belongs to --agent-auth token")]
+    /// The token file has no effect.
+    #[error("--agent-token-file has no effect without --agent-auth token: add it, or remove the file")]
     TokenFileWithoutToken,
-    /// AWS takes no such tokens.
+    /// EKS Auth of AWS accepts no agent tokens.
     #[error("--agent-auth token is for pod-identity-auth: give its URL with --endpoint")]
     TokenWithoutEndpoint,
-    /// Nowhere to serve.
-    #[error("--bind-hosts names no address")]
+    /// The list of addresses is empty.
+    #[error("--bind-hosts is empty: give at least one address")]
     NoAddress,
 }
 
 impl Config {
-    /// Makes the configuration of an agent with the default limits, without keys and without admin endpoints.
-    pub fn new(cluster: ClusterName, listen: Vec<SocketAddr>, eks_auth: Destination) -> Self {
+    /// Creates a configuration with the default limits, without keys and without admin endpoints.
+    pub fn new(cluster: ClusterName, listen: Vec<SocketAddr>, eks_auth: EksAuthConfig) -> Self {
         Self {
             cluster,
             listen,
@@ -147,7 +146,7 @@ impl Config {
         }
     }
 
-    /// Refuses what would not be safe.
+    /// Refuses an unsafe configuration.
     ///
     /// # Errors
     /// [`ConfigError`] with the cause.

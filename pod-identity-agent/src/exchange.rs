@@ -1,4 +1,4 @@
-//! EKS Auth: exchanges a pod token for credentials with one call.
+//! Calls to EKS Auth. One call exchanges a pod token for credentials.
 
 mod bearer;
 mod error;
@@ -21,12 +21,12 @@ use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::outbound::OutboundError;
 
 use self::bearer::AgentTokenFile;
-use crate::config::{AgentAuth, Destination};
+use crate::config::{AgentAuth, EksAuthConfig};
 use crate::metrics::CallCounter;
 
-/// Maximum time of one call, with the body of its response. A connection whose other end is gone must leave time
-/// for the next attempt on another connection. If `pod-identity-auth` takes longer, it goes on with its fetch, and
-/// the next attempt waits for that fetch.
+/// Maximum time of one call, including the body of its response. After a dead connection there must be time for the
+/// next attempt on another connection. If `pod-identity-auth` takes longer, it continues its call to STS, and the next
+/// attempt waits for that call.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(3);
 
 /// The EKS Auth client.
@@ -39,31 +39,31 @@ pub struct EksAuth {
     readiness: Readiness,
 }
 
-/// Why there is no EKS Auth client.
+/// Why the EKS Auth client cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum EksAuthSetupError {
-    /// Connections cannot be made.
+    /// The CA file or the proxy settings cannot be used.
     #[error(transparent)]
     Outbound(#[from] OutboundError),
-    /// EKS Auth has an endpoint in each region.
+    /// The endpoint of EKS Auth depends on the region.
     #[error("no AWS region is configured: set AWS_REGION to the cluster's region")]
     NoRegion,
 }
 
 impl EksAuth {
-    /// Makes a client. It reads the environment for settings that the destination leaves open. `calls` counts the
-    /// calls, and `readiness` learns whether EKS Auth accepts the agent.
+    /// Creates a client. The environment provides region and credentials if the configuration has none. `calls` counts
+    /// the calls. `readiness` is updated with each response.
     ///
     /// # Errors
-    /// [`EksAuthSetupError`] where the CA file cannot be read or no region is configured.
+    /// [`EksAuthSetupError`] if the CA file cannot be read, or if no region is configured.
     pub async fn new(
-        destination: Destination,
+        destination: EksAuthConfig,
         calls: CallCounter,
         readiness: Readiness,
     ) -> Result<Self, EksAuthSetupError> {
         let sdk_config = match destination.sdk_config {
             Some(config) => config,
-            None => environment(&destination).await?,
+            None => environment_config(&destination).await?,
         };
         if sdk_config.region().is_none() {
             return Err(EksAuthSetupError::NoRegion);
@@ -72,7 +72,7 @@ impl EksAuth {
             .connect_timeout(Duration::from_millis(1500))
             .operation_attempt_timeout(ATTEMPT_DEADLINE)
             .build();
-        // One call is one attempt, whatever AWS_MAX_ATTEMPTS says: only the credential service repeats.
+        // The SDK must not repeat a call, also with AWS_MAX_ATTEMPTS: the credential service does.
         let mut config = aws_sdk_eksauth::config::Builder::from(&sdk_config)
             .timeout_config(timeouts)
             .retry_config(RetryConfig::disabled());
@@ -88,12 +88,12 @@ impl EksAuth {
     }
 }
 
-async fn environment(destination: &Destination) -> Result<SdkConfig, EksAuthSetupError> {
+async fn environment_config(destination: &EksAuthConfig) -> Result<SdkConfig, EksAuthSetupError> {
     let loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(destination.outbound.toward(destination.endpoint.as_deref()).sdk_client()?);
     let loader = match destination.agent_auth {
         AgentAuth::SigV4 => loader,
-        // A region is part of every SDK configuration, though no signature depends on it here.
+        // The SDK requires a region. Without a signature its value has no effect.
         AgentAuth::Token { .. } => loader.no_credentials().region(aws_config::Region::new("us-east-1")),
     };
     Ok(loader.load().await)
@@ -135,7 +135,7 @@ impl EksAuth {
     }
 }
 
-/// Reads a response for the pod that asked. Credentials of another pod are an error.
+/// Reads a response for a pod. Credentials of another service account are an error.
 fn issued(
     response: AssumeRoleForPodIdentityOutput,
     pod: &WorkloadIdentity,
@@ -158,7 +158,7 @@ fn issued(
         SystemTime::try_from(credentials.expiration).ok(),
     )
     .map_err(|MissingField(name)| ExchangeError::Incomplete(name))?;
-    // No pod needs the AWS account: an ARN of another form does not cost it its credentials.
+    // The ARN is optional for pods, so an ARN in another form is not an error.
     Ok(match user.arn.parse::<AssumedRoleArn>() {
         Ok(arn) => credentials.with_assumed_role(AssumedRole { arn, id: user.assume_role_id }),
         Err(_) => credentials,

@@ -1,4 +1,4 @@
-//! `eks-pod-identity-agent`: the node daemon of EKS Pod Identity.
+//! `eks-pod-identity-agent`: the node agent of EKS Pod Identity.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use pod_identity_agent::app::App;
 use pod_identity_agent::args::{Args, Command};
 use pod_identity_runtime::{logs, process, shutdown::Shutdown};
 
-// One thread: the data path is cheaper without handing work between two.
+// One thread: requests cost less without hand-over between threads.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let Args { command: Command::Server(args), log_level, log_format } = Args::parse();

@@ -9,22 +9,22 @@ use prometheus_client::registry::Registry;
 
 /// Label of a call: its error code, or `ok`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
+struct CallLabels {
     code: &'static str,
 }
 
 /// Counts the calls to EKS Auth by their outcome.
 #[derive(Debug, Clone, Default)]
-pub struct CallCounter(Family<Outcome, Counter>);
+pub struct CallCounter(Family<CallLabels, Counter>);
 
 impl CallCounter {
     /// Registers `pod_identity_eks_auth_attempts_total`.
     pub fn register(&self, registry: &mut Registry) {
-        let help = "Calls to EKS Auth by error code, each attempt of its own";
+        let help = "Attempts of calls to EKS Auth, by error code or ok";
         registry.register("pod_identity_eks_auth_attempts", help, self.0.clone());
     }
 
-    /// Starts to count a call. A call that its deadline cancels counts too.
+    /// Starts to count a call. A call that its deadline cancels counts as `upstream_unavailable`.
     pub(crate) fn call(&self) -> CountedCall<'_> {
         CountedCall { counter: self, code: "upstream_unavailable" }
     }
@@ -46,7 +46,7 @@ impl CountedCall<'_> {
 
 impl Drop for CountedCall<'_> {
     fn drop(&mut self) {
-        self.counter.0.get_or_create(&Outcome { code: self.code }).inc();
+        self.counter.0.get_or_create(&CallLabels { code: self.code }).inc();
     }
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn register(
     register_gauge(
         registry,
         "pod_identity_eks_auth_in_flight",
-        "Calls for requests that are under way and wait for no permit",
+        "Calls in flight for requests, without those that wait for a permit",
         move || i64::try_from(of_calls.statistics().in_flight).ok(),
     );
     let of_waiting = service.clone();
@@ -74,24 +74,24 @@ pub(crate) fn register(
     register_gauge(
         registry,
         "pod_identity_eks_auth_rate_limit",
-        "Calls a second, while EKS Auth asks for fewer; else absent",
+        "Calls per second while EKS Auth throttles this node; absent otherwise",
         move || of_rate.statistics().rate_limit,
     );
     let of_crowded = service.clone();
     register_counter(
         registry,
         "pod_identity_eks_auth_crowded",
-        "Requests refused because too many unverified tokens of their address wait",
+        "Requests refused because too many requests of their peer wait with unverified tokens",
         move || of_crowded.statistics().queue_full,
     );
     let of_renewals = service.clone();
     register_counters(
         registry,
         "pod_identity_renewals",
-        "Renewals of credentials before their expiry by error code",
+        "Renewals of credentials before their expiry, by error code or ok",
         move || {
             let renewals = of_renewals.statistics().renewals;
-            renewals.into_iter().map(|(code, count)| (Outcome { code }, count)).collect()
+            renewals.into_iter().map(|(code, count)| (CallLabels { code }, count)).collect()
         },
     );
     register_gauge(

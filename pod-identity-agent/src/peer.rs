@@ -1,11 +1,11 @@
-//! The peer that a network address belongs to. Its tokens use the budget of that peer.
+//! The peer of a network address. Each peer has its own limits.
 
 use std::net::IpAddr;
 
 use pod_identity_core::service::Peer;
 
-/// The addresses of this machine: a request of a hostNetwork pod may come from any of them, and all share
-/// one budget.
+/// The addresses of this machine. All of them are one peer, because a request of a hostNetwork pod may come from any of
+/// them.
 #[derive(Debug)]
 pub struct LocalAddresses {
     served: Vec<IpAddr>,
@@ -15,24 +15,24 @@ pub struct LocalAddresses {
 impl LocalAddresses {
     /// Opens the netlink socket for routing lookups. `served` are the addresses that the agent serves on.
     ///
-    /// Without that socket, only loopback and `served` are local. A request of a hostNetwork pod comes from an
-    /// address in `served`, unless the pod binds another one.
+    /// If the socket cannot be opened, only loopback addresses and `served` are local. A request of a hostNetwork pod
+    /// comes from an address in `served` unless the pod binds another one.
     pub fn probe(served: Vec<IpAddr>) -> Self {
         let routes = routes::Routes::open()
             .inspect_err(|error| {
                 tracing::warn!(
                     %error,
-                    "addresses of this node are unknown: hostNetwork pods that bind an address of their \
-                     choice get a budget of their own for each"
+                    "addresses of this node are unknown: each address that a hostNetwork pod binds is a separate \
+                     peer with its own limits"
                 );
             })
             .ok();
         Self { served, routes }
     }
 
-    /// Returns the peer at that address. The kernel is asked when the result is converted: most requests are
-    /// cached and need no peer.
-    pub fn of(&self, address: IpAddr) -> RequestPeer<'_> {
+    /// Returns the peer of an address. The routing lookup happens at the conversion to [`Peer`], because most requests
+    /// are served from the cache and need no peer.
+    pub fn request_peer(&self, address: IpAddr) -> RequestPeer<'_> {
         RequestPeer { local: self, address }
     }
 
@@ -42,8 +42,8 @@ impl LocalAddresses {
     }
 
     fn is_local(&self, address: IpAddr) -> bool {
-        let asked = || self.routes.as_ref().is_some_and(|routes| routes.is_local(address));
-        address.is_loopback() || self.served.contains(&address) || asked()
+        let has_local_route = || self.routes.as_ref().is_some_and(|routes| routes.is_local(address));
+        address.is_loopback() || self.served.contains(&address) || has_local_route()
     }
 }
 
@@ -60,8 +60,8 @@ impl From<RequestPeer<'_>> for Peer {
     }
 }
 
-/// The kernel's routing table, over one netlink socket that stays open: a lookup needs no descriptor, so it works on
-/// a node without free descriptors.
+/// Lookups in the kernel's routing table over one open netlink socket. A lookup needs no new descriptor, so it works
+/// without free descriptors.
 #[cfg(target_os = "linux")]
 mod routes {
     use std::io;
@@ -83,7 +83,7 @@ mod routes {
     /// The length of `nlmsghdr`, in bytes, and of `rtmsg`.
     const HEADER: usize = 16;
     const ROUTE: usize = 12;
-    /// The offset of `rtm_type` in an answer.
+    /// The offset of `rtm_type` in a response.
     const ROUTE_TYPE: usize = HEADER + 7;
 
     #[derive(Debug)]
@@ -108,7 +108,7 @@ mod routes {
             if sendto(&*socket, &request, SendFlags::empty(), &kernel).is_err() {
                 return false;
             }
-            // The kernel answers before it returns from the call above. An older answer may be left over.
+            // The kernel responds before `sendto` returns. A response to an older request may precede it.
             let mut answer = [0_u8; 1024];
             while let Ok((_, length)) = recv(&*socket, &mut answer[..], RecvFlags::empty()) {
                 let answer = answer.get(..length).unwrap_or_default();
@@ -146,7 +146,7 @@ mod routes {
     }
 }
 
-/// Systems of laptops, where no hostNetwork pods run.
+/// Other systems run no hostNetwork pods.
 #[cfg(not(target_os = "linux"))]
 mod routes {
     use std::io;
@@ -174,17 +174,17 @@ mod tests {
 
     use super::*;
 
-    /// Addresses for documentation (RFC 5737, RFC 3849): no host has them.
-    const NOBODYS: [IpAddr; 2] =
+    /// Addresses for documentation (RFC 5737, RFC 3849), which no host has.
+    const UNASSIGNED: [IpAddr; 2] =
         [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
     #[test]
-    fn all_addresses_of_this_machine_are_one_peer_and_every_other_is_its_own() {
+    fn local_addresses_are_one_peer_and_each_remote_address_is_its_own() {
         let addresses = LocalAddresses::probe(vec![]);
         for local in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
             assert_eq!(addresses.peer(local.parse().unwrap()), Peer::Local, "{local}");
         }
-        for remote in NOBODYS {
+        for remote in UNASSIGNED {
             assert_eq!(addresses.peer(remote), Peer::Remote(remote));
         }
         let mapped = "::ffff:192.0.2.1".parse().unwrap();
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn every_address_of_the_node_is_local_also_where_any_address_can_be_bound() {
+    fn node_addresses_are_local_with_and_without_ip_nonlocal_bind() {
         if !netns::available() {
             return;
         }
@@ -203,22 +203,27 @@ mod tests {
             for family in ["ipv4", "ipv6"] {
                 node.sysctl(&format!("{family}/ip_nonlocal_bind"), value).unwrap();
             }
-            let (addresses, told) = node
+            let (addresses, peers) = node
                 .run(move || {
                     // The effect of this sysctl is tested.
-                    assert_eq!(UdpSocket::bind((NOBODYS[0], 0)).is_ok(), value == "1");
+                    assert_eq!(UdpSocket::bind((UNASSIGNED[0], 0)).is_ok(), value == "1");
                     let addresses = LocalAddresses::probe(vec![served.into()]);
-                    let told =
-                        [Ipv4Addr::LOCALHOST.into(), served.into(), other.into(), NOBODYS[0], NOBODYS[1]]
-                            .map(|address| addresses.peer(address));
-                    (addresses, told)
+                    let peers = [
+                        Ipv4Addr::LOCALHOST.into(),
+                        served.into(),
+                        other.into(),
+                        UNASSIGNED[0],
+                        UNASSIGNED[1],
+                    ]
+                    .map(|address| addresses.peer(address));
+                    (addresses, peers)
                 })
                 .join()
                 .unwrap();
-            let remote = [other.into(), NOBODYS[0], NOBODYS[1]].map(Peer::Remote);
-            assert_eq!(told[..2], [Peer::Local, Peer::Local], "{value}");
-            assert_eq!(told[2..], remote, "{value}");
-            // An address that the node gets later.
+            let remote = [other.into(), UNASSIGNED[0], UNASSIGNED[1]].map(Peer::Remote);
+            assert_eq!(peers[..2], [Peer::Local, Peer::Local], "{value}");
+            assert_eq!(peers[2..], remote, "{value}");
+            // An address that is added later.
             node.add_address(other).unwrap();
             assert_eq!(addresses.peer(other.into()), Peer::Local, "{value}");
         }
@@ -228,13 +233,13 @@ mod tests {
     const FEW_DESCRIPTORS: &str = "TEST_HAS_FEW_DESCRIPTORS";
 
     #[test]
-    fn a_local_peer_is_local_without_a_free_descriptor() {
+    fn finds_local_peers_without_a_free_descriptor() {
         if !netns::available() {
             return;
         }
         let node = Namespace::new().unwrap();
         node.add_address(OWN).unwrap();
-        // In a process of its own, since the limit is that of a process; it inherits the namespace.
+        // The limit applies to a process, so this is a separate one. It inherits the namespace.
         let child = node.run(|| {
             let script = "ulimit -n 64; exec \"$0\" --exact --ignored peer::tests::without_a_free_descriptor";
             std::process::Command::new("sh")
@@ -262,6 +267,6 @@ mod tests {
         }
         assert!(UdpSocket::bind((OWN, 0)).is_err(), "a descriptor is free");
         assert_eq!(addresses.peer(OWN.into()), Peer::Local);
-        assert_eq!(addresses.peer(NOBODYS[0]), Peer::Remote(NOBODYS[0]));
+        assert_eq!(addresses.peer(UNASSIGNED[0]), Peer::Remote(UNASSIGNED[0]));
     }
 }

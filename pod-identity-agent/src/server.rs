@@ -1,4 +1,4 @@
-//! `GET /v1/credentials`, as AWS's agent serves it.
+//! `GET /v1/credentials`, the operation of AWS's agent.
 
 mod host;
 mod token;
@@ -29,9 +29,9 @@ pub const CREDENTIALS_PATH: &str = "/v1/credentials";
 pub struct Server {
     /// Issues the credentials.
     pub service: CredentialService,
-    /// The addresses of this machine, which are one peer.
+    /// The addresses of this machine. They are one peer.
     pub local: LocalAddresses,
-    /// The addresses that the agent serves on: the only ones that a `Host` header may name.
+    /// The addresses that the agent serves on. A `Host` header must name one of them.
     pub addresses: Vec<IpAddr>,
     /// Counts and times of responses.
     pub metrics: HttpMetrics,
@@ -64,16 +64,16 @@ impl Server {
     ) -> Result<Credentials, CredentialError> {
         host::check(request, &self.addresses)?;
         if request.uri().path() != CREDENTIALS_PATH || request.method() != Method::GET {
-            let message = format!("the agent serves GET {CREDENTIALS_PATH}, not this method and path");
+            let message = format!("method or path is wrong: the agent serves only GET {CREDENTIALS_PATH}");
             return Err(CredentialError::new(ErrorCode::NotFound, message));
         }
-        let token = token::of(request.headers())?;
-        self.service.credentials(token, self.local.of(peer)).await
+        let token = token::from_headers(request.headers())?;
+        self.service.credentials(token, self.local.request_peer(peer)).await
     }
 }
 
-/// Logs a refused request: as an error if the upstream answered for another pod, as a warning if an operator can
-/// act.
+/// Logs a refused request: as an error if the upstream issued credentials of another pod, as a warning if an operator
+/// can fix it, and else at debug level.
 fn log(error: &CredentialError, peer: Peer, suppressed: u64) {
     let (peer, code, message) = (peer.address, error.code(), error.to_string());
     match code.blame() {

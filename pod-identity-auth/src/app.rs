@@ -70,7 +70,7 @@ impl App {
         let mut registry = Registry::default();
         let readiness = Readiness::default();
         readiness.register(&mut registry);
-        readiness.pending(KEYS_CONDITION, "no issuer's keys yet");
+        readiness.pending(KEYS_CONDITION, "no issuer has keys yet");
         readiness.pending(STS_CONDITION, "STS has not answered yet");
         let metrics = HttpMetrics::register(&mut registry);
         let files = FileMetrics::register(&mut registry);
@@ -78,7 +78,7 @@ impl App {
         let agents =
             config.agent_auth.map(|auth| AgentAuthenticator::new(auth, &files)).transpose()?.map(Arc::new);
         if agents.is_none() {
-            tracing::warn!("no --agent-auth: every program on this machine may exchange tokens");
+            tracing::warn!("no --agent-auth: every program on this machine can exchange tokens");
         }
         let (tasks, failures) = tasks::supervise();
         let tls = config.tls.map(|pair| ServerTls::read(pair, TlsVersion::default())).transpose()?;
@@ -164,7 +164,7 @@ impl App {
         if let Some(AgentAuthenticator::SigV4(keys)) = server.agents.as_deref() {
             spawn("agent keys", Box::pin(keys.clone().follow(stopping.clone())));
         }
-        // Health and metrics answer until the last request is done.
+        // Health and metrics are served until the last request is done.
         if let Some((listener, admin)) = admin {
             tasks.spawn("admin endpoints", Shutdown::never(), listener.serve(admin, Shutdown::never()));
         }
@@ -178,7 +178,8 @@ impl App {
 /// Time between two checks of all cached sessions.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Drops sessions without an association until the shutdown: a request that began before a reload may add one after it.
+/// Drops cached sessions without an association, once per interval until the shutdown. A request that began before a
+/// reload may have cached one after it.
 async fn recheck_associations(service: CredentialService, mut shutdown: Shutdown) {
     loop {
         tokio::select! {
@@ -188,13 +189,13 @@ async fn recheck_associations(service: CredentialService, mut shutdown: Shutdown
     }
 }
 
-/// Time that a start waits for the keys of every issuer: one fetch, which may take 10 s, and another. After that the
-/// keys of one issuer are enough. Otherwise an issuer that is down for long would keep every new replica unready.
-const KEYS_PATIENCE: Duration = Duration::from_secs(15);
+/// Time that a start waits for the keys of every issuer. One fetch, which may take 10 s, and a second one fit in. After
+/// that the keys of one issuer are enough. Otherwise one unavailable issuer would keep every new replica unready.
+const KEYS_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Whether a start still waits for keys.
 fn waits_for_keys(missing: usize, issuers: usize, waited: Duration) -> bool {
-    missing > 0 && (missing == issuers || waited < KEYS_PATIENCE)
+    missing > 0 && (missing == issuers || waited < KEYS_TIMEOUT)
 }
 
 /// Keeps the condition `issuer_keys` up to date, until the shutdown.
@@ -221,7 +222,7 @@ async fn watch_keys(store: Arc<AssociationStore>, readiness: Readiness, mut shut
         let pause = Duration::from_millis(if missing.is_empty() { 5000 } else { 200 });
         drop(snapshot);
         tokio::select! {
-            () = shutdown.asked() => return readiness.leaving("the service is ending"),
+            () = shutdown.asked() => return readiness.leaving("the service is shutting down"),
             () = tokio::time::sleep(pause) => {}
         }
     }
@@ -232,11 +233,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn start_waits_for_all_keys_for_a_while_and_for_one_without_limit() {
+    fn start_waits_for_all_issuers_at_first_and_for_one_issuer_without_limit() {
         let (soon, late) = (Duration::from_secs(1), Duration::from_secs(3600));
         assert!(!waits_for_keys(0, 2, soon));
         assert!(waits_for_keys(1, 2, soon));
-        assert!(!waits_for_keys(1, 2, late), "one issuer that is down keeps no replica unready");
+        assert!(!waits_for_keys(1, 2, late), "one unavailable issuer keeps no replica unready");
         assert!(waits_for_keys(2, 2, late));
         assert!(!waits_for_keys(0, 0, soon), "no cluster, no keys");
     }

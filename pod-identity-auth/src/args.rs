@@ -1,4 +1,4 @@
-//! The command line.
+//! Command line.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,93 +16,94 @@ use crate::config::{
     AgentAuthConfig, AuditFailure, Config, ConfigError, DEFAULT_CAPACITY, SessionNaming, default_service,
 };
 
-/// EKS Auth for clusters that are not EKS: a pod's token in, an IAM role session out.
+/// EKS Auth for clusters that are not EKS: exchanges a pod token for the credentials of an IAM role session.
 ///
-/// AWS credentials come from the SDK's default chain (environment, profile, web identity, container,
-/// instance), the region from AWS_REGION, another STS endpoint from AWS_ENDPOINT_URL_STS.
+/// AWS credentials come from the SDK's default chain (environment, profile, web identity, container, instance). The
+/// region comes from AWS_REGION, and another STS endpoint from AWS_ENDPOINT_URL_STS.
 #[derive(Debug, Parser)]
 #[command(name = "pod-identity-auth", version)]
 pub struct Args {
-    /// The address to serve EKS Auth on. Off loopback it needs TLS and --agent-auth.
+    /// The address of EKS Auth. An address that is not loopback needs TLS and --agent-auth.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443", env = "POD_IDENTITY_AUTH_LISTEN")]
     listen: SocketAddr,
 
-    /// The address for /healthz, /readyz and /metrics.
+    /// The address of /healthz, /readyz and /metrics.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8444", env = "POD_IDENTITY_AUTH_ADMIN")]
     admin: SocketAddr,
 
-    /// The file of clusters and associations (YAML or JSON); read again when it changes.
+    /// The file of clusters and associations (YAML or JSON). It is read again after a change.
     #[arg(long, value_name = "FILE", env = "POD_IDENTITY_AUTH_ASSOCIATIONS")]
     associations: PathBuf,
 
-    /// A cluster beside those of the file.
+    /// A cluster in addition to those of the file.
     #[arg(long, value_name = "NAME", requires = "issuer")]
     cluster_name: Option<ClusterName>,
 
-    /// That cluster's token issuer: the API server's --service-account-issuer, to the letter. May be given more than
-    /// once, as there; all of them have the keys of the flags below, or each those of its discovery document.
+    /// The token issuer of --cluster-name: exactly the value of the API server's --service-account-issuer. Repeat the
+    /// flag for several issuers. All of them use the keys of the flags below, or each the keys of its discovery
+    /// document.
     #[arg(long, value_name = "URL", requires = "cluster_name")]
     issuer: Vec<String>,
 
-    /// Where the issuer's public keys are; without it, at the jwks_uri of its discovery document.
+    /// The URL of the issuer's public keys. Default: the jwks_uri of its discovery document.
     #[arg(long, value_name = "URL", requires = "issuer", conflicts_with = "jwks_file")]
     jwks_url: Option<String>,
 
-    /// A file with the issuer's public keys.
+    /// The file of the issuer's public keys (JWKS).
     #[arg(long, value_name = "FILE", requires = "issuer")]
     jwks_file: Option<PathBuf>,
 
-    /// Certificates to trust for the issuer beside the system's (PEM).
+    /// CA certificates for the issuer, in addition to the system's (PEM).
     #[arg(long, value_name = "FILE", requires = "issuer")]
     issuer_ca_file: Option<PathBuf>,
 
-    /// A file with a bearer token for the issuer, as kube-apiserver asks of clients that read its keys.
+    /// The file of a bearer token for the issuer. kube-apiserver requires one from clients that read its keys.
     #[arg(long, value_name = "FILE", requires = "issuer")]
     issuer_token_file: Option<PathBuf>,
 
-    /// That cluster's region: with --account-id, its sessions have the tag eks-cluster-arn, and its
-    /// associations may have target roles.
+    /// The AWS region of --cluster-name. With --account-id, sessions have the tag eks-cluster-arn, and associations may
+    /// have target roles.
     #[arg(long, value_name = "REGION", requires = "account_id", requires = "cluster_name")]
     region: Option<String>,
 
-    /// That cluster's AWS account.
+    /// The AWS account of --cluster-name.
     #[arg(long, value_name = "ACCOUNT", requires = "region")]
     account_id: Option<AccountId>,
 
-    /// How agents prove themselves: sigv4 (a key of --agent-keys-file; what AWS's own agent can) or
-    /// token (a service account token of audience pod-identity-auth, which proves the node too).
+    /// Authentication of agents: sigv4 (with a key of --agent-keys-file; AWS's agent supports only this) or token (with
+    /// a service account token of audience pod-identity-auth, which also proves the node).
     #[arg(long, value_name = "KIND", value_parser = ["sigv4", "token"], env = "POD_IDENTITY_AUTH_AGENT_AUTH")]
     agent_auth: Option<String>,
 
-    /// With sigv4: a file of keys (YAML or JSON: a list of accessKeyId, secretAccessKey); read again
-    /// when it changes.
+    /// With sigv4: the file of keys (YAML or JSON: a list of accessKeyId and secretAccessKey). It is read again after a
+    /// change.
     #[arg(long, value_name = "FILE")]
     agent_keys_file: Option<PathBuf>,
 
-    /// With token: a service account that agents run under. May be given more than once.
-    /// Without it: kube-system/eks-pod-identity-agent.
+    /// With token: the service account of the agents. Repeat the flag for several. Default:
+    /// kube-system/eks-pod-identity-agent.
     #[arg(long, value_name = "NAMESPACE/NAME")]
     agent_service_account: Vec<String>,
 
-    /// The TLS certificate chain (PEM); read again when it changes.
+    /// The TLS certificate chain (PEM). It is read again after a change.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
 
-    /// The TLS private key (PEM); read again when it changes.
+    /// The TLS private key (PEM). It is read again after a change.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
-    /// How sessions are named: random (eks-CLUSTER-POD-UUID, as EKS) or stable (the pod's UID in the
-    /// UUID's place, so that renewals keep the name).
+    /// The session names: random (eks-CLUSTER-POD-UUID, as EKS) or stable (the pod's UID in place of the random UUID,
+    /// so that renewals keep the name).
     #[arg(long, value_name = "KIND", default_value = "random")]
     session_name: SessionNaming,
 
-    /// Maximum number of cached sessions. The cache saves calls when agents restart, and serves pods while STS is
-    /// down. A session takes about 3 KiB. 0: every request is a call to STS.
+    /// Maximum number of cached sessions, at about 3 KiB each. The cache saves calls when agents restart, and serves
+    /// pods while STS is down. With 0, every request is a call to STS.
     #[arg(long, value_name = "COUNT", default_value_t = DEFAULT_CAPACITY)]
     session_cache: usize,
 
-    /// What happens to an exchange whose audit line cannot be written (full disk, log reader gone): drop (it
+    /// The result of an exchange whose audit line cannot be written, for example to a full disk: drop (the exchange
     /// succeeds, and a metric counts the line) or refuse (the agent gets the retryable error audit_unwritten).
     #[arg(long, value_name = "POLICY", default_value = "drop", env = "POD_IDENTITY_AUTH_AUDIT_FAILURE")]
     audit_failure: AuditFailure,
@@ -110,24 +111,24 @@ pub struct Args {
     #[command(flatten)]
     limits: LimitFlags,
 
-    /// Certificates to trust for STS beside the system's (PEM).
+    /// CA certificates for STS, in addition to the system's (PEM).
     #[arg(long, value_name = "FILE", env = "AWS_CA_BUNDLE")]
     ca_file: Option<PathBuf>,
 
-    /// How much to log: error, warn, info, debug or trace. Audit lines are always written.
+    /// The log level: error, warn, info, debug or trace. Audit lines are written at every level.
     #[arg(long, short = 'v', value_name = "LEVEL", default_value = "info", env = "POD_IDENTITY_LOG")]
     pub log_level: LogLevel,
 
-    /// text or json.
+    /// The log format: text or json.
     #[arg(long, value_name = "FORMAT", default_value = "text", env = "POD_IDENTITY_LOG_FORMAT")]
     pub log_format: LogFormat,
 }
 
 impl Args {
-    /// What the flags mean together.
+    /// Converts the flags to a configuration.
     ///
     /// # Errors
-    /// [`ConfigError`] where they contradict each other, or where serving so would not be safe.
+    /// [`ConfigError`] if flags contradict each other, or if the configuration is unsafe.
     pub fn config(self) -> Result<Config, ConfigError> {
         let default = vec!["kube-system/eks-pod-identity-agent".to_owned()];
         let given = &self.agent_service_account;
@@ -137,7 +138,9 @@ impl Args {
                 Some(AgentAuthConfig::token(service_accounts.iter().map(String::as_str))?)
             }
             (Some("token"), Some(_)) => return Err(ConfigError::KeysWithToken),
-            _ if !self.agent_service_account.is_empty() => return Err(ConfigError::AccountsWithoutToken),
+            _ if !self.agent_service_account.is_empty() => {
+                return Err(ConfigError::ServiceAccountsWithoutToken);
+            }
             (_, Some(keys_file)) => Some(AgentAuthConfig::SigV4 { keys_file }),
             (Some(_), None) => return Err(ConfigError::SigV4WithoutKeys),
             (None, None) => None,
@@ -193,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn off_loopback_it_refuses_to_start_without_tls_and_agent_auth() {
+    fn address_that_is_not_loopback_needs_tls_and_agent_auth() {
         let open = ["--listen", "0.0.0.0:8443"];
         let tls = ["--tls-cert", "c.pem", "--tls-key", "k.pem"];
         let keys = ["--agent-keys-file", "keys.yaml"];
@@ -205,18 +208,18 @@ mod tests {
     }
 
     #[test]
-    fn flags_that_contradict_each_other_are_refused() {
+    fn refuses_contradicting_flags() {
         assert!(matches!(config(&["--agent-auth", "sigv4"]), Err(ConfigError::SigV4WithoutKeys)));
         let both = ["--agent-auth", "token", "--agent-keys-file", "k"];
         assert!(matches!(config(&both), Err(ConfigError::KeysWithToken)));
-        let accounts = ["--agent-service-account", "a/b"];
-        assert!(matches!(config(&accounts), Err(ConfigError::AccountsWithoutToken)));
+        let service_account = ["--agent-service-account", "a/b"];
+        assert!(matches!(config(&service_account), Err(ConfigError::ServiceAccountsWithoutToken)));
         let bad = ["--agent-auth", "token", "--agent-service-account", "agent"];
         assert!(matches!(config(&bad), Err(ConfigError::ServiceAccount(_))));
     }
 
     #[test]
-    fn every_flag_is_in_its_page() {
+    fn docs_list_every_flag() {
         let page = include_str!("../../docs/reference/auth.md");
         testing::flags::every_flag_is_in(page, &<Args as clap::CommandFactory>::command());
     }

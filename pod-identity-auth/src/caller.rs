@@ -4,15 +4,15 @@ use std::fmt;
 
 use pod_identity_core::identity::Node;
 
-/// An agent that proved itself.
+/// An authenticated agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuthenticatedCaller {
-    /// It signed with a configured key. Its node is not proven.
+    /// The agent signed with a configured key. Its node is not proven.
     Key {
         /// The access key id.
         access_key_id: String,
     },
-    /// It sent its service account token, which names its node.
+    /// The agent sent its service account token, which names its node.
     Agent {
         /// The agent's node.
         node: Node,

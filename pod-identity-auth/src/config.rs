@@ -19,24 +19,25 @@ pub(crate) const DEFAULT_CAPACITY: usize = 20_000;
 
 /// Returns the default settings of the session cache and of calls to STS.
 ///
-/// A session is fresh for the first fifth of its life. An agent renews at 45 to 55 % of the life that was left when it
-/// got the session. It must get a newer session then, so a session has to become stale before 45 %. It must also have
-/// enough life left: of an hour, a fresh session has 48 minutes; the agent renews it when 21 to 26 are left. So a pod
-/// always has more than the 15 minutes below which botocore fetches again (the SDK for Java: always below an hour). A
-/// fifth keeps this true for every life of 45 minutes or more.
+/// A session is fresh for the first fifth of its lifetime. An agent renews at 45 to 55 % of the lifetime that was left
+/// when it got the session. It must get a newer session then, so a session must become stale before 45 %. The new
+/// session must also have enough time left. A fresh session of an hour has at least 48 minutes left, and the agent
+/// renews it when 21 to 26 minutes are left. A pod therefore always has more than 15 minutes, the limit below which
+/// botocore fetches again. (The SDK for Java always fetches again below an hour.) With a fifth, this holds for every
+/// lifetime of 45 minutes or more.
 ///
-/// A stale session is served until a minute before its expiry: an agent stops at 15 s, and a request to AWS needs the
-/// rest.
+/// A stale session is served until a minute before its expiry. An agent serves it until 15 s before its expiry, and a
+/// request to AWS needs the rest.
 pub fn default_service() -> ServiceConfig {
     let mut config = ServiceConfig::default();
     config.capacity = DEFAULT_CAPACITY;
     config.margin = Duration::from_secs(60);
     config.fresh_percent = 20;
-    // Agents renew. A session whose agent is gone needs no renewal.
+    // Agents request renewals. A session of a stopped agent needs none.
     config.renew = false;
     // botocore gives up after 2 s (`utils.py`, `ContainerMetadataFetcher`).
     config.stale_after = Duration::from_millis(1500);
-    // The SDK repeats calls, and its own error names the cause.
+    // The SDK repeats calls, and its error names the cause.
     config.attempts = 1;
     config.fetch_deadline = CALL_DEADLINE + Duration::from_millis(300);
     config.request_deadline = CALL_DEADLINE + Duration::from_millis(600);
@@ -55,13 +56,13 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// The file of clusters and associations.
     pub associations: PathBuf,
-    /// A cluster beside those of the file.
+    /// A cluster in addition to those of the file.
     pub cluster: Option<ClusterEntry>,
     /// How agents authenticate; `None` on loopback only.
     pub agent_auth: Option<AgentAuthConfig>,
     /// The certificate; `None` on loopback only.
     pub tls: Option<CertificateFiles>,
-    /// How sessions are named.
+    /// The names of sessions.
     pub session_naming: SessionNaming,
     /// Settings of the session cache and of calls to STS.
     pub service: ServiceConfig,
@@ -83,7 +84,7 @@ pub enum AgentAuthConfig {
     },
     /// The agent's own service account token. Its node must be that of the pod's token.
     Token {
-        /// The service accounts that may call.
+        /// The allowed service accounts.
         service_accounts: Vec<(Namespace, ServiceAccount)>,
     },
 }
@@ -110,7 +111,7 @@ impl FromStr for AuditFailure {
     }
 }
 
-/// How sessions are named.
+/// The names of sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SessionNaming {
     /// `eks-<cluster>-<pod>-<random UUID>`, as EKS.
@@ -135,29 +136,29 @@ impl FromStr for SessionNaming {
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Tokens and credentials would cross a network in the clear.
+    /// Tokens and credentials would cross a network unencrypted.
     #[error("{0} is not a loopback address: give --tls-cert and --tls-key, or listen on 127.0.0.1")]
     ExposedWithoutTls(SocketAddr),
-    /// Anybody who reaches the address could exchange tokens.
+    /// Every peer that reaches the address could exchange tokens.
     #[error("{0} is not a loopback address: give --agent-auth (sigv4 or token), or listen on 127.0.0.1")]
     ExposedWithoutAgentAuth(SocketAddr),
-    /// Signatures need keys.
-    #[error("--agent-auth sigv4 needs --agent-keys-file")]
+    /// The keys of agents are missing.
+    #[error("--agent-auth sigv4 needs --agent-keys-file: give the file of the agents' keys")]
     SigV4WithoutKeys,
-    /// One way at a time.
-    #[error("--agent-keys-file belongs to --agent-auth sigv4, not to token")]
+    /// Keys have no effect with token authentication.
+    #[error("--agent-keys-file has no effect with --agent-auth token: remove one of them")]
     KeysWithToken,
-    /// A list that nothing is compared with.
-    #[error("--agent-service-account belongs to --agent-auth token")]
-    AccountsWithoutToken,
-    /// Not `namespace/name`.
-    #[error("--agent-service-account {0:?} is not NAMESPACE/NAME")]
+    /// Service accounts have no effect without token authentication.
+    #[error("--agent-service-account has no effect without --agent-auth token: add it, or remove the list")]
+    ServiceAccountsWithoutToken,
+    /// A service account is not `namespace/name`.
+    #[error("--agent-service-account is {0:?}, want NAMESPACE/NAME")]
     ServiceAccount(String),
 }
 
 impl Config {
-    /// Makes a configuration with this address, this association file and the defaults of the command line: without
-    /// admin endpoints, TLS and agent authentication.
+    /// Creates a configuration with this address, this association file and the defaults of the command line. It has no
+    /// admin endpoints, no TLS and no agent authentication.
     pub fn new(listen: SocketAddr, associations: PathBuf) -> Self {
         Self {
             listen,
@@ -193,16 +194,16 @@ impl Config {
 }
 
 impl AgentAuthConfig {
-    /// Token authentication for these service accounts, each as `namespace/name`.
+    /// Creates token authentication for these service accounts, each as `namespace/name`.
     ///
     /// # Errors
-    /// [`ConfigError::ServiceAccount`] for the first that is not so.
-    pub fn token<'a>(accounts: impl Iterator<Item = &'a str>) -> Result<Self, ConfigError> {
+    /// [`ConfigError::ServiceAccount`] for the first service account in another form.
+    pub fn token<'a>(service_accounts: impl Iterator<Item = &'a str>) -> Result<Self, ConfigError> {
         let parse = |text: &str| {
             let (namespace, name) = text.split_once('/')?;
             Some((namespace.parse().ok()?, name.parse().ok()?))
         };
-        let service_accounts = accounts
+        let service_accounts = service_accounts
             .map(|text| parse(text).ok_or_else(|| ConfigError::ServiceAccount(text.to_owned())))
             .collect::<Result<_, _>>()?;
         Ok(Self::Token { service_accounts })
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn renewing_agent_gets_newer_session_and_its_pod_has_a_quarter_of_an_hour_left() {
+    fn renewing_agent_gets_newer_session_and_its_pod_has_15_minutes_left() {
         let ServiceConfig { capacity, margin, fresh_percent, .. } = default_service();
         let config = SessionCacheConfig { capacity, serving: Serving { margin, fresh_percent } };
         for life in [900.0, 2700.0, 3600.0, 43_200.0] {

@@ -1,15 +1,15 @@
-//! EKS Auth for clusters that are not EKS: a pod token in, the credentials of an IAM role session out.
+//! EKS Auth for clusters that are not EKS: exchanges a pod token for the credentials of an IAM role session.
 //!
-//! It has the operation `AssumeRoleForPodIdentity` with the wire format of AWS's EKS Auth, so that AWS's SDKs and agent
-//! call it unchanged. A request passes these steps:
+//! It serves the operation `AssumeRoleForPodIdentity` with the wire format of AWS's EKS Auth, so that AWS's SDKs and
+//! agent work unchanged. A request passes these steps:
 //!
 //! 1. [`server`] authenticates the agent and verifies the pod token with the keys of the cluster's issuers.
-//! 2. [`store`] has the association of the pod's service account.
+//! 2. [`store`] looks up the association of the pod's service account.
 //! 3. The [`CredentialService`](pod_identity_core::service::CredentialService) serves the session from its cache, or
 //!    gets it through [`sessions`] from [`sts`].
 //! 4. [`audit`] writes one line for each response.
 //!
-//! [`app::App`] is the whole service. The binary only reads its flags.
+//! [`app::App`] is the whole service. The binary adds only the command line.
 
 pub mod args; // command line
 pub mod config; // checked configuration

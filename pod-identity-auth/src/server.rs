@@ -32,7 +32,7 @@ use crate::config::AuditFailure;
 use crate::sessions::SessionMetrics;
 use crate::store::AssociationStore;
 
-/// Maximum size of a request body in bytes: a token of 12 KiB, and room for members that AWS may add.
+/// Maximum size of a request body in bytes. A token of 12 KiB and members that AWS may add fit in.
 const MAX_BODY: usize = 32 * 1024;
 
 /// Maximum time to wait for an audit line to be written.
@@ -51,12 +51,12 @@ pub struct Server {
     pub metrics: HttpMetrics,
     /// Counts issued sessions.
     pub sessions: SessionMetrics,
-    /// What happens to an exchange whose audit line cannot be written.
+    /// The result of an exchange whose audit line cannot be written.
     pub audit_failure: AuditFailure,
 }
 
-/// The request body. The other members of EKS Auth (`eksNodeName`, `instanceId`, `zone`) are not read, because
-/// nothing proves them.
+/// The request body. The other members of EKS Auth (`eksNodeName`, `instanceId`, `zone`) are ignored, because they are
+/// unproven.
 #[derive(Deserialize)]
 struct AssumeRoleRequest {
     token: Zeroizing<String>,
@@ -64,7 +64,7 @@ struct AssumeRoleRequest {
 
 impl Handler for Server {
     async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
-        // A task of its own: a caller that hangs up must not leave an issuance without its audit line.
+        // A separate task: every issuance gets its audit line, also if the caller disconnects.
         let server = self.clone();
         let responded = tokio::spawn(async move { server.respond(request).await });
         responded.await.unwrap_or_else(|error| {
@@ -101,11 +101,12 @@ impl Server {
         record.cluster = Some(cluster.clone());
         let body = read_body(body, MAX_BODY).await?;
         let pod = loop {
-            let reading = self.store.reading();
+            let generation = self.store.generation();
             let mut attempt = record.clone();
             let authorized = self.authorize(parts, &body, &cluster, &mut attempt).await;
-            // Keys and associations must be those of one reading of the file: a cluster name may have changed hands.
-            if self.store.is_current(reading) {
+            // Keys and associations must be those of the same version of the file: a cluster name may belong to
+            // another cluster now.
+            if self.store.is_current(generation) {
                 *record = attempt;
                 break authorized?;
             }
@@ -138,7 +139,7 @@ impl Server {
             record.caller = Some(agents.authenticate(parts, body, &self.service, cluster).await?);
         }
         let request: AssumeRoleRequest = pod_identity_core::json::from_slice(body).map_err(|error| {
-            let message = format!("the request's body is no object with a token: {error}");
+            let message = format!("the request body is not an object with a token: {error}");
             ErrorResponse::new(ErrorCode::RequestMalformed, message)
         })?;
         let pod = self.service.verify(cluster, &request.token).await?;
@@ -159,7 +160,7 @@ impl Server {
         if credentials.origin() == Origin::Stale {
             let pod = record.token.as_ref().map(|token| token.identity.pod.name.as_str());
             let association = record.association.as_deref();
-            tracing::warn!(association, pod, "stale session served: STS fails or takes too long");
+            tracing::warn!(association, pod, "stale session served because STS failed or timed out");
         }
         self.sessions.count(credentials.origin());
         Ok(credentials)
@@ -177,7 +178,7 @@ fn operation_cluster(parts: &Parts) -> Result<ClusterName, ErrorResponse> {
     let Some(name) = name else {
         return Err(ErrorResponse::new(
             ErrorCode::NotFound,
-            "the one operation here is POST /clusters/{clusterName}/assume-role-for-pod-identity",
+            "not found: the only operation is POST /clusters/{clusterName}/assume-role-for-pod-identity",
         ));
     };
     let name = percent_decode_str(name).decode_utf8_lossy();

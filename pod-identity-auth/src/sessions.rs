@@ -1,4 +1,4 @@
-//! Sessions of pods: the credential source that calls STS, metrics, and warnings about large sessions.
+//! Sessions of pods: the credential source over STS, metrics, and warnings about large sessions.
 
 mod metrics;
 mod size;
@@ -16,7 +16,7 @@ pub(crate) use self::size::warn_of_large_sessions;
 use crate::config::SessionNaming;
 use crate::sts::StsClient;
 
-/// The readiness condition that the service's own role session permits session tags.
+/// The readiness condition that the service's own role session allows session tags.
 const CALLER_TAGS_CONDITION: &str = "caller_session";
 
 /// Issues the sessions of pods by calls to STS.

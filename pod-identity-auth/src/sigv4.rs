@@ -1,16 +1,15 @@
-//! AWS Signature Version 4, the server's side: who signed this request?
+//! Verification of AWS Signature Version 4.
 //!
-//! The rules are those of the IAM user guide, *AWS API request signatures* (create a signed request),
-//! read for services other than S3, and strict wherever clients leave no choice. Only the header form is
-//! read: a signature in the query string ends up in logs and proxies, and no caller of ours makes one.
+//! The rules are those of the IAM user guide, *AWS API request signatures* (create a signed request), for services
+//! other than S3. Where all clients behave alike, the verification is strict. It accepts only the `Authorization`
+//! header: a signature in the query string would appear in logs of proxies, and no supported client makes one.
 //!
-//! What a signature covers, the caller may rely on; what it does not cover, anybody on the way may have
-//! changed. So a request that carries an `x-amz-*` header or a content type outside its signature is
-//! refused.
+//! A signature does not protect the parts of a request that it does not cover. Therefore every `x-amz-*` header and the
+//! content type must be signed.
 //!
-//! Two requests have one signature where AWS gives both the same canonical form: `%2b` and `%2B` in a
-//! query, a parameter's place among others of a different name, dot segments and repeated slashes in a
-//! path, runs of spaces in a header. None of these may carry meaning for a handler.
+//! Two requests have the same signature if AWS defines the same canonical form for them. They may differ in the case of
+//! percent-encoding (`%2b`, `%2B`), in the order of parameters with different names, in dot segments and repeated
+//! slashes of the path, and in the number of spaces in a header. A handler must not depend on these differences.
 
 mod authorization;
 mod canonical;
@@ -40,7 +39,7 @@ use signing_time::SigningTime;
 const X_AMZ_CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 const X_AMZ_SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 
-/// A secret access key: wiped from memory when dropped, never printed.
+/// A secret access key. It is zeroed on drop, and `Debug` redacts it.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 
@@ -56,15 +55,14 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Whose key signed a request.
+/// The signer of a request.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Signer {
-    /// The access key id that the signature was made with.
+    /// The access key id of the signature.
     pub access_key_id: String,
     /// The region that the request was signed for.
     pub region: String,
-    /// The session token that came with it, part of what was signed; whether it belongs to the key is for the
-    /// caller to check.
+    /// The signed session token. The caller must check that it belongs to the key.
     pub session_token: Option<String>,
 }
 
@@ -78,15 +76,14 @@ impl fmt::Debug for Signer {
     }
 }
 
-/// Verifies the request's signature and says who made it.
+/// Verifies the signature of a request and returns its signer.
 ///
-/// `secret_of` gives the secret of an access key id. With a `region` the request must be signed for it;
-/// without one any region will do, and [`Signer::region`] tells which. `body` is the whole body as it
-/// came.
+/// `secret_of` returns the secret of an access key id. With a `region`, the request must be signed for it. With `None`,
+/// every region is valid. `body` is the whole body as received.
 ///
 /// # Errors
 ///
-/// [`SigV4Error`], whose message names the cause and the fix and holds no secret and no header's value.
+/// [`SigV4Error`]. Its message has the cause and the fix, but no secret and no value of a header.
 pub fn verify(
     parts: &Parts,
     body: &[u8],
@@ -118,7 +115,7 @@ pub fn verify(
         authorization.service,
         hex(digest::digest(&digest::SHA256, &request).as_ref()),
     );
-    // Constant in time: `hmac::verify` compares so.
+    // `hmac::verify` compares in constant time.
     hmac::verify(&key, to_sign.as_bytes(), &authorization.signature)
         .map_err(|_| SigV4Error::SignatureMismatch)?;
     Ok(Signer {
@@ -159,19 +156,19 @@ fn check_skew(signed_at: SystemTime, now: SystemTime) -> Result<(), SigV4Error> 
     if apart > SKEW_LIMIT { Err(SigV4Error::Skewed { ahead, seconds: apart.as_secs() }) } else { Ok(()) }
 }
 
-/// Host always; the content type and every `x-amz-*` header that is there; the date that was used.
+/// Requires a signature over `Host`, the content type, every `x-amz-*` header, and `Date` if it is the signing time.
 fn check_signed_headers(
     headers: &HeaderMap,
     authorization: &SignedAuthorization<'_>,
     signed_at: &SigningTime,
 ) -> Result<(), SigV4Error> {
     let is_signed = |name: &str| authorization.signed_headers.contains(&name);
-    let needs = |name: &HeaderName| {
+    let must_be_signed = |name: &HeaderName| {
         name == CONTENT_TYPE
             || name.as_str().starts_with("x-amz-")
             || (name == DATE && signed_at.from_date_header)
     };
-    let unsigned = headers.keys().filter(|name| needs(name)).find(|name| !is_signed(name.as_str()));
+    let unsigned = headers.keys().filter(|name| must_be_signed(name)).find(|name| !is_signed(name.as_str()));
     match unsigned {
         Some(name) => Err(SigV4Error::UnsignedHeader(name.to_string())),
         None if !is_signed(HOST.as_str()) => Err(SigV4Error::UnsignedHeader(HOST.to_string())),
@@ -195,14 +192,13 @@ fn check_payload(headers: &HeaderMap, payload: &str) -> Result<(), SigV4Error> {
     if is_digest {
         return Err(SigV4Error::PayloadMismatch);
     }
-    // AWS's own markers (UNSIGNED-PAYLOAD, STREAMING-...) are worth naming; anything else is not worth
-    // repeating.
+    // The message contains AWS's markers (UNSIGNED-PAYLOAD, STREAMING-...), but no other value.
     let marker =
         text.len() <= 64 && text.bytes().all(|b| b.is_ascii_uppercase() || b"-0123456789".contains(&b));
     Err(SigV4Error::UnsignedPayload(if marker { text.to_owned() } else { "unknown text".to_owned() }))
 }
 
-/// The key that a secret gives for one day, region and service: four HMACs, one for each part of the scope.
+/// Derives the signing key for a day, region and service with four HMACs, one for each part of the scope.
 fn signing_key(secret: &Secret, scope: &SignedAuthorization<'_>) -> hmac::Key {
     let mut initial = Zeroizing::new(Vec::with_capacity(4 + secret.0.len()));
     initial.extend_from_slice(b"AWS4");

@@ -25,7 +25,7 @@ use pod_identity_runtime::shutdown::Shutdown;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::registry::Registry;
 
-/// One reading of the file.
+/// The content of the file at one time.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     /// The associations.
@@ -80,12 +80,12 @@ pub enum StoreError {
         /// The contradiction.
         reason: String,
     },
-    /// The keys of an issuer cannot be fetched.
+    /// The client for an issuer's keys cannot be created.
     #[error("cluster {cluster}: {reason}")]
     Issuer {
         /// The cluster.
         cluster: ClusterName,
-        /// Why.
+        /// The cause.
         reason: OutboundError,
     },
     /// The credential service refuses the clusters.
@@ -100,7 +100,7 @@ struct IssuerLabels {
     issuer: String,
 }
 
-/// The association file and its last good reading.
+/// The association file and its last valid content.
 #[derive(Debug)]
 pub struct AssociationStore {
     path: PathBuf,
@@ -108,17 +108,18 @@ pub struct AssociationStore {
     extra_cluster: Option<ClusterEntry>,
     outbound: Outbound,
     current: ArcSwap<Snapshot>,
-    /// Counts replacements twice: it is odd while the credential service has other clusters than `current`.
-    replacements: AtomicU64,
+    /// Two increments for each replacement. It is odd while the clusters of the credential service differ from
+    /// `current`.
+    generation: AtomicU64,
 }
 
-/// A replacement. It ends when it is dropped, also by a panic: requests wait for its end.
+/// A replacement in progress. Drop ends it, also after a panic, because requests wait for its end.
 struct Replacing<'a>(&'a AtomicU64);
 
 impl<'a> Replacing<'a> {
-    fn begin(replacements: &'a AtomicU64) -> Self {
-        replacements.fetch_add(1, Ordering::SeqCst);
-        Self(replacements)
+    fn begin(generation: &'a AtomicU64) -> Self {
+        generation.fetch_add(1, Ordering::SeqCst);
+        Self(generation)
     }
 }
 
@@ -140,8 +141,8 @@ impl AssociationStore {
         metrics: &FileMetrics,
     ) -> Result<Self, StoreError> {
         let watched = Watched::look(vec![path.clone()]).counted(metrics, "associations");
-        let (current, replacements) = (ArcSwap::default(), AtomicU64::new(0));
-        let store = Self { path, watched, extra_cluster, outbound, current, replacements };
+        let (current, generation) = (ArcSwap::default(), AtomicU64::new(0));
+        let store = Self { path, watched, extra_cluster, outbound, current, generation };
         store.replace(Arc::new(store.read()?));
         Ok(store)
     }
@@ -149,14 +150,14 @@ impl AssociationStore {
     /// Registers `pod_identity_issuer_keys` and `pod_identity_issuer_keys_age_seconds`.
     pub fn register(self: &Arc<Self>, registry: &mut Registry) {
         let store = self.clone();
-        let help = "Usable public keys, by cluster and issuer; 0 until they are fetched";
+        let help = "Usable public keys, by cluster and issuer; 0 before the first fetch";
         register_gauges(registry, "pod_identity_issuer_keys", help, move || {
             store.of_issuers(|issuer| {
                 i64::try_from(issuer.keys().map_or(0, |keys| keys.key_ids().count())).ok()
             })
         });
         let store = self.clone();
-        let help = "Seconds since the keys were last fetched, by cluster and issuer";
+        let help = "Seconds since the last fetch of the keys, by cluster and issuer";
         register_gauges(registry, "pod_identity_issuer_keys_age_seconds", help, move || {
             store.of_issuers(|issuer| issuer.age().map(|age| age.as_secs_f64()))
         });
@@ -170,19 +171,19 @@ impl AssociationStore {
         self.snapshot().issuers().filter_map(of_issuer).collect()
     }
 
-    /// Returns the last good reading.
+    /// Returns the last valid content.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
     }
 
-    /// Returns a mark of the current reading for [`is_current`](Self::is_current).
-    pub fn reading(&self) -> u64 {
-        self.replacements.load(Ordering::SeqCst)
+    /// Returns the generation of the current content, for [`is_current`](Self::is_current).
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
     }
 
-    /// Whether the service's clusters and the associations have been those of one reading since that mark.
-    pub fn is_current(&self, reading: u64) -> bool {
-        reading.is_multiple_of(2) && self.reading() == reading
+    /// Whether clusters and associations have been those of the same content since that generation.
+    pub fn is_current(&self, generation: u64) -> bool {
+        generation.is_multiple_of(2) && self.generation() == generation
     }
 
     /// Reads the file.
@@ -201,7 +202,7 @@ impl AssociationStore {
         Ok(Snapshot { associations, clusters })
     }
 
-    /// Returns the issuers of a cluster. Unchanged issuers keep their keys.
+    /// Returns the issuers of a cluster. An unchanged issuer keeps its keys.
     fn issuers(&self, entry: &ClusterEntry) -> Result<Vec<(IssuerConfig, Issuer)>, StoreError> {
         let configs = issuer::configs(entry, &self.outbound).map_err(|reason| StoreError::Cluster {
             path: self.path.clone(),
@@ -220,7 +221,7 @@ impl AssociationStore {
     /// Reads the file again, and replaces the clusters of the service and the associations.
     fn reload(&self, service: &CredentialService) -> Result<Arc<Snapshot>, StoreError> {
         let snapshot = Arc::new(self.read()?);
-        let _replacing = Replacing::begin(&self.replacements);
+        let _replacing = Replacing::begin(&self.generation);
         service.set_clusters(snapshot.clusters())?;
         self.replace(snapshot.clone());
         Ok(snapshot)
@@ -236,11 +237,11 @@ impl AssociationStore {
         );
     }
 
-    /// Follows the file until the shutdown, and gives each new reading to the service and to `replaced`. While the file
-    /// is broken, the old associations stay in use, and the file is read again every 30 s.
+    /// Follows the file until the shutdown, and passes each new content to the service and to `replaced`. While the
+    /// file is invalid, the old associations stay in use, and the file is read again every 30 s.
     ///
-    /// A file of 100,000 associations takes a second or two to read. That is done on a thread for blocking work, and
-    /// requests use the old associations meanwhile.
+    /// The file is read on a thread for blocking work, because 100,000 associations take a second or two. Requests use
+    /// the old associations meanwhile.
     pub async fn follow(
         self: Arc<Self>,
         service: CredentialService,

@@ -33,7 +33,7 @@ use prometheus_client::registry::Registry;
 /// The readiness condition that STS has answered.
 pub(crate) const STS_CONDITION: &str = "sts";
 
-/// Maximum time of a call with its repetitions: less than the 10 s for which our agent waits.
+/// Maximum time of a call with its repetitions. The agent of this project waits 10 s.
 pub(crate) const CALL_DEADLINE: Duration = Duration::from_secs(9);
 
 /// Pauses between attempts to get the caller identity.
@@ -43,7 +43,7 @@ const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs
 #[derive(Debug)]
 pub struct StsClient {
     client: Client,
-    /// Whether the service's principal is itself a role session, once STS has named it. Then its sessions are chained.
+    /// Whether the service's principal is a role session, so that its sessions are chained. Set after STS has named it.
     chained: OnceLock<bool>,
     readiness: Readiness,
     seconds: Histogram,
@@ -70,11 +70,11 @@ pub async fn client_from_environment(outbound: &Outbound) -> Result<Client, StsS
     Ok(client(&config))
 }
 
-/// Maximum pause before the first repetition; it doubles. The SDK's default of a second is as long as some SDKs of
-/// pods wait in all.
+/// Maximum pause before the first repetition. Later pauses double. Some SDKs in pods wait only a second for a response,
+/// as long as the default of this pause.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Makes a client whose calls end after 9 s: before our agent stops waiting.
+/// Makes a client whose calls end before the agent stops waiting.
 pub fn client(config: &SdkConfig) -> Client {
     let timeouts = aws_sdk_sts::config::timeout::TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(2))
@@ -95,12 +95,13 @@ pub enum StsSetupError {
     #[error(transparent)]
     Outbound(#[from] OutboundError),
     /// Calls to STS need a region.
-    #[error("no AWS region is configured: set AWS_REGION to the region whose STS is to be asked")]
+    #[error("no AWS region is configured: set AWS_REGION to the region of the STS to call")]
     NoRegion,
 }
 
 impl StsClient {
-    /// Makes a client for calls through `client`. Registers `pod_identity_sts_seconds` and `pod_identity_sts_calls_total`.
+    /// Makes a client for calls through `client`. Registers `pod_identity_sts_seconds` and
+    /// `pod_identity_sts_calls_total`.
     pub fn new(client: Client, readiness: Readiness, registry: &mut Registry) -> Self {
         let seconds = Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]);
         registry.register(
@@ -113,7 +114,7 @@ impl StsClient {
         Self { client, chained: OnceLock::new(), readiness, seconds, calls }
     }
 
-    /// Makes the session of a plan: one call, or two with a target role.
+    /// Creates the session of a plan with one call, or with two for a target role.
     ///
     /// # Errors
     /// [`CredentialError`] of the call that failed.
@@ -126,8 +127,8 @@ impl StsClient {
         }
     }
 
-    /// Updates the condition `sts`. Only a call with the service's own credentials counts: the AWS account of a
-    /// target role may throttle for other reasons.
+    /// Updates the condition `sts`. Only calls with the service's own credentials count: STS may throttle the AWS
+    /// account of the first role for other reasons.
     fn update_readiness(&self, issued: &Result<SessionCredentials, CredentialError>) {
         match issued {
             Err(error) => match error.code() {
@@ -141,14 +142,14 @@ impl StsClient {
         }
     }
 
-    /// Calls `GetCallerIdentity` until STS answers, and warns of sessions that will be shorter than configured.
+    /// Calls `GetCallerIdentity` until STS responds, and warns about sessions that will be shorter than configured.
     pub async fn identify(&self, associations: &AssociationTable, mut shutdown: Shutdown) {
         for failures in 1.. {
             match self.client.get_caller_identity().send().await {
                 Ok(response) => {
                     let arn = response.arn.unwrap_or_default();
                     let role_session = *self.chained.get_or_init(|| arn.contains(":assumed-role/"));
-                    tracing::info!(arn, role_session, "principal of the service identified");
+                    tracing::info!(arn, role_session, "service principal identified");
                     self.warn_of_long_sessions(associations);
                     return self.readiness.met(STS_CONDITION);
                 }
@@ -161,7 +162,7 @@ impl StsClient {
         }
     }
 
-    /// Warns of each association whose sessions will be shorter than configured.
+    /// Warns about each association whose sessions will be shorter than configured.
     pub fn warn_of_long_sessions(&self, associations: &AssociationTable) {
         if self.chained.get() != Some(&true) {
             return;
@@ -171,8 +172,8 @@ impl StsClient {
                 tracing::warn!(
                     cluster = %cluster.name,
                     association = %association.id,
-                    "durationSeconds is cut to 3600: this service's principal is itself a role session, and \
-                     chained sessions last an hour at most"
+                    "durationSeconds is limited to 3600: the principal of this service is a role session, and chained \
+                    sessions last an hour at most"
                 );
             }
         }
@@ -203,7 +204,7 @@ impl StsClient {
         let response = match with {
             None => request.send().await,
             Some(credentials) => {
-                // These credentials are for one call: an identity cache would keep them for nothing.
+                // These credentials are for one call, so an identity cache is useless.
                 let config = aws_sdk_sts::config::Builder::new()
                     .credentials_provider(sdk_credentials(&credentials))
                     .identity_cache(IdentityCache::no_cache());
@@ -219,8 +220,8 @@ impl StsClient {
         issued
     }
 
-    /// Returns the duration to request, in seconds: an hour at most, until STS has named a principal that is no role
-    /// session (IAM user guide, *Role chaining*).
+    /// Returns the duration to request, in seconds. It is an hour at most unless STS has named a principal that is not
+    /// a role session (IAM user guide, *Role chaining*).
     fn duration(&self, session: &RoleSession) -> i32 {
         let chained = *self.chained.get().unwrap_or(&true);
         let longest = if chained { Association::DEFAULT_DURATION } else { Duration::MAX };
@@ -238,7 +239,7 @@ fn sdk_credentials(credentials: &SessionCredentials) -> Credentials {
     )
 }
 
-/// Reads a response. STS must have issued the requested session.
+/// Reads a response. A session other than the requested one is an error.
 fn credentials(
     response: AssumeRoleOutput,
     session: &RoleSession,

@@ -1,4 +1,4 @@
-//! The command line.
+//! Command line.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,13 +8,13 @@ use clap::{Parser, Subcommand, ValueEnum};
 use pod_identity_core::identity::{ClusterName, Namespace, PodName, ServiceAccount};
 use pod_identity_runtime::logs::LogLevel;
 
-use crate::breakage::Breakage;
+use crate::fault::Fault;
 
-/// EKS Pod Identity on one laptop: no AWS account, no cluster.
+/// EKS Pod Identity on one machine, without an AWS account and without a cluster.
 #[derive(Debug, Parser)]
 #[command(name = "pod-identity-local", version)]
 pub struct Args {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 
@@ -30,43 +30,43 @@ pub struct Args {
     pub log_level: LogLevel,
 }
 
-/// What the program does.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the whole path, show each link of it, and run a command as a pod would run.
+    /// Check the path from a pod token to credentials step by step, then run a command with a pod's environment.
     Run(RunArgs),
-    /// Print the built-in file.
+    /// Print the built-in fixture file.
     Sample,
-    /// Call STS as an app with nothing but a pod's variables.
+    /// Call STS with the environment variables of a pod.
     #[command(hide = true)]
     CallAsPod,
 }
 
-/// How the chain is shown.
+/// The format of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people.
+    /// One line for each step, for people.
     Text,
-    /// For programs: one JSON object.
+    /// One JSON object, for programs.
     Json,
 }
 
 /// The flags of `run`.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
-    /// The file of accounts, callers, roles, clusters and associations; the built-in one without it.
+    /// The fixture file with AWS accounts, callers, roles, clusters and associations. Default: the built-in file.
     #[arg(long, short = 'f', value_name = "FILE")]
     pub file: Option<PathBuf>,
 
-    /// The cluster whose pod runs; the file's first without it.
+    /// The pod's cluster. Default: the first cluster of the file.
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<ClusterName>,
 
-    /// The pod's namespace; that of the cluster's first association without it.
+    /// The pod's namespace. Default: the namespace of the cluster's first association.
     #[arg(long, value_name = "NAME")]
     pub namespace: Option<Namespace>,
 
-    /// The pod's service account; that of the cluster's first association without it.
+    /// The pod's service account. Default: the service account of the cluster's first association.
     #[arg(long, value_name = "NAME")]
     pub service_account: Option<ServiceAccount>,
 
@@ -74,42 +74,41 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME", default_value = "app-1")]
     pub pod: PodName,
 
-    /// Let the auth service be the IAM role that a cluster of your own needs, not EKS's service
-    /// principal.
+    /// Run the auth service with an IAM role, as on a cluster of your own. Default: EKS's service principal.
     #[arg(long)]
     pub self_managed: bool,
 
-    /// Break the path in one place, to see what that looks like.
+    /// Inject one fault, to see its error message.
     #[arg(long = "break", value_name = "WHERE", value_enum)]
-    pub breakage: Option<Breakage>,
+    pub fault: Option<Fault>,
 
-    /// How to show the chain.
+    /// The format of the report.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Output::Text)]
     pub output: Output,
 
-    /// End after the call, instead of staying up until Ctrl-C.
+    /// Exit after the call. Default: keep running until Ctrl-C.
     #[arg(long, conflicts_with = "program")]
     pub once: bool,
 
-    /// For tests: the longest life of a session, for example 20s. AWS gives no less than 15 min.
+    /// Maximum lifetime of a session, for example 20s, for tests. The minimum of AWS is 15 minutes.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub expire_after: Option<Duration>,
 
-    /// The command to run as the pod's, after `--`.
+    /// The command to run with the pod's environment, after `--`.
     #[arg(last = true, value_name = "COMMAND")]
     pub program: Vec<OsString>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration such as 20s or 5m");
+    let invalid = || format!("{text:?} is not a duration such as 20s or 5m");
     let (number, unit) = text.split_at(text.len() - text.chars().last().map_or(0, char::len_utf8));
     let seconds = match unit {
         "s" => 1,
         "m" => 60,
         "h" => 3600,
-        _ => return Err(wrong()),
+        _ => return Err(invalid()),
     };
-    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let number: u64 = number.parse().map_err(|_| invalid())?;
     let seconds = number.checked_mul(seconds).filter(|seconds| (1..=43_200).contains(seconds));
     seconds.map(Duration::from_secs).ok_or_else(|| format!("{text:?} is not between 1s and 12h"))
 }
@@ -119,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_a_unit() {
+    fn duration_needs_a_unit() {
         assert_eq!(duration("20s"), Ok(Duration::from_secs(20)));
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
         for text in ["", "s", "20", "0s", "-1s", "13h", "5µ", "99999999999999999999s"] {
@@ -128,16 +127,16 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_is_in_its_page() {
+    fn docs_list_every_flag() {
         let page = include_str!("../../docs/reference/local.md");
         testing::flags::every_flag_is_in(page, &<Args as clap::CommandFactory>::command());
     }
 
     #[test]
-    fn every_breakage_is_in_the_page() {
+    fn docs_list_every_fault() {
         let page = include_str!("../../docs/reference/local.md");
-        for breakage in Breakage::value_variants().iter().filter_map(ValueEnum::to_possible_value) {
-            let name = breakage.get_name();
+        for fault in Fault::value_variants().iter().filter_map(ValueEnum::to_possible_value) {
+            let name = fault.get_name();
             assert!(
                 page.contains(&format!("\n| `{name}` |")),
                 "docs/reference/local.md does not name --break {name}"

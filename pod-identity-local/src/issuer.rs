@@ -1,9 +1,9 @@
-//! An OIDC issuer that signs service account tokens as kube-apiserver does and publishes its keys.
+//! An OIDC issuer that signs service account tokens and publishes its keys, as kube-apiserver does.
 //!
 //! Tokens and documents follow kubernetes `pkg/serviceaccount` (`jwt.go`, `claims.go`,
-//! `openidmetadata.go`). The issuer has no socket and no clock: whoever runs it gives both.
+//! `openidmetadata.go`). The issuer has no socket and no clock: the caller provides both.
 //!
-//! # A token, and a key rotation
+//! # Example: a token and a key rotation
 //!
 //! ```
 //! use std::time::{Duration, SystemTime};
@@ -11,8 +11,8 @@
 //! use pod_identity_local::issuer::{Issuer, KeyAlgorithm, TokenRequest};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let place = "http://127.0.0.1:4000/demo";
-//! let issuer = Issuer::new("https://oidc.pod-identity.test/demo", place, KeyAlgorithm::Es256)?;
+//! let base_url = "http://127.0.0.1:4000/demo";
+//! let issuer = Issuer::new("https://oidc.pod-identity.test/demo", base_url, KeyAlgorithm::Es256)?;
 //! let token = issuer.mint(&TokenRequest {
 //!     namespace: "shop".parse()?,
 //!     service_account: "orders".parse()?,
@@ -27,8 +27,8 @@
 //! assert_eq!(token.split('.').count(), 3);
 //!
 //! let old = issuer.signing_key().kid().to_owned();
-//! issuer.rotate(KeyAlgorithm::Rs256)?; // signs from now on; the old key stays published
-//! issuer.withdraw(&old); // and now only the new one is
+//! issuer.rotate(KeyAlgorithm::Rs256)?; // the new key signs; the old key stays published
+//! issuer.withdraw(&old); // only the new key is published
 //! # Ok(())
 //! # }
 //! ```
@@ -49,27 +49,29 @@ use http::{HeaderValue, Method, Response, StatusCode, Uri};
 pub use key::{KeyAlgorithm, SigningKey};
 pub use token::TokenRequest;
 
-/// The path of the discovery document below the issuer (OpenID Connect Discovery 1.0, section 4).
+/// Path of the discovery document below the issuer (OpenID Connect Discovery 1.0, section 4).
 pub const DISCOVERY_PATH: &str = "/.well-known/openid-configuration";
 
-/// The path of the key set, where kube-apiserver has it (`openidmetadata.go`).
+/// Path of the key set of kube-apiserver (`openidmetadata.go`).
 pub const JWKS_PATH: &str = "/openid/v1/jwks";
 
-/// How long kube-apiserver lets its documents be cached (`openidmetadata.go`: an hour for keys from files).
+/// Cache lifetime of kube-apiserver's documents (`openidmetadata.go`: an hour for keys from files).
 const CACHE_FOR: Duration = Duration::from_secs(3600);
 
-/// What an issuer cannot be made of, or could not do.
+/// Why an issuer cannot be created, or cannot sign.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IssuerError {
-    /// kube-apiserver serves no documents for such an issuer.
-    #[error("{0:?} is no issuer: it has to be an https URL without query and fragment")]
+    /// The issuer is not a URL that kube-apiserver serves documents for.
+    #[error("issuer is {0:?}, want an https URL without query and fragment")]
     Issuer(String),
-    /// The place of the documents is no URL.
-    #[error("{0:?} is no place for an issuer's documents: it has to be an http or https URL without query")]
-    Place(String),
-    /// The cryptographic library refused.
-    #[error("the key library failed to {0}; it gives no cause, and running out of memory is the usual one")]
+    /// The base URL of the documents is not a URL.
+    #[error("base URL of the issuer's documents is {0:?}, want an http or https URL without query")]
+    BaseUrl(String),
+    /// The cryptographic library returned an error.
+    #[error(
+        "the cryptographic library failed to {0}; it reports no cause, the usual one is a lack of memory"
+    )]
     Cryptography(&'static str),
 }
 
@@ -77,94 +79,92 @@ pub enum IssuerError {
 #[derive(Debug)]
 pub struct Issuer {
     issuer: String,
-    place: String,
-    prefix: String,
+    base_url: String,
+    path_prefix: String,
     cache_for: Duration,
-    /// The last one signs; all are published. Never empty.
+    /// Published keys. The last one signs. Never empty.
     keys: RwLock<Vec<Arc<SigningKey>>>,
 }
 
 impl Issuer {
-    /// Makes an issuer with one new key.
+    /// Creates an issuer with one new key.
     ///
-    /// `issuer` is what tokens carry as `iss`. `place` is where the documents can be fetched, which
-    /// may be somewhere else: the issuer `https://oidc.pod-identity.test/demo` at
-    /// `http://127.0.0.1:4000/demo`.
+    /// `issuer` is the claim `iss` of its tokens. `base_url` is the URL below which the documents are served. It may
+    /// differ from `issuer`: `http://127.0.0.1:4000/demo` for the issuer `https://oidc.pod-identity.test/demo`.
     ///
     /// # Errors
     ///
-    /// One of the two is not a URL of the form that kube-apiserver takes, or no key could be made.
-    pub fn new(issuer: &str, place: &str, algorithm: KeyAlgorithm) -> Result<Self, IssuerError> {
+    /// [`IssuerError`] if one of the two is not a URL in the form of kube-apiserver, or if no key can be generated.
+    pub fn new(issuer: &str, base_url: &str, algorithm: KeyAlgorithm) -> Result<Self, IssuerError> {
         if !is_url(issuer, &["https"]) {
             return Err(IssuerError::Issuer(issuer.to_owned()));
         }
-        let place = place.trim_end_matches('/');
-        if !is_url(place, &["http", "https"]) {
-            return Err(IssuerError::Place(place.to_owned()));
+        let base_url = base_url.trim_end_matches('/');
+        if !is_url(base_url, &["http", "https"]) {
+            return Err(IssuerError::BaseUrl(base_url.to_owned()));
         }
-        let prefix = place.parse::<Uri>().map(|uri| uri.path().trim_end_matches('/').to_owned());
+        let path_prefix = base_url.parse::<Uri>().map(|uri| uri.path().trim_end_matches('/').to_owned());
         Ok(Self {
             issuer: issuer.to_owned(),
-            place: place.to_owned(),
-            prefix: prefix.map_err(|_| IssuerError::Place(place.to_owned()))?,
+            base_url: base_url.to_owned(),
+            path_prefix: path_prefix.map_err(|_| IssuerError::BaseUrl(base_url.to_owned()))?,
             cache_for: CACHE_FOR,
             keys: RwLock::new(vec![Arc::new(SigningKey::generate(algorithm)?)]),
         })
     }
 
-    /// The same issuer, whose documents may be cached for another time than an hour.
+    /// Sets the cache lifetime of the documents. Default: one hour.
     #[must_use]
     pub fn cached_for(self, cache_for: Duration) -> Self {
         Self { cache_for, ..self }
     }
 
-    /// What tokens carry as `iss`.
+    /// Returns the claim `iss` of its tokens.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// Where the key set can be fetched: `jwks_uri` of the discovery document.
+    /// Returns the URL of the key set: `jwks_uri` of the discovery document.
     pub fn jwks_uri(&self) -> String {
-        format!("{}{JWKS_PATH}", self.place)
+        format!("{}{JWKS_PATH}", self.base_url)
     }
 
-    /// The key that signs.
+    /// Returns the key that signs.
     pub fn signing_key(&self) -> Arc<SigningKey> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&keys[keys.len() - 1])
     }
 
-    /// Every published key, the signing one last.
+    /// Returns every published key, the signing key last.
     pub fn published_keys(&self) -> Vec<Arc<SigningKey>> {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Makes a new key, which signs and is published from now on; the ones before stay published.
+    /// Generates a new key. It signs from now on. The old keys stay published.
     ///
     /// # Errors
     ///
-    /// No key could be made; nothing has changed then.
+    /// [`IssuerError::Cryptography`] if no key can be generated. The old key then still signs.
     pub fn rotate(&self, algorithm: KeyAlgorithm) -> Result<Arc<SigningKey>, IssuerError> {
         let key = Arc::new(SigningKey::generate(algorithm)?);
         self.keys.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&key));
         Ok(key)
     }
 
-    /// Takes a key out of the published set, and says whether it was there to be taken. The signing
-    /// key never is.
+    /// Removes a key from the published keys. Returns `false` if the key is not published or is the signing key.
     pub fn withdraw(&self, kid: &str) -> bool {
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         let last = keys.len() - 1;
         match keys.iter().position(|key| key.kid() == kid) {
-            Some(place) if place < last => {
-                keys.remove(place);
+            Some(index) if index < last => {
+                keys.remove(index);
                 true
             }
             _ => false,
         }
     }
 
-    /// Signs a token for a service account, as the TokenRequest API gives it to kubelet.
+    /// Signs a token for a service account, as the TokenRequest API does for kubelet.
     ///
     /// # Errors
     ///
@@ -173,14 +173,13 @@ impl Issuer {
         self.sign(&self.signing_key().header().to_string(), &self.claims(request).to_string())
     }
 
-    /// The claims that [`Issuer::mint`] would sign, for whoever wants to change them first.
+    /// Returns the claims that [`Issuer::mint`] signs, for tests that change them first.
     pub fn claims(&self, request: &TokenRequest) -> serde_json::Value {
         request.claims(&self.issuer)
     }
 
-    /// Signs any header and any claims with the signing key, whatever they say: a test's way to
-    /// malformed tokens. [`SigningKey::header`] has the right header; [`forgery`] has signatures that
-    /// are none.
+    /// Signs any header and any claims with the signing key, for tests with malformed tokens. [`SigningKey::header`]
+    /// returns the correct header. The module [`forgery`] makes invalid signatures.
     ///
     /// # Errors
     ///
@@ -189,15 +188,15 @@ impl Issuer {
         self.signing_key().sign_token(header_json, claims_json)
     }
 
-    /// The key set, as it is served.
+    /// Returns the served key set.
     pub fn jwks(&self) -> Vec<u8> {
         documents::jwks(&self.published_keys())
     }
 
-    /// Answers a request for one of the two documents; 404 and 405 for everything else.
+    /// Responds to a request for one of the two documents, and with 404 or 405 to any other request.
     pub fn handle(&self, parts: &Parts) -> Response<Bytes> {
         let keys = self.published_keys();
-        let (media_type, body) = match parts.uri.path().strip_prefix(&self.prefix) {
+        let (media_type, body) = match parts.uri.path().strip_prefix(&self.path_prefix) {
             Some(DISCOVERY_PATH) => {
                 ("application/json", documents::discovery(&self.issuer, &self.jwks_uri(), &keys))
             }

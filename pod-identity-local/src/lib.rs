@@ -1,16 +1,16 @@
-//! The whole path of EKS Pod Identity on one laptop.
+//! EKS Pod Identity on one machine: issuer, STS, auth service and agent in one process.
 //!
-//! [`laptop::Laptop`] runs the production auth service and agent, through the entry points that their
-//! binaries use, between an OIDC [`issuer`] and an [`sts`] that refuse what the real ones refuse. One
-//! file, a [`world::World`], says which accounts, roles, clusters and associations there are.
+//! [`services::LocalServices`] runs the production auth service and agent, an OIDC [`issuer`] and an [`sts`]. The
+//! local STS checks signatures, parameters and trust policies as AWS's STS does. A [`fixture::Fixture`] declares the
+//! AWS accounts, callers, roles, clusters and associations.
 
-pub mod world; // the accounts, roles and callers that there are
-pub mod tags; // tags, whose keys are compared without case
-pub mod issuer; // an OIDC issuer that signs as kube-apiserver does
-pub mod sts; // an STS that refuses what AWS's refuses
-pub mod laptop; // everything, running on loopback
-pub mod args; // the command line
-pub mod sample; // the built-in file
-pub mod breakage; // ways to break the path, to see what that looks like
-pub mod run; // `run`
-pub mod report; // the chain, link by link
+pub mod fixture; // AWS accounts, roles, callers, clusters and associations
+pub mod tags; // tags with case-insensitive keys
+pub mod issuer; // OIDC issuer
+pub mod sts; // STS
+pub mod services; // issuer, STS, auth service and agent on loopback
+pub mod args; // command line
+pub mod sample; // built-in fixture file
+pub mod fault; // fault injection
+pub mod run; // command `run`
+pub mod report; // report of the steps

@@ -1,4 +1,4 @@
-//! `pod-identity-local`: EKS Pod Identity on one laptop.
+//! `pod-identity-local`: EKS Pod Identity on one machine.
 
 use std::process::ExitCode;
 

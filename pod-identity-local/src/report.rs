@@ -1,4 +1,4 @@
-//! The chain, link by link, for people and for programs.
+//! The report of a run: one entry for each step, as text or as JSON.
 
 use std::io::Write;
 
@@ -8,129 +8,136 @@ use serde_json::Value;
 
 use crate::args::Output;
 
-/// A link of the chain that held, with what was checked.
+/// A step that succeeded.
 #[derive(Debug, Clone, Serialize)]
-pub struct Link {
-    /// Its name: `token`, `association`, `trust`, `session`, `credentials` or `call`.
-    pub link: &'static str,
-    /// What was checked, for people.
+pub struct Step {
+    /// The step's name: `token`, `association`, `trust`, `session`, `credentials` or `call`.
+    #[serde(rename = "link")]
+    pub name: &'static str,
+    /// The checked facts as a sentence.
     pub checked: String,
-    /// The same for programs.
+    /// The checked facts as JSON.
     pub facts: Value,
 }
 
-/// Why the chain does not hold.
+/// Why the run failed.
 #[derive(Debug, Clone, Serialize)]
 pub struct Failure {
-    /// The link that broke; `start` or `command` where it is none of the chain.
-    pub link: &'static str,
-    /// The stable code.
+    /// The step that failed, or `start` or `command`.
+    #[serde(rename = "link")]
+    pub step: &'static str,
+    /// The stable error code.
     pub code: String,
-    /// What went wrong: a line for each who tells it.
-    #[serde(serialize_with = "in_one_line")]
+    /// The cause, one line for each source.
+    #[serde(serialize_with = "joined")]
     pub cause: Vec<String>,
-    /// How to mend it.
+    /// The fix.
     pub fix: String,
-    /// The status to exit with.
+    /// The exit status.
     #[serde(skip)]
     pub status: u8,
 }
 
-fn in_one_line<S: Serializer>(lines: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+fn joined<S: Serializer>(lines: &[String], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&lines.join(" "))
 }
 
 impl Failure {
-    /// A failure with one of the project's codes.
-    pub fn new(link: &'static str, code: ErrorCode, cause: impl Into<String>) -> Self {
-        Self::local(link, code.as_str(), cause, code.fix())
+    /// Makes a failure with one of the project's error codes.
+    pub fn new(step: &'static str, code: ErrorCode, cause: impl Into<String>) -> Self {
+        Self::local(step, code.as_str(), cause, code.fix())
     }
 
-    /// A failure of the laptop program itself, which has its own codes.
-    pub fn local(link: &'static str, code: &str, cause: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { link, code: code.to_owned(), cause: vec![cause.into()], fix: fix.into(), status: 1 }
+    /// Makes a failure with one of this program's own codes.
+    pub fn local(step: &'static str, code: &str, cause: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { step, code: code.to_owned(), cause: vec![cause.into()], fix: fix.into(), status: 1 }
     }
 
-    /// Tells people, on standard error.
-    pub fn tell(&self) {
-        match self.link {
+    /// Prints the failure on standard error.
+    pub fn print(&self) {
+        match self.step {
             "start" | "command" => eprintln!("\nerror[{}]", self.code),
-            link => eprintln!("\nerror[{}]: the {link} link does not hold", self.code),
+            step => eprintln!("\nerror[{}]: the {step} step failed", self.code),
         }
         eprintln!("  cause: {}", self.cause.join("\n         "));
         eprintln!("  fix:   {}", self.fix);
     }
 }
 
-/// Where the chain is shown.
+/// Prints the steps of a run.
 #[derive(Debug)]
 pub struct Report {
     output: Output,
     to_stderr: bool,
     principal: Option<String>,
-    links: Vec<Link>,
+    steps: Vec<Step>,
 }
 
 impl Report {
-    /// A report in that form; on standard error where standard output is a command's.
+    /// Creates a report. It goes to standard error if a command uses standard output.
     pub fn new(output: Output, to_stderr: bool) -> Self {
-        Self { output, to_stderr, principal: None, links: Vec::new() }
+        Self { output, to_stderr, principal: None, steps: Vec::new() }
     }
 
-    /// Says something beside the chain; programs do not read it.
-    pub fn say(&self, text: &str) {
+    /// Prints a line in the text format only.
+    pub fn print(&self, text: &str) {
         if self.output == Output::Text {
             self.write(text);
         }
     }
 
-    /// Remembers as whom the auth service acts: a service, or a role by its ARN.
-    pub fn acts_as(&mut self, principal: String) {
+    /// Sets the principal of the auth service: a service name or a role's ARN.
+    pub fn set_principal(&mut self, principal: String) {
         self.principal = Some(principal);
     }
 
-    /// Shows a link that held.
-    pub fn link(&mut self, link: &'static str, facts: Value, checked: impl Into<String>) {
-        self.link_with_parts(link, facts, checked, &[]);
+    /// Reports a step that succeeded.
+    pub fn step(&mut self, name: &'static str, facts: Value, checked: impl Into<String>) {
+        self.step_with_details(name, facts, checked, &[]);
     }
 
-    /// Shows a link that held and has parts, which people get on lines of their own.
-    pub fn link_with_parts(
+    /// Reports a step that succeeded, with details on separate lines.
+    pub fn step_with_details(
         &mut self,
-        link: &'static str,
+        name: &'static str,
         facts: Value,
         checked: impl Into<String>,
-        parts: &[String],
+        details: &[String],
     ) {
         let mut checked = checked.into();
-        let below: String = parts.iter().map(|part| format!("\n{:17}{part}", "")).collect();
-        self.say(&format!("ok  {link:<12} {checked}{below}"));
-        if !parts.is_empty() {
-            checked = format!("{checked} {}", parts.join(", "));
+        let below: String = details.iter().map(|detail| format!("\n{:17}{detail}", "")).collect();
+        self.print(&format!("ok  {name:<12} {checked}{below}"));
+        if !details.is_empty() {
+            checked = format!("{checked} {}", details.join(", "));
         }
-        self.links.push(Link { link, checked, facts });
+        self.steps.push(Step { name, checked, facts });
     }
 
-    /// Shows that every link held, and what can be used from now on.
-    pub fn hold(&self, environment: &[(String, String)], inspection_url: &str) {
-        self.end(None, environment, Some(inspection_url));
+    /// Reports the success of every step.
+    pub fn succeed(&self, environment: &[(String, String)], inspection_url: &str) {
+        self.finish(None, environment, Some(inspection_url));
     }
 
-    /// Shows the link that does not hold.
+    /// Reports a failure.
     pub fn fail(&self, failure: &Failure) {
-        self.end(Some(failure), &[], None);
-        failure.tell();
+        self.finish(Some(failure), &[], None);
+        failure.print();
     }
 
-    /// For programs, everything in one object.
-    fn end(&self, failure: Option<&Failure>, environment: &[(String, String)], inspection_url: Option<&str>) {
+    /// Prints the whole report as one object, in the JSON format only.
+    fn finish(
+        &self,
+        failure: Option<&Failure>,
+        environment: &[(String, String)],
+        inspection_url: Option<&str>,
+    ) {
         if self.output == Output::Json {
             let environment: Value =
                 environment.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
             let all = serde_json::json!({
                 "ok": failure.is_none(),
                 "principal": self.principal,
-                "chain": self.links,
+                "chain": self.steps,
                 "error": failure,
                 "environment": environment,
                 "inspectionUrl": inspection_url,
@@ -140,7 +147,7 @@ impl Report {
     }
 
     fn write(&self, text: &str) {
-        // A reader that went away is no reason to fail.
+        // A closed pipe is not a failure of the run.
         let _ = if self.to_stderr {
             writeln!(std::io::stderr(), "{text}")
         } else {

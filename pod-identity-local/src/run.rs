@@ -1,7 +1,7 @@
-//! `run`: start everything, show each link of the chain, then be the pod.
+//! The command `run`: starts the services, checks each step, then acts as the pod.
 
-mod chain;
 mod fix;
+mod path_check;
 mod pod;
 mod program;
 
@@ -15,22 +15,22 @@ use pod_identity_runtime::files::{ReadError, read_text};
 use pod_identity_runtime::shutdown::Shutdown;
 use serde_json::{Value, json};
 
-use self::chain::Chain;
+use self::path_check::PathCheck;
 use self::pod::PodEnvironment;
 use crate::args::RunArgs;
-use crate::breakage::Breakage;
-use crate::laptop::{AuthPrincipal, Laptop, Setup, Workload, chosen_cluster};
+use crate::fault::Fault;
+use crate::fixture::Fixture;
 use crate::report::{Failure, Report};
 use crate::sample::SAMPLE;
-use crate::world::World;
+use crate::services::{AuthPrincipal, LocalConfig, LocalServices, Workload, select_cluster};
 
-/// Maximum size of a world file in bytes.
+/// Maximum size of a fixture file in bytes.
 const MAX_FILE: usize = 16 * 1024 * 1024;
 
-/// Runs, and gives the status to exit with: that of the command, where there is one.
+/// Runs the command `run`. Returns the exit status, which is that of the program after `--` if there is one.
 pub async fn run(args: RunArgs) -> ExitCode {
     let mut report = Report::new(args.output, !args.program.is_empty());
-    match run_chain(&args, &mut report).await {
+    match run_steps(&args, &mut report).await {
         Ok(code) => code,
         Err(failure) => {
             report.fail(&failure);
@@ -39,41 +39,41 @@ pub async fn run(args: RunArgs) -> ExitCode {
     }
 }
 
-async fn run_chain(args: &RunArgs, report: &mut Report) -> Result<ExitCode, Failure> {
-    // A command's signals are the command's: `PodEnvironment::be` sees to them.
+async fn run_steps(args: &RunArgs, report: &mut Report) -> Result<ExitCode, Failure> {
+    // With a program, `PodEnvironment` handles the signals.
     let shutdown = match args.program.is_empty() {
         true => Shutdown::on_signal().map_err(|error| start_failure(&error))?,
         false => Shutdown::never(),
     };
-    let (world, workload) = prepare(args)?;
-    if let Some(breakage) = args.breakage {
-        report.say(&format!("broken on purpose: {}", breakage.description()));
+    let (fixture, workload) = prepare(args)?;
+    if let Some(fault) = args.fault {
+        report.print(&format!("injected fault: {}", fault.description()));
     }
-    report.say(match principal(args) {
+    report.print(match principal(args) {
         AuthPrincipal::EksService => {
-            "the auth service acts as EKS's service principal, pods.eks.amazonaws.com, so that trust policies \
-             written for EKS can be tried (--self-managed: as an IAM role, as on a cluster of your own)\n"
+            "the auth service acts as EKS's service principal, pods.eks.amazonaws.com, so that you can try trust \
+             policies written for EKS (--self-managed: as an IAM role, as on a cluster of your own)\n"
         }
         AuthPrincipal::IamRole => {
-            "the auth service acts as an IAM role, as it has to on a cluster that is not EKS\n"
+            "the auth service acts as an IAM role, as on a cluster that is not EKS\n"
         }
     });
-    let setup = Setup {
+    let config = LocalConfig {
         principal: principal(args),
         expire_after: args.expire_after,
         cluster: args.cluster.clone(),
-        ..Setup::default()
+        ..LocalConfig::default()
     };
-    let laptop = Laptop::start(world, setup).await.map_err(|error| start_failure(&error))?;
-    report.acts_as(laptop.principal());
-    let pod = PodEnvironment::new(&laptop).map_err(|error| start_failure(&error))?;
+    let services = LocalServices::start(fixture, config).await.map_err(|error| start_failure(&error))?;
+    report.set_principal(services.principal());
+    let pod = PodEnvironment::new(&services).map_err(|error| start_failure(&error))?;
 
-    Chain { laptop: &laptop, workload: &workload, breakage: args.breakage, pod: &pod }.walk(report).await?;
+    PathCheck { services: &services, workload: &workload, fault: args.fault, pod: &pod }.run(report).await?;
     let code = tokio::select! {
-        result = pod.be(args, &laptop, report, shutdown) => result,
-        never = pod.rotate_token(&laptop, &workload) => match never {},
+        result = pod.run(args, &services, report, shutdown) => result,
+        never = pod.rotate_token(&services, &workload) => match never {},
     };
-    laptop.stop().await;
+    services.stop().await;
     code
 }
 
@@ -86,12 +86,12 @@ fn start_failure(error: &dyn std::error::Error) -> Failure {
         "start",
         "start_failed",
         error.to_string(),
-        "Mend what the cause names; `pod-identity-local sample` prints a file that works.",
+        "Correct the item in the cause; `pod-identity-local sample` prints a valid file.",
     )
 }
 
-/// Reads the file, breaks it where asked, and finds out who the pod is.
-fn prepare(args: &RunArgs) -> Result<(World, Workload), Failure> {
+/// Reads the fixture file, selects the pod, and injects a fault into the file if one is requested.
+fn prepare(args: &RunArgs) -> Result<(Fixture, Workload), Failure> {
     let (name, text) = match &args.file {
         None => ("the built-in file".to_owned(), SAMPLE.to_owned()),
         Some(path) => {
@@ -100,58 +100,59 @@ fn prepare(args: &RunArgs) -> Result<(World, Workload), Failure> {
             (path.display().to_string(), text.to_string())
         }
     };
-    // The text as it is first: what is wrong with it should be told with the user's own lines.
-    let world = World::from_yaml(&text).map_err(|error| file_failure(&name, &error))?;
-    let associations = &world.associations;
+    // The original text is read first, so that errors refer to the lines of the user's file.
+    let fixture = Fixture::from_yaml(&text).map_err(|error| file_failure(&name, &error))?;
+    let associations = &fixture.associations;
     let cluster =
-        &chosen_cluster(associations, args.cluster.as_ref()).map_err(|error| start_failure(&error))?.name;
-    let of_cluster = || associations.associations.iter().filter(|entry| entry.cluster_name == *cluster);
-    let first = of_cluster().next();
+        &select_cluster(associations, args.cluster.as_ref()).map_err(|error| start_failure(&error))?.name;
+    let cluster_associations =
+        || associations.associations.iter().filter(|entry| entry.cluster_name == *cluster);
+    let first = cluster_associations().next();
     let namespace = args.namespace.clone().or_else(|| Some(first?.namespace.clone()));
     let service_account = args.service_account.clone().or_else(|| Some(first?.service_account.clone()));
     let (Some(namespace), Some(service_account)) = (namespace, service_account) else {
         return Err(Failure::local(
             "start",
             "pod_unknown",
-            "the file has no association, so it is not clear whose pod should run",
-            "Add one, or give --namespace and --service-account.",
+            "the file has no association, and the flags do not name a service account",
+            "Add an association, or give --namespace and --service-account.",
         ));
     };
-    let association = of_cluster()
+    let association = cluster_associations()
         .find(|entry| entry.namespace == namespace && entry.service_account == service_account)
         .cloned();
     let workload = Workload::new(namespace, service_account, args.pod.clone());
     let workload = workload.map_err(|error| start_failure(&error))?;
-    if let Some(breakage) = args.breakage {
-        refuse_without_effect(breakage, &workload, association.as_ref())?;
+    if let Some(fault) = args.fault {
+        check_fault_has_effect(fault, &workload, association.as_ref())?;
     }
-    let world = match (args.breakage, association) {
-        (Some(breakage), Some(entry)) => broken(&text, breakage, &entry.role_arn, principal(args), &world)
+    let fixture = match (args.fault, association) {
+        (Some(fault), Some(entry)) => with_fault(&text, fault, &entry.role_arn, principal(args), &fixture)
             .map_err(|error| file_failure(&name, error.as_ref()))?,
-        _ => world,
+        _ => fixture,
     };
-    Ok((world, workload))
+    Ok((fixture, workload))
 }
 
-/// A run that was to be broken and is not would teach the wrong thing.
-fn refuse_without_effect(
-    breakage: Breakage,
+/// Refuses a fault that would change nothing: a success would mislead the user.
+fn check_fault_has_effect(
+    fault: Fault,
     pod: &Workload,
     association: Option<&AssociationEntry>,
 ) -> Result<(), Failure> {
     let (cause, fix) = match association {
-        None if breakage.changes_trust() || breakage == Breakage::NoAssociation => (
+        None if fault.changes_trust() || fault == Fault::NoAssociation => (
             format!(
-                "--break {breakage} would change nothing: service account {} in namespace {} has no association \
+                "--break {fault} would change nothing: service account {} in namespace {} has no association \
                  in the file",
                 pod.service_account, pod.namespace
             ),
             "Choose a pod that has an association, with --cluster, --namespace and --service-account.",
         ),
-        Some(entry) if breakage == Breakage::NoTagSession && entry.disable_session_tags => (
+        Some(entry) if fault == Fault::NoTagSession && entry.disable_session_tags => (
             format!(
-                "--break {breakage} would change nothing: the association of service account {} in namespace {} \
-                 has disableSessionTags, so sts:TagSession is not asked for",
+                "--break {fault} would change nothing: the association of service account {} in namespace {} \
+                 has disableSessionTags, so sts:TagSession is not needed",
                 pod.service_account, pod.namespace
             ),
             "Choose a pod whose association has session tags, or --break trust-names-other-account.",
@@ -161,23 +162,23 @@ fn refuse_without_effect(
     Err(Failure::local("start", "break_without_effect", cause, fix))
 }
 
-fn broken(
+fn with_fault(
     text: &str,
-    breakage: Breakage,
+    fault: Fault,
     role: &RoleArn,
     principal: AuthPrincipal,
-    world: &World,
-) -> Result<World, Box<dyn std::error::Error>> {
+    fixture: &Fixture,
+) -> Result<Fixture, Box<dyn std::error::Error>> {
     let mut file: Value = serde_saphyr::from_str(text)?;
     let principal = match principal {
         AuthPrincipal::EksService => json!({"Service": "pods.eks.amazonaws.com"}),
         AuthPrincipal::IamRole => {
-            let arns = world.callers().filter_map(|known| known.caller.principal_arn());
+            let arns = fixture.callers().filter_map(|known| known.caller.principal_arn());
             json!({"AWS": arns.collect::<Vec<_>>()})
         }
     };
-    breakage.apply_to_file(&mut file, role, &principal);
-    Ok(World::from_yaml(&file.to_string())?)
+    fault.apply_to_file(&mut file, role, &principal);
+    Ok(Fixture::from_yaml(&file.to_string())?)
 }
 
 fn unreadable(name: &str, error: &ReadError) -> Failure {
@@ -197,6 +198,6 @@ fn file_failure(name: &str, error: &dyn std::error::Error) -> Failure {
         "start",
         "file_invalid",
         format!("{name}: {error}"),
-        "docs/reference/local.md describes the file; `pod-identity-local sample` prints one that works.",
+        "docs/reference/local.md describes the file; `pod-identity-local sample` prints a valid one.",
     )
 }

@@ -1,17 +1,17 @@
-//! The built-in file: `pod-identity-local sample` prints it.
+//! The built-in fixture file, which `pod-identity-local sample` prints.
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
-/// A world with one cluster, one role and one association.
+/// A fixture file with one cluster, one pod role and one association.
 pub const SAMPLE: &str = include_str!("sample.yaml");
 
-/// Prints it. A reader that has enough of it, such as `head`, is no reason to fail.
+/// Prints the file. A closed pipe, as of `head`, is not a failure.
 pub fn print() -> ExitCode {
     let mut out = std::io::stdout();
     match out.write_all(SAMPLE.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            eprintln!("the sample could not be written: {error}");
+            eprintln!("cannot write the sample to standard output: {error}");
             ExitCode::FAILURE
         }
         _ => ExitCode::SUCCESS,
@@ -21,11 +21,11 @@ pub fn print() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::World;
+    use crate::fixture::Fixture;
 
     #[test]
-    fn the_sample_is_a_world() {
-        let world = World::from_yaml(SAMPLE).unwrap();
-        assert_eq!(world.associations.associations.len(), 1);
+    fn sample_is_a_valid_fixture() {
+        let fixture = Fixture::from_yaml(SAMPLE).unwrap();
+        assert_eq!(fixture.associations.associations.len(), 1);
     }
 }

@@ -1,16 +1,15 @@
-//! An STS that refuses what AWS's STS refuses, in its words.
+//! An STS with the checks and the error messages of AWS's STS.
 //!
-//! A pure function of requests and time over a [`World`]: sockets are somebody else's. It answers
-//! `AssumeRole`, `AssumeRoleWithWebIdentity` and `GetCallerIdentity` in the query protocol with XML
-//! (service model of STS 2011-06-15), verifies signatures, evaluates trust policies and keeps the
-//! sessions it made, so that a test can [inspect](Sts::inspect) their tags, which no API of AWS shows.
+//! It has no socket and no clock: the caller passes each request and the time. It serves `AssumeRole`,
+//! `AssumeRoleWithWebIdentity` and `GetCallerIdentity` in the query protocol with XML (service model of STS
+//! 2011-06-15). It verifies signatures and evaluates trust policies over a [`Fixture`]. It records its sessions, so
+//! that a test can [inspect](Sts::inspect) their tags. No API of AWS returns them.
 //!
-//! AWS says that a request is denied and not why; [`Sts::last_denial`] says why.
+//! AWS does not state the reason of a denial. [`Sts::last_denial`] does.
 //!
-//! Not known of the real one and estimated: the packed size of policies and tags (see `packed.rs`), and the
-//! order of checks where a request has several faults.
+//! Two rules of AWS are unknown and estimated: the packed size of policies and tags (see `packed.rs`), and the order of
+//! checks of a request with several errors.
 
-mod answer;
 mod assume_role;
 mod caller;
 mod caller_identity;
@@ -20,6 +19,7 @@ pub(crate) mod limits;
 mod packed;
 mod query;
 pub(crate) mod random;
+mod response;
 mod session;
 mod session_policy;
 #[cfg(test)]
@@ -39,15 +39,15 @@ use pod_identity_core::token::KeySet;
 
 pub use inspect::{DenialView, SessionView};
 
-use crate::world::World;
-use caller::Identity;
-use error::Refusal;
+use crate::fixture::Fixture;
+use caller::Principal;
+use error::StsError;
 use inspect::Denials;
 use query::Form;
 use session::Sessions;
 use xml::Element;
 
-/// The largest body that is read: the largest token, policy and fifty tags, percent-encoded, fit in.
+/// Maximum size of a request body in bytes. The largest token, the largest policy and fifty tags fit, percent-encoded.
 pub const MAX_BODY: usize = 256 * 1024;
 
 const VERSION: &str = "2011-06-15";
@@ -56,7 +56,7 @@ type IssuerKeys = dyn Fn(&str) -> Option<Arc<KeySet>> + Send + Sync;
 
 /// The local STS.
 pub struct Sts {
-    world: World,
+    fixture: Fixture,
     issuer_keys: Box<IssuerKeys>,
     expire_after: Option<Duration>,
     sessions: Mutex<Sessions>,
@@ -65,15 +65,15 @@ pub struct Sts {
 
 impl fmt::Debug for Sts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sts").field("world", &self.world).finish_non_exhaustive()
+        f.debug_struct("Sts").field("fixture", &self.fixture).finish_non_exhaustive()
     }
 }
 
 impl Sts {
-    /// An STS for that world. It knows no issuer's keys yet, so it takes no web identity.
-    pub fn new(world: World) -> Self {
+    /// Creates an STS for a fixture. It refuses every web identity token until it has [issuer keys](Self::issuer_keys).
+    pub fn new(fixture: Fixture) -> Self {
         Self {
-            world,
+            fixture,
             issuer_keys: Box::new(|_| None),
             expire_after: None,
             sessions: Mutex::default(),
@@ -81,71 +81,72 @@ impl Sts {
         }
     }
 
-    /// Where the keys of an issuer (its whole URL) come from: AWS fetches them, this STS is given them.
+    /// Sets the lookup of an issuer's keys by its URL. AWS fetches the keys.
     #[must_use]
     pub fn issuer_keys(mut self, keys: impl Fn(&str) -> Option<Arc<KeySet>> + Send + Sync + 'static) -> Self {
         self.issuer_keys = Box::new(keys);
         self
     }
 
-    /// Lets every session end after that time at the latest, whatever was asked for. AWS gives no less
-    /// than 15 minutes; tests of expiry cannot wait for that.
+    /// Sets a maximum lifetime for every session, for tests of expiry. The minimum of AWS is 15 minutes.
     #[must_use]
     pub fn expire_after(mut self, limit: Duration) -> Self {
         self.expire_after = Some(limit);
         self
     }
 
-    /// The world that it serves.
-    pub fn world(&self) -> &World {
-        &self.world
+    /// Returns the fixture.
+    pub fn fixture(&self) -> &Fixture {
+        &self.fixture
     }
 
-    /// Answers one request whose body has been read.
+    /// Responds to one request.
     pub fn handle(&self, parts: &Parts, body: &[u8], now: SystemTime) -> http::Response<Bytes> {
         let request_id = uuid::Uuid::new_v4().to_string();
-        match self.answer(parts, body, &request_id, now) {
-            Ok((operation, result)) => answer::success(operation, &result, &request_id),
-            Err(refusal) => {
-                tracing::debug!(code = refusal.code, message = ?refusal.message, request_id, "refused");
-                answer::refusal(&refusal, &request_id)
+        match self.dispatch(parts, body, &request_id, now) {
+            Ok((operation, result)) => response::success(operation, &result, &request_id),
+            Err(error) => {
+                tracing::debug!(code = error.code, message = ?error.message, request_id, "request refused");
+                response::error(&error, &request_id)
             }
         }
     }
 
-    fn answer(
+    fn dispatch(
         &self,
         parts: &Parts,
         body: &[u8],
         request_id: &str,
         now: SystemTime,
-    ) -> Result<(&'static str, Vec<Element>), Refusal> {
+    ) -> Result<(&'static str, Vec<Element>), StsError> {
         if body.len() > MAX_BODY {
-            return Err(Refusal::too_large());
+            return Err(StsError::too_large());
         }
         let form = Form::read(parts, body)?;
-        let action = form.value("Action").ok_or_else(Refusal::missing_action)?;
+        let action = form.value("Action").ok_or_else(StsError::missing_action)?;
         if form.value("Version") != Some(VERSION) {
-            return Err(Refusal::unknown_action(action, form.value("Version")));
+            return Err(StsError::unknown_action(action, form.value("Version")));
         }
         let call = Call { sts: self, form: &form, request_id, now };
         match action {
-            "AssumeRole" => Ok(("AssumeRole", call.assume_role(self.identify(parts, body, now)?.as_ref())?)),
+            "AssumeRole" => {
+                Ok(("AssumeRole", call.assume_role(self.authenticate(parts, body, now)?.as_ref())?))
+            }
             "AssumeRoleWithWebIdentity" => {
                 Ok(("AssumeRoleWithWebIdentity", call.assume_role_with_web_identity()?))
             }
             "GetCallerIdentity" => {
-                let identity = self.identify(parts, body, now)?;
-                Ok(("GetCallerIdentity", caller_identity::result(&identity)))
+                let principal = self.authenticate(parts, body, now)?;
+                Ok(("GetCallerIdentity", caller_identity::result(&principal)))
             }
-            other => Err(Refusal::unknown_action(other, Some(VERSION))),
+            other => Err(StsError::unknown_action(other, Some(VERSION))),
         }
     }
 
-    /// Who signed the request: the one place that knows how signatures are verified.
-    fn identify(&self, parts: &Parts, body: &[u8], now: SystemTime) -> Result<Arc<Identity>, Refusal> {
+    /// Verifies the signature and returns the caller.
+    fn authenticate(&self, parts: &Parts, body: &[u8], now: SystemTime) -> Result<Arc<Principal>, StsError> {
         let secret_of = |key: &str| {
-            let known = self.world.callers().find(|caller| caller.access_key_id == key);
+            let known = self.fixture.callers().find(|caller| caller.access_key_id == key);
             let secret = match known {
                 Some(caller) => Some(caller.secret_access_key.clone()),
                 None => self.lock_sessions().by_key(key).map(|session| session.secret_access_key.clone()),
@@ -153,28 +154,28 @@ impl Sts {
             secret.map(|secret| Secret::from(secret.expose().to_owned()))
         };
         let signer = sigv4::verify(parts, body, "sts", None, secret_of, now)
-            .map_err(|error: SigV4Error| Refusal::signature(&error))?;
-        let (token, expiration, identity) =
-            match self.world.callers().find(|caller| caller.access_key_id == signer.access_key_id) {
+            .map_err(|error: SigV4Error| StsError::signature(&error))?;
+        let (token, expiration, principal) =
+            match self.fixture.callers().find(|caller| caller.access_key_id == signer.access_key_id) {
                 Some(known) => {
                     let token = known.session_token.as_ref().map(|token| token.expose().to_owned());
-                    (token, None, Arc::new(Identity::of_known(known, &self.world)))
+                    (token, None, Arc::new(Principal::from_fixture(known, &self.fixture)))
                 }
                 None => {
                     let sessions = self.lock_sessions();
                     let session =
-                        sessions.by_key(&signer.access_key_id).ok_or_else(Refusal::invalid_client_token)?;
+                        sessions.by_key(&signer.access_key_id).ok_or_else(StsError::invalid_client_token)?;
                     let token = session.session_token.expose().to_owned();
-                    (Some(token), Some(session.expiration), session.identity.clone())
+                    (Some(token), Some(session.expiration), session.principal.clone())
                 }
             };
         if token != signer.session_token {
-            return Err(Refusal::invalid_client_token());
+            return Err(StsError::invalid_client_token());
         }
         if expiration.is_some_and(|expiration| expiration <= now) {
-            return Err(Refusal::expired_credentials());
+            return Err(StsError::expired_credentials());
         }
-        Ok(identity)
+        Ok(principal)
     }
 
     fn lock_sessions(&self) -> MutexGuard<'_, Sessions> {
@@ -186,7 +187,7 @@ impl Sts {
     }
 }
 
-/// One request on its way through an operation.
+/// One request of an operation.
 #[derive(Clone, Copy)]
 struct Call<'a> {
     sts: &'a Sts,

@@ -1,43 +1,43 @@
-//! Tags: keys are compared without case and keep the case they were written in
-//! (IAM user guide, *Pass session tags in AWS STS*).
+//! Tags. Keys are case-insensitive and keep the case in which they were written (IAM user guide, *Pass session tags in
+//! AWS STS*).
 
 use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
-/// Tags by their keys.
+/// A map of tags.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tags {
     by_lower_key: BTreeMap<String, (String, String)>,
 }
 
 impl Tags {
-    /// Sets a tag. Gives back the one that had the key, in whatever case, before.
+    /// Sets a tag. Returns the previous tag with this key in any case.
     pub fn insert(&mut self, key: &str, value: &str) -> Option<(String, String)> {
         self.by_lower_key.insert(key.to_lowercase(), (key.to_owned(), value.to_owned()))
     }
 
-    /// The value of a tag.
+    /// Returns the value of a tag.
     pub fn value(&self, key: &str) -> Option<&str> {
         self.by_lower_key.get(&key.to_lowercase()).map(|(_, value)| value.as_str())
     }
 
-    /// The tag's key as it was written.
+    /// Returns a tag's key as it was written.
     pub fn key(&self, key: &str) -> Option<&str> {
         self.by_lower_key.get(&key.to_lowercase()).map(|(key, _)| key.as_str())
     }
 
-    /// Keys and values, by key.
+    /// Returns keys and values, ordered by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.by_lower_key.values().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// How many there are.
+    /// Returns the number of tags.
     pub fn len(&self) -> usize {
         self.by_lower_key.len()
     }
 
-    /// Whether there is none.
+    /// Whether the map has no tags.
     pub fn is_empty(&self) -> bool {
         self.by_lower_key.is_empty()
     }

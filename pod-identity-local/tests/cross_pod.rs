@@ -1,13 +1,13 @@
-//! Never one pod's credentials for another: many pods, forgers among them, all at once, over real
-//! sockets, with what STS remembers of each session as the judge.
+//! No pod gets another pod's credentials. Many pods and forgers send requests at once over real sockets, and each
+//! response is compared with the session that STS recorded.
 #![allow(clippy::unwrap_used)]
 
-#[path = "cross_pod/forgers.rs"]
-mod forgers;
+#[path = "cross_pod/forged_tokens.rs"]
+mod forged_tokens;
 #[path = "cross_pod/random.rs"]
 mod random;
-#[path = "cross_pod/town.rs"]
-mod town;
+#[path = "cross_pod/clusters.rs"]
+mod clusters;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -17,45 +17,46 @@ use pod_identity_runtime::clock;
 use testing::eventually::eventually;
 use testing::wire::{Answer, Connection};
 
-use forgers::forge;
+use clusters::{SESSION, TestClusters, TestPod};
+use forged_tokens::forge;
 use random::Random;
 use tokio::sync::watch;
-use town::{Resident, SESSION, Town};
 
-/// What is asked, and how often.
+/// The number of requests, and the shares of invalid tokens among them.
 #[derive(Clone, Copy)]
-struct Mix {
+struct RequestMix {
     requests: u64,
-    /// Of a thousand requests.
+    /// Number of forged tokens in 1,000 requests.
     forged: usize,
+    /// Number of expired tokens in 1,000 requests.
     expired: usize,
-    /// Of so many genuine requests one comes with a new token.
+    /// One in this number of genuine requests has a new token.
     new_token: usize,
 }
 
-/// Every way to go wrong, often.
-const ATTACKED: Mix = Mix { requests: 10_000, forged: 500, expired: 100, new_token: 4 };
+/// Half of the tokens are forged.
+const ATTACKED: RequestMix = RequestMix { requests: 10_000, forged: 500, expired: 100, new_token: 4 };
 
-/// What an agent sees on a node: nearly always a known token and credentials that are there.
-const CACHED: Mix = Mix { requests: 1_000_000, forged: 10, expired: 5, new_token: 200 };
+/// The usual load of an agent: almost every request has a known token and cached credentials.
+const CACHED: RequestMix = RequestMix { requests: 1_000_000, forged: 10, expired: 5, new_token: 200 };
 
-/// How long the long run may take. On an idle machine of two cores it is a fraction of that.
-const PATIENCE: Duration = Duration::from_secs(20 * 60);
+/// Time limit of the long run. An idle machine of two cores needs a fraction of it.
+const TIME_LIMIT: Duration = Duration::from_secs(20 * 60);
 
-/// Connections at once.
+/// Number of concurrent clients.
 const CLIENTS: u64 = 64;
 
-/// What became of the requests, to see that nothing was tested in vain.
+/// Counts responses by kind of token and error code.
 #[derive(Default)]
-struct Tally(Mutex<BTreeMap<String, u64>>);
+struct ResponseCounts(Mutex<BTreeMap<String, u64>>);
 
-impl Tally {
+impl ResponseCounts {
     fn count(&self, kind: &str, answer: &Answer) {
         let code = answer.json()["code"].as_str().unwrap_or("credentials").to_owned();
         *self.0.lock().unwrap().entry(format!("{kind}: {code}")).or_default() += 1;
     }
 
-    /// All answers to the clients; a key's are counted among them already.
+    /// Number of responses to the clients. The counts by key are part of it.
     fn requests(&self) -> u64 {
         self.sum(|outcome| !outcome.starts_with("key "))
     }
@@ -74,67 +75,69 @@ impl Tally {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_pod_ever_gets_the_credentials_of_another() {
+async fn no_pod_gets_the_credentials_of_another() {
     run(ATTACKED).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "minutes, with --release; run it before a release"]
-async fn no_pod_ever_gets_the_credentials_of_another_in_a_million_requests() {
-    tokio::time::timeout(PATIENCE, run(CACHED)).await.expect("it took too long");
+async fn no_pod_gets_the_credentials_of_another_in_a_million_requests() {
+    tokio::time::timeout(TIME_LIMIT, run(CACHED)).await.expect("the run ends within the time limit");
 }
 
-async fn run(mix: Mix) {
+async fn run(mix: RequestMix) {
     let requests = mix.requests;
     let seed = std::env::var("CROSS_POD_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed =
         seed.unwrap_or_else(|| u64::from_le_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap()));
     println!("CROSS_POD_SEED={seed}");
-    let town = Arc::new(Town::build().await);
-    let tally = Arc::new(Tally::default());
+    let clusters = Arc::new(TestClusters::build().await);
+    let counts = Arc::new(ResponseCounts::default());
     let begun = clock::monotonic();
-    let left = Arc::new(Left { requests: watch::Sender::new(requests), until: clock::monotonic() + RENEWAL });
+    let left = Arc::new(RemainingRequests {
+        requests: watch::Sender::new(requests),
+        until: clock::monotonic() + RENEWAL,
+    });
     let mut clients = tokio::task::JoinSet::new();
     for client in 0..CLIENTS {
         let random = Random::seeded(seed.wrapping_add(client));
-        clients.spawn(be_many_pods(town.clone(), tally.clone(), left.clone(), mix, random));
+        clients.spawn(run_client(clusters.clone(), counts.clone(), left.clone(), mix, random));
     }
-    let rotating = tokio::spawn(rotate_keys(town.clone(), tally.clone(), left.clone(), requests));
+    let rotating = tokio::spawn(rotate_keys(clusters.clone(), counts.clone(), left.clone(), requests));
     while let Some(client) = clients.join_next().await {
         client.unwrap();
     }
     rotating.await.unwrap();
-    assert_sessions_were_replaced(&town);
+    assert_sessions_were_replaced(&clusters);
 
-    println!("{:#?}", tally.0.lock().unwrap());
+    println!("{:#?}", counts.0.lock().unwrap());
     println!(
         "{} requests, {} with credentials, none of another pod, in {:.1?}",
-        tally.requests(),
-        tally.of("genuine: credentials"),
+        counts.requests(),
+        counts.of("genuine: credentials"),
         clock::monotonic() - begun
     );
-    // Nothing was tested in vain: there were as many of each kind as the mix says, give or take half,
-    // and every key that ever signed was accepted.
+    // The run had at least half of the configured number of each kind, and tokens of every key were accepted.
     let of_thousand = |thousandth: usize| requests * u64::try_from(thousandth).unwrap() / 2000;
-    assert!(tally.of("genuine: credentials") > of_thousand(1000 - mix.forged - mix.expired));
-    assert!(tally.of_kind("forged") > of_thousand(mix.forged));
-    assert!(tally.of("expired: token_expired") > of_thousand(mix.expired) / 2);
+    assert!(counts.of("genuine: credentials") > of_thousand(1000 - mix.forged - mix.expired));
+    assert!(counts.of_kind("forged") > of_thousand(mix.forged));
+    assert!(counts.of("expired: token_expired") > of_thousand(mix.expired) / 2);
     for generation in 0..=ROTATIONS {
-        let accepted = tally.of(&format!("key {generation}: credentials"));
+        let accepted = counts.of(&format!("key {generation}: credentials"));
         assert!(accepted > 0, "no token of key {generation} was accepted");
     }
 }
 
-/// Until when requests go on at least, that the first sessions end among them.
+/// Minimum time of a run: the first sessions end within it.
 const RENEWAL: Duration = SESSION.saturating_add(Duration::from_secs(2));
 
-/// The requests that are left, and until when there are more all the same.
-struct Left {
+/// The remaining requests. Until `until`, requests continue beyond their number.
+struct RemainingRequests {
     requests: watch::Sender<u64>,
     until: Instant,
 }
 
-impl Left {
+impl RemainingRequests {
     fn take(&self) -> bool {
         let mut taken = false;
         self.requests.send_if_modified(|left| {
@@ -146,59 +149,70 @@ impl Left {
     }
 }
 
-/// Pods whose first session ended went on with another: a session of theirs is over, one is not.
-fn assert_sessions_were_replaced(town: &Town) {
+/// Asserts that most pods have both an expired and a valid session.
+fn assert_sessions_were_replaced(clusters: &TestClusters) {
     let now = clock::now();
     let mut sessions: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-    for session in town.laptop.sts().sessions() {
+    for session in clusters.services.sts().sessions() {
         let pod = session.tags.value("kubernetes-pod-uid").unwrap().to_owned();
         let expiration: jiff::Timestamp = session.expiration.parse().unwrap();
         let (over, live) = sessions.entry(pod).or_default();
         *(if SystemTime::from(expiration) <= now { over } else { live }) += 1;
     }
     let replaced = sessions.values().filter(|(over, live)| *over > 0 && *live > 0).count();
-    println!("{} pods had sessions, {replaced} of them ended and new ones", sessions.len());
-    assert!(replaced > town.pods.len() / 2, "{replaced} of {} pods: {sessions:?}", town.pods.len());
+    println!("{} pods had sessions, {replaced} of them expired and valid ones", sessions.len());
+    assert!(replaced > clusters.pods.len() / 2, "{replaced} of {} pods: {sessions:?}", clusters.pods.len());
 }
 
-/// How often each issuer gets a new key.
+/// Number of new keys of each issuer.
 const ROTATIONS: u64 = 3;
 
-/// Gives every issuer a new key from time to time, and takes the oldest away.
-async fn rotate_keys(town: Arc<Town>, tally: Arc<Tally>, left: Arc<Left>, requests: u64) {
+/// Rotates the keys of every issuer at equal distances of requests.
+async fn rotate_keys(
+    clusters: Arc<TestClusters>,
+    counts: Arc<ResponseCounts>,
+    left: Arc<RemainingRequests>,
+    requests: u64,
+) {
     for generation in 1..=ROTATIONS {
         let until = requests - requests * generation / (ROTATIONS + 1);
         left.requests.subscribe().wait_for(|left| *left <= until).await.unwrap();
-        town.rotate_keys();
-        let pod = &town.pods[0];
+        clusters.rotate_keys();
+        let pod = &clusters.pods[0];
         let accepted = eventually("a token of the new key is accepted", || async {
-            let answer = ask(&town, pod, &town.new_token(pod).text).await;
-            judge(&town, &answer, pod, pod.cluster, "genuine");
+            let answer = get_credentials(&clusters, pod, &clusters.new_token(pod).text).await;
+            check_response(&clusters, &answer, pod, pod.cluster, "genuine");
             (answer.status == 200).then_some(answer)
         });
-        tally.count(&format!("key {generation}"), &accepted.await);
+        counts.count(&format!("key {generation}"), &accepted.await);
     }
 }
 
-async fn ask(town: &Town, pod: &Resident, token: &str) -> Answer {
+async fn get_credentials(clusters: &TestClusters, pod: &TestPod, token: &str) -> Answer {
     let headers = [("Host", "127.0.0.1"), ("Authorization", token)];
-    let mut connection = Connection::open(town.agents[pod.cluster]).await.unwrap();
+    let mut connection = Connection::open(clusters.agents[pod.cluster]).await.unwrap();
     connection.ask("GET /v1/credentials", &headers, b"").await.unwrap()
 }
 
-async fn be_many_pods(town: Arc<Town>, tally: Arc<Tally>, left: Arc<Left>, mix: Mix, mut random: Random) {
+async fn run_client(
+    clusters: Arc<TestClusters>,
+    counts: Arc<ResponseCounts>,
+    left: Arc<RemainingRequests>,
+    mix: RequestMix,
+    mut random: Random,
+) {
     let mut connections: BTreeMap<usize, Connection> = BTreeMap::new();
     while left.take() {
-        let pod = random.one_of(&town.pods).clone();
-        // The pod asks its own cluster's agent, or, one time in sixteen, another's.
-        let agent = if random.one_in(16) { random.below(town.agents.len()) } else { pod.cluster };
+        let pod = random.one_of(&clusters.pods).clone();
+        // One request in 16 goes to the agent of a random cluster.
+        let agent = if random.one_in(16) { random.below(clusters.agents.len()) } else { pod.cluster };
         let (kind, token) = match random.below(1000) {
-            choice if choice < mix.forged => ("forged", forge(&town, &pod, &mut random)),
-            choice if choice < mix.forged + mix.expired => ("expired", town.expired_token(&pod)),
-            _ => ("genuine", town.token(&pod, mix.new_token, &mut random)),
+            choice if choice < mix.forged => ("forged", forge(&clusters, &pod, &mut random)),
+            choice if choice < mix.forged + mix.expired => ("expired", clusters.expired_token(&pod)),
+            _ => ("genuine", clusters.token(&pod, mix.new_token, &mut random)),
         };
-        let address = town.agents[agent];
-        // An agent closes a connection that was idle for 5 s: then on a new one.
+        let address = clusters.agents[agent];
+        // An agent closes a connection after 5 s without a request. The request is then repeated on a new one.
         let headers = [("Host", "127.0.0.1"), ("Authorization", token.text.as_str())];
         let answer = loop {
             let kept = connections.remove(&agent);
@@ -217,30 +231,30 @@ async fn be_many_pods(town: Arc<Town>, tally: Arc<Tally>, left: Arc<Left>, mix: 
         };
         let away = agent != pod.cluster;
         let label = if kind == "genuine" && away { "sent to another cluster's agent" } else { kind };
-        tally.count(label, &answer);
+        counts.count(label, &answer);
         if kind == "genuine" && !away {
-            tally.count(&format!("key {}", token.generation), &answer);
+            counts.count(&format!("key {}", token.generation), &answer);
         }
-        judge(&town, &answer, &pod, agent, label);
+        check_response(&clusters, &answer, &pod, agent, label);
     }
 }
 
-/// The rule: credentials only for a genuine token at its own cluster's agent, and then of a session
-/// that names exactly that pod.
-fn judge(town: &Town, answer: &Answer, pod: &Resident, agent: usize, label: &str) {
+/// Asserts that only a genuine token at its own cluster's agent gets credentials, and that they belong to a session
+/// with the tags of exactly that pod.
+fn check_response(clusters: &TestClusters, answer: &Answer, pod: &TestPod, agent: usize, label: &str) {
     let body = answer.json();
     let Some(key) = body["AccessKeyId"].as_str() else {
         assert!(!answer.text().contains("SecretAccessKey"), "{label}: {}", answer.status);
         let code = body["code"].as_str().unwrap_or_default();
         if label == "genuine" {
-            // Just rotated keys are learned when the auth service looks; nothing else may fail.
+            // The auth service may not have fetched a new key yet. No other error is allowed.
             assert_eq!(code, "token_key_unknown", "{}", answer.text());
         }
         return;
     };
     assert_eq!(label, "genuine", "credentials for {pod:?} at agent {agent}");
-    let session = town.laptop.sts().inspect(key).expect("STS knows every session it made");
-    for (tag, expected) in town.tags_of(pod) {
+    let session = clusters.services.sts().inspect(key).expect("STS records every session");
+    for (tag, expected) in clusters.tags_of(pod) {
         assert_eq!(session.tags.value(tag), Some(expected.as_str()), "{tag} of {session:?} for {pod:?}");
     }
     assert_eq!(session.role_arn, pod.role, "{pod:?}");

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
-use pod_identity_local::laptop::Workload;
+use pod_identity_local::services::Workload;
 use pod_identity_runtime::clock;
 use testing::eventually::eventually;
 use testing::wire::{Answer, ask};

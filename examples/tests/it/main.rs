@@ -11,9 +11,9 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use bucket::Bucket;
-use pod_identity_local::laptop::{Laptop, Setup, Workload, write_private};
+use pod_identity_local::fixture::Fixture;
 use pod_identity_local::sample::SAMPLE;
-use pod_identity_local::world::World;
+use pod_identity_local::services::{LocalConfig, LocalServices, Workload, write_private};
 use pod_identity_provider::PodIdentityCredentialsProvider;
 use pod_identity_runtime::clock;
 
@@ -32,10 +32,10 @@ roles:
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Starts a local cluster. Returns it with the variables of a pod that uses Pod Identity.
-async fn pod() -> (Laptop, Variables) {
-    let world = World::from_yaml(&SAMPLE.replace("\nroles:\n", IRSA)).unwrap();
-    let laptop = Laptop::start(world, Setup::default()).await.unwrap();
+/// A pod's variables for Pod Identity, which belong to the laptop.
+async fn pod() -> (LocalServices, Variables) {
+    let fixture = Fixture::from_yaml(&SAMPLE.replace("\nroles:\n", IRSA)).unwrap();
+    let laptop = LocalServices::start(fixture, LocalConfig::default()).await.unwrap();
     let token = laptop.token(&workload(), clock::now(), HOUR).unwrap();
     let file = laptop.directory().join("token");
     write_private(&file, &token).unwrap();

@@ -3,7 +3,7 @@
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use pod_identity_agent::config::{AgentAuth, Destination};
+use pod_identity_agent::config::{AgentAuth, EksAuthConfig};
 use pod_identity_agent::exchange::EksAuth;
 use pod_identity_agent::metrics::CallCounter;
 use pod_identity_core::cluster::Cluster;
@@ -49,7 +49,7 @@ pub(crate) async fn client(server: &Server) -> EksAuth {
         .credentials_provider(SharedCredentialsProvider::new(key))
         .http_client(server.client())
         .build();
-    let destination = Destination {
+    let destination = EksAuthConfig {
         endpoint: None,
         agent_auth: AgentAuth::SigV4,
         outbound: Outbound::default(),

@@ -1,4 +1,4 @@
-//! The agent's own service account token on an unsigned call.
+//! Authentication with the agent's own service account token.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use aws_sdk_eksauth::error::BoxError;
 use pod_identity_core::token::BearerToken;
 use pod_identity_runtime::files::{MAX_TOKEN, read_in_background};
 
-/// The file of the agent's own token, read for each call: kubelet replaces it.
+/// The file of the agent's own token. It is read for each call, because kubelet replaces it.
 #[derive(Debug)]
 pub(super) struct AgentTokenFile {
     path: PathBuf,
@@ -18,28 +18,28 @@ impl AgentTokenFile {
     pub(super) async fn new(path: PathBuf) -> Self {
         let file = Self { path };
         if let Err(error) = file.read().await {
-            tracing::warn!("no credentials can be fetched as long as the agent lacks {error}");
+            tracing::warn!(%error, "agent token not readable; no credentials can be fetched without it");
         }
         file
     }
 
-    /// Reads the token on a thread for blocking work: a volume that hangs does not delay cached credentials.
-    pub(super) async fn read(&self) -> Result<AgentToken, NoAgentToken> {
-        let wrong = |reason: String| NoAgentToken { file: self.path.clone(), reason };
+    /// Reads the token on a thread for blocking work, so that a blocked volume does not delay cached credentials.
+    pub(super) async fn read(&self) -> Result<AgentToken, AgentTokenError> {
+        let failed = |reason: String| AgentTokenError { file: self.path.clone(), reason };
         let text =
-            read_in_background(&self.path, MAX_TOKEN).await.map_err(|error| wrong(error.to_string()))?;
-        BearerToken::parse(text.trim_end()).map(AgentToken).map_err(|error| wrong(error.to_string()))
+            read_in_background(&self.path, MAX_TOKEN).await.map_err(|error| failed(error.to_string()))?;
+        BearerToken::parse(text.trim_end()).map(AgentToken).map_err(|error| failed(error.to_string()))
     }
 }
 
-/// Puts the agent's own token into `Authorization`.
+/// An interceptor that sets the header `Authorization` to the agent's own token.
 #[derive(Debug)]
 pub(super) struct AgentToken(BearerToken);
 
-/// The agent's own token cannot be had.
+/// The agent's own token cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("its token {}: {reason}", .file.display())]
-pub(super) struct NoAgentToken {
+#[error("the agent's token {}: {reason}", .file.display())]
+pub(super) struct AgentTokenError {
     file: PathBuf,
     reason: String,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::bearer::NoAgentToken;
+use super::bearer::AgentTokenError;
 use aws_sdk_eksauth::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_eksauth::operation::assume_role_for_pod_identity::AssumeRoleForPodIdentityError;
 use pod_identity_core::backoff::retry_after;
@@ -11,47 +11,47 @@ use pod_identity_core::service::CredentialError;
 use pod_identity_runtime::cause::chain;
 use pod_identity_runtime::outbound::missing_credentials;
 
-/// Why EKS Auth issued no credentials.
+/// Why an exchange failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
-    /// EKS Auth refused.
+    /// EKS Auth refused the exchange.
     #[error("{message}")]
     Refused {
-        /// Our code for it.
+        /// This project's code of the error.
         code: ErrorCode,
-        /// Message with fix and code.
+        /// The message with fix and code.
         message: String,
-        /// Whether `pod-identity-auth` answered.
+        /// Whether `pod-identity-auth` responded.
         by_own_service: bool,
-        /// HTTP status.
+        /// The HTTP status.
         status: u16,
-        /// `Retry-After`, 30 s at most.
+        /// The pause of `Retry-After`, 30 s at most.
         retry_after: Option<Duration>,
     },
-    /// EKS Auth did not respond.
-    #[error("EKS Auth could not be asked: {0}")]
+    /// EKS Auth sent no usable response.
+    #[error("the call to EKS Auth failed: {0}")]
     Unavailable(String),
     /// The agent has no credentials of its own.
-    #[error("the agent cannot prove itself to EKS Auth: {0}")]
+    #[error("the agent has no credentials for EKS Auth: {0}")]
     NoCredentials(String),
     /// The response lacks a field that EKS Auth always sends.
-    #[error("the answer of EKS Auth lacks {0}")]
+    #[error("the response of EKS Auth has no {0}")]
     Incomplete(&'static str),
     /// The response is for another service account.
-    #[error("the token is that of {wanted}, and EKS Auth issued credentials for service account {issued}")]
+    #[error("EKS Auth issued credentials for service account {issued}, want credentials for {wanted}")]
     OtherSubject {
-        /// Pod of the token.
+        /// The token's pod.
         wanted: String,
-        /// Service account of the response.
+        /// The response's service account.
         issued: String,
     },
 }
 
 impl ExchangeError {
-    /// Whether EKS Auth wants fewer calls from this node.
+    /// Whether EKS Auth requests fewer calls from this node.
     ///
-    /// AWS says so by a status, by a name or by `Retry-After`. Our own service has a code for it. Its other
-    /// refusals are about one token, one role or STS, and one pod's error must not slow other pods down.
+    /// AWS requests it by a status, by an exception or by `Retry-After`. `pod-identity-auth` has a code for it. Its
+    /// other errors concern one token, one role or STS, and an error of one pod must not slow down other pods.
     fn slows_down(&self) -> bool {
         match self {
             Self::Refused { code: ErrorCode::Throttled, .. } => true,
@@ -62,8 +62,8 @@ impl ExchangeError {
         }
     }
 
-    /// Whether the same call may succeed in a moment. `pod-identity-auth` has repeated its own calls already:
-    /// three attempts here and three there would be nine calls for one request.
+    /// Whether the same call may succeed soon. Calls to `pod-identity-auth` are not repeated, because it repeats its
+    /// own calls: three attempts at both would be nine calls for one request.
     fn is_attempted_again(&self) -> bool {
         match self {
             Self::Unavailable(_) => true,
@@ -82,9 +82,9 @@ impl From<ExchangeError> for CredentialError {
             ExchangeError::Refused { code, message, by_own_service, retry_after, .. } => {
                 let error = Self::new(code, message).with_complete_message().with_retry_after(retry_after);
                 match code {
-                    // Our own service reads its associations at each request; EKS's answer may be an old one.
+                    // `pod-identity-auth` looks up the association for each request. A response of EKS may be outdated.
                     ErrorCode::AssociationNotFound if !by_own_service => error.eventually_consistent(),
-                    // Valid credentials stay in use, as AWS leaves them valid.
+                    // Cached credentials stay in use, because AWS leaves them valid.
                     ErrorCode::RoleTrustRefused | ErrorCode::SessionRefused => error.keeps_credentials(),
                     _ => error,
                 }
@@ -98,8 +98,8 @@ impl From<ExchangeError> for CredentialError {
     }
 }
 
-impl From<NoAgentToken> for ExchangeError {
-    fn from(error: NoAgentToken) -> Self {
+impl From<AgentTokenError> for ExchangeError {
+    fn from(error: AgentTokenError) -> Self {
         Self::NoCredentials(error.to_string())
     }
 }
@@ -118,10 +118,10 @@ impl From<SdkError<AssumeRoleForPodIdentityError>> for ExchangeError {
         let retry_after = header("retry-after").and_then(retry_after);
         let own: Option<ErrorCode> = header(CODE_HEADER).and_then(|code| code.parse().ok());
         let (code, message) = match own {
-            // The message of our own service has cause, fix and code already.
+            // The message of `pod-identity-auth` already has cause, fix and code.
             Some(code) => (code, message.to_owned()),
             None => {
-                // A proxy on the way may use another name, or none.
+                // A response of a proxy may have another exception or none.
                 let code = if status == 429 { ErrorCode::Throttled } else { code(exception) };
                 (code, format!("EKS Auth: {exception}: {message}. {} [{code}]", code.fix()))
             }
@@ -130,7 +130,7 @@ impl From<SdkError<AssumeRoleForPodIdentityError>> for ExchangeError {
     }
 }
 
-/// Returns our code for an exception. An unknown exception may pass by itself.
+/// Returns this project's code of an exception. An unknown exception is retryable.
 fn code(exception: &str) -> ErrorCode {
     ErrorCode::of_eks_auth(exception).unwrap_or(ErrorCode::UpstreamUnavailable)
 }
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_exception_may_pass() {
+    fn unknown_exception_is_retryable() {
         assert_eq!(code("AccessDeniedException"), ErrorCode::AccessDenied);
         assert!(code("SomethingNew").is_retryable());
     }

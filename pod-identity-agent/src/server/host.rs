@@ -1,4 +1,5 @@
-//! The `Host` check: a web page that made its own name point to the agent's address gets nothing.
+//! The check of the `Host` header, against DNS rebinding: a web page whose name resolves to the agent's address is
+//! refused.
 
 use std::net::IpAddr;
 
@@ -8,31 +9,32 @@ use http::uri::Authority;
 use pod_identity_core::error::ErrorCode;
 use pod_identity_core::service::CredentialError;
 
-/// Lets pass a request whose every mention of a host is one of ours: the one `Host` header, and the
-/// request target where that is an absolute URI.
-pub(super) fn check<B>(request: &Request<B>, ours: &[IpAddr]) -> Result<(), CredentialError> {
+/// Checks that the `Host` header, and the request target if it is an absolute URI, name an address that the agent
+/// serves on.
+pub(super) fn check<B>(request: &Request<B>, served: &[IpAddr]) -> Result<(), CredentialError> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let header = match (hosts.next(), hosts.next()) {
         (Some(host), None) => host.to_str().ok(),
         _ => None,
     };
     let named = header.is_some_and(|host| {
-        is_bare_address(host, ours) || host.parse().is_ok_and(|authority| names(&authority, ours))
+        is_bare_address(host, served) || host.parse().is_ok_and(|authority| names(&authority, served))
     });
-    let target = request.uri().authority().is_none_or(|target| names(target, ours));
+    let target = request.uri().authority().is_none_or(|target| names(target, served));
     if named && target {
         return Ok(());
     }
-    let list = ours.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+    let list = served.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
     Err(CredentialError::new(ErrorCode::HostRefused, format!("the Host header must name {list}")))
 }
 
-/// Whether this is an IPv6 address of ours without brackets, with or without a port. RFC 3986 §3.2.2 requires
-/// brackets, but some clients omit them: Fluent Bit removes them and adds the port.
-fn is_bare_address(host: &str, ours: &[IpAddr]) -> bool {
-    let is_ours = |text: &str| text.parse().is_ok_and(|address| ours.contains(&IpAddr::V6(address)));
-    // With a port the text may be another address too; what counts is that one reading of it is ours.
-    is_ours(host) || host.rsplit_once(':').is_some_and(|(address, port)| is_port(port) && is_ours(address))
+/// Whether this is a served IPv6 address without brackets, with or without a port. RFC 3986 §3.2.2 requires brackets,
+/// but some clients omit them: Fluent Bit removes them and adds the port.
+fn is_bare_address(host: &str, served: &[IpAddr]) -> bool {
+    let is_served = |text: &str| text.parse().is_ok_and(|address| served.contains(&IpAddr::V6(address)));
+    // An address with a port may also be a valid address without one. One served interpretation is enough.
+    is_served(host)
+        || host.rsplit_once(':').is_some_and(|(address, port)| is_port(port) && is_served(address))
 }
 
 /// Whether this is a port. `Authority` accepts any text after the colon.
@@ -40,13 +42,13 @@ fn is_port(text: &str) -> bool {
     text.bytes().all(|digit| digit.is_ascii_digit()) && text.parse::<u16>().is_ok()
 }
 
-fn names(authority: &Authority, ours: &[IpAddr]) -> bool {
+fn names(authority: &Authority, served: &[IpAddr]) -> bool {
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     let rest = authority.as_str().strip_prefix(authority.host());
     let plain = rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port));
-    // A resolver that follows RFC 6761 lets nobody else have this name.
-    let localhost = host == "localhost" && ours.iter().any(IpAddr::is_loopback);
-    plain && (localhost || host.parse::<IpAddr>().is_ok_and(|address| ours.contains(&address)))
+    // RFC 6761 reserves this name, so it resolves to no other host.
+    let localhost = host == "localhost" && served.iter().any(IpAddr::is_loopback);
+    plain && (localhost || host.parse::<IpAddr>().is_ok_and(|address| served.contains(&address)))
 }
 
 #[cfg(test)]
@@ -54,16 +56,16 @@ mod tests {
     use super::*;
 
     fn passes(uri: &str, hosts: &[&str]) -> bool {
-        let ours = ["169.254.170.23".parse().unwrap(), "fd00:ec2::23".parse().unwrap()];
+        let served = ["169.254.170.23".parse().unwrap(), "fd00:ec2::23".parse().unwrap()];
         let mut request = Request::builder().uri(uri);
         for host in hosts {
             request = request.header(HOST, *host);
         }
-        check(&request.body(()).unwrap(), &ours).is_ok()
+        check(&request.body(()).unwrap(), &served).is_ok()
     }
 
     #[test]
-    fn rejects_text_that_is_no_port_after_our_address() {
+    fn rejects_invalid_ports_after_a_served_address() {
         for host in [
             "169.254.170.23:aaaa",
             "169.254.170.23:99999",
@@ -78,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_addresses_pass_with_or_without_a_port() {
+    fn accepts_served_addresses_with_or_without_a_port() {
         for host in [
             "169.254.170.23",
             "169.254.170.23:80",
@@ -95,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused() {
+    fn rejects_every_other_host() {
         for host in [
             "",
             "evil.example",

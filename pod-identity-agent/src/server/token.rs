@@ -1,19 +1,19 @@
-//! The token of a request.
+//! The pod token of a request.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use pod_identity_core::error::ErrorCode;
 use pod_identity_core::service::CredentialError;
 
-/// Returns the token in the one `Authorization` header. SDKs send the token alone, some other clients put
-/// `Bearer ` before it.
-pub(super) fn of(headers: &HeaderMap) -> Result<&str, CredentialError> {
+/// Returns the token in the `Authorization` header. SDKs send the token only; some other clients send `Bearer ` before
+/// it.
+pub(super) fn from_headers(headers: &HeaderMap) -> Result<&str, CredentialError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         let message = "the request has no Authorization header, or more than one";
         return Err(CredentialError::new(ErrorCode::AuthorizationMissing, message));
     };
-    // Not `HeaderValue::to_str`, which looks at each byte: the token's own check does that.
+    // `HeaderValue::to_str` would check each byte, which the token's parser does later.
     let text = std::str::from_utf8(value.as_bytes()).map_err(|_| {
         CredentialError::new(ErrorCode::TokenMalformed, "the Authorization header is not UTF-8 text")
     })?;
@@ -34,19 +34,19 @@ mod tests {
         for value in values {
             headers.append(AUTHORIZATION, value.parse().unwrap());
         }
-        let text = of(&headers).map_err(|error| error.code())?;
+        let text = from_headers(&headers).map_err(|error| error.code())?;
         BearerToken::parse(text).map(|token| token.expose().to_owned()).map_err(|error| error.code())
     }
 
     #[test]
-    fn accepts_a_token_alone_and_after_bearer() {
+    fn accepts_a_token_with_and_without_bearer() {
         for value in ["a.b.c", "Bearer a.b.c", "bearer a.b.c"] {
             assert_eq!(token(&[value]), Ok("a.b.c".to_owned()), "{value}");
         }
     }
 
     #[test]
-    fn refuses_everything_else() {
+    fn refuses_missing_duplicate_and_malformed_headers() {
         assert_eq!(token(&[]), Err(ErrorCode::AuthorizationMissing));
         assert_eq!(token(&["a.b.c", "a.b.c"]), Err(ErrorCode::AuthorizationMissing));
         for value in ["", "a.b", "Basic a.b.c", "Bearer", "Bearer  a.b.c"] {

@@ -1,4 +1,4 @@
-//! An agent in this process, and an EKS Auth that answers whatever a test wants.
+//! An agent in this process, and a fake EKS Auth with configurable behaviour.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -8,11 +8,11 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use pod_identity_agent::app::App;
-use pod_identity_agent::config::{AgentAuth, Config, Destination};
+use pod_identity_agent::config::{AgentAuth, Config, EksAuthConfig};
+use pod_identity_local::fixture::Fixture;
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
-use pod_identity_local::laptop::{Laptop, Setup, Workload};
 use pod_identity_local::sample::SAMPLE;
-use pod_identity_local::world::World;
+use pod_identity_local::services::{LocalConfig, LocalServices, Workload};
 use pod_identity_runtime::clock;
 use pod_identity_runtime::http::answer;
 use pod_identity_runtime::listener::{Handler, Listener, Peer};
@@ -25,45 +25,45 @@ use tokio::sync::Notify;
 pub(crate) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 impl FakeEksAuth {
-    /// How often it has been called.
+    /// Returns the number of calls.
     pub(crate) fn calls(&self) -> usize {
         self.authorization.lock().unwrap().len()
     }
 }
 
-/// What the EKS Auth of a test does.
+/// The behaviour of a fake EKS Auth.
 pub(crate) enum Behaviour {
-    /// It never answers; each request is told.
+    /// Never responds.
     Hangs,
-    /// It answers with this status, this error type and this body.
-    Says(u16, &'static str, String),
-    /// It answers once it is let go.
-    Waits,
-    /// The same, and it answers like `Says`.
-    WaitsAndSays(u16, &'static str, String),
-    /// It is pod-identity-auth: it answers with this status, this error type and its own code, and asks
-    /// for seven seconds.
-    OwnServiceSays(u16, &'static str, &'static str),
-    /// Its first answer has this status and this `Retry-After`, all others are this one.
-    FirstSays(u16, &'static str, String),
+    /// Responds with this status, this error type and this body.
+    Responds(u16, &'static str, String),
+    /// Responds with credentials after its release.
+    WaitsForRelease,
+    /// Responds like `Responds` after its release.
+    RespondsAfterRelease(u16, &'static str, String),
+    /// Responds as pod-identity-auth with this status, this error type and this code, and requests a pause of seven
+    /// seconds.
+    RespondsAsPodIdentityAuth(u16, &'static str, &'static str),
+    /// Responds first with this status and this `Retry-After`, then with status 200 and this body.
+    RespondsFirstWith(u16, &'static str, String),
 }
 
-/// An EKS Auth that does what it is told.
+/// A fake EKS Auth.
 pub(crate) struct FakeEksAuth {
     pub(crate) address: SocketAddr,
     pub(crate) arrived: Arc<Notify>,
-    pub(crate) let_go: Arc<Notify>,
+    pub(crate) release: Arc<Notify>,
     pub(crate) authorization: Arc<Mutex<Vec<String>>>,
 }
 
-struct Behaving {
+struct FakeEksAuthHandler {
     behaviour: Behaviour,
     arrived: Arc<Notify>,
-    let_go: Arc<Notify>,
+    release: Arc<Notify>,
     authorization: Arc<Mutex<Vec<String>>>,
 }
 
-impl Handler for Behaving {
+impl Handler for FakeEksAuthHandler {
     async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         let sent = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
         let calls = {
@@ -75,24 +75,28 @@ impl Handler for Behaving {
         let mut headers = Vec::new();
         let (status, kind, body) = match &self.behaviour {
             Behaviour::Hangs => std::future::pending().await,
-            Behaviour::Says(status, kind, body) => (*status, *kind, body.clone()),
-            Behaviour::Waits => {
-                self.let_go.notified().await;
+            Behaviour::Responds(status, kind, body) => (*status, *kind, body.clone()),
+            Behaviour::WaitsForRelease => {
+                self.release.notified().await;
                 (200, "", granted("default", "app"))
             }
-            Behaviour::WaitsAndSays(status, kind, body) => {
-                self.let_go.notified().await;
+            Behaviour::RespondsAfterRelease(status, kind, body) => {
+                self.release.notified().await;
                 (*status, *kind, body.clone())
             }
-            Behaviour::OwnServiceSays(status, kind, code) => {
+            Behaviour::RespondsAsPodIdentityAuth(status, kind, code) => {
                 headers.extend([("x-pod-identity-error", *code), ("retry-after", "7")]);
-                (*status, *kind, json!({"message": format!("its own words [{code}]")}).to_string())
+                (
+                    *status,
+                    *kind,
+                    json!({"message": format!("message of pod-identity-auth [{code}]")}).to_string(),
+                )
             }
-            Behaviour::FirstSays(status, retry_after, _) if calls == 1 => {
+            Behaviour::RespondsFirstWith(status, retry_after, _) if calls == 1 => {
                 headers.push(("retry-after", *retry_after));
                 (*status, "", "{}".to_owned())
             }
-            Behaviour::FirstSays(_, _, body) => (200, "", body.clone()),
+            Behaviour::RespondsFirstWith(_, _, body) => (200, "", body.clone()),
         };
         let mut response = answer(StatusCode::from_u16(status).unwrap(), "application/json", body.into());
         if !kind.is_empty() {
@@ -108,20 +112,20 @@ impl Handler for Behaving {
 pub(crate) async fn fake_eks_auth(behaviour: Behaviour) -> FakeEksAuth {
     let listener = Listener::bind(SocketAddr::new(LOOPBACK, 0)).await.unwrap();
     let address = listener.address().unwrap();
-    let (arrived, let_go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (arrived, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let authorization = Arc::new(Mutex::new(vec![]));
     let fake = FakeEksAuth {
         address,
         arrived: arrived.clone(),
-        let_go: let_go.clone(),
+        release: release.clone(),
         authorization: authorization.clone(),
     };
-    let handler = Behaving { behaviour, arrived, let_go, authorization };
+    let handler = FakeEksAuthHandler { behaviour, arrived, release, authorization };
     tokio::spawn(listener.serve(Arc::new(handler), Shutdown::never()));
     fake
 }
 
-/// EKS Auth's answer for a service account.
+/// Returns a successful response of EKS Auth for a service account.
 pub(crate) fn granted(namespace: &str, service_account: &str) -> String {
     json!({
         "subject": {"namespace": namespace, "serviceAccount": service_account},
@@ -139,16 +143,16 @@ pub(crate) fn granted(namespace: &str, service_account: &str) -> String {
     .to_string()
 }
 
-/// An agent that asks this EKS Auth with a token of its own, and so needs no AWS configuration.
+/// Binds an agent with token authentication at this EKS Auth. It needs no AWS configuration.
 pub(crate) async fn agent(eks_auth: SocketAddr, hosts: &[IpAddr]) -> App {
     App::bind(config(eks_auth, hosts)).await.unwrap()
 }
 
-/// The configuration of such an agent.
+/// Returns the configuration of an agent with token authentication at this EKS Auth.
 pub(crate) fn config(eks_auth: SocketAddr, hosts: &[IpAddr]) -> Config {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, "agents.own.token").unwrap();
-    let eks_auth = Destination {
+    let eks_auth = EksAuthConfig {
         endpoint: Some(format!("http://{eks_auth}")),
         agent_auth: AgentAuth::Token { file: file.into_temp_path().keep().unwrap() },
         outbound: Outbound::default(),
@@ -161,7 +165,7 @@ pub(crate) fn config(eks_auth: SocketAddr, hosts: &[IpAddr]) -> Config {
     }
 }
 
-/// The same, serving on 127.0.0.1.
+/// Starts an agent on 127.0.0.1. Returns its address.
 pub(crate) async fn serving(eks_auth: SocketAddr) -> SocketAddr {
     let agent = agent(eks_auth, &[LOOPBACK]).await;
     let address = agent.addresses()[0];
@@ -174,20 +178,20 @@ pub(crate) fn refetch_interval() -> std::time::Duration {
     pod_identity_core::service::ServiceConfig::default().key_refetch
 }
 
-pub(crate) async fn laptop() -> Laptop {
-    Laptop::start(World::from_yaml(SAMPLE).unwrap(), Setup::default()).await.unwrap()
+pub(crate) async fn services() -> LocalServices {
+    LocalServices::start(Fixture::from_yaml(SAMPLE).unwrap(), LocalConfig::default()).await.unwrap()
 }
 
-/// Where a laptop's agent serves.
-pub(crate) fn address(laptop: &Laptop) -> SocketAddr {
-    laptop.credentials_url().parse::<http::Uri>().unwrap().authority().unwrap().as_str().parse().unwrap()
+/// Returns the address of the local services' agent.
+pub(crate) fn address(services: &LocalServices) -> SocketAddr {
+    services.credentials_url().parse::<http::Uri>().unwrap().authority().unwrap().as_str().parse().unwrap()
 }
 
 pub(crate) fn pod() -> Workload {
     Workload::new("default".parse().unwrap(), "app".parse().unwrap(), "app-1".parse().unwrap()).unwrap()
 }
 
-/// A token of default/app by an issuer that nobody knows: good enough where EKS Auth is fake.
+/// Returns a token of default/app by an unknown issuer, for tests with a fake EKS Auth.
 pub(crate) fn token() -> String {
     let issuer = Issuer::new("https://a.test", "http://127.0.0.1:1", KeyAlgorithm::Es256).unwrap();
     let minute = std::time::Duration::from_secs(60);
@@ -198,8 +202,8 @@ pub(crate) async fn credentials(agent: SocketAddr, token: &str) -> Answer {
     ask(agent, "GET /v1/credentials", &[("Authorization", token)], b"").await.unwrap()
 }
 
-/// What every refusal must have, whichever SDK reads it.
-pub(crate) fn check_refusal(answer: &Answer) -> String {
+/// Asserts the members and headers that SDKs read from an error response. Returns its code.
+pub(crate) fn check_error(answer: &Answer) -> String {
     let body = answer.json();
     let text = |member: &str| body[member].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned();
     assert_eq!((text("code"), text("message")), (text("Code"), text("Message")));

@@ -1,4 +1,4 @@
-//! The binary that is shipped: signals, exit codes, proxies.
+//! The binary: signals, exit codes, proxies.
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
@@ -8,17 +8,17 @@ use testing::wire::{Answer, Connection};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::agent::{Behaviour, check_refusal, credentials, fake_eks_auth, token};
+use crate::agent::{Behaviour, check_error, credentials, fake_eks_auth, token};
 
-struct Agent {
+struct AgentProcess {
     child: Child,
     address: SocketAddr,
     log: Arc<Mutex<String>>,
     reading: tokio::task::JoinHandle<()>,
 }
 
-/// A free address of the loopback network, so that nobody else's port is taken.
-async fn start(endpoint: &str, environment: &[(&str, &str)]) -> Agent {
+/// Starts the binary on its own address of the loopback network, so that no other test uses its port.
+async fn start(endpoint: &str, environment: &[(&str, &str)]) -> AgentProcess {
     static NEXT: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(2);
     let last = NEXT.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
     let host: IpAddr = [127, 0, 77, last].into();
@@ -50,10 +50,10 @@ async fn start(endpoint: &str, environment: &[(&str, &str)]) -> Agent {
     });
     let bound = tokio::time::timeout(std::time::Duration::from_secs(20), serving).await;
     assert!(matches!(bound, Ok(Ok(()))), "{}", log.lock().unwrap());
-    Agent { child, address: SocketAddr::new(host, port), log, reading }
+    AgentProcess { child, address: SocketAddr::new(host, port), log, reading }
 }
 
-impl Agent {
+impl AgentProcess {
     async fn signal(&self) {
         let id = self.child.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
@@ -61,7 +61,7 @@ impl Agent {
 
     async fn status(&mut self) -> Option<i32> {
         let ended = tokio::time::timeout(std::time::Duration::from_secs(10), self.child.wait()).await;
-        ended.expect("it does not end").unwrap().code()
+        ended.expect("the process ends").unwrap().code()
     }
 
     async fn logged(&self, text: &str) {
@@ -77,10 +77,10 @@ fn asking(address: SocketAddr) -> tokio::task::JoinHandle<Answer> {
 }
 
 #[tokio::test]
-async fn a_signal_drains_the_request_under_way_is_answered_and_the_exit_is_clean() {
-    let eks_auth = fake_eks_auth(Behaviour::Waits).await;
+async fn sigterm_drains_requests_and_exits_with_status_0() {
+    let eks_auth = fake_eks_auth(Behaviour::WaitsForRelease).await;
     let mut agent = start(&format!("http://{}", eks_auth.address), &[]).await;
-    agent.logged("192.0.2.77").await; // an address that is not there was said, and left out
+    agent.logged("192.0.2.77").await; // the warning about a skipped address
     let answer = asking(agent.address);
     eks_auth.arrived.notified().await;
     agent.signal().await;
@@ -88,11 +88,11 @@ async fn a_signal_drains_the_request_under_way_is_answered_and_the_exit_is_clean
         Connection::open(agent.address).await.err().map(drop)
     })
     .await;
-    eks_auth.let_go.notify_one();
+    eks_auth.release.notify_one();
     assert_eq!(answer.await.unwrap().status, 200);
     assert_eq!(agent.status().await, Some(0));
     agent.reading.await.unwrap();
-    // At trace level, with everything in it: neither token nor key nor session.
+    // The log at trace level has no token, no key and no session credentials.
     let log = agent.log.lock().unwrap();
     assert!(log.contains("ASIAFAKE"), "{log}");
     for secret in ["the-agents-own-secret", "fake-secret", "fake-session", "eyJ"] {
@@ -101,7 +101,7 @@ async fn a_signal_drains_the_request_under_way_is_answered_and_the_exit_is_clean
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_the_agent_at_once() {
+async fn second_sigterm_ends_the_agent_at_once() {
     let eks_auth = fake_eks_auth(Behaviour::Hangs).await;
     let mut agent = start(&format!("http://{}", eks_auth.address), &[]).await;
     let answer = asking(agent.address);
@@ -111,11 +111,11 @@ async fn a_second_signal_ends_the_agent_at_once() {
     assert!(agent.child.try_wait().unwrap().is_none());
     agent.signal().await;
     assert_eq!(agent.status().await, Some(130));
-    assert!(answer.await.is_err(), "it was answered after all");
+    assert!(answer.await.is_err(), "the request gets no response");
 }
 
 #[tokio::test]
-async fn https_goes_through_the_proxy_of_the_environment_unless_excepted() {
+async fn https_uses_the_proxy_of_the_environment_except_for_no_proxy() {
     let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", proxy.local_addr().unwrap());
     let agent = start("https://auth.pod-identity.test:8443", &[("HTTPS_PROXY", &url)]).await;
@@ -126,17 +126,17 @@ async fn https_goes_through_the_proxy_of_the_environment_unless_excepted() {
     let head = String::from_utf8_lossy(&head[..length]).into_owned();
     assert!(head.starts_with("CONNECT auth.pod-identity.test:8443 HTTP/1.1"), "{head}");
     drop((stream, proxy));
-    assert_eq!(check_refusal(&answer.await.unwrap()), "upstream_unavailable");
+    assert_eq!(check_error(&answer.await.unwrap()), "upstream_unavailable");
 
-    let eks_auth = fake_eks_auth(Behaviour::Says(200, "", crate::agent::granted("default", "app"))).await;
+    let eks_auth = fake_eks_auth(Behaviour::Responds(200, "", crate::agent::granted("default", "app"))).await;
     let excepted = [("HTTP_PROXY", "http://127.0.0.1:1"), ("NO_PROXY", "127.0.0.1")];
     let agent = start(&format!("http://{}", eks_auth.address), &excepted).await;
     assert_eq!(credentials(agent.address, &token()).await.status, 200);
 }
 
 #[tokio::test]
-async fn it_does_not_start_where_it_could_serve_nobody_or_would_send_tokens_in_the_clear() {
-    for (flags, named) in [
+async fn refuses_to_start_without_an_address_or_with_an_unsafe_endpoint() {
+    for (flags, expected) in [
         (&["--bind-hosts", "192.0.2.77"][..], "cannot serve credentials on"),
         (&["--endpoint", "http://10.0.0.1"], "http is allowed for loopback addresses only"),
         (&["--agent-auth", "token"], "give its URL with --endpoint"),
@@ -149,8 +149,8 @@ async fn it_does_not_start_where_it_could_serve_nobody_or_would_send_tokens_in_t
             .output()
             .await
             .unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains(named), "{said}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains(expected), "{stderr}");
     }
 }

@@ -1,4 +1,4 @@
-//! Keys that agents learn, and keys that issuers withdraw: over TLS, with the agent's clock moved by hand.
+//! Key discovery, and keys that issuers withdraw: over TLS, with a manual clock.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use pod_identity_agent::config::TokenKeys;
 use pod_identity_core::service::{Clock, ClockControl};
 use pod_identity_core::token::{Expected, KeySet, POD_IDENTITY_AUDIENCE, PodToken, verify};
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm, forgery};
-use pod_identity_local::laptop::Workload;
+use pod_identity_local::services::Workload;
 use pod_identity_runtime::clock;
 use pod_identity_runtime::http::{answer, read_body};
 use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
@@ -27,39 +27,39 @@ use testing::authority::Authority;
 use testing::eventually::eventually;
 use testing::wire::ask;
 
-use crate::agent::{LOOPBACK, check_refusal, config, credentials, granted, pod};
+use crate::agent::{LOOPBACK, check_error, config, credentials, granted, pod};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const SESSION: Duration = Duration::from_secs(6 * 3600);
 
-/// An issuer behind a server that counts who asks.
-struct Published {
-    /// As it stands in the tokens.
+/// An issuer with a server that counts requests.
+struct IssuerServer {
+    /// The claim `iss` of its tokens.
     url: String,
     issuer: Issuer,
-    asked: AtomicUsize,
+    requests: AtomicUsize,
 }
 
-impl Handler for Published {
+impl Handler for IssuerServer {
     async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.requests.fetch_add(1, Ordering::SeqCst);
         self.issuer.handle(&request.into_parts().0).map(Full::new)
     }
 }
 
-impl Published {
+impl IssuerServer {
     async fn start(tls: Option<&Authority>) -> Arc<Self> {
         let mut listener = Listener::bind(SocketAddr::new(LOOPBACK, 0)).await.unwrap();
-        let place = listener.address().unwrap();
-        let url = format!("{}://{place}", if tls.is_some() { "https" } else { "http" });
+        let address = listener.address().unwrap();
+        let url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
         if let Some(authority) = tls {
             authority.write_pair();
             let (certificate, key) = (authority.certificate_file(), authority.key_file());
             let files = CertificateFiles { certificate, key };
             listener = listener.with_tls(ServerTls::read(files, TlsVersion::default()).unwrap());
         }
-        let issuer = Issuer::new(&format!("https://{place}"), &url, KeyAlgorithm::Es256).unwrap();
-        let published = Arc::new(Self { url, issuer, asked: AtomicUsize::new(0) });
+        let issuer = Issuer::new(&format!("https://{address}"), &url, KeyAlgorithm::Es256).unwrap();
+        let published = Arc::new(Self { url, issuer, requests: AtomicUsize::new(0) });
         tokio::spawn(listener.serve(published.clone(), Shutdown::never()));
         published
     }
@@ -75,23 +75,23 @@ impl Published {
         self.issuer.sign(&header, &self.claims(pod, clock).to_string()).unwrap()
     }
 
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+    fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
     }
 }
 
-/// An EKS Auth that verifies what it is sent.
-struct EksAuth {
-    issuers: Vec<Arc<Published>>,
+/// An EKS Auth that verifies tokens.
+struct VerifyingEksAuth {
+    issuers: Vec<Arc<IssuerServer>>,
     clock: Clock,
     calls: AtomicUsize,
     refused: AtomicUsize,
-    away: AtomicBool,
+    down: AtomicBool,
 }
 
-impl EksAuth {
+impl VerifyingEksAuth {
     fn answer(&self, body: &[u8]) -> (u16, &'static str, String) {
-        if self.away.load(Ordering::SeqCst) {
+        if self.down.load(Ordering::SeqCst) {
             return (503, "ServiceUnavailableException", "{}".to_owned());
         }
         let body: Value = serde_json::from_slice(body).unwrap();
@@ -104,8 +104,9 @@ impl EksAuth {
         });
         match verified {
             Some(token) => {
-                let (namespace, account) = (&token.identity.namespace, &token.identity.service_account);
-                let granted = granted(namespace.as_str(), account.as_str());
+                let (namespace, service_account) =
+                    (&token.identity.namespace, &token.identity.service_account);
+                let granted = granted(namespace.as_str(), service_account.as_str());
                 let mut granted: Value = serde_json::from_str(&granted).unwrap();
                 let end = self.clock.now().wall.duration_since(SystemTime::UNIX_EPOCH).unwrap() + SESSION;
                 granted["credentials"]["expiration"] = json!(end.as_secs());
@@ -119,7 +120,7 @@ impl EksAuth {
     }
 }
 
-impl Handler for EksAuth {
+impl Handler for VerifyingEksAuth {
     async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let (status, kind, body) = self.answer(&read_body(request.into_body(), 32 * 1024).await.unwrap());
@@ -131,24 +132,24 @@ impl Handler for EksAuth {
     }
 }
 
-/// An agent, its EKS Auth and the clock of both.
-struct Stand {
+/// An agent, its EKS Auth, and the clock of both.
+struct TestAgent {
     agent: SocketAddr,
     admin: SocketAddr,
-    eks_auth: Arc<EksAuth>,
+    eks_auth: Arc<VerifyingEksAuth>,
     clock: Clock,
     hand: Mutex<ClockControl>,
 }
 
-impl Stand {
-    async fn start(issuers: &[&Arc<Published>], keys: TokenKeys) -> Self {
+impl TestAgent {
+    async fn start(issuers: &[&Arc<IssuerServer>], keys: TokenKeys) -> Self {
         let (hand, clock) = Clock::manual(clock::now());
-        let eks_auth = Arc::new(EksAuth {
+        let eks_auth = Arc::new(VerifyingEksAuth {
             issuers: issuers.iter().copied().cloned().collect(),
             clock: clock.clone(),
             calls: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
-            away: AtomicBool::new(false),
+            down: AtomicBool::new(false),
         });
         let listener = Listener::bind(SocketAddr::new(LOOPBACK, 0)).await.unwrap();
         let mut config = config(listener.address().unwrap(), &[LOOPBACK]);
@@ -160,36 +161,36 @@ impl Stand {
         Self { agent, admin, eks_auth, clock, hand: Mutex::new(hand) }
     }
 
-    /// One that learns, trusting that authority.
-    async fn learning(issuers: &[&Arc<Published>], authority: &Authority) -> Self {
+    /// Starts an agent that discovers keys and trusts this CA.
+    async fn learning(issuers: &[&Arc<IssuerServer>], authority: &Authority) -> Self {
         Self::start(issuers, TokenKeys::Learned(trusting(authority))).await
     }
 
-    async fn ask(&self, token: &str) -> Result<(), (u16, String)> {
+    async fn fetch(&self, token: &str) -> Result<(), (u16, String)> {
         let answer = credentials(self.agent, token).await;
-        if answer.status == 200 { Ok(()) } else { Err((answer.status, check_refusal(&answer))) }
+        if answer.status == 200 { Ok(()) } else { Err((answer.status, check_error(&answer))) }
     }
 
     fn calls(&self) -> usize {
         self.eks_auth.calls.load(Ordering::SeqCst)
     }
 
-    fn take_eks_auth_away(&self, away: bool) {
-        self.eks_auth.away.store(away, Ordering::SeqCst);
+    fn set_eks_auth_down(&self, down: bool) {
+        self.eks_auth.down.store(down, Ordering::SeqCst);
     }
 
     fn advance(&self, time: Duration) {
         self.hand.lock().unwrap().advance(time);
     }
 
-    async fn judges_by_keys(&self) -> bool {
+    async fn verifies_with_keys(&self) -> bool {
         let metrics = ask(self.admin, "GET /metrics", &[], b"").await.unwrap().text();
         let value = metrics.lines().find_map(|line| line.strip_prefix("pod_identity_tokens_judged_by_keys "));
         value.unwrap_or_else(|| panic!("{metrics}")) == "1"
     }
 
-    async fn learns(&self) {
-        eventually("keys are learned", || async { self.judges_by_keys().await.then_some(()) }).await;
+    async fn wait_for_keys(&self) {
+        eventually("keys are learned", || async { self.verifies_with_keys().await.then_some(()) }).await;
     }
 }
 
@@ -202,134 +203,136 @@ fn refused(status: u16, code: &str) -> Result<(), (u16, String)> {
 }
 
 #[tokio::test]
-async fn an_accepted_token_teaches_the_keys_and_a_rotated_one_is_served_while_eks_auth_is_away() {
+async fn learns_keys_from_an_accepted_token_and_serves_a_rotated_one_while_eks_auth_is_down() {
     testing::logs::capture();
     let authority = Authority::new();
-    let issuer = Published::start(Some(&authority)).await;
-    let stand = Stand::learning(&[&issuer], &authority).await;
+    let issuer = IssuerServer::start(Some(&authority)).await;
+    let agent = TestAgent::learning(&[&issuer], &authority).await;
     let (pod, other) = (pod(), pod());
-    assert!(!stand.judges_by_keys().await);
-    assert_eq!(stand.ask(&issuer.token(&pod, &stand.clock)).await, Ok(()));
-    stand.learns().await;
-    assert_eq!(issuer.asked(), 2, "the discovery document and the keys");
+    assert!(!agent.verifies_with_keys().await);
+    assert_eq!(agent.fetch(&issuer.token(&pod, &agent.clock)).await, Ok(()));
+    agent.wait_for_keys().await;
+    assert_eq!(issuer.requests(), 2, "the discovery document and the keys");
 
-    stand.take_eks_auth_away(true);
+    agent.set_eks_auth_down(true);
     for _ in 0..3 {
-        assert_eq!(stand.ask(&issuer.token(&pod, &stand.clock)).await, Ok(()));
+        assert_eq!(agent.fetch(&issuer.token(&pod, &agent.clock)).await, Ok(()));
     }
-    assert_eq!(stand.calls(), 1);
-    // Keys say who somebody is, and give no credentials.
-    assert_eq!(stand.ask(&issuer.token(&other, &stand.clock)).await, refused(503, "upstream_unavailable"));
+    assert_eq!(agent.calls(), 1);
+    // Keys verify a token, but new credentials need EKS Auth.
+    assert_eq!(agent.fetch(&issuer.token(&other, &agent.clock)).await, refused(503, "upstream_unavailable"));
     assert_eq!(testing::logs::lines_with(&["verified here from now on", &issuer.url]).len(), 1);
 }
 
 #[tokio::test]
-async fn a_token_that_nobody_accepted_teaches_nothing_and_neither_does_http() {
+async fn does_not_learn_keys_from_refused_tokens_or_over_http() {
     let authority = Authority::new();
-    let (refused_one, plain) = (Published::start(Some(&authority)).await, Published::start(None).await);
-    let accepted = Published::start(Some(&authority)).await;
-    let stand = Stand::learning(&[&plain, &accepted], &authority).await;
+    let (refused_issuer, plain) =
+        (IssuerServer::start(Some(&authority)).await, IssuerServer::start(None).await);
+    let accepted = IssuerServer::start(Some(&authority)).await;
+    let agent = TestAgent::learning(&[&plain, &accepted], &authority).await;
     let pod = pod();
-    assert_eq!(stand.ask(&refused_one.token(&pod, &stand.clock)).await, refused(400, "token_refused"));
-    assert_eq!(stand.ask(&plain.token(&pod, &stand.clock)).await, Ok(()));
-    assert_eq!(stand.ask(&accepted.token(&pod, &stand.clock)).await, Ok(()));
-    stand.learns().await;
-    assert_eq!((refused_one.asked(), plain.asked(), accepted.asked()), (0, 0, 2));
-    assert_eq!(stand.calls(), 3);
+    assert_eq!(agent.fetch(&refused_issuer.token(&pod, &agent.clock)).await, refused(400, "token_refused"));
+    assert_eq!(agent.fetch(&plain.token(&pod, &agent.clock)).await, Ok(()));
+    assert_eq!(agent.fetch(&accepted.token(&pod, &agent.clock)).await, Ok(()));
+    agent.wait_for_keys().await;
+    assert_eq!((refused_issuer.requests(), plain.requests(), accepted.requests()), (0, 0, 2));
+    assert_eq!(agent.calls(), 3);
 }
 
 #[tokio::test]
-async fn tokens_of_a_second_issuer_are_judged_by_eks_auth() {
+async fn eks_auth_decides_about_tokens_of_a_second_issuer() {
     let authority = Authority::new();
     let (first, second) =
-        (Published::start(Some(&authority)).await, Published::start(Some(&authority)).await);
-    let stand = Stand::learning(&[&first, &second], &authority).await;
+        (IssuerServer::start(Some(&authority)).await, IssuerServer::start(Some(&authority)).await);
+    let agent = TestAgent::learning(&[&first, &second], &authority).await;
     let pod = pod();
-    assert_eq!(stand.ask(&first.token(&pod, &stand.clock)).await, Ok(()));
-    stand.learns().await;
+    assert_eq!(agent.fetch(&first.token(&pod, &agent.clock)).await, Ok(()));
+    agent.wait_for_keys().await;
     for calls in 2..4 {
-        assert_eq!(stand.ask(&second.token(&pod, &stand.clock)).await, Ok(()));
-        assert_eq!(stand.calls(), calls);
+        assert_eq!(agent.fetch(&second.token(&pod, &agent.clock)).await, Ok(()));
+        assert_eq!(agent.calls(), calls);
     }
-    assert_eq!(second.asked(), 0);
-    assert_eq!(stand.ask(&first.token(&pod, &stand.clock)).await, Ok(()));
-    assert_eq!(stand.calls(), 3);
+    assert_eq!(second.requests(), 0);
+    assert_eq!(agent.fetch(&first.token(&pod, &agent.clock)).await, Ok(()));
+    assert_eq!(agent.calls(), 3);
 }
 
 #[tokio::test]
-async fn learned_keys_refuse_what_they_refute_and_leave_the_rest_to_eks_auth() {
+async fn learned_keys_refuse_invalid_tokens_and_leave_unknown_ones_to_eks_auth() {
     let authority = Authority::new();
-    let (issuer, forger) = (Published::start(Some(&authority)).await, Published::start(None).await);
-    let stand = Stand::learning(&[&issuer], &authority).await;
+    let (issuer, forger) = (IssuerServer::start(Some(&authority)).await, IssuerServer::start(None).await);
+    let agent = TestAgent::learning(&[&issuer], &authority).await;
     let pod = pod();
-    let old = issuer.token(&pod, &stand.clock);
-    assert_eq!(stand.ask(&old).await, Ok(()));
-    stand.learns().await;
+    let old = issuer.token(&pod, &agent.clock);
+    assert_eq!(agent.fetch(&old).await, Ok(()));
+    agent.wait_for_keys().await;
 
     let header = issuer.issuer.signing_key().header().to_string();
-    let claims = issuer.claims(&pod, &stand.clock).to_string();
+    let claims = issuer.claims(&pod, &agent.clock).to_string();
     let forged = forger.issuer.sign(&header, &claims).unwrap();
-    assert_eq!(stand.ask(&forged).await, refused(400, "token_signature_invalid"));
+    assert_eq!(agent.fetch(&forged).await, refused(400, "token_signature_invalid"));
     let altered = forgery::with_signature_of(&old, &header, &claims);
-    assert_eq!(stand.ask(&altered).await, refused(400, "token_signature_invalid"));
-    stand.advance(DAY);
-    assert_eq!(stand.ask(&old).await, refused(400, "token_expired"));
-    assert_eq!(stand.calls(), 1);
+    assert_eq!(agent.fetch(&altered).await, refused(400, "token_signature_invalid"));
+    agent.advance(DAY);
+    assert_eq!(agent.fetch(&old).await, refused(400, "token_expired"));
+    assert_eq!(agent.calls(), 1);
 
-    // A key that is not known here may be known there; an audience that is wrong here, right there.
+    // EKS Auth decides about an unknown key and about another audience.
     let header = forger.issuer.signing_key().header().to_string();
-    let unknown = forger.issuer.sign(&header, &issuer.claims(&pod, &stand.clock).to_string()).unwrap();
-    assert_eq!(stand.ask(&unknown).await, refused(400, "token_refused"));
-    let mut claims = issuer.claims(&pod, &stand.clock);
+    let unknown = forger.issuer.sign(&header, &issuer.claims(&pod, &agent.clock).to_string()).unwrap();
+    assert_eq!(agent.fetch(&unknown).await, refused(400, "token_refused"));
+    let mut claims = issuer.claims(&pod, &agent.clock);
     claims["aud"] = json!(["sts.amazonaws.com"]);
     let header = issuer.issuer.signing_key().header().to_string();
     let elsewhere = issuer.issuer.sign(&header, &claims.to_string()).unwrap();
-    assert_eq!(stand.ask(&elsewhere).await, refused(400, "token_refused"));
-    assert_eq!(stand.calls(), 3);
+    assert_eq!(agent.fetch(&elsewhere).await, refused(400, "token_refused"));
+    assert_eq!(agent.calls(), 3);
 }
 
 #[tokio::test]
-async fn a_new_key_is_learned_from_the_first_accepted_token_that_it_signed() {
+async fn learns_a_new_key_from_its_first_accepted_token() {
     let authority = Authority::new();
-    let issuer = Published::start(Some(&authority)).await;
-    let stand = Stand::learning(&[&issuer], &authority).await;
+    let issuer = IssuerServer::start(Some(&authority)).await;
+    let agent = TestAgent::learning(&[&issuer], &authority).await;
     let pod = pod();
-    assert_eq!(stand.ask(&issuer.token(&pod, &stand.clock)).await, Ok(()));
-    stand.learns().await;
+    assert_eq!(agent.fetch(&issuer.token(&pod, &agent.clock)).await, Ok(()));
+    agent.wait_for_keys().await;
     issuer.issuer.rotate(KeyAlgorithm::Es256).unwrap();
-    stand.advance(crate::agent::refetch_interval());
-    assert_eq!(issuer.asked(), 2, "nobody has shown a token of the new key");
-    assert_eq!(stand.ask(&issuer.token(&pod, &stand.clock)).await, Ok(()));
-    eventually("the keys are fetched again", || async { (issuer.asked() == 4).then_some(()) }).await;
-    assert_eq!(stand.calls(), 2);
+    agent.advance(crate::agent::refetch_interval());
+    assert_eq!(issuer.requests(), 2, "no token of the new key was accepted");
+    assert_eq!(agent.fetch(&issuer.token(&pod, &agent.clock)).await, Ok(()));
+    eventually("the keys are fetched again", || async { (issuer.requests() == 4).then_some(()) }).await;
+    assert_eq!(agent.calls(), 2);
     eventually("the new key verifies", || async {
-        let before = stand.calls();
-        assert_eq!(stand.ask(&issuer.token(&pod, &stand.clock)).await, Ok(()));
-        (stand.calls() == before).then_some(())
+        let before = agent.calls();
+        assert_eq!(agent.fetch(&issuer.token(&pod, &agent.clock)).await, Ok(()));
+        (agent.calls() == before).then_some(())
     })
     .await;
 }
 
-/// The key that the first token was signed with is withdrawn, and the agent has fetched the keys since.
-async fn after_a_withdrawal(stand: &Stand, issuer: &Published, pod: &Workload) -> String {
-    let old = issuer.token(pod, &stand.clock);
-    assert_eq!(stand.ask(&old).await, Ok(()));
-    stand.learns().await;
+/// Withdraws the key of a first token and waits until the agent has fetched the new keys. Returns that token.
+async fn after_a_withdrawal(agent: &TestAgent, issuer: &IssuerServer, pod: &Workload) -> String {
+    let old = issuer.token(pod, &agent.clock);
+    assert_eq!(agent.fetch(&old).await, Ok(()));
+    agent.wait_for_keys().await;
     let key = issuer.issuer.signing_key();
     issuer.issuer.rotate(KeyAlgorithm::Es256).unwrap();
     assert!(issuer.issuer.withdraw(key.kid()));
-    stand.take_eks_auth_away(true);
-    assert_eq!(stand.ask(&old).await, Ok(()), "known until the keys are fetched again");
-    let asked = issuer.asked();
-    stand.advance(Duration::from_secs(300));
-    eventually("the keys are fetched again", || async { (issuer.asked() == asked + 2).then_some(()) }).await;
-    // The rotated token needs no call once the new key is in use: the credentials are still there.
-    eventually("the new key verifies", || async { stand.ask(&issuer.token(pod, &stand.clock)).await.ok() })
+    agent.set_eks_auth_down(true);
+    assert_eq!(agent.fetch(&old).await, Ok(()), "valid until the keys are fetched again");
+    let requests = issuer.requests();
+    agent.advance(Duration::from_secs(300));
+    eventually("the keys are fetched again", || async { (issuer.requests() == requests + 2).then_some(()) })
+        .await;
+    // The credentials are cached, so a token of the new key needs no call.
+    eventually("the new key verifies", || async { agent.fetch(&issuer.token(pod, &agent.clock)).await.ok() })
         .await;
     old
 }
 
-fn configured(issuer: &Published, authority: &Authority) -> TokenKeys {
+fn configured(issuer: &IssuerServer, authority: &Authority) -> TokenKeys {
     TokenKeys::Configured(vec![IssuerConfig {
         issuer: issuer.url.clone(),
         keys: KeyLocation::Discovery,
@@ -339,77 +342,83 @@ fn configured(issuer: &Published, authority: &Authority) -> TokenKeys {
 }
 
 #[tokio::test]
-async fn tokens_of_each_configured_issuer_are_verified_with_its_own_keys() {
+async fn verifies_tokens_of_each_configured_issuer_with_its_own_keys() {
     let authority = Authority::new();
-    let (new, old) = (Published::start(Some(&authority)).await, Published::start(Some(&authority)).await);
-    let other = Published::start(Some(&authority)).await;
-    let of = |issuer: &Published| match configured(issuer, &authority) {
+    let (new, old) =
+        (IssuerServer::start(Some(&authority)).await, IssuerServer::start(Some(&authority)).await);
+    let other = IssuerServer::start(Some(&authority)).await;
+    let of = |issuer: &IssuerServer| match configured(issuer, &authority) {
         TokenKeys::Configured(configs) => configs,
         _ => unreachable!(),
     };
     let keys = TokenKeys::Configured([of(&new), of(&old)].concat());
-    let (stand, pod) = (Stand::start(&[&new, &old], keys).await, pod());
-    assert_eq!(stand.ask(&new.token(&pod, &stand.clock)).await, Ok(()));
-    assert_eq!(stand.ask(&old.token(&pod, &stand.clock)).await, Ok(()));
-    let calls = stand.calls();
-    stand.take_eks_auth_away(true);
+    let (agent, pod) = (TestAgent::start(&[&new, &old], keys).await, pod());
+    assert_eq!(agent.fetch(&new.token(&pod, &agent.clock)).await, Ok(()));
+    assert_eq!(agent.fetch(&old.token(&pod, &agent.clock)).await, Ok(()));
+    let calls = agent.calls();
+    agent.set_eks_auth_down(true);
     for issuer in [&new, &old] {
-        assert_eq!(stand.ask(&issuer.token(&pod, &stand.clock)).await, Ok(()), "verified here, and cached");
+        assert_eq!(
+            agent.fetch(&issuer.token(&pod, &agent.clock)).await,
+            Ok(()),
+            "verified by the agent, and cached"
+        );
     }
-    assert_eq!(stand.ask(&other.token(&pod, &stand.clock)).await, refused(403, "token_issuer_wrong"));
-    // One issuer's key does not sign for the other.
+    assert_eq!(agent.fetch(&other.token(&pod, &agent.clock)).await, refused(403, "token_issuer_wrong"));
+    // A token of one issuer that is signed with the key of the other is refused.
     let header = new.issuer.signing_key().header().to_string();
-    let mixed = new.issuer.sign(&header, &old.claims(&pod, &stand.clock).to_string()).unwrap();
-    assert_eq!(stand.ask(&mixed).await, refused(503, "token_key_unknown"));
-    assert_eq!((stand.calls(), other.asked()), (calls, 0));
+    let mixed = new.issuer.sign(&header, &old.claims(&pod, &agent.clock).to_string()).unwrap();
+    assert_eq!(agent.fetch(&mixed).await, refused(503, "token_key_unknown"));
+    assert_eq!((agent.calls(), other.requests()), (calls, 0));
 }
 
 #[tokio::test]
-async fn nothing_is_renewed_with_a_token_of_a_withdrawn_key() {
+async fn does_not_renew_with_a_token_of_a_withdrawn_key() {
     let authority = Authority::new();
-    let issuer = Published::start(Some(&authority)).await;
-    let (stand, pod) = (Stand::start(&[&issuer], configured(&issuer, &authority)).await, pod());
-    assert_eq!(stand.ask(&issuer.token(&pod, &stand.clock)).await, Ok(()));
+    let issuer = IssuerServer::start(Some(&authority)).await;
+    let (agent, pod) = (TestAgent::start(&[&issuer], configured(&issuer, &authority)).await, pod());
+    assert_eq!(agent.fetch(&issuer.token(&pod, &agent.clock)).await, Ok(()));
     let key = issuer.issuer.signing_key();
     issuer.issuer.rotate(KeyAlgorithm::Es256).unwrap();
     assert!(issuer.issuer.withdraw(key.kid()));
-    let asked = issuer.asked();
-    stand.advance(Duration::from_secs(300));
-    eventually("the keys are fetched again", || async { (issuer.asked() == asked + 2).then_some(()) }).await;
-    // Past half of the credentials' life: they are due, and the token that is kept is the old one.
-    stand.advance(SESSION.mul_f64(0.6));
+    let requests = issuer.requests();
+    agent.advance(Duration::from_secs(300));
+    eventually("the keys are fetched again", || async { (issuer.requests() == requests + 2).then_some(()) })
+        .await;
+    // After half of their lifetime the credentials are due for renewal, and the recorded token is the old one.
+    agent.advance(SESSION.mul_f64(0.6));
     for _ in 0..100 {
-        tokio::task::yield_now().await; // the agent's own turn
+        tokio::task::yield_now().await; // lets the agent run
     }
-    eventually("the rotated token is renewed with", || async {
-        assert_eq!(stand.ask(&issuer.token(&pod, &stand.clock)).await, Ok(()));
-        stand.advance(Duration::from_secs(1));
-        (stand.calls() == 2).then_some(())
+    eventually("the renewal uses the new token", || async {
+        assert_eq!(agent.fetch(&issuer.token(&pod, &agent.clock)).await, Ok(()));
+        agent.advance(Duration::from_secs(1));
+        (agent.calls() == 2).then_some(())
     })
     .await;
-    assert_eq!(stand.eks_auth.refused.load(Ordering::SeqCst), 0);
+    assert_eq!(agent.eks_auth.refused.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
-async fn configured_keys_refuse_a_token_of_a_withdrawn_key_and_its_credentials_stay() {
+async fn configured_keys_refuse_a_token_of_a_withdrawn_key_and_keep_credentials() {
     let authority = Authority::new();
-    let issuer = Published::start(Some(&authority)).await;
-    let (stand, pod) = (Stand::start(&[&issuer], configured(&issuer, &authority)).await, pod());
-    let old = after_a_withdrawal(&stand, &issuer, &pod).await;
-    assert_eq!(stand.ask(&old).await, refused(503, "token_key_unknown"));
-    assert_eq!(stand.calls(), 1);
+    let issuer = IssuerServer::start(Some(&authority)).await;
+    let (agent, pod) = (TestAgent::start(&[&issuer], configured(&issuer, &authority)).await, pod());
+    let old = after_a_withdrawal(&agent, &issuer, &pod).await;
+    assert_eq!(agent.fetch(&old).await, refused(503, "token_key_unknown"));
+    assert_eq!(agent.calls(), 1);
 }
 
 #[tokio::test]
-async fn learned_keys_leave_a_token_of_a_withdrawn_key_to_eks_auth_and_its_credentials_stay() {
+async fn learned_keys_leave_a_token_of_a_withdrawn_key_to_eks_auth_and_keep_credentials() {
     let authority = Authority::new();
-    let issuer = Published::start(Some(&authority)).await;
-    let (stand, pod) = (Stand::learning(&[&issuer], &authority).await, pod());
-    let old = after_a_withdrawal(&stand, &issuer, &pod).await;
-    stand.take_eks_auth_away(false);
-    let calls = stand.calls();
-    assert_eq!(stand.ask(&old).await, refused(400, "token_refused"));
-    assert_eq!(stand.calls(), calls + 1);
-    assert_eq!(stand.ask(&issuer.token(&pod, &stand.clock)).await, Ok(()));
-    assert_eq!(stand.calls(), calls + 1);
+    let issuer = IssuerServer::start(Some(&authority)).await;
+    let (agent, pod) = (TestAgent::learning(&[&issuer], &authority).await, pod());
+    let old = after_a_withdrawal(&agent, &issuer, &pod).await;
+    agent.set_eks_auth_down(false);
+    let calls = agent.calls();
+    assert_eq!(agent.fetch(&old).await, refused(400, "token_refused"));
+    assert_eq!(agent.calls(), calls + 1);
+    assert_eq!(agent.fetch(&issuer.token(&pod, &agent.clock)).await, Ok(()));
+    assert_eq!(agent.calls(), calls + 1);
 }

@@ -1,4 +1,4 @@
-//! The agent over real sockets: in this process, and as the binary that is shipped.
+//! Tests of the agent over real sockets, in this process and as the binary.
 #![allow(clippy::unwrap_used)]
 
 mod agent;

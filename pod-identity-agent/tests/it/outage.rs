@@ -1,4 +1,4 @@
-//! Six hours without EKS Auth, in virtual time: kubelet replaces tokens meanwhile.
+//! An outage of EKS Auth of six hours, in virtual time. Kubelet replaces tokens meanwhile.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -15,87 +15,88 @@ use pod_identity_core::service::{
 };
 use pod_identity_core::token::{Expected, KeySet, POD_IDENTITY_AUDIENCE, verify};
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
-use pod_identity_local::laptop::Workload;
+use pod_identity_local::services::Workload;
 use tokio::task::JoinSet;
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// The life of EKS Pod Identity's credentials and of its tokens (EKS user guide; the webhook's default).
+/// Lifetime of the credentials of EKS Pod Identity (EKS user guide).
 const SESSION: Duration = Duration::from_secs(6 * 3600);
+/// Lifetime of pod tokens (the webhook's default).
 const TOKEN: Duration = Duration::from_secs(24 * 3600);
-/// kubelet replaces a token after 80 % of its life (kubernetes `pkg/kubelet/token/token_manager.go`) ...
+/// Kubelet replaces a token after 80 % of its lifetime (kubernetes `pkg/kubelet/token/token_manager.go`) ...
 const ROTATED_AFTER: Duration = Duration::from_secs(24 * 3600 * 4 / 5);
-/// ... or up to 10 s before.
+/// ... or up to this number of seconds before.
 const JITTER: u64 = 10;
-/// The agent serves nothing in its last 15 s.
+/// The agent does not serve credentials in the last 15 s before their expiry.
 const MARGIN: Duration = Duration::from_secs(15);
-/// The step of time.
+/// The step of the simulation.
 const STEP: Duration = Duration::from_secs(30);
-/// A new process starts in each pod and asks, every ten minutes.
-const ASKS_EVERY: usize = 20;
+/// Number of steps between two requests of a pod: ten minutes.
+const REQUEST_STEPS: usize = 20;
 
-/// An EKS Auth that verifies what it is sent, and remembers until when whom it has given what.
+/// A credential source that verifies tokens, and records the expiry of each pod's credentials.
 #[derive(Clone)]
-struct EksAuth(Arc<State>);
+struct VerifyingSource(Arc<State>);
 
 struct State {
     keys: KeySet,
     expected: Expected,
     clock: Clock,
-    away: AtomicBool,
-    given: Mutex<HashMap<String, SystemTime>>,
+    down: AtomicBool,
+    expirations: Mutex<HashMap<String, SystemTime>>,
 }
 
-impl CredentialSource for EksAuth {
+impl CredentialSource for VerifyingSource {
     fn issue<'a>(&'a self, request: &'a CredentialRequest) -> IssueFuture<'a> {
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(50)).await;
-            if self.0.away.load(Ordering::SeqCst) {
-                return Err(CredentialError::unavailable("away"));
+            if self.0.down.load(Ordering::SeqCst) {
+                return Err(CredentialError::unavailable("down"));
             }
             let now = self.0.clock.now().wall;
             let pod = verify(request.token(), &self.0.keys, &self.0.expected, now)?.identity.pod.name.clone();
-            self.0.given.lock().unwrap().insert(pod.to_string(), now + SESSION);
+            self.0.expirations.lock().unwrap().insert(pod.to_string(), now + SESSION);
             Ok(SessionCredentials::new(format!("ASIA-{pod}"), "secret", "session", now + SESSION))
         })
     }
 }
 
-/// A pod, and kubelet's part in it.
-struct Pod {
+/// A simulated pod with the token that kubelet replaces.
+struct SimulatedPod {
     workload: Workload,
     address: IpAddr,
     token: String,
     rotates_at: SystemTime,
-    /// Whether the token has led to credentials before.
+    /// Whether the token has been accepted before.
     accepted: bool,
 }
 
-/// What an outage does to pods.
+/// The pods that an outage affects.
 #[derive(Default)]
-struct Toll {
-    /// Those whose token was replaced meanwhile.
+struct Outage {
+    /// Pods whose token was replaced meanwhile.
     rotated: BTreeSet<usize>,
-    /// Those that asked, while their credentials were valid, with a token that nobody had accepted before.
-    strangers: BTreeSet<usize>,
-    /// Those that were refused although their credentials were valid.
+    /// Pods that sent a request with valid credentials, but with a token that was not accepted before.
+    unaccepted: BTreeSet<usize>,
+    /// Pods that were refused although their credentials were valid.
     failed: BTreeSet<usize>,
-    /// Those that were refused because they had none any more.
+    /// Pods that were refused because their credentials had expired.
     expired: BTreeSet<usize>,
 }
 
-struct Node {
+struct SimulatedNode {
     issuer: Issuer,
-    eks_auth: EksAuth,
+    eks_auth: VerifyingSource,
     service: CredentialService,
     clock: Clock,
     hand: ClockControl,
-    pods: Vec<Pod>,
+    pods: Vec<SimulatedPod>,
     step: usize,
     keys_file: PathBuf,
 }
 
-impl Node {
-    /// A node whose pods' tokens are of every age, with keys or without.
+impl SimulatedNode {
+    /// Creates a node with tokens of every age. `with_keys` is whether the agent verifies tokens itself.
     fn new(directory: &Path, with_keys: bool, pods: usize) -> Self {
         let issuer = Issuer::new("https://a.test", "http://127.0.0.1:1", KeyAlgorithm::Es256).unwrap();
         let (hand, clock) = Clock::manual(SystemTime::UNIX_EPOCH + 500_000 * HOUR);
@@ -104,12 +105,12 @@ impl Node {
         let keys = service::Issuer::file(issuer.issuer(), &keys_file);
         let verification = if with_keys { keys.into() } else { TokenVerification::upstream() };
         let audience = POD_IDENTITY_AUDIENCE.to_owned();
-        let eks_auth = EksAuth(Arc::new(State {
+        let eks_auth = VerifyingSource(Arc::new(State {
             keys: KeySet::from_jwks(&issuer.jwks()).unwrap(),
             expected: Expected { issuer: issuer.issuer().to_owned(), audience },
             clock: clock.clone(),
-            away: AtomicBool::new(false),
-            given: Mutex::default(),
+            down: AtomicBool::new(false),
+            expirations: Mutex::default(),
         }));
         let service = CredentialService::builder(eks_auth.clone())
             .cluster(Cluster::new("demo".parse().unwrap()), verification)
@@ -123,7 +124,7 @@ impl Node {
             let workload = Workload::new("default".parse().unwrap(), "app".parse().unwrap(), name).unwrap();
             let (token, rotates_at) = node.mint(&workload, number, node.clock.now().wall - age);
             let address = IpAddr::from([10, 0, (number / 250) as u8, (number % 250) as u8]);
-            node.pods.push(Pod { workload, address, token, rotates_at, accepted: false });
+            node.pods.push(SimulatedPod { workload, address, token, rotates_at, accepted: false });
         }
         node
     }
@@ -134,11 +135,11 @@ impl Node {
         (token, at + ROTATED_AFTER - jitter)
     }
 
-    /// Lets time pass: kubelet replaces tokens, pods ask. In the first step all of them do.
-    async fn pass(&mut self, time: Duration, toll: &mut Toll) {
+    /// Simulates a time: kubelet replaces tokens, and pods send requests. In the first step all pods send one.
+    async fn simulate(&mut self, time: Duration, outage: &mut Outage) {
         for _ in 0..time.as_secs() / STEP.as_secs() {
             self.hand.advance(STEP);
-            // Tokio's time is paused: this is over when all that can be done by then is done.
+            // Tokio's time is paused, so this returns when all other tasks are idle.
             tokio::time::sleep(STEP).await;
             let now = self.clock.now().wall;
             for number in 0..self.pods.len() {
@@ -146,17 +147,17 @@ impl Node {
                     let (token, rotates_at) = self.mint(&self.pods[number].workload, number, now);
                     let pod = &mut self.pods[number];
                     (pod.token, pod.rotates_at, pod.accepted) = (token, rotates_at, false);
-                    toll.rotated.insert(number);
+                    outage.rotated.insert(number);
                 }
             }
             let asking = (0..self.pods.len())
-                .filter(|number| self.step == 0 || (self.step + number).is_multiple_of(ASKS_EVERY));
-            self.ask(asking.collect(), toll).await;
+                .filter(|number| self.step == 0 || (self.step + number).is_multiple_of(REQUEST_STEPS));
+            self.send_requests(asking.collect(), outage).await;
             self.step += 1;
         }
     }
 
-    async fn ask(&mut self, numbers: Vec<usize>, toll: &mut Toll) {
+    async fn send_requests(&mut self, numbers: Vec<usize>, outage: &mut Outage) {
         let mut asking = JoinSet::new();
         for number in numbers {
             let (service, pod) = (self.service.clone(), &self.pods[number]);
@@ -175,99 +176,103 @@ impl Node {
             let (number, answer) = answered.unwrap();
             let pod = &mut self.pods[number];
             let name = format!("app-{number}");
-            let end = self.eks_auth.0.given.lock().unwrap().get(&name).copied();
+            let end = self.eks_auth.0.expirations.lock().unwrap().get(&name).copied();
             let valid = end.is_some_and(|end| end > now + MARGIN);
             if valid && !pod.accepted {
-                toll.strangers.insert(number);
+                outage.unaccepted.insert(number);
             }
             match answer {
                 Ok(json) => {
                     assert!(json.contains(&format!("\"ASIA-{name}\"")), "{name}: {json}");
                     pod.accepted = true;
                 }
-                Err(_) if valid => drop(toll.failed.insert(number)),
-                Err(_) => drop(toll.expired.insert(number)),
+                Err(_) if valid => drop(outage.failed.insert(number)),
+                Err(_) => drop(outage.expired.insert(number)),
             }
         }
     }
 
-    /// Lets time pass in which nobody must be refused.
+    /// Simulates a time without refused requests.
     async fn quiet(&mut self, time: Duration) {
-        let mut toll = Toll::default();
-        self.pass(time, &mut toll).await;
-        assert_eq!((toll.failed.len(), toll.expired.len()), (0, 0));
+        let mut outage = Outage::default();
+        self.simulate(time, &mut outage).await;
+        assert_eq!((outage.failed.len(), outage.expired.len()), (0, 0));
     }
 
-    /// Six hours without EKS Auth, and without the issuer's keys too.
-    async fn outage(&mut self) -> Toll {
-        let mut toll = Toll::default();
-        self.eks_auth.0.away.store(true, Ordering::SeqCst);
+    /// Simulates six hours without EKS Auth and without the issuer's keys.
+    async fn simulate_outage(&mut self) -> Outage {
+        let mut outage = Outage::default();
+        self.eks_auth.0.down.store(true, Ordering::SeqCst);
         std::fs::remove_file(&self.keys_file).unwrap();
-        self.pass(6 * HOUR, &mut toll).await;
+        self.simulate(6 * HOUR, &mut outage).await;
         std::fs::write(&self.keys_file, self.issuer.jwks()).unwrap();
-        self.eks_auth.0.away.store(false, Ordering::SeqCst);
-        toll
+        self.eks_auth.0.down.store(false, Ordering::SeqCst);
+        outage
     }
 }
 
-/// What an outage does that begins after so much time without one. Before and after it nobody is refused.
-async fn toll(with_keys: bool, pods: usize, before: Duration) -> Toll {
-    // Each renewal that fails is a line, and here they are many.
+/// Simulates an outage that begins after the time `before`. No request is refused before it and after it.
+async fn run_outage(with_keys: bool, pods: usize, before: Duration) -> Outage {
+    // Each failed renewal would log a line.
     let _quiet = tracing::subscriber::set_default(tracing::subscriber::NoSubscriber::default());
     let directory = tempfile::tempdir().unwrap();
-    let mut node = Node::new(directory.path(), with_keys, pods);
+    let mut node = SimulatedNode::new(directory.path(), with_keys, pods);
     node.quiet(before).await;
-    let toll = node.outage().await;
+    let outage = node.simulate_outage().await;
     node.quiet(HOUR).await;
-    toll
+    outage
 }
 
-/// The agent has just been started, as after an update of the node: all have fresh credentials.
+/// The agent has just started, as after an update of the node. All pods have fresh credentials.
 const JUST_STARTED: Duration = Duration::from_secs(60);
-/// Renewals have spread, and credentials are of every age up to about half of their life.
+/// Renewals are spread, so credentials have every age up to about half of their lifetime.
 const STEADY: Duration = Duration::from_secs(7 * 3600);
 
 async fn check_with_keys(pods: usize) {
     for before in [JUST_STARTED, STEADY] {
-        let toll = toll(true, pods, before).await;
+        let outage = run_outage(true, pods, before).await;
         let share = |of: &BTreeSet<usize>| of.len() as f64 / pods as f64;
-        // Six of 19.2 hours.
-        assert!((0.30..0.33).contains(&share(&toll.rotated)), "{}", share(&toll.rotated));
-        assert!(share(&toll.strangers) > 0.19, "{} were put to the test", share(&toll.strangers));
-        assert_eq!(toll.failed, BTreeSet::new());
-        println!("{pods} pods, keys, {before:?} before: {:.3} rotated", share(&toll.rotated));
+        // The outage is six hours long, and tokens are replaced every 19.2 hours.
+        assert!((0.30..0.33).contains(&share(&outage.rotated)), "{}", share(&outage.rotated));
+        assert!(
+            share(&outage.unaccepted) > 0.19,
+            "{} sent a token that was not accepted before",
+            share(&outage.unaccepted)
+        );
+        assert_eq!(outage.failed, BTreeSet::new());
+        println!("{pods} pods, keys, {before:?} before: {:.3} rotated", share(&outage.rotated));
     }
 }
 
 async fn check_by_acceptance(pods: usize) {
     let share = |of: &BTreeSet<usize>| of.len() as f64 / pods as f64;
-    // All credentials outlast the outage: about 6 of 19.
-    let toll = toll(false, pods, JUST_STARTED).await;
-    assert_eq!(toll.failed, toll.strangers);
-    assert!((0.29..0.33).contains(&share(&toll.failed)), "{}", share(&toll.failed));
-    println!("{pods} pods, acceptance, fresh credentials: {:.3} failed", share(&toll.failed));
+    // All credentials are valid until the end of the outage.
+    let outage = run_outage(false, pods, JUST_STARTED).await;
+    assert_eq!(outage.failed, outage.unaccepted);
+    assert!((0.29..0.33).contains(&share(&outage.failed)), "{}", share(&outage.failed));
+    println!("{pods} pods, acceptance, fresh credentials: {:.3} failed", share(&outage.failed));
 
-    // Credentials end after three to six hours: a token that is replaced later finds none anyhow.
-    let toll = self::toll(false, pods, STEADY).await;
-    assert_eq!(toll.failed, toll.strangers);
-    assert!((0.19..0.28).contains(&share(&toll.failed)), "{}", share(&toll.failed));
-    assert!(share(&toll.expired) > 0.9, "{}", share(&toll.expired));
-    println!("{pods} pods, acceptance, credentials of every age: {:.3} failed", share(&toll.failed));
+    // Credentials expire after three to six hours, so a token that is replaced later has none to lose.
+    let outage = run_outage(false, pods, STEADY).await;
+    assert_eq!(outage.failed, outage.unaccepted);
+    assert!((0.19..0.28).contains(&share(&outage.failed)), "{}", share(&outage.failed));
+    assert!(share(&outage.expired) > 0.9, "{}", share(&outage.expired));
+    println!("{pods} pods, acceptance, credentials of every age: {:.3} failed", share(&outage.failed));
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_keys_no_pod_fails_whose_credentials_are_valid() {
+async fn serves_every_pod_with_valid_credentials_with_keys() {
     check_with_keys(190).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_acceptance_only_pods_fail_whose_token_was_replaced_meanwhile() {
+async fn refuses_only_pods_with_replaced_tokens_without_keys() {
     check_by_acceptance(190).await;
 }
 
 #[tokio::test(start_paused = true)]
 #[ignore = "the same with ten times as many pods takes minutes"]
-async fn six_hours_of_outage_with_1900_pods() {
+async fn survives_six_hours_of_outage_with_1900_pods() {
     check_with_keys(1900).await;
     check_by_acceptance(1900).await;
 }

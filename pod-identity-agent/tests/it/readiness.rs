@@ -1,4 +1,4 @@
-//! When the agent says that it is ready, and what it says when it is not.
+//! The readiness of the agent and its reasons.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use pod_identity_runtime::shutdown::Shutdown;
 use testing::eventually::eventually;
 use testing::wire::ask;
 
-use crate::agent::{Behaviour, LOOPBACK, check_refusal, config, credentials, fake_eks_auth, granted, token};
+use crate::agent::{Behaviour, LOOPBACK, check_error, config, credentials, fake_eks_auth, granted, token};
 
 async fn serve(config: Config) -> (SocketAddr, SocketAddr) {
     let app = App::bind(config).await.unwrap();
@@ -25,22 +25,22 @@ async fn serve(config: Config) -> (SocketAddr, SocketAddr) {
 
 async fn ready(admin: SocketAddr) -> (u16, String) {
     let health = ask(admin, "GET /healthz", &[], b"").await.unwrap();
-    assert_eq!(health.status, 200, "a restart mends nothing");
+    assert_eq!(health.status, 200, "a restart would not help");
     let answer = ask(admin, "GET /readyz", &[], b"").await.unwrap();
     (answer.status, answer.text())
 }
 
 #[tokio::test]
-async fn an_agent_that_cannot_prove_itself_is_not_ready_until_it_can() {
-    let eks_auth = fake_eks_auth(Behaviour::Says(200, "", granted("default", "app"))).await;
+async fn not_ready_without_own_credentials() {
+    let eks_auth = fake_eks_auth(Behaviour::Responds(200, "", granted("default", "app"))).await;
     let config = config(eks_auth.address, &[LOOPBACK]);
     let AgentAuth::Token { file } = config.eks_auth.agent_auth.clone() else { panic!() };
     std::fs::remove_file(&file).unwrap();
     let (agent, admin) = serve(config).await;
-    assert_eq!(ready(admin).await.0, 200, "nobody has asked for anything yet");
+    assert_eq!(ready(admin).await.0, 200, "ready before the first exchange");
 
     let answer = credentials(agent, &token()).await;
-    assert_eq!((answer.status, check_refusal(&answer).as_str()), (503, "own_credentials"));
+    assert_eq!((answer.status, check_error(&answer).as_str()), (503, "own_credentials"));
     let (status, why) = ready(admin).await;
     assert_eq!(status, 503);
     assert!(why.starts_with("own_credentials: ") && why.contains(file.to_str().unwrap()), "{why}");
@@ -51,14 +51,14 @@ async fn an_agent_that_cannot_prove_itself_is_not_ready_until_it_can() {
 }
 
 #[tokio::test]
-async fn an_agent_that_was_accepted_once_stays_ready_and_shows_what_fails() {
-    let eks_auth = fake_eks_auth(Behaviour::Says(200, "", granted("default", "app"))).await;
+async fn stays_ready_and_reports_faults_after_one_accepted_call() {
+    let eks_auth = fake_eks_auth(Behaviour::Responds(200, "", granted("default", "app"))).await;
     let config = config(eks_auth.address, &[LOOPBACK]);
     let AgentAuth::Token { file } = config.eks_auth.agent_auth.clone() else { panic!() };
     let (agent, admin) = serve(config).await;
     assert_eq!(credentials(agent, &token()).await.status, 200);
     std::fs::remove_file(&file).unwrap();
-    assert_eq!(check_refusal(&credentials(agent, &token()).await), "own_credentials");
+    assert_eq!(check_error(&credentials(agent, &token()).await), "own_credentials");
 
     let (status, text) = ready(admin).await;
     assert!(status == 200 && text.starts_with("ready\nown_credentials: "), "{status} {text}");
@@ -67,7 +67,7 @@ async fn an_agent_that_was_accepted_once_stays_ready_and_shows_what_fails() {
 }
 
 #[tokio::test]
-async fn an_agent_whose_key_is_refused_is_not_ready_and_one_whose_pods_are_is() {
+async fn not_ready_if_eks_auth_refuses_the_agent_but_ready_if_it_refuses_a_pod() {
     for (status, exception, ready_then) in [
         (403, "UnrecognizedClientException", 503),
         (403, "InvalidSignatureException", 503),
@@ -77,43 +77,44 @@ async fn an_agent_whose_key_is_refused_is_not_ready_and_one_whose_pods_are_is() 
         (429, "ThrottlingException", 200),
         (503, "ServiceUnavailableException", 200),
     ] {
-        let says = Behaviour::Says(status, exception, "{}".to_owned());
-        let (agent, admin) = serve(config(fake_eks_auth(says).await.address, &[LOOPBACK])).await;
+        let behaviour = Behaviour::Responds(status, exception, "{}".to_owned());
+        let (agent, admin) = serve(config(fake_eks_auth(behaviour).await.address, &[LOOPBACK])).await;
         assert_ne!(credentials(agent, &token()).await.status, 200);
         assert_eq!(ready(admin).await.0, ready_then, "{exception}");
     }
 }
 
 #[tokio::test]
-async fn what_our_own_service_says_of_a_pod_shows_that_it_lets_the_agent_in() {
+async fn errors_of_pod_identity_auth_about_a_pod_show_that_it_accepts_the_agent() {
     for (code, ready_then) in [
         ("role_trust_refused", 200),
         ("session_refused", 200),
         ("own_credentials", 200),
         ("throttled", 200),
         ("cluster_unknown", 200),
-        // These may be about the agent itself.
+        // These may concern the agent itself.
         ("caller_refused", 503),
         ("token_key_unknown", 503),
         ("node_mismatch", 503),
         ("request_malformed", 503),
     ] {
-        let own = fake_eks_auth(Behaviour::OwnServiceSays(400, "AccessDeniedException", code)).await;
+        let own =
+            fake_eks_auth(Behaviour::RespondsAsPodIdentityAuth(400, "AccessDeniedException", code)).await;
         let config = config(own.address, &[LOOPBACK]);
         let AgentAuth::Token { file } = config.eks_auth.agent_auth.clone() else { panic!() };
         std::fs::remove_file(&file).unwrap();
         let (agent, admin) = serve(config).await;
         assert_ne!(credentials(agent, &token()).await.status, 200);
-        assert_eq!(ready(admin).await.0, 503, "it has nothing to prove itself with");
+        assert_eq!(ready(admin).await.0, 503, "the agent's token is missing");
 
         std::fs::write(&file, "agents.own.token").unwrap();
-        assert_eq!(check_refusal(&credentials(agent, &token()).await), code);
+        assert_eq!(check_error(&credentials(agent, &token()).await), code);
         assert_eq!(ready(admin).await.0, ready_then, "{code}");
     }
 }
 
 #[tokio::test]
-async fn configured_keys_must_have_been_had_once() {
+async fn not_ready_until_configured_keys_are_fetched() {
     let (eks_auth, directory) = (fake_eks_auth(Behaviour::Hangs).await, tempfile::tempdir().unwrap());
     let file = directory.path().join("jwks.json");
     let issuer = Issuer::new("https://a.test", "http://127.0.0.1:1", KeyAlgorithm::Es256).unwrap();
@@ -128,7 +129,7 @@ async fn configured_keys_must_have_been_had_once() {
     assert_eq!(ready(admin).await, (503, "keys: no keys yet of the issuer https://a.test\n".to_owned()));
 
     std::fs::write(&file, issuer.jwks()).unwrap();
-    eventually("the keys are had", || async {
+    eventually("the keys are read", || async {
         hand.advance(Duration::from_secs(2));
         (ready(admin).await.0 == 200).then_some(())
     })

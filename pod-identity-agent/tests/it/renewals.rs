@@ -12,13 +12,13 @@ use pod_identity_core::service::{
     TokenVerification,
 };
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
-use pod_identity_local::laptop::Workload;
+use pod_identity_local::services::Workload;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
 const PODS: u8 = 40;
 
-/// Issues sessions of a minute for the pod `brief` and of an hour for all others.
+/// Issues sessions of a minute for the pod `brief`, and of an hour for all others.
 struct Source {
     clock: Clock,
     long_sessions: Arc<AtomicUsize>,
@@ -35,11 +35,11 @@ impl CredentialSource for Source {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_short_session_does_not_set_the_pace_of_renewals_for_good() {
+async fn one_short_session_does_not_raise_the_renewal_rate_permanently() {
     let (hand, clock) = Clock::manual(SystemTime::UNIX_EPOCH + 500_000 * HOUR);
     let long_sessions = Arc::new(AtomicUsize::new(0));
     let source = Source { clock: clock.clone(), long_sessions: long_sessions.clone() };
-    // Enough for 40 sessions of an hour, which needs 0.044 a second; one of a minute among them needs 2.7.
+    // 40 sessions of an hour need 0.044 renewals per second; with one session of a minute, 2.7.
     let mut config = ServiceConfig::default();
     config.limits.renewals_per_second = 0.05;
     let service = CredentialService::builder(source)
@@ -59,16 +59,16 @@ async fn one_short_session_does_not_set_the_pace_of_renewals_for_good() {
     }
     let renewed = || long_sessions.load(Ordering::SeqCst) - usize::from(PODS);
 
-    // All sessions of an hour are due after 27 to 33 minutes. Nobody has asked for the short one for long.
+    // All sessions of an hour are due after 27 to 33 minutes. The short session is not used any more.
     for _ in 0..34 * 60 {
         hand.advance(SECOND);
         tokio::time::sleep(SECOND).await;
     }
-    // Seven minutes at 0.05 a second are 21, and one or two that were saved.
+    // 0.05 per second are 21 in seven minutes, and one or two saved permits.
     assert!((10..=23).contains(&renewed()), "{} of {PODS} renewed within seven minutes", renewed());
     for _ in 0..16 * 60 {
         hand.advance(SECOND);
         tokio::time::sleep(SECOND).await;
     }
-    assert_eq!(renewed(), usize::from(PODS), "before the first of them ends");
+    assert_eq!(renewed(), usize::from(PODS), "all are renewed before the first expiry");
 }

@@ -1,21 +1,21 @@
-//! What a pod may send, and what it gets.
+//! Requests of pods and their responses.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use pod_identity_runtime::shutdown::Shutdown;
 use testing::wire::{Answer, Connection, ask};
 
-use crate::agent::{Behaviour, LOOPBACK, address, agent, check_refusal, credentials, fake_eks_auth};
-use crate::agent::{granted, laptop, pod, serving, token};
+use crate::agent::{Behaviour, LOOPBACK, address, agent, check_error, credentials, fake_eks_auth};
+use crate::agent::{granted, pod, services, serving, token};
 
 const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
 
 #[tokio::test]
-async fn a_pod_gets_the_five_members_that_sdks_read_and_nothing_else() {
-    let laptop = laptop().await;
-    let token = laptop.token(&pod(), pod_identity_runtime::clock::now(), MINUTE).unwrap();
+async fn response_has_the_five_members_that_sdks_read() {
+    let services = services().await;
+    let token = services.token(&pod(), pod_identity_runtime::clock::now(), MINUTE).unwrap();
     for authorization in [token.clone(), format!("Bearer {token}")] {
-        let answer = credentials(address(&laptop), &authorization).await;
+        let answer = credentials(address(&services), &authorization).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert_eq!(answer.header("content-type"), Some("application/json"));
         assert_eq!(answer.header("cache-control"), Some("no-store"));
@@ -23,19 +23,19 @@ async fn a_pod_gets_the_five_members_that_sdks_read_and_nothing_else() {
         let members: Vec<&str> = body.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(members, ["AccessKeyId", "AccountId", "Expiration", "SecretAccessKey", "Token"]);
         assert!(body["Expiration"].as_str().unwrap().ends_with('Z'));
-        let session = laptop.sts().inspect(body["AccessKeyId"].as_str().unwrap()).unwrap();
+        let session = services.sts().inspect(body["AccessKeyId"].as_str().unwrap()).unwrap();
         assert_eq!(session.tags.value("kubernetes-pod-name"), Some("app-1"));
     }
 }
 
 async fn asked(line: &str, headers: &[(&str, &str)]) -> Answer {
-    let eks_auth = fake_eks_auth(Behaviour::Says(200, "", granted("default", "app"))).await;
+    let eks_auth = fake_eks_auth(Behaviour::Responds(200, "", granted("default", "app"))).await;
     let mut connection = Connection::open(serving(eks_auth.address).await).await.unwrap();
     connection.ask(line, headers, b"").await.unwrap()
 }
 
 #[tokio::test]
-async fn a_host_that_is_not_the_agents_own_address_gets_nothing() {
+async fn refuses_hosts_other_than_served_addresses() {
     let token = token();
     let authorized = ("Authorization", token.as_str());
     for host in ["127.0.0.1", "127.0.0.1:80", "localhost", "127.0.0.1:2703"] {
@@ -61,23 +61,23 @@ async fn a_host_that_is_not_the_agents_own_address_gets_nothing() {
         "127.0.0.1 evil.example",
     ] {
         let answer = asked("GET /v1/credentials", &[("Host", host), authorized]).await;
-        assert_eq!((check_refusal(&answer).as_str(), answer.status), ("host_refused", 403), "{host}");
+        assert_eq!((check_error(&answer).as_str(), answer.status), ("host_refused", 403), "{host}");
     }
     for hosts in [&[][..], &[("Host", "127.0.0.1"), ("Host", "127.0.0.1")]] {
         let answer = asked("GET /v1/credentials", &[hosts, &[authorized]].concat()).await;
         assert_eq!(answer.status, 403, "{hosts:?}");
     }
-    // What proxies add is no host.
+    // Headers of proxies do not count as a host.
     let forwarded = [("Host", "evil.example"), ("X-Forwarded-Host", "127.0.0.1"), authorized];
     assert_eq!(asked("GET /v1/credentials", &forwarded).await.status, 403);
-    // The absolute form (RFC 9112, section 3.2.2): both hosts count.
+    // In the absolute form (RFC 9112, section 3.2.2) both hosts are checked.
     let own = [("Host", "127.0.0.1"), authorized];
     assert_eq!(asked("GET http://127.0.0.1/v1/credentials", &own).await.status, 200);
     assert_eq!(asked("GET http://evil.example/v1/credentials", &own).await.status, 403);
 }
 
 #[tokio::test]
-async fn only_get_of_the_one_path_gives_credentials() {
+async fn serves_only_get_of_the_credentials_path() {
     let token = token();
     let headers = [("Host", "127.0.0.1"), ("Authorization", token.as_str())];
     assert_eq!(asked("GET /v1/credentials?x=y", &headers).await.status, 200);
@@ -97,14 +97,14 @@ async fn only_get_of_the_one_path_gives_credentials() {
         "GET /metrics",
     ] {
         let answer = asked(line, &headers).await;
-        assert_eq!((check_refusal(&answer).as_str(), answer.status), ("not_found", 404), "{line}");
+        assert_eq!((check_error(&answer).as_str(), answer.status), ("not_found", 404), "{line}");
         assert_eq!(answer.header("access-control-allow-origin"), None);
     }
     assert_eq!(asked("HEAD /v1/credentials", &headers).await.status, 404);
 }
 
 #[tokio::test]
-async fn the_token_is_read_from_the_authorization_header_alone() {
+async fn reads_the_token_from_the_authorization_header_only() {
     let token = token();
     let (query, cookie) =
         (format!("GET /v1/credentials?Authorization={token}"), format!("Authorization={token}"));
@@ -117,22 +117,22 @@ async fn the_token_is_read_from_the_authorization_header_alone() {
         ("GET /v1/credentials", vec![host, once, once]),
     ] {
         let answer = asked(line, &headers).await;
-        assert_eq!((check_refusal(&answer).as_str(), answer.status), ("authorization_missing", 400));
+        assert_eq!((check_error(&answer).as_str(), answer.status), ("authorization_missing", 400));
     }
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_token_is_refused_before_anybody_is_asked() {
-    let eks_auth = fake_eks_auth(Behaviour::Says(200, "", granted("default", "app"))).await;
+async fn refuses_malformed_tokens_without_a_call() {
+    let eks_auth = fake_eks_auth(Behaviour::Responds(200, "", granted("default", "app"))).await;
     let agent = serving(eks_auth.address).await;
     let long = format!("a.b.{}", "c".repeat(12 * 1024));
     for token in ["a", "a.b", "a.b.c.d", "Basic a.b.c", "Bearer a b", "Bearer", "é.b.c", &long] {
         let answer = credentials(agent, token).await;
-        assert_eq!((check_refusal(&answer).as_str(), answer.status), ("token_malformed", 400), "{token:.20}");
+        assert_eq!((check_error(&answer).as_str(), answer.status), ("token_malformed", 400), "{token:.20}");
         assert!(!answer.text().contains("ccc"));
     }
     assert!(eks_auth.authorization.lock().unwrap().is_empty());
-    // One of 16 KiB does not even fit into the head.
+    // A token of 16 KiB exceeds the limit of the request head.
     let huge = "a".repeat(17 * 1024);
     assert_eq!(
         ask(agent, "GET /v1/credentials", &[("Authorization", &huge)], b"").await.unwrap().status,
@@ -141,8 +141,8 @@ async fn what_cannot_be_a_token_is_refused_before_anybody_is_asked() {
 }
 
 #[tokio::test]
-async fn http_1_0_and_pipelined_requests_are_answered_in_order() {
-    let eks_auth = fake_eks_auth(Behaviour::Says(200, "", granted("default", "app"))).await;
+async fn serves_http_1_0_and_pipelined_requests_in_order() {
+    let eks_auth = fake_eks_auth(Behaviour::Responds(200, "", granted("default", "app"))).await;
     let agent = serving(eks_auth.address).await;
     let token = token();
     let mut old = Connection::open(agent).await.unwrap();
@@ -162,8 +162,8 @@ async fn http_1_0_and_pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_gets_no_credentials_and_no_second_request_is_smuggled() {
-    let eks_auth = fake_eks_auth(Behaviour::Says(200, "", granted("default", "app"))).await;
+async fn refuses_malformed_http_and_request_smuggling() {
+    let eks_auth = fake_eks_auth(Behaviour::Responds(200, "", granted("default", "app"))).await;
     let agent = serving(eks_auth.address).await;
     let token = token();
     let tail = format!("Host: 127.0.0.1\r\nAuthorization: {token}\r\n\r\n");
@@ -188,13 +188,16 @@ async fn what_is_not_http_gets_no_credentials_and_no_second_request_is_smuggled(
 }
 
 #[tokio::test]
-async fn credentials_are_served_on_both_address_families_and_missing_ones_are_left_out() {
+async fn serves_both_address_families_and_skips_missing_addresses() {
     testing::logs::capture();
-    let eks_auth = fake_eks_auth(Behaviour::Says(200, "", granted("default", "app"))).await;
-    // 192.0.2.0/24 is for documentation: no host has it.
-    let nobodys: IpAddr = "192.0.2.77".parse().unwrap();
-    let app = agent(eks_auth.address, &[LOOPBACK, nobodys, IpAddr::V6(Ipv6Addr::LOCALHOST)]).await;
-    assert_eq!(testing::logs::lines_with(&["not served on this address", "192.0.2.77", "WARN"]).len(), 1);
+    let eks_auth = fake_eks_auth(Behaviour::Responds(200, "", granted("default", "app"))).await;
+    // No host has an address of 192.0.2.0/24, which is for documentation.
+    let unassigned: IpAddr = "192.0.2.77".parse().unwrap();
+    let app = agent(eks_auth.address, &[LOOPBACK, unassigned, IpAddr::V6(Ipv6Addr::LOCALHOST)]).await;
+    assert_eq!(
+        testing::logs::lines_with(&["no credentials are served on it", "192.0.2.77", "WARN"]).len(),
+        1
+    );
     let addresses = app.addresses();
     tokio::spawn(app.run(Shutdown::never()));
     assert_eq!(
@@ -207,8 +210,8 @@ async fn credentials_are_served_on_both_address_families_and_missing_ones_are_le
 }
 
 #[tokio::test]
-async fn health_readiness_and_metrics_are_on_the_admin_address_only() {
-    let eks_auth = fake_eks_auth(Behaviour::Says(200, "", granted("default", "app"))).await;
+async fn serves_health_readiness_and_metrics_on_the_admin_address_only() {
+    let eks_auth = fake_eks_auth(Behaviour::Responds(200, "", granted("default", "app"))).await;
     let app = agent(eks_auth.address, &[LOOPBACK]).await;
     let (serving, admin) = (app.addresses()[0], app.admin_addresses()[0]);
     tokio::spawn(app.run(Shutdown::never()));

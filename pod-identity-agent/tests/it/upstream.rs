@@ -1,4 +1,4 @@
-//! What EKS Auth may answer, and what the pod is told of it.
+//! Responses of EKS Auth and the resulting responses to pods.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,38 +11,38 @@ use serde_json::json;
 use testing::wire::{Answer, ask};
 
 use crate::agent::{
-    Behaviour, LOOPBACK, agent, check_refusal, config, credentials, fake_eks_auth, granted, serving, token,
+    Behaviour, LOOPBACK, agent, check_error, config, credentials, fake_eks_auth, granted, serving, token,
 };
 
-async fn told(behaviour: Behaviour) -> (u16, String, String) {
+async fn response_to(behaviour: Behaviour) -> (u16, String, String) {
     let eks_auth = fake_eks_auth(behaviour).await;
     let answer = credentials(serving(eks_auth.address).await, &token()).await;
-    (answer.status, check_refusal(&answer), answer.text())
+    (answer.status, check_error(&answer), answer.text())
 }
 
 #[tokio::test]
-async fn an_upstream_that_hangs_is_a_503_within_five_seconds() {
+async fn hanging_upstream_gives_503_within_five_seconds() {
     let started = clock::monotonic();
     let eks_auth = fake_eks_auth(Behaviour::Hangs).await;
     let agent = agent(eks_auth.address, &[LOOPBACK]).await;
     let (address, admin) = (agent.addresses()[0], agent.admin_addresses()[0]);
     tokio::spawn(agent.run(Shutdown::never()));
     let answer = credentials(address, &token()).await;
-    assert_eq!((answer.status, check_refusal(&answer).as_str()), (503, "upstream_unavailable"));
+    assert_eq!((answer.status, check_error(&answer).as_str()), (503, "upstream_unavailable"));
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
-    // The first attempt was given up and counted, and the second one is under way.
+    // The first attempt was cancelled and counted, and the second one is in flight.
     assert_eq!(eks_auth.calls(), 2);
     let metrics = ask(admin, "GET /metrics", &[], b"").await.unwrap().text();
-    let given_up = "pod_identity_eks_auth_attempts_total{code=\"upstream_unavailable\"} 1\n";
-    assert!(metrics.contains(given_up), "{metrics}");
+    let cancelled = "pod_identity_eks_auth_attempts_total{code=\"upstream_unavailable\"} 1\n";
+    assert!(metrics.contains(cancelled), "{metrics}");
 }
 
 #[tokio::test]
-async fn gives_up_an_answer_that_never_ends() {
+async fn cancels_a_response_without_an_end() {
     let eks_auth = testing::wire::endless("application/json").await.unwrap();
     let before = resident_kib();
     let answer = credentials(serving(eks_auth).await, &token()).await;
-    assert_eq!((answer.status, check_refusal(&answer).as_str()), (503, "upstream_unavailable"));
+    assert_eq!((answer.status, check_error(&answer).as_str()), (503, "upstream_unavailable"));
     assert!(resident_kib() < before + 50_000, "{} KiB before, {} now", before, resident_kib());
 }
 
@@ -54,32 +54,33 @@ fn resident_kib() -> u64 {
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_not_there_is_a_503() {
+async fn unreachable_upstream_gives_503() {
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let answer = credentials(serving(gone).await, &token()).await;
-    assert_eq!((answer.status, check_refusal(&answer).as_str()), (503, "upstream_unavailable"));
+    assert_eq!((answer.status, check_error(&answer).as_str()), (503, "upstream_unavailable"));
 }
 
 #[tokio::test]
-async fn an_answer_for_another_service_account_gives_no_credentials() {
+async fn refuses_credentials_of_another_service_account() {
     testing::logs::capture();
-    for (namespace, account) in
+    for (namespace, service_account) in
         [("default", "other"), ("other", "app"), ("app", "default"), ("default", "App")]
     {
-        let (status, code, text) = told(Behaviour::Says(200, "", granted(namespace, account))).await;
+        let (status, code, text) =
+            response_to(Behaviour::Responds(200, "", granted(namespace, service_account))).await;
         assert_eq!(status, 500, "{text}");
         assert!(["subject_mismatch", "internal"].contains(&code.as_str()), "{text}");
         assert!(!text.contains("fake-"), "{text}");
     }
-    let (_, code, _) = told(Behaviour::Says(200, "", granted("shop", "app"))).await;
+    let (_, code, _) = response_to(Behaviour::Responds(200, "", granted("shop", "app"))).await;
     assert_eq!(code, "subject_mismatch");
     let lines = testing::logs::lines_with(&["subject_mismatch", "shop/app", "default/app-1", "ERROR"]);
     assert_eq!(lines.len(), 1);
 }
 
 #[tokio::test]
-async fn garbage_for_an_answer_gives_no_credentials() {
-    let lacking = |member: &str| {
+async fn refuses_malformed_responses() {
+    let without = |member: &str| {
         let mut answer: serde_json::Value = serde_json::from_str(&granted("default", "app")).unwrap();
         answer.as_object_mut().unwrap().remove(member);
         answer.to_string()
@@ -90,8 +91,8 @@ async fn garbage_for_an_answer_gives_no_credentials() {
         "[]".to_owned(),
         "null".to_owned(),
         "{}".to_owned(),
-        lacking("subject"),
-        lacking("credentials"),
+        without("subject"),
+        without("credentials"),
         granted("default", "app").replace("fake-secret", ""),
         granted("default", "app").replace("ASIAFAKE", ""),
         granted("default", "app").replace("\"sessionToken\"", "\"session_token\""),
@@ -100,7 +101,7 @@ async fn garbage_for_an_answer_gives_no_credentials() {
         granted("default", "app").replace("4102444800", "1e300"),
         granted("default", "app")[..100].to_owned(),
     ] {
-        let (status, code, text) = told(Behaviour::Says(200, "", body.clone())).await;
+        let (status, code, text) = response_to(Behaviour::Responds(200, "", body.clone())).await;
         assert!(status >= 500, "{body}: {status}");
         assert!(["internal", "upstream_unavailable"].contains(&code.as_str()), "{body}: {text}");
         assert!(!text.contains("fake-"), "{body}: {text}");
@@ -108,7 +109,7 @@ async fn garbage_for_an_answer_gives_no_credentials() {
 }
 
 #[tokio::test]
-async fn every_exception_of_eks_auth_becomes_a_code_that_sdks_treat_rightly() {
+async fn maps_every_exception_of_eks_auth_to_code_and_status() {
     for (upstream, exception, status, code) in [
         (404, "ResourceNotFoundException", 404, "association_not_found"),
         (400, "ExpiredTokenException", 400, "token_expired"),
@@ -120,14 +121,18 @@ async fn every_exception_of_eks_auth_becomes_a_code_that_sdks_treat_rightly() {
         (403, "UnrecognizedClientException", 500, "caller_refused"),
         (418, "TeapotException", 503, "upstream_unavailable"),
     ] {
-        let body = json!({"message": "words of AWS"}).to_string();
-        let told = told(Behaviour::Says(upstream, exception, body)).await;
-        assert_eq!((told.0, told.1.as_str()), (status, code), "{exception}");
-        assert!(told.2.contains("words of AWS") && told.2.contains(exception), "{}", told.2);
+        let body = json!({"message": "message of AWS"}).to_string();
+        let response_to = response_to(Behaviour::Responds(upstream, exception, body)).await;
+        assert_eq!((response_to.0, response_to.1.as_str()), (status, code), "{exception}");
+        assert!(
+            response_to.2.contains("message of AWS") && response_to.2.contains(exception),
+            "{}",
+            response_to.2
+        );
     }
 }
 
-/// How many calls one request makes, and its answer.
+/// Returns the number of calls of one request, and its response.
 async fn calls(behaviour: Behaviour) -> (usize, Answer) {
     let eks_auth = fake_eks_auth(behaviour).await;
     let answer = credentials(serving(eks_auth.address).await, &token()).await;
@@ -135,7 +140,7 @@ async fn calls(behaviour: Behaviour) -> (usize, Answer) {
 }
 
 #[tokio::test]
-async fn what_may_pass_is_asked_three_times_and_what_will_not_once() {
+async fn attempts_retryable_errors_three_times_and_others_once() {
     for (status, exception, attempts) in [
         (500, "InternalServerException", 3),
         (502, "", 3),
@@ -148,33 +153,34 @@ async fn what_may_pass_is_asked_three_times_and_what_will_not_once() {
         (400, "InvalidTokenException", 1),
         (418, "TeapotException", 1),
     ] {
-        let (calls, answer) = calls(Behaviour::Says(status, exception, "{}".to_owned())).await;
+        let (calls, answer) = calls(Behaviour::Responds(status, exception, "{}".to_owned())).await;
         assert_eq!(calls, attempts, "{status} {exception}: {answer:?}");
     }
 }
 
 #[tokio::test]
-async fn what_our_own_service_says_is_not_asked_again() {
+async fn does_not_repeat_errors_of_pod_identity_auth() {
     for (status, exception, code) in [
         (429, "ThrottlingException", "throttled"),
         (503, "ServiceUnavailableException", "upstream_unavailable"),
         (503, "ServiceUnavailableException", "token_key_unknown"),
         (500, "InternalServerException", "internal"),
     ] {
-        let own = Behaviour::OwnServiceSays(status, exception, code);
+        let own = Behaviour::RespondsAsPodIdentityAuth(status, exception, code);
         let (calls, answer) = calls(own).await;
-        assert_eq!((calls, check_refusal(&answer).as_str()), (1, code));
-        assert_eq!(answer.header("retry-after"), Some("7"), "{code}: what EKS Auth asks for");
+        assert_eq!((calls, check_error(&answer).as_str()), (1, code));
+        assert_eq!(answer.header("retry-after"), Some("7"), "{code}: the pause of EKS Auth");
     }
 }
 
 #[tokio::test]
-async fn only_a_demand_for_fewer_calls_slows_the_others_down() {
+async fn only_throttling_limits_the_rate_of_other_calls() {
     for (code, limited) in
         [("throttled", true), ("token_key_unknown", false), ("upstream_unavailable", false)]
     {
         let eks_auth =
-            fake_eks_auth(Behaviour::OwnServiceSays(503, "ServiceUnavailableException", code)).await;
+            fake_eks_auth(Behaviour::RespondsAsPodIdentityAuth(503, "ServiceUnavailableException", code))
+                .await;
         let agent = agent(eks_auth.address, &[LOOPBACK]).await;
         let (address, admin) = (agent.addresses()[0], agent.admin_addresses()[0]);
         tokio::spawn(agent.run(Shutdown::never()));
@@ -193,39 +199,39 @@ async fn only_a_demand_for_fewer_calls_slows_the_others_down() {
 }
 
 #[tokio::test]
-async fn nobody_calls_before_the_time_that_eks_auth_asks_for() {
-    // One pod is told to wait for a second. Then another one asks: it waits, and is served.
-    let eks_auth = fake_eks_auth(Behaviour::FirstSays(429, "1", granted("default", "app"))).await;
+async fn makes_no_call_before_retry_after() {
+    // EKS Auth requests a pause of a second after the first call. The request of a second pod waits and succeeds.
+    let eks_auth = fake_eks_auth(Behaviour::RespondsFirstWith(429, "1", granted("default", "app"))).await;
     let agent = serving(eks_auth.address).await;
     let first = tokio::spawn({
         let token = token();
         async move { credentials(agent, &token).await.status }
     });
     eks_auth.arrived.notified().await;
-    let told = clock::monotonic();
+    let paused_at = clock::monotonic();
     let second = credentials(agent, &token()).await.status;
-    assert!(told.elapsed() >= Duration::from_millis(900), "{:?}", told.elapsed());
+    assert!(paused_at.elapsed() >= Duration::from_millis(900), "{:?}", paused_at.elapsed());
     assert_eq!((first.await.unwrap(), second), (200, 200));
     assert_eq!(eks_auth.calls(), 3);
 }
 
 #[tokio::test]
-async fn whoever_waits_for_a_pause_is_told_of_it_and_not_of_the_network() {
-    // The call goes on until its turn after seven seconds; the request is not held for so long.
-    let eks_auth = fake_eks_auth(Behaviour::FirstSays(429, "7", granted("default", "app"))).await;
+async fn waiting_request_gets_throttled_with_the_remaining_pause() {
+    // The call waits for seven seconds, but the request does not.
+    let eks_auth = fake_eks_auth(Behaviour::RespondsFirstWith(429, "7", granted("default", "app"))).await;
     let answer = credentials(serving(eks_auth.address).await, &token()).await;
-    assert_eq!((answer.status, check_refusal(&answer).as_str()), (503, "throttled"));
-    assert_eq!(answer.header("retry-after"), Some("3"), "what is left, in whole seconds");
+    assert_eq!((answer.status, check_error(&answer).as_str()), (503, "throttled"));
+    assert_eq!(answer.header("retry-after"), Some("3"), "the remaining pause in whole seconds");
     assert_eq!(eks_auth.calls(), 1);
 }
 
 #[tokio::test]
-async fn whoever_would_have_to_wait_too_long_is_told_at_once_and_until_when() {
-    let eks_auth = fake_eks_auth(Behaviour::FirstSays(429, "25", granted("default", "app"))).await;
+async fn long_pause_gives_throttled_at_once_with_retry_after() {
+    let eks_auth = fake_eks_auth(Behaviour::RespondsFirstWith(429, "25", granted("default", "app"))).await;
     let agent = serving(eks_auth.address).await;
     for _ in 0..3 {
         let answer = credentials(agent, &token()).await;
-        assert_eq!((answer.status, check_refusal(&answer).as_str()), (503, "throttled"));
+        assert_eq!((answer.status, check_error(&answer).as_str()), (503, "throttled"));
         let retry_after: u64 = answer.header("retry-after").unwrap().parse().unwrap();
         assert!((1..=25).contains(&retry_after) && retry_after > 2, "{answer:?}");
     }
@@ -233,9 +239,9 @@ async fn whoever_would_have_to_wait_too_long_is_told_at_once_and_until_when() {
 }
 
 #[tokio::test]
-async fn expired_credentials_are_refused_with_the_clocks_time_and_few_calls() {
-    let eks_auth = fake_eks_auth(Behaviour::Says(200, "", granted("default", "app"))).await;
-    // An hour after the end of what it grants.
+async fn refuses_expired_credentials_with_the_time_of_the_clock_and_few_calls() {
+    let eks_auth = fake_eks_auth(Behaviour::Responds(200, "", granted("default", "app"))).await;
+    // An hour after the expiry of the issued credentials.
     let (hand, clock) = Clock::manual(SystemTime::UNIX_EPOCH + Duration::from_secs(4_102_444_800 + 3600));
     let agent = App::bind(Config { clock, ..config(eks_auth.address, &[LOOPBACK]) }).await.unwrap();
     let address = agent.addresses()[0];
@@ -244,23 +250,24 @@ async fn expired_credentials_are_refused_with_the_clocks_time_and_few_calls() {
     let refused = async |requests: usize| {
         for _ in 0..requests {
             let answer = credentials(address, &token).await;
-            assert_eq!((answer.status, check_refusal(&answer).as_str()), (503, "clock_ahead"));
-            let times = "the credentials expired at 2100-01-01T00:00:00Z, and this host's clock is at 2100-01-01T01:00:";
+            assert_eq!((answer.status, check_error(&answer).as_str()), (503, "clock_ahead"));
+            let times =
+                "the credentials end at 2100-01-01T00:00:00Z, and this host's clock says 2100-01-01T01:00:";
             assert!(answer.text().contains(times), "{}", answer.text());
             assert!(!answer.text().contains("fake-"), "{}", answer.text());
         }
     };
     refused(148).await;
     assert_eq!(eks_auth.calls(), 1);
-    // EKS Auth is called again after a second, then after two, and so on.
+    // The pauses between calls are one second, two seconds, and so on.
     hand.advance(Duration::from_secs(2));
     refused(148).await;
     assert_eq!(eks_auth.calls(), 2);
 }
 
 #[tokio::test]
-async fn polls_with_an_unverified_token_are_no_calls_while_eks_auth_is_away() {
-    let away = Behaviour::Says(503, "ServiceUnavailableException", "{}".to_owned());
+async fn polling_with_an_unverified_token_makes_few_calls_while_eks_auth_is_down() {
+    let away = Behaviour::Responds(503, "ServiceUnavailableException", "{}".to_owned());
     let eks_auth = fake_eks_auth(away).await;
     let (agent, token) = (serving(eks_auth.address).await, token());
     let started = clock::monotonic();
@@ -275,13 +282,13 @@ async fn polls_with_an_unverified_token_are_no_calls_while_eks_auth_is_away() {
 }
 
 #[tokio::test]
-async fn an_array_in_the_place_of_an_object_is_no_answer_of_eks_auth() {
+async fn refuses_responses_with_arrays_in_place_of_objects() {
     let whole: serde_json::Value = serde_json::from_str(&granted("default", "app")).unwrap();
     for member in ["", "/subject", "/credentials", "/assumedRoleUser"] {
         let mut answer = whole.clone();
         let object = answer.pointer_mut(member).unwrap();
         *object = object.as_object().unwrap().values().cloned().collect();
-        let (status, code, text) = told(Behaviour::Says(200, "", answer.to_string())).await;
+        let (status, code, text) = response_to(Behaviour::Responds(200, "", answer.to_string())).await;
         assert_eq!((status, code.as_str()), (503, "upstream_unavailable"), "{member}: {text}");
         assert!(!text.contains("fake-"), "{text}");
     }

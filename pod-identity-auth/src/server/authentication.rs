@@ -29,7 +29,7 @@ const MAX_KEYS_FILE: usize = 1024 * 1024;
 /// The service name that requests to EKS Auth are signed for (its API model, `signingName`).
 const SIGNING_NAME: &str = "eks-auth";
 
-/// Refuses a pod of another node than that of the agent, if the agent proves its node. Name and UID must be the same.
+/// Refuses a pod of another node than the agent's, if the agent proves its node. Names and UIDs must be equal.
 pub(super) fn check_node(caller: &AuthenticatedCaller, token: &VerifiedToken) -> Result<(), ErrorResponse> {
     let AuthenticatedCaller::Agent { node } = caller else { return Ok(()) };
     match &token.node {
@@ -49,7 +49,7 @@ pub enum AgentAuthenticator {
     SigV4(Arc<AgentKeys>),
     /// By the agent's own service account token.
     Token {
-        /// The service accounts that may call.
+        /// The allowed service accounts.
         service_accounts: Vec<(Namespace, ServiceAccount)>,
     },
 }
@@ -91,7 +91,7 @@ async fn authenticate_by_token(
     cluster: &ClusterName,
 ) -> Result<AuthenticatedCaller, ErrorResponse> {
     let refuse = |reason: &str| {
-        ErrorResponse::new(ErrorCode::CallerRefused, format!("the agent is not accepted: {reason}"))
+        ErrorResponse::new(ErrorCode::CallerRefused, format!("the agent is refused: {reason}"))
     };
     let mut headers = parts.headers.get_all(AUTHORIZATION).iter();
     let token = match (headers.next(), headers.next()) {
@@ -99,11 +99,11 @@ async fn authenticate_by_token(
         _ => None,
     };
     let Some(token) = token else {
-        return Err(refuse("it sends no bearer token (is its --agent-auth token?)"));
+        return Err(refuse("it sends no bearer token: set --agent-auth token at the agent"));
     };
     let verified = service.verify_caller(cluster, token, AGENT_AUDIENCE).await;
     let verified = verified.map_err(|error| match error.code() {
-        // A retry may help. After a refusal of the caller there is none.
+        // This code is retryable; `caller_refused` is not.
         code @ ErrorCode::TokenKeyUnknown => {
             ErrorResponse::new(code, format!("the agent's token: {}", error.message()))
         }
@@ -112,7 +112,7 @@ async fn authenticate_by_token(
     let identity = &verified.identity;
     if !allowed.iter().any(|(ns, sa)| *ns == identity.namespace && *sa == identity.service_account) {
         return Err(refuse(&format!(
-            "service account {}/{} is not on the list (--agent-service-account)",
+            "service account {}/{} is not in --agent-service-account",
             identity.namespace, identity.service_account
         )));
     }
@@ -122,7 +122,7 @@ async fn authenticate_by_token(
     Ok(AuthenticatedCaller::Agent { node })
 }
 
-/// The keys that agents may sign with, from a file that is read again when it changes.
+/// The keys of agents, from a file that is read again after a change.
 #[derive(Debug)]
 pub struct AgentKeys {
     path: PathBuf,
@@ -154,25 +154,25 @@ impl AgentKeys {
     }
 
     fn replace(&self, text: Result<Zeroizing<String>, ReadError>) -> Result<(), AgentKeysError> {
-        let wrong = |reason: String| AgentKeysError { path: self.path.clone(), reason };
-        let text = text.map_err(|error| wrong(error.to_string()))?;
-        // No error contains text of the file: it holds secrets.
+        let invalid = |reason: String| AgentKeysError { path: self.path.clone(), reason };
+        let text = text.map_err(|error| invalid(error.to_string()))?;
+        // No error contains text of the file, because it has secrets.
         let entries: Vec<KeyEntry> = serde_saphyr::from_str(&text).map_err(|_| {
-            wrong("not a list of accessKeyId and secretAccessKey, in YAML or JSON".to_owned())
+            invalid("not a list of accessKeyId and secretAccessKey in YAML or JSON".to_owned())
         })?;
         if entries.is_empty() {
-            return Err(wrong("it holds no key".to_owned()));
+            return Err(invalid("the list has no key".to_owned()));
         }
         let mut keys = HashMap::new();
         for entry in entries {
             let secret = Secret::from(entry.secret_access_key.as_str().to_owned());
             if entry.access_key_id.is_empty() || entry.secret_access_key.len() < 16 {
-                return Err(wrong(
-                    "an accessKeyId is empty, or a secretAccessKey shorter than 16 characters".into(),
+                return Err(invalid(
+                    "an accessKeyId is empty, or a secretAccessKey has fewer than 16 characters".into(),
                 ));
             }
             if keys.insert(entry.access_key_id.clone(), secret).is_some() {
-                return Err(wrong(format!("the access key id {} stands in it twice", entry.access_key_id)));
+                return Err(invalid(format!("the access key id {} occurs twice", entry.access_key_id)));
             }
         }
         self.keys.store(Arc::new(keys));
@@ -187,11 +187,11 @@ impl AgentKeys {
             .follow(shutdown, || async {
                 match self.replace(files::read_in_background(&self.path, MAX_KEYS_FILE).await) {
                     Ok(()) => {
-                        tracing::info!(file = %self.path.display(), "new agent keys in use");
+                        tracing::info!(file = %self.path.display(), "agent keys replaced");
                         true
                     }
                     Err(error) => {
-                        tracing::error!(%error, "the agent keys were not replaced; the old ones stay in use");
+                        tracing::error!(%error, "agent keys not replaced; the old ones stay in use");
                         false
                     }
                 }
@@ -206,7 +206,7 @@ impl AgentKeys {
         now: SystemTime,
     ) -> Result<AuthenticatedCaller, SigV4Error> {
         let keys = self.keys.load();
-        // Agents sign for the region they run in. Here the region proves nothing.
+        // Agents sign for their own region. It does not matter here.
         let signer = sigv4::verify(parts, body, SIGNING_NAME, None, |id| keys.get(id).cloned(), now)?;
         Ok(AuthenticatedCaller::Key { access_key_id: signer.access_key_id })
     }

@@ -14,13 +14,13 @@ use zeroize::Zeroizing;
 
 use crate::sigv4::SigV4Error;
 
-/// An error response: why a request gets no credentials.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct ErrorResponse {
     pub(super) code: ErrorCode,
     pub(super) message: String,
     exception: Exception,
-    /// The pause that STS asked for.
+    /// The pause that STS requested.
     retry_after: Option<Duration>,
 }
 
@@ -65,7 +65,7 @@ fn exception(code: ErrorCode) -> Exception {
         | ErrorCode::OwnCredentials
         | ErrorCode::AuditUnwritten
         | ErrorCode::ClockAhead => ("ServiceUnavailableException", StatusCode::SERVICE_UNAVAILABLE),
-        // Faults of the service, and codes of the agent that do not occur here.
+        // Internal errors of the service, and codes that only the agent uses.
         _ => ("InternalServerException", StatusCode::INTERNAL_SERVER_ERROR),
     }
 }
@@ -86,7 +86,7 @@ impl From<BodyError> for ErrorResponse {
     }
 }
 
-/// AWS names each way in which a signature fails (EKS API reference, *Common Errors*).
+/// AWS has a name for each kind of signature error (EKS API reference, *Common Errors*).
 impl From<SigV4Error> for ErrorResponse {
     fn from(error: SigV4Error) -> Self {
         let name = match error {
@@ -142,11 +142,11 @@ struct ResponseCredentials<'a> {
     session_token: &'a str,
     secret_access_key: &'a str,
     access_key_id: &'a str,
-    /// Seconds since 1970, as a number: the SDK for Rust reads nothing else.
+    /// Seconds since 1970 as a number, because the SDK for Rust reads no other form.
     expiration: u64,
 }
 
-/// Makes the response with a pod's credentials. Its buffer is zeroed once it was sent.
+/// Makes the response with a pod's credentials. Its buffer is zeroed after it is sent.
 pub(super) fn success(
     pod: &AuthorizedPod,
     credentials: &Credentials,
@@ -176,16 +176,16 @@ pub(super) fn success(
             expiration: expires_at.as_secs(),
         },
     };
-    // Room for all of it: a buffer that grows leaves copies of the secrets behind.
-    let room = 2048 + session.session_token().len() + session.secret_access_key().len();
-    let mut json = Zeroizing::new(Vec::with_capacity(room));
+    // The capacity fits the whole response: a growing buffer would leave copies of the secrets in memory.
+    let capacity = 2048 + session.session_token().len() + session.secret_access_key().len();
+    let mut json = Zeroizing::new(Vec::with_capacity(capacity));
     serde_json::to_writer(&mut *json, &body)
         .map_err(|error| internal(format!("the response cannot be written as JSON: {error}")))?;
     Ok(with_request_id(json_bytes(StatusCode::OK, Bytes::from_owner(json)), request_id))
 }
 
-/// Makes an error response for botocore and the other SDKs: they read the header or `__type`. The message has cause,
-/// fix and code, because AWS's agent passes only the message on to the pod.
+/// Makes an error response. SDKs read the exception from the header or from `__type`. The message has cause, fix and
+/// code, because AWS's agent passes only the message to the pod.
 pub(super) fn error(error: &ErrorResponse, request_id: &str) -> Response<Full<Bytes>> {
     #[derive(Serialize)]
     struct Body<'a> {
@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_page_has_these_exceptions() {
+    fn docs_list_the_exception_of_every_error_code() {
         let page = include_str!("../../../docs/reference/errors.md");
         for code in ErrorCode::ALL {
             let heading = format!("\n## {code}\n");

@@ -35,7 +35,7 @@ impl SessionMetrics {
     /// `pod_identity_session_cache_entries`.
     pub(crate) fn register(registry: &mut Registry, cached: Option<CredentialService>) -> Self {
         let issued = Family::default();
-        registry.register("pod_identity_sessions", "Sessions given to pods, by source", issued.clone());
+        registry.register("pod_identity_sessions", "Sessions issued to pods, by source", issued.clone());
         let waiting = Gauge::default();
         if let Some(service) = cached {
             let help = "Requests that wait for a session";

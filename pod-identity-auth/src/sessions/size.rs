@@ -1,16 +1,17 @@
-//! Warnings about associations whose sessions STS will likely refuse as too large.
+//! Warnings about associations whose sessions are likely too large for STS.
 
 use pod_identity_core::association::{Association, AssociationTable};
 use pod_identity_core::identity::{Pod, WorkloadIdentity};
 use pod_identity_core::session::{SessionName, SessionPlan};
 
-/// Maximum number of associations that are named in warnings. The others are counted.
+/// Maximum number of associations with a warning of their own. The others are counted.
 const NAMED: usize = 10;
 
 /// The suffix that a Deployment and a ReplicaSet add to a pod's name: `-` and 10, `-` and 5 characters.
 const GENERATED: &str = "-5d59d67564-7nqhx";
 
-/// Warns of each association whose tags and policy will likely not fit. This is an estimate, so nothing is refused.
+/// Warns about each association whose tags and policy are likely too large. It refuses none, because the size is an
+/// estimate.
 pub(crate) fn warn_of_large_sessions(table: &AssociationTable) {
     let mut large: usize = 0;
     for (cluster, association) in table.iter() {
@@ -32,15 +33,18 @@ pub(crate) fn warn_of_large_sessions(table: &AssociationTable) {
         }
     }
     if large > NAMED {
-        tracing::warn!(associations = large, "so many associations will likely be refused as too large");
+        tracing::warn!(
+            associations = large,
+            "STS will likely refuse the sessions of this number of associations as too large"
+        );
     }
 }
 
-/// Returns a pod as a Deployment with the service account's name would make it: real pods are not known yet.
+/// Returns a pod with the name that a Deployment with the service account's name would generate.
 fn typical_pod(association: &Association) -> Option<WorkloadIdentity> {
     // Generated names are cut to 63 characters (kubernetes `names.SimpleNameGenerator`).
-    let account = association.service_account.as_str();
-    let base = &account[..account.len().min(63 - GENERATED.len())];
+    let service_account = association.service_account.as_str();
+    let base = &service_account[..service_account.len().min(63 - GENERATED.len())];
     // A cut name may end with `.` or `-`, and no `-` may follow them.
     let name = format!("{}{GENERATED}", base.trim_end_matches(['.', '-']));
     let uid = "00000000-0000-0000-0000-000000000000";
@@ -61,17 +65,17 @@ mod tests {
     fn makes_a_typical_pod_for_every_service_account_name() {
         for separator in [".", "-", "--"] {
             for before in 1..60 {
-                let account = format!("{}{separator}{}", "a".repeat(before), "b".repeat(60));
+                let service_account = format!("{}{separator}{}", "a".repeat(before), "b".repeat(60));
                 let association = Association::new(
                     "a-0123456789abcdefg".parse().unwrap(),
                     "shop".parse().unwrap(),
-                    account.parse().unwrap(),
+                    service_account.parse().unwrap(),
                     "arn:aws:iam::111122223333:role/app".parse().unwrap(),
                 );
                 let pod = typical_pod(&association).map(|identity| identity.pod.name);
                 let name = pod.as_ref().map_or("", |name| name.as_str());
                 let whole = name.ends_with(GENERATED) && (61..=63).contains(&name.len());
-                assert!(whole, "{account}: {name:?}");
+                assert!(whole, "{service_account}: {name:?}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The `Authorization` header of a signed request, taken apart.
+//! Parser of the `Authorization` header of a signed request.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -8,7 +8,7 @@ use super::header::single;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
-/// What the header says: whose key, for what scope, over which headers, and the signature.
+/// The parts of the header: access key id, scope, signed headers and signature.
 #[derive(Debug)]
 pub(super) struct SignedAuthorization<'a> {
     pub(super) access_key_id: &'a str,
@@ -21,17 +21,17 @@ pub(super) struct SignedAuthorization<'a> {
 }
 
 impl<'a> SignedAuthorization<'a> {
-    /// Reads the one header of a request: `AWS4-HMAC-SHA256` and, with commas between them,
-    /// `Credential=<key>/<day>/<region>/<service>/aws4_request`, `SignedHeaders=<a;b>`, `Signature=<hex>`.
+    /// Parses the header: `AWS4-HMAC-SHA256`, then `Credential=<key>/<day>/<region>/<service>/aws4_request`,
+    /// `SignedHeaders=<a;b>` and `Signature=<hex>`, separated by commas.
     ///
-    /// No message repeats the header's value: it may be a bearer token that came to the wrong place.
+    /// No message contains the header's value, because it may be a bearer token.
     pub(super) fn of(headers: &'a HeaderMap) -> Result<Self, SigV4Error> {
         let value = single(headers, &AUTHORIZATION)?.ok_or(SigV4Error::Missing)?;
         let text =
             value.to_str().map_err(|_| malformed("the Authorization header is not printable ASCII"))?;
         let fields =
             text.strip_prefix(ALGORITHM).and_then(|rest| rest.strip_prefix(' ')).ok_or_else(|| {
-                malformed("the Authorization header's scheme is not AWS4-HMAC-SHA256, the only one taken")
+                malformed("the Authorization header's scheme is not AWS4-HMAC-SHA256, the only supported one")
             })?;
         let (mut credential, mut signed_headers, mut signature) = (None, None, None);
         for field in fields.split(',') {
@@ -39,13 +39,13 @@ impl<'a> SignedAuthorization<'a> {
                 .trim_matches(' ')
                 .split_once('=')
                 .ok_or_else(|| malformed("a part of the Authorization header is not name=value"))?;
-            let place = match name {
+            let slot = match name {
                 "Credential" => &mut credential,
                 "SignedHeaders" => &mut signed_headers,
                 "Signature" => &mut signature,
-                _ => return Err(malformed("the Authorization header has a part that SigV4 does not know")),
+                _ => return Err(malformed("the Authorization header has a part that SigV4 does not define")),
             };
-            if place.replace(value).is_some() {
+            if slot.replace(value).is_some() {
                 return Err(malformed(format!("the Authorization header names {name} twice")));
             }
         }
@@ -73,8 +73,7 @@ fn scope(credential: &str) -> Result<[&str; 4], SigV4Error> {
     let &[access_key_id, date, region, service, "aws4_request"] = parts.as_slice() else {
         return Err(invalid());
     };
-    // STS's pattern for an access key id is `[\w]*`, at most 128 characters; regions and services are
-    // host labels.
+    // STS's pattern for an access key id is `[\w]*` with at most 128 characters. Regions and services are host labels.
     let is_key = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     let is_label = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let fits = (1..=128).contains(&access_key_id.len())
@@ -95,13 +94,13 @@ fn header_names(list: &str) -> Result<Vec<&str>, SigV4Error> {
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&b))
     };
     if !names.iter().all(is_name) {
-        return Err(malformed("SignedHeaders= is not a list of lower-case header names with ';' between"));
+        return Err(malformed("SignedHeaders= is not a list of lower-case header names separated by ';'"));
     }
     if !names.is_sorted_by(|a, b| a < b) {
         return Err(malformed("SignedHeaders= is not sorted, or names a header twice"));
     }
     if names.contains(&AUTHORIZATION.as_str()) {
-        return Err(malformed("SignedHeaders= names authorization, which holds the signature itself"));
+        return Err(malformed("SignedHeaders= names authorization, which contains the signature itself"));
     }
     Ok(names)
 }

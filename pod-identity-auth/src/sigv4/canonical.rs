@@ -1,4 +1,4 @@
-//! The canonical request: what a signature is made over.
+//! The canonical request, which a signature covers.
 
 use http::header::HOST;
 use http::request::Parts;
@@ -36,8 +36,8 @@ pub(super) fn request(parts: &Parts, signed_headers: &[&str], payload: &str) -> 
     Ok(out)
 }
 
-/// The path without dot segments and repeated slashes, encoded once more than it came: `%20` becomes
-/// `%2520`, as for every service but S3.
+/// Removes dot segments and repeated slashes from a path and encodes it once more: `%20` becomes `%2520`, as for every
+/// service but S3.
 fn path(raw: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     for segment in raw.split('/') {
@@ -49,7 +49,7 @@ fn path(raw: &str) -> String {
             kept => segments.push(kept),
         }
     }
-    // RFC 3986, section 5.2.4: what ends in a slash or a dot segment names a directory.
+    // RFC 3986, section 5.2.4: a path that ends in a slash or a dot segment names a directory.
     let directory = matches!(raw.rsplit('/').next(), Some("" | "." | ".."));
     let mut out = String::with_capacity(raw.len() + 8);
     for segment in &segments {
@@ -62,9 +62,9 @@ fn path(raw: &str) -> String {
     out
 }
 
-/// The parameters decoded, encoded again in AWS's one way and sorted by name, then value.
+/// Decodes the parameters, encodes them in AWS's form, and sorts them by name and value.
 ///
-/// Decoded to bytes, not to text: replacing what is not UTF-8 would give different requests one form.
+/// It decodes to bytes: a replacement of invalid UTF-8 would give different requests the same form.
 fn query(raw: &str) -> String {
     let mut parameters: Vec<(String, String)> = parameters(raw)
         .map(|(name, value)| {
@@ -79,13 +79,13 @@ fn query(raw: &str) -> String {
     pairs.join("&")
 }
 
-/// Whether the query carries a signature of its own.
+/// Whether the query contains a signature.
 pub(super) fn is_presigned(raw: &str) -> bool {
     const SIGNATURE: [&[u8]; 3] = [b"X-Amz-Algorithm", b"X-Amz-Credential", b"X-Amz-Signature"];
     parameters(raw).any(|(name, _)| SIGNATURE.iter().any(|known| name.eq_ignore_ascii_case(known)))
 }
 
-/// Names and values as a handler reads them (the URL standard's form decoding: `+` is a space).
+/// Decodes names and values as handlers do (form decoding of the URL standard: `+` is a space).
 fn parameters(raw: &str) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
     let decode = |text: &str| percent_decode(text.replace('+', " ").as_bytes()).collect();
     raw.split('&').filter(|part| !part.is_empty()).map(move |part| {
@@ -94,7 +94,7 @@ fn parameters(raw: &str) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
     })
 }
 
-/// Percent-encodes all but RFC 3986's unreserved characters, with upper-case digits.
+/// Percent-encodes all characters but RFC 3986's unreserved ones, with upper-case digits.
 fn encode(out: &mut String, bytes: &[u8]) {
     for &b in bytes {
         if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
@@ -107,7 +107,7 @@ fn encode(out: &mut String, bytes: &[u8]) {
     }
 }
 
-/// The host from the one `Host` header, or from the target where there is none (HTTP/2).
+/// Returns the host of the `Host` header, or of the request target if there is no header (HTTP/2).
 fn host(parts: &Parts) -> Result<&[u8], SigV4Error> {
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     match (single(&parts.headers, &HOST)?, authority) {
@@ -132,11 +132,11 @@ fn push_values(out: &mut Vec<u8>, parts: &Parts, name: &str) -> Result<(), SigV4
     if any {
         Ok(())
     } else {
-        Err(malformed(format!("SignedHeaders= names {name:?}, which the request does not carry")))
+        Err(malformed(format!("SignedHeaders= names {name:?}, which the request does not have")))
     }
 }
 
-/// The value without spaces at its ends and with single ones inside.
+/// Appends the value without spaces at its ends and with single spaces inside.
 fn push_trimmed(out: &mut Vec<u8>, value: &[u8]) {
     let words = value.split(|b| *b == b' ').filter(|word| !word.is_empty());
     for (i, word) in words.enumerate() {

@@ -1,71 +1,66 @@
-//! Errors of signatures.
+//! Errors of signature verification.
 
 use std::time::Duration;
 
-/// How far a request's date may lie from our clock: AWS allows five minutes either way (IAM user guide,
-/// *Troubleshoot Signature Version 4 requests*).
+/// Maximum difference between a request's date and this clock, as at AWS (IAM user guide, *Troubleshoot Signature
+/// Version 4 requests*).
 pub(super) const SKEW_LIMIT: Duration = Duration::from_secs(5 * 60);
 
-/// Why a request's signature was refused.
+/// Why a signature is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SigV4Error {
-    /// No `Authorization` header.
+    /// The request has no `Authorization` header.
     #[error("the request is not signed: sign it with AWS Signature Version 4, in the Authorization header")]
     Missing,
-    /// A signature in the query string.
+    /// The signature is in the query string.
     #[error(
-        "the request is presigned (X-Amz-* in its query): put the signature into the Authorization header"
+        "the request is presigned (X-Amz-* in its query): send the signature in the Authorization header"
     )]
     Presigned,
-    /// Something about the signature's form is wrong; the text names it and says what is expected.
+    /// The form of the signature is invalid. The text names the fault.
     #[error("the request's signature cannot be read: {0}")]
     Malformed(String),
-    /// Headers that have to be signed are not.
+    /// A header is not signed that must be.
     #[error(
         "the header {0} is not among the signed headers: sign host, content-type and every x-amz-* header"
     )]
     UnsignedHeader(String),
-    /// The caller asked that its body be left out of the signature.
-    #[error(
-        "x-amz-content-sha256 does not hold a SHA-256 ({0}): sign the payload, unsigned ones are not taken"
-    )]
+    /// The signature does not cover the body.
+    #[error("x-amz-content-sha256 is {0}, want a SHA-256: sign the payload")]
     UnsignedPayload(String),
-    /// The body is another one than was signed.
+    /// The body is not the signed one.
     #[error("the body's SHA-256 is not the one in x-amz-content-sha256: send the body that was signed")]
     PayloadMismatch,
-    /// The signature was made for another place or day.
-    #[error(
-        "the request was signed for the {part} {found:?}, but {expected:?} is needed: {}",
-        scope_fix(part)
-    )]
+    /// The scope of the signature is wrong.
+    #[error("the request is signed for the {part} {found:?}, want {expected:?}: {}", scope_fix(part))]
     WrongScope {
-        /// Which part of the credential scope: `date`, `region` or `service`.
+        /// The part of the credential scope: `date`, `region` or `service`.
         part: &'static str,
-        /// What this server needs it to be.
+        /// The wanted value.
         expected: String,
-        /// What the request says.
+        /// The value of the request.
         found: String,
     },
-    /// The request's date is too far from our clock.
+    /// The request's date differs too much from this clock.
     #[error(
-        "the request was signed {seconds} s {} this server's clock, and at most {} s are allowed: \
+        "the request is signed {seconds} s {} this server's clock, at most {} s are allowed: \
          synchronise the clocks of both machines (NTP)",
         if *ahead { "ahead of" } else { "behind" },
         SKEW_LIMIT.as_secs()
     )]
     Skewed {
-        /// Whether the caller's clock is the later one.
+        /// Whether the caller's clock is ahead.
         ahead: bool,
-        /// How far apart they are.
+        /// The difference.
         seconds: u64,
     },
-    /// Nobody here has this access key id.
-    #[error("no such access key id is known here: use the key that this server was configured with")]
+    /// The access key id is unknown.
+    #[error("the access key id is unknown: use a key that this server is configured with")]
     UnknownAccessKey,
-    /// The key is known and the signature is not what it gives.
+    /// The signature does not match the key.
     #[error(
-        "the signature is not what this access key gives: check the secret access key, and that no proxy \
+        "the signature does not match the access key: check the secret access key, and that no proxy \
          changes the host, path, query or signed headers"
     )]
     SignatureMismatch,
@@ -73,12 +68,12 @@ pub enum SigV4Error {
 
 fn scope_fix(part: &str) -> &'static str {
     match part {
-        "region" => "set the client's region (AWS_REGION) to it",
-        "service" => "call this endpoint with the client of that service",
-        _ => "the credential scope takes its day from x-amz-date",
+        "region" => "set the client's region (AWS_REGION)",
+        "service" => "call this endpoint with a client of that service",
+        _ => "the date of the credential scope must be that of x-amz-date",
     }
 }
 
-pub(super) fn malformed(what: impl Into<String>) -> SigV4Error {
-    SigV4Error::Malformed(what.into())
+pub(super) fn malformed(cause: impl Into<String>) -> SigV4Error {
+    SigV4Error::Malformed(cause.into())
 }

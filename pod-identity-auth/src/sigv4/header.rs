@@ -1,10 +1,10 @@
-//! Headers that may come once.
+//! Headers that may occur once.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::{SigV4Error, malformed};
 
-/// Returns the value of a header, and an error if the header comes twice.
+/// Returns the value of a header, or an error if the header occurs twice.
 pub(super) fn single<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -12,7 +12,7 @@ pub(super) fn single<'a>(
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     if values.next().is_some() {
-        return Err(malformed(format!("the header {name} comes twice, where one is expected")));
+        return Err(malformed(format!("the header {name} occurs twice, want one")));
     }
     Ok(first)
 }

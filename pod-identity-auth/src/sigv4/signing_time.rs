@@ -1,4 +1,4 @@
-//! When a request was signed, as it says itself.
+//! The signing time in a request.
 
 use std::time::SystemTime;
 
@@ -14,18 +14,18 @@ use super::header::single;
 
 const X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 
-/// A request's own date, which its signature covers.
+/// The date that the signature covers.
 #[derive(Debug)]
 pub(super) struct SigningTime {
     pub(super) time: SystemTime,
-    /// `yyyymmddThhmmssZ`, the form that is signed.
+    /// The signed form, `yyyymmddThhmmssZ`.
     pub(super) text: String,
-    /// Whether it came in `Date`, for want of `x-amz-date`.
+    /// Whether the date comes from `Date`, because `x-amz-date` is absent.
     pub(super) from_date_header: bool,
 }
 
 impl SigningTime {
-    /// Reads `x-amz-date`, or else `Date` in the same form or in HTTP's own (RFC 9110, section 5.6.7).
+    /// Reads `x-amz-date`, or `Date` in the same form or in the form of HTTP (RFC 9110, section 5.6.7).
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, SigV4Error> {
         if let Some(value) = single(headers, &X_AMZ_DATE)? {
             let time = value.to_str().ok().and_then(basic);
@@ -33,11 +33,11 @@ impl SigningTime {
             return Ok(Self::new(time, false));
         }
         let value = single(headers, &DATE)?
-            .ok_or_else(|| malformed("the request has no date: send x-amz-date, and sign it"))?;
+            .ok_or_else(|| malformed("the request has no date: send and sign x-amz-date"))?;
         let text = value.to_str().unwrap_or_default();
         let time = basic(text).or_else(|| rfc2822::DateTimeParser::new().parse_timestamp(text).ok());
         let time =
-            time.ok_or_else(|| malformed("the Date header is no date: send x-amz-date, and sign it"))?;
+            time.ok_or_else(|| malformed("the Date header is not a date: send and sign x-amz-date"))?;
         Ok(Self::new(time, true))
     }
 
@@ -51,7 +51,7 @@ impl SigningTime {
     }
 }
 
-/// ISO 8601's basic form in UTC, to the second, and nothing but it: `20150830T123600Z`.
+/// Parses the basic form of ISO 8601 in UTC with seconds, and no other form: `20150830T123600Z`.
 fn basic(text: &str) -> Option<Timestamp> {
     let bytes = text.as_bytes();
     let form = bytes.len() == 16

@@ -40,7 +40,7 @@ fn check_for(
     verify(&parts, &body, service, region, secret_of, now)
 }
 
-/// Signs with AWS's own crate, as the Rust SDK does.
+/// Signs with AWS's crate, as the Rust SDK does.
 fn sign(mut request: Whole, token: Option<&str>, checksum_header: bool) -> Whole {
     let identity =
         aws_credential_types::Credentials::new(KEY, SECRET, token.map(str::to_owned), None, "test").into();
@@ -81,7 +81,7 @@ fn with_authorization(change: impl Fn(&str) -> String) -> Whole {
     let mut request = sign(plain(), Some("token"), false);
     let old = request.headers()["authorization"].to_str().unwrap().to_owned();
     let new = change(&old);
-    assert_ne!(old, new, "the change changes nothing");
+    assert_ne!(old, new, "the change has no effect");
     request.headers_mut().insert("authorization", HeaderValue::from_str(&new).unwrap());
     request
 }
@@ -91,7 +91,7 @@ fn assert_malformed(request: &Whole, hint: &str) {
     assert!(matches!(error, SigV4Error::Malformed(_)) && error.to_string().contains(hint), "{error}");
 }
 
-/// Reads one case of AWS's suite: a request line, headers, an empty line, a body.
+/// Parses a case of AWS's suite: a request line, headers, an empty line, a body.
 fn read_case(text: &str) -> Whole {
     let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
     let mut lines = head.lines();
@@ -106,45 +106,45 @@ fn read_case(text: &str) -> Whole {
 }
 
 #[test]
-fn the_signatures_of_the_public_test_suite_are_right() {
+fn accepts_the_signatures_of_the_public_test_suite() {
     let suite = include_str!("../../testdata/sigv4-suite.txt");
     let mut accepted = 0;
     for case in suite.split("=== ").skip(1) {
         let (name, text) = case.split_once('\n').unwrap();
-        let verdict = check(&read_case(text));
+        let result = check(&read_case(text));
         if name == "post-sts-header-after" {
-            // The one case that adds its session token after signing: ours must be signed.
-            assert_eq!(verdict, Err(SigV4Error::UnsignedHeader("x-amz-security-token".to_owned())));
+            // This case adds its session token after signing. Here the token must be signed.
+            assert_eq!(result, Err(SigV4Error::UnsignedHeader("x-amz-security-token".to_owned())));
             continue;
         }
-        assert!(verdict.is_ok(), "{name}: {verdict:?}");
+        assert!(result.is_ok(), "{name}: {result:?}");
         accepted += 1;
     }
     assert_eq!(accepted, 28);
 }
 
 #[test]
-fn the_signer_is_named_with_region_and_session_token() {
+fn returns_the_signer_with_region_and_session_token() {
     let signer = check_for(&sign(plain(), Some("a+/token=="), false), "service", None, now()).unwrap();
     assert_eq!(signer.access_key_id, KEY);
     assert_eq!(signer.region, "us-east-1");
     assert_eq!(signer.session_token.as_deref(), Some("a+/token=="));
-    assert!(!format!("{signer:?}").contains("token=="), "a session token was printed");
+    assert!(!format!("{signer:?}").contains("token=="), "`Debug` redacts the session token");
     assert_eq!(check(&sign(plain(), None, false)).unwrap().session_token, None);
 }
 
 #[test]
-fn secrets_do_not_print() {
+fn debug_redacts_secrets() {
     assert_eq!(format!("{:?}", Secret::from(SECRET.to_owned())), "Secret(redacted)");
 }
 
 #[test]
-fn an_unsigned_request_is_refused() {
+fn refuses_an_unsigned_request() {
     assert_eq!(check(&plain()), Err(SigV4Error::Missing));
 }
 
 #[test]
-fn a_presigned_request_is_refused_by_name() {
+fn refuses_a_presigned_request() {
     let query = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=a&X-Amz-Signature=b";
     let presigned = request(&format!("/?{query}")).body(Vec::new()).unwrap();
     assert_eq!(check(&presigned), Err(SigV4Error::Presigned));
@@ -153,15 +153,15 @@ fn a_presigned_request_is_refused_by_name() {
 }
 
 #[test]
-fn two_authorization_headers_are_refused() {
+fn refuses_two_authorization_headers() {
     let mut request = sign(plain(), None, false);
     let value = request.headers()["authorization"].clone();
     request.headers_mut().append("authorization", value);
-    assert_malformed(&request, "authorization comes twice");
+    assert_malformed(&request, "authorization occurs twice");
 }
 
 #[test]
-fn other_schemes_are_refused_without_repeating_them() {
+fn refuses_other_schemes_without_repeating_their_value() {
     for scheme in [
         "Bearer eyJhbGciOi",
         "AWS4-ECDSA-P256-SHA256 Credential=x",
@@ -175,7 +175,7 @@ fn other_schemes_are_refused_without_repeating_them() {
 }
 
 #[test]
-fn a_broken_authorization_header_is_refused() {
+fn refuses_a_malformed_authorization_header() {
     for (hint, from, to) in [
         ("no Credential", "Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, ", ""),
         ("SignedHeaders twice", ", Signature=", ", SignedHeaders="),
@@ -185,7 +185,7 @@ fn a_broken_authorization_header_is_refused() {
         ("Credential=", "AKIDEXAMPLE/", "/"),
         ("Credential=", "/20150830/", "/2015083/"),
         ("Credential=", "/us-east-1/", "//"),
-        ("SigV4 does not know", "SignedHeaders=", "signedheaders="),
+        ("SigV4 does not define", "SignedHeaders=", "signedheaders="),
         ("name=value", "SignedHeaders=", "Signed, SignedHeaders="),
         ("Credential twice", "Credential=", "Credential=a, Credential="),
         ("sorted", "content-type;host;", "host;content-type;"),
@@ -193,7 +193,7 @@ fn a_broken_authorization_header_is_refused() {
         ("lower-case", "content-type;host;", "Content-Type;host;"),
         ("lower-case", "content-type;host;", ";content-type;host;"),
         ("the signature itself", "content-type;host;", "authorization;content-type;host;"),
-        ("does not carry", "content-type;host;", "content-type;host;missing;"),
+        ("does not have", "content-type;host;", "content-type;host;missing;"),
         ("64 lower-case", "Signature=", "Signature=0"),
     ] {
         let request = with_authorization(|text| text.replacen(from, to, 1));
@@ -211,7 +211,7 @@ fn a_broken_authorization_header_is_refused() {
 }
 
 #[test]
-fn parts_of_the_authorization_header_may_come_in_any_order() {
+fn accepts_parts_of_the_authorization_header_in_any_order() {
     let request = with_authorization(|text| {
         let (credential, rest) = text.strip_prefix("AWS4-HMAC-SHA256 ").unwrap().split_once(", ").unwrap();
         format!("AWS4-HMAC-SHA256 {},{credential}", rest.replace(", ", ","))
@@ -220,9 +220,9 @@ fn parts_of_the_authorization_header_may_come_in_any_order() {
 }
 
 #[test]
-fn a_signature_for_another_service_region_or_day_is_refused() {
+fn refuses_a_signature_for_another_service_region_or_day() {
     let request = sign(plain(), None, false);
-    let part = |verdict: Result<Signer, SigV4Error>| match verdict {
+    let part = |result: Result<Signer, SigV4Error>| match result {
         Err(SigV4Error::WrongScope { part, .. }) => part,
         other => panic!("{other:?}"),
     };
@@ -232,7 +232,7 @@ fn a_signature_for_another_service_region_or_day_is_refused() {
 }
 
 #[test]
-fn clocks_may_differ_by_five_minutes_either_way() {
+fn accepts_a_clock_difference_of_five_minutes() {
     let request = sign(plain(), None, false);
     let at = |now| check_for(&request, "service", None, now);
     for apart in [Duration::ZERO, Duration::from_secs(300)] {
@@ -246,7 +246,7 @@ fn clocks_may_differ_by_five_minutes_either_way() {
 }
 
 #[test]
-fn an_unknown_key_and_a_wrong_secret_are_told_apart() {
+fn unknown_key_and_wrong_secret_are_different_errors() {
     let (parts, body) = sign(plain(), None, false).into_parts();
     let verify = |secret: Option<&str>| {
         let secret = |_: &str| secret.map(|text| Secret::from(text.to_owned()));
@@ -258,20 +258,20 @@ fn an_unknown_key_and_a_wrong_secret_are_told_apart() {
 }
 
 #[test]
-fn a_malformed_request_asks_for_no_secret() {
+fn malformed_request_looks_up_no_secret() {
     let asked = Cell::new(false);
     let (parts, body) = with_authorization(|text| text.replace("host;", "")).into_parts();
     let secret = |_: &str| {
         asked.set(true);
         None
     };
-    let verdict = verify(&parts, &body, "service", None, secret, now());
-    assert_eq!(verdict, Err(SigV4Error::UnsignedHeader("host".to_owned())));
+    let result = verify(&parts, &body, "service", None, secret, now());
+    assert_eq!(result, Err(SigV4Error::UnsignedHeader("host".to_owned())));
     assert!(!asked.get());
 }
 
 #[test]
-fn headers_that_matter_have_to_be_signed() {
+fn refuses_relevant_headers_without_a_signature() {
     for name in ["host", "content-type", "x-amz-date", "x-amz-security-token"] {
         let request = with_authorization(|text| {
             let (head, rest) = text.split_once("SignedHeaders=").unwrap();
@@ -291,17 +291,17 @@ fn headers_that_matter_have_to_be_signed() {
 }
 
 #[test]
-fn headers_that_may_come_once_are_refused_twice() {
+fn refuses_duplicates_of_single_headers() {
     for name in ["x-amz-date", "x-amz-security-token", "x-amz-content-sha256", "host"] {
         let mut request = sign(plain(), Some("token"), true);
         let value = request.headers()[name].clone();
         request.headers_mut().append(HeaderName::from_static(name), value);
-        assert_malformed(&request, &format!("{name} comes twice"));
+        assert_malformed(&request, &format!("{name} occurs twice"));
     }
 }
 
 #[test]
-fn dates_of_another_form_are_refused() {
+fn refuses_dates_in_another_form() {
     for date in [
         "",
         "20150830",
@@ -321,7 +321,7 @@ fn dates_of_another_form_are_refused() {
     assert_malformed(&request, "Date header");
 }
 
-/// Signs by hand what no SDK signs any more: a request dated by `Date`.
+/// Signs a request with the header `Date` in place of `x-amz-date`, as old SDKs did.
 fn dated(date: &'static str, signed_headers: &[&str]) -> Whole {
     let mut request = request("/").header("date", date).body(Vec::new()).unwrap();
     let list = signed_headers.join(";");
@@ -343,7 +343,7 @@ fn dated(date: &'static str, signed_headers: &[&str]) -> Whole {
 }
 
 #[test]
-fn the_date_header_serves_where_x_amz_date_is_absent() {
+fn reads_the_date_header_without_x_amz_date() {
     assert!(check(&dated("Sun, 30 Aug 2015 12:36:00 GMT", &["date", "host"])).is_ok());
     assert!(check(&dated("20150830T123600Z", &["date", "host"])).is_ok());
     let unsigned = check(&dated("Sun, 30 Aug 2015 12:36:00 GMT", &["host"]));
@@ -353,11 +353,11 @@ fn the_date_header_serves_where_x_amz_date_is_absent() {
 }
 
 #[test]
-fn payloads_have_to_be_signed_and_to_be_what_was_signed() {
+fn refuses_unsigned_and_changed_payloads() {
     for marker in ["UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"] {
         let unsigned = request("/").header("x-amz-content-sha256", marker).body(b"{}".to_vec()).unwrap();
-        let verdict = check(&sign(unsigned, None, false));
-        assert_eq!(verdict, Err(SigV4Error::UnsignedPayload(marker.to_owned())));
+        let result = check(&sign(unsigned, None, false));
+        assert_eq!(result, Err(SigV4Error::UnsignedPayload(marker.to_owned())));
     }
     let mut other = sign(plain(), None, true);
     *other.body_mut() = b"[]".to_vec();
@@ -368,7 +368,7 @@ fn payloads_have_to_be_signed_and_to_be_what_was_signed() {
 }
 
 #[test]
-fn the_host_may_stand_in_the_target_but_not_beside_another() {
+fn accepts_the_host_in_the_target_unless_the_header_differs() {
     let absolute = Request::builder().uri("http://example.com:8080/a").body(Vec::new()).unwrap();
     let signed = sign(absolute, None, false);
     assert!(check(&signed).is_ok());
@@ -383,7 +383,7 @@ fn the_host_may_stand_in_the_target_but_not_beside_another() {
 }
 
 #[test]
-fn bytes_that_are_no_text_do_not_share_a_signature() {
+fn invalid_utf8_has_its_own_signature() {
     let mut request = sign(request("/?a=%EF%BF%BD").body(Vec::new()).unwrap(), None, false);
     assert!(check(&request).is_ok());
     *request.uri_mut() = "/?a=%FF".parse().unwrap();
@@ -391,7 +391,7 @@ fn bytes_that_are_no_text_do_not_share_a_signature() {
 }
 
 #[test]
-fn duplicate_parameters_keep_every_value() {
+fn signature_covers_every_duplicate_parameter() {
     let mut request = sign(request("/?k=b&k=a&k=a&j").body(Vec::new()).unwrap(), None, false);
     assert!(check(&request).is_ok());
     *request.uri_mut() = "/?k=b&k=a&j".parse().unwrap();

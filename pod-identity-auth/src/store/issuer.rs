@@ -1,14 +1,14 @@
-//! How the keys of a cluster's issuers are fetched.
+//! Key locations of a cluster's issuers.
 
 use pod_identity_runtime::association_file::{ClusterEntry, IssuerEntry, KeysEntry};
 use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
 use pod_identity_runtime::outbound::{Outbound, check_url};
 
-/// The configuration of each issuer of a cluster, or the contradiction in its entry.
+/// Returns the configuration of each issuer of a cluster, or the contradiction in its entry.
 pub(super) fn configs(entry: &ClusterEntry, outbound: &Outbound) -> Result<Vec<IssuerConfig>, String> {
     for (index, issuer) in entry.issuers.iter().enumerate() {
         if entry.issuers[..index].iter().any(|other| other.issuer == issuer.issuer) {
-            return Err(format!("the issuer {:?} is given twice", issuer.issuer));
+            return Err(format!("the issuer {:?} is given twice: remove one", issuer.issuer));
         }
     }
     let shared = &entry.keys;
@@ -17,8 +17,8 @@ pub(super) fn configs(entry: &ClusterEntry, outbound: &Outbound) -> Result<Vec<I
         && shared.jwks_url.is_none()
         && shared.jwks_file.is_none()
     {
-        let reason = "bearerTokenFile would be sent to several issuers: give jwksUrl beside it, or give it with the \
-                      issuer that it is for";
+        let reason = "bearerTokenFile would be sent to several issuers: add jwksUrl, or move bearerTokenFile to its \
+                      issuer";
         return Err(reason.to_owned());
     }
     entry.issuers.iter().map(|issuer| config(issuer, shared, outbound)).collect()
@@ -32,12 +32,12 @@ fn config(entry: &IssuerEntry, shared: &KeysEntry, outbound: &Outbound) -> Resul
         (None, Some(file)) => KeyLocation::File(file.clone()),
         (None, None) => KeyLocation::Discovery,
     };
-    let asked = match &keys {
+    let url = match &keys {
         KeyLocation::Url(url) => Some(url),
         KeyLocation::Discovery => Some(&entry.issuer),
         KeyLocation::File(_) => None,
     };
-    if let Some(url) = asked {
+    if let Some(url) = url {
         check_url(url).map_err(|error| error.to_string())?;
     }
     Ok(IssuerConfig {

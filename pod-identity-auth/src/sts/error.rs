@@ -1,4 +1,4 @@
-//! Errors of STS as errors of the credential service.
+//! Conversion of STS errors to errors of the credential service.
 
 use std::fmt::Display;
 
@@ -13,15 +13,15 @@ use pod_identity_runtime::outbound::missing_credentials;
 
 /// Makes the error for a response without a field that STS always sends.
 pub(super) fn incomplete(field: &str) -> CredentialError {
-    CredentialError::new(ErrorCode::Internal, format!("the answer of STS lacks {field}"))
+    CredentialError::new(ErrorCode::Internal, format!("the response of STS has no {field}"))
 }
 
 /// Makes the error for a request that the SDK cannot build.
 pub(super) fn unbuildable(error: impl Display) -> CredentialError {
-    CredentialError::new(ErrorCode::Internal, format!("the call to STS could not be made: {error}"))
+    CredentialError::new(ErrorCode::Internal, format!("the request to STS cannot be built: {error}"))
 }
 
-/// Makes the error of a failed call. The service does not repeat the call, because the SDK has done that.
+/// Makes the error of a failed call. The service does not repeat it, because the SDK already has.
 pub(super) fn of_call(
     plan: &SessionPlan,
     session: &RoleSession,
@@ -30,7 +30,7 @@ pub(super) fn of_call(
     let role = &session.role;
     let header = error.raw_response().and_then(|response| response.headers().get("retry-after"));
     let unavailable = |reason: String| {
-        let message = format!("STS could not be asked for a session of {role}: {reason}");
+        let message = format!("the call to STS for a session of {role} failed: {reason}");
         CredentialError::new(ErrorCode::UpstreamUnavailable, message)
     };
     let made = match error.as_service_error() {
@@ -44,7 +44,7 @@ pub(super) fn of_call(
         Some(refusal) => {
             let sts_code = refusal.code().unwrap_or("unknown");
             let mut message = refusal.message().unwrap_or("(no message)").to_owned();
-            // STS names the excess, but not the sizes.
+            // STS's message has the percentage, but not the sizes.
             if sts_code.starts_with("PackedPolicyTooLarge") {
                 message = format!("{} ({})", message.trim_end_matches('.'), plan.packed_size());
             }
@@ -60,8 +60,8 @@ pub(super) fn of_call(
     made.with_retry_after(header.and_then(retry_after))
 }
 
-/// Makes the error of the second call, with the credentials of the first role. STS throttles by the AWS account of the
-/// caller, which is perhaps a tenant's here. It is not the quota that all pods share, so agents need not slow down.
+/// Makes the error of the second call, which uses the credentials of the first role. STS throttles by the caller's AWS
+/// account, and this one may belong to a tenant. Pods do not share its quota, so agents need not slow down.
 pub(super) fn of_target(error: CredentialError) -> CredentialError {
     match error.code() {
         ErrorCode::Throttled => CredentialError::new(ErrorCode::UpstreamUnavailable, error.message())
@@ -78,7 +78,7 @@ fn code(sts_code: &str, message: &str) -> Option<ErrorCode> {
         "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequestsException" => {
             Some(ErrorCode::Throttled)
         }
-        // STS has no code for this. The words are those of its message.
+        // STS has no code for this error, only this message.
         "InvalidParameterValue" if message.contains("transitive tag") => {
             Some(ErrorCode::CallerSessionHasTags)
         }
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_error_about_the_session_drops_it() {
+    fn only_errors_about_the_session_drop_cached_credentials() {
         for sts_code in ["AccessDenied", "ValidationError", "PackedPolicyTooLarge"] {
             let error = CredentialError::new(code(sts_code, "").unwrap(), "");
             assert_eq!(error.effect(), CacheEffect::RefusesIdentity, "{sts_code}");

@@ -1,4 +1,4 @@
-//! Who may ask: agents, by their own token or by a key.
+//! Authentication of agents by their own token or by a key.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,20 +15,22 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use testing::eventually::eventually;
 use testing::wire;
 
-use crate::stand::{Plan, Stand, agent_request, code, pod, request, sdk, stand, token_mode, write};
+use crate::test_auth::{
+    Options, TestAuth, agent_request, code, pod, request, sdk, start_auth, token_mode, write,
+};
 
-async fn asked(stand: &Stand, agent: &TokenRequest, of_pod: &TokenRequest) -> String {
-    let mint = |request| stand.laptop.issuer().mint(request).unwrap();
+async fn asked(auth: &TestAuth, agent: &TokenRequest, of_pod: &TokenRequest) -> String {
+    let mint = |request| auth.services.issuer().mint(request).unwrap();
     let bearer = format!("Bearer {}", mint(agent));
-    code(&stand.ask_in("demo", &mint(of_pod), &[("Authorization", &bearer)]).await)
+    code(&auth.exchange_in("demo", &mint(of_pod), &[("Authorization", &bearer)]).await)
 }
 
 #[tokio::test]
-async fn an_agent_gets_credentials_for_the_pods_of_its_own_node_only() {
-    let stand = stand(Plan { agent_auth: token_mode(), ..Plan::default() }).await;
+async fn agent_gets_credentials_for_pods_of_its_node_only() {
+    let auth = start_auth(Options { agent_auth: token_mode(), ..Options::default() }).await;
     let pod = pod("cart");
     let (agent, of_pod) = (agent_request(&pod), request(&pod));
-    assert_eq!(asked(&stand, &agent, &of_pod).await, "ok");
+    assert_eq!(asked(&auth, &agent, &of_pod).await, "ok");
 
     let node = |name: &str, uid: Option<&str>| {
         Some(Node { name: name.parse().unwrap(), uid: uid.map(|uid| uid.parse().unwrap()) })
@@ -36,7 +38,7 @@ async fn an_agent_gets_credentials_for_the_pods_of_its_own_node_only() {
     let on = |node: Option<Node>, request: &TokenRequest| TokenRequest { node, ..request.clone() };
     for (agents, pods) in [
         (node("other", Some("u1")), node("laptop", Some("u1"))),
-        // A node of the same name that took the place of another.
+        // A replaced node with the same name.
         (node("laptop", Some("u2")), node("laptop", Some("u1"))),
         (node("laptop", None), node("laptop", None)),
         (node("laptop", None), node("laptop", Some("u1"))),
@@ -45,16 +47,16 @@ async fn an_agent_gets_credentials_for_the_pods_of_its_own_node_only() {
         (None, node("laptop", Some("u1"))),
         (None, None),
     ] {
-        let refused = asked(&stand, &on(agents.clone(), &agent), &on(pods.clone(), &of_pod)).await;
+        let refused = asked(&auth, &on(agents.clone(), &agent), &on(pods.clone(), &of_pod)).await;
         assert_eq!(refused, "node_mismatch", "{agents:?} {pods:?}");
     }
     let same = node("laptop", Some("u1"));
-    assert_eq!(asked(&stand, &on(same.clone(), &agent), &on(same, &of_pod)).await, "ok");
+    assert_eq!(asked(&auth, &on(same.clone(), &agent), &on(same, &of_pod)).await, "ok");
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_an_agents_is_refused() {
-    let stand = stand(Plan { agent_auth: token_mode(), ..Plan::default() }).await;
+async fn refuses_tokens_that_are_not_of_an_agent() {
+    let auth = start_auth(Options { agent_auth: token_mode(), ..Options::default() }).await;
     let pod = pod("cart");
     let (agent, of_pod) = (agent_request(&pod), request(&pod));
     let hour = Duration::from_secs(3600);
@@ -67,7 +69,7 @@ async fn a_token_that_is_not_an_agents_is_refused() {
         ("a pod's token", of_pod.clone()),
         ("another audience", changed(|agent| agent.audiences = vec!["sts.amazonaws.com".to_owned()])),
         ("two audiences", changed(|agent| agent.audiences.push("pods.eks.amazonaws.com".to_owned()))),
-        ("another account", changed(|agent| agent.service_account = "default".parse().unwrap())),
+        ("another service account", changed(|agent| agent.service_account = "default".parse().unwrap())),
         ("another namespace", changed(|agent| agent.namespace = "default".parse().unwrap())),
         ("not bound to a pod", changed(|agent| agent.pod = None)),
         (
@@ -80,11 +82,11 @@ async fn a_token_that_is_not_an_agents_is_refused() {
             },
         ),
     ] {
-        assert_eq!(asked(&stand, &agent, &of_pod).await, "caller_refused", "{what}");
+        assert_eq!(asked(&auth, &agent, &of_pod).await, "caller_refused", "{what}");
     }
-    assert_eq!(asked(&stand, &agent, &agent).await, "token_audience_wrong");
+    assert_eq!(asked(&auth, &agent, &agent).await, "token_audience_wrong");
 
-    let (agent, of_pod) = (stand.laptop.issuer().mint(&agent).unwrap(), stand.token(&pod));
+    let (agent, of_pod) = (auth.services.issuer().mint(&agent).unwrap(), auth.token(&pod));
     let bearer = format!("Bearer {agent}");
     let forged = format!("Bearer {}", &agent[..agent.len() - 4]);
     for headers in [
@@ -93,12 +95,12 @@ async fn a_token_that_is_not_an_agents_is_refused() {
         vec![("Authorization", forged.as_str())],
         vec![("Authorization", bearer.as_str()), ("Authorization", bearer.as_str())],
     ] {
-        let answer = stand.ask_in("demo", &of_pod, &headers).await;
+        let answer = auth.exchange_in("demo", &of_pod, &headers).await;
         assert_eq!((code(&answer).as_str(), answer.status), ("caller_refused", 403));
     }
 }
 
-/// An authority's certificate, and a pair for 127.0.0.1 that it signed.
+/// Writes a CA certificate, and a certificate and key for 127.0.0.1 that the CA signed.
 fn certificates(directory: &std::path::Path) -> (std::path::PathBuf, CertificateFiles) {
     let mut params = CertificateParams::new(vec![]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -113,12 +115,16 @@ fn certificates(directory: &std::path::Path) -> (std::path::PathBuf, Certificate
     (directory.join("ca.pem"), files)
 }
 
-/// Our own agent in front of a stand; gives what a pod is answered.
-async fn through_agent(stand: &Stand, ca_file: Option<std::path::PathBuf>, token: &str) -> wire::Answer {
-    use pod_identity_agent::config::{AgentAuth, Config, Destination};
-    let eks_auth = Destination {
-        endpoint: Some(format!("https://{}", stand.address)),
-        agent_auth: AgentAuth::Token { file: stand.directory.path().join("agent-token") },
+/// Starts an agent in front of the auth service, and returns its response to a pod.
+async fn response_through_agent(
+    auth: &TestAuth,
+    ca_file: Option<std::path::PathBuf>,
+    token: &str,
+) -> wire::Answer {
+    use pod_identity_agent::config::{AgentAuth, Config, EksAuthConfig};
+    let eks_auth = EksAuthConfig {
+        endpoint: Some(format!("https://{}", auth.address)),
+        agent_auth: AgentAuth::Token { file: auth.directory.path().join("agent-token") },
         outbound: Outbound { ca_file, ..Outbound::default() },
         sdk_config: None,
     };
@@ -131,46 +137,46 @@ async fn through_agent(stand: &Stand, ca_file: Option<std::path::PathBuf>, token
 }
 
 #[tokio::test]
-async fn agent_and_auth_service_work_over_tls_of_a_private_authority_with_the_agents_own_token() {
+async fn agent_works_over_tls_of_a_private_ca_with_its_own_token() {
     let files = tempfile::tempdir().unwrap();
     let (ca, tls) = certificates(files.path());
-    let stand = stand(Plan { agent_auth: token_mode(), tls: Some(tls), ..Plan::default() }).await;
+    let auth = start_auth(Options { agent_auth: token_mode(), tls: Some(tls), ..Options::default() }).await;
     let pod = pod("cart");
-    let file = stand.directory.path().join("agent-token");
-    write(&file, &stand.laptop.issuer().mint(&agent_request(&pod)).unwrap());
+    let file = auth.directory.path().join("agent-token");
+    write(&file, &auth.services.issuer().mint(&agent_request(&pod)).unwrap());
 
-    let answer = through_agent(&stand, Some(ca.clone()), &stand.token(&pod)).await;
+    let answer = response_through_agent(&auth, Some(ca.clone()), &auth.token(&pod)).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let key = answer.json()["AccessKeyId"].as_str().unwrap().to_owned();
     assert_eq!(
-        stand.laptop.sts().inspect(&key).unwrap().tags.value("kubernetes-pod-uid"),
+        auth.services.sts().inspect(&key).unwrap().tags.value("kubernetes-pod-uid"),
         Some(pod.pod.uid.as_str())
     );
-    // The code of the auth service's refusal reaches the pod.
+    // The pod gets the error code of the auth service.
     let mut elsewhere = pod.clone();
-    elsewhere.node = crate::stand::pod("cart").node;
-    let answer = through_agent(&stand, Some(ca.clone()), &stand.token(&elsewhere)).await;
+    elsewhere.node = crate::test_auth::pod("cart").node;
+    let answer = response_through_agent(&auth, Some(ca.clone()), &auth.token(&elsewhere)).await;
     assert_eq!((answer.status, answer.json()["code"].as_str()), (403, Some("node_mismatch")));
-    // Nobody is asked whose certificate is not trusted; and without a token of its own there is no call.
-    let answer = through_agent(&stand, None, &stand.token(&pod)).await;
+    // The agent makes no call to a server with an untrusted certificate, and none without its own token.
+    let answer = response_through_agent(&auth, None, &auth.token(&pod)).await;
     assert_eq!((answer.status, answer.json()["code"].as_str()), (503, Some("upstream_unavailable")));
     std::fs::remove_file(file).unwrap();
-    let answer = through_agent(&stand, Some(ca), &stand.token(&pod)).await;
+    let answer = response_through_agent(&auth, Some(ca), &auth.token(&pod)).await;
     assert_eq!((answer.status, answer.json()["code"].as_str()), (503, Some("own_credentials")));
 }
 
 #[tokio::test]
-async fn keys_of_agents_are_replaced_without_a_restart_and_a_broken_file_changes_nothing() {
+async fn replaces_agent_keys_without_a_restart_and_ignores_an_invalid_file() {
     let files = tempfile::tempdir().unwrap();
     let keys_file = files.path().join("keys.yaml");
     let key = |id: &str| format!("- {{accessKeyId: {id}, secretAccessKey: {id}-secret-0123456789}}\n");
     write(&keys_file, &key("AKIAOLD"));
     let agent_auth = Some(AgentAuthConfig::SigV4 { keys_file: keys_file.clone() });
-    let stand = &stand(Plan { agent_auth, ..Plan::default() }).await;
-    let token = &stand.token(&pod("cart"));
+    let auth = &start_auth(Options { agent_auth, ..Options::default() }).await;
+    let token = &auth.token(&pod("cart"));
     let call = |id: &'static str, secret: &'static str| async move {
         let secret = format!("{id}{secret}");
-        let config = sdk(&format!("http://{}", stand.address), (id, &secret));
+        let config = sdk(&format!("http://{}", auth.address), (id, &secret));
         let client = aws_sdk_eksauth::Client::new(&config);
         let answer = client.assume_role_for_pod_identity().cluster_name("demo").token(token).send().await;
         answer.err().map(|error| error.code().unwrap_or("unanswered").to_owned())
@@ -182,20 +188,20 @@ async fn keys_of_agents_are_replaced_without_a_restart_and_a_broken_file_changes
     assert_eq!(call("AKIAOLD", "-wrong-secret-12345").await, Some("InvalidSignatureException".to_owned()));
 
     write(&keys_file, &(key("AKIAOLD") + &key("AKIANEW")));
-    eventually("the new key is taken", || async { call("AKIANEW", GOOD).await.is_none().then_some(()) })
+    eventually("the new key is accepted", || async { call("AKIANEW", GOOD).await.is_none().then_some(()) })
         .await;
     assert_eq!(call("AKIAOLD", GOOD).await, None);
 
     let name = keys_file.display().to_string();
     for broken in [key("AKIANEW").repeat(2), "[]".to_owned(), "{".to_owned(), String::new()] {
-        let said = || testing::logs::lines_with(&["agent keys were not replaced", &name]);
-        let before = said().len();
+        let errors = || testing::logs::lines_with(&["agent keys not replaced", &name]);
+        let before = errors().len();
         write(&keys_file, &broken);
-        eventually("why is said", || async { (said().len() > before).then_some(()) }).await;
+        eventually("the error is logged", || async { (errors().len() > before).then_some(()) }).await;
         assert_eq!(call("AKIAOLD", GOOD).await, None, "{broken}");
-        assert!(said().iter().all(|line| !line.contains(GOOD)));
+        assert!(errors().iter().all(|line| !line.contains(GOOD)));
     }
     write(&keys_file, &key("AKIANEW"));
-    eventually("the old key is gone", || async { (call("AKIAOLD", GOOD).await == unknown).then_some(()) })
+    eventually("the old key is refused", || async { (call("AKIAOLD", GOOD).await == unknown).then_some(()) })
         .await;
 }

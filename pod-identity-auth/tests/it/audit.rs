@@ -1,11 +1,11 @@
-//! One line for each decision, and in it nothing that nobody has checked.
+//! The audit log: one line for each response, with verified facts only.
 
 use pod_identity_local::issuer::forgery;
 use serde_json::{Value, json};
 use testing::logs::lines_with;
 use testing::wire::Answer;
 
-use crate::stand::{Plan, agent_request, pod, request, stand, token_mode};
+use crate::test_auth::{Options, agent_request, pod, request, start_auth, token_mode};
 
 fn line_of(answer: &Answer) -> (Value, String) {
     let lines = lines_with(&["pod_identity_auth::audit", answer.header("x-amzn-requestid").unwrap()]);
@@ -14,11 +14,11 @@ fn line_of(answer: &Answer) -> (Value, String) {
 }
 
 #[tokio::test]
-async fn an_issuance_is_one_line_that_names_the_verified_pod_and_holds_no_secret() {
-    let stand = stand(Plan { agent_auth: token_mode(), ..Plan::default() }).await;
+async fn issuance_writes_one_line_with_the_verified_pod_and_no_secret() {
+    let auth = start_auth(Options { agent_auth: token_mode(), ..Options::default() }).await;
     let pod = pod("cart");
-    let (token, agent) = (stand.token(&pod), stand.laptop.issuer().mint(&agent_request(&pod)).unwrap());
-    let answer = stand.ask_in("demo", &token, &[("Authorization", &format!("Bearer {agent}"))]).await;
+    let (token, agent) = (auth.token(&pod), auth.services.issuer().mint(&agent_request(&pod)).unwrap());
+    let answer = auth.exchange_in("demo", &token, &[("Authorization", &format!("Bearer {agent}"))]).await;
     let credentials = &answer.json()["credentials"];
     let (line, text) = line_of(&answer);
     for (field, value) in [
@@ -37,7 +37,7 @@ async fn an_issuance_is_one_line_that_names_the_verified_pod_and_holds_no_secret
     ] {
         assert_eq!(line[field], value, "{field} of {text}");
     }
-    // Nowhere in what the whole process logged, at trace level.
+    // The whole log of the process at trace level contains no secret.
     for secret in ["secretAccessKey", "sessionToken"] {
         assert!(lines_with(&[credentials[secret].as_str().unwrap()]).is_empty(), "{secret}");
     }
@@ -49,14 +49,14 @@ async fn an_issuance_is_one_line_that_names_the_verified_pod_and_holds_no_secret
 }
 
 #[tokio::test]
-async fn a_refusal_after_verification_names_the_pod_and_why() {
-    let stand = stand(Plan::default()).await;
-    for (account, code, association) in
+async fn refusal_after_verification_writes_the_pod_and_the_code() {
+    let auth = start_auth(Options::default()).await;
+    for (service_account, code, association) in
         [("nobody", "association_not_found", false), ("strict", "role_trust_refused", true)]
     {
-        let (line, text) = line_of(&stand.ask(&stand.token(&pod(account))).await);
+        let (line, text) = line_of(&auth.exchange(&auth.token(&pod(service_account))).await);
         assert_eq!((&line["decision"], &line["code"]), (&json!("refused"), &json!(code)), "{text}");
-        assert_eq!(line["service_account"], json!(account), "{text}");
+        assert_eq!(line["service_account"], json!(service_account), "{text}");
         assert_eq!(line["association"].is_string(), association, "{text}");
         assert_eq!(line["node_proven"], json!(false), "{text}");
         assert!(line["access_key_id"].is_null());
@@ -64,21 +64,21 @@ async fn a_refusal_after_verification_names_the_pod_and_why() {
 }
 
 #[tokio::test]
-async fn of_an_unverified_token_nothing_stands_in_the_line() {
-    let stand = stand(Plan::default()).await;
+async fn line_has_nothing_of_an_unverified_token() {
+    let auth = start_auth(Options::default()).await;
     let mut pod = pod("cart");
     pod.namespace = "forged-namespace".parse().unwrap();
-    let issuer = stand.laptop.issuer();
+    let issuer = auth.services.issuer();
     let claims = issuer.claims(&request(&pod)).to_string();
     let header = issuer.signing_key().header().to_string();
-    let other = stand.token(&pod);
+    let other = auth.token(&pod);
     let forged = forgery::with_signature_of(&other, &header, &claims);
     for (token, code) in [
         (forged.clone(), "token_signature_invalid"),
         (forged[..forged.len() - 2].to_owned(), "token_signature_invalid"),
         ("not a token forged-namespace".to_owned(), "token_malformed"),
     ] {
-        let (line, text) = line_of(&stand.ask(&token).await);
+        let (line, text) = line_of(&auth.exchange(&token).await);
         assert_eq!(line["code"], json!(code), "{text}");
         for field in ["namespace", "service_account", "pod", "pod_uid", "node", "token_id", "association"] {
             assert!(line[field].is_null(), "{field} of {text}");

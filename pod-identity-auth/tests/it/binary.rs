@@ -1,13 +1,13 @@
-//! The binary that is shipped.
+//! The binary.
 
 use std::process::Command;
 
 #[test]
-fn it_does_not_start_where_tokens_would_cross_a_network_in_the_clear() {
+fn refuses_to_start_with_an_unsafe_configuration() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("associations.yaml");
     std::fs::write(&file, "associations: []").unwrap();
-    for (flags, named) in [
+    for (flags, expected) in [
         (&["--listen", "0.0.0.0:0"][..], "give --tls-cert and --tls-key"),
         (&["--listen", "[::]:0", "--tls-cert", "c", "--tls-key", "k"], "give --agent-auth"),
         (&["--listen", "127.0.0.1:0", "--agent-auth", "sigv4"], "needs --agent-keys-file"),
@@ -19,8 +19,8 @@ fn it_does_not_start_where_tokens_would_cross_a_network_in_the_clear() {
             .env("AWS_REGION", "eu-west-1")
             .output()
             .unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains(named), "{said}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains(expected), "{stderr}");
     }
 }

@@ -1,4 +1,4 @@
-//! Sessions that are given out again, and when they are not.
+//! The session cache.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pod_identity_auth::config::default_service;
 use pod_identity_local::issuer::forgery;
-use pod_identity_local::laptop::Workload;
+use pod_identity_local::services::Workload;
 use pod_identity_runtime::clock;
 use pod_identity_runtime::shutdown::Ender;
 use serde_json::{Value, json};
@@ -15,108 +15,108 @@ use testing::logs::lines_with;
 use testing::wire::{Answer, Connection, ask};
 use tokio::task::JoinSet;
 
-use crate::stand::{Plan, Stand, code, pod, request, stand, with_capacity, write};
-use crate::upstream::{AWAY, DENIED, THROTTLED, TOO_LARGE, Upstream};
+use crate::test_auth::{Options, TestAuth, code, pod, request, start_auth, with_capacity, write};
+use crate::upstream::{DENIED, THROTTLED, TOO_LARGE, UNAVAILABLE, Upstream};
 
 const LINE: &str = "POST /clusters/demo/assume-role-for-pod-identity";
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A stand before an STS whose sessions last so long, with the default settings of the cache.
-async fn stand_before(expire_after: Duration) -> (Stand, Arc<Upstream>, Ender) {
+/// Starts the auth service with an STS whose sessions last `expire_after`, and the default settings of the cache.
+async fn auth_with_sessions_of(expire_after: Duration) -> (TestAuth, Arc<Upstream>, Ender) {
     let service = default_service();
-    stand_with(expire_after, service.margin, service.fresh_percent).await
+    auth_with_cache_settings(expire_after, service.margin, service.fresh_percent).await
 }
 
-/// The same with another margin and another share of fresh life.
-async fn stand_with(
+/// The same with another margin and another fresh share of the lifetime.
+async fn auth_with_cache_settings(
     expire_after: Duration,
     margin: Duration,
     fresh_percent: u8,
-) -> (Stand, Arc<Upstream>, Ender) {
+) -> (TestAuth, Arc<Upstream>, Ender) {
     let (upstream, url, ender) = Upstream::start(expire_after).await;
     let mut service = default_service();
     (service.margin, service.fresh_percent) = (margin, fresh_percent);
-    let stand = stand(Plan { sts_url: Some(url), service, ..Plan::default() }).await;
-    (stand, upstream, ender)
+    let auth = start_auth(Options { sts_url: Some(url), service, ..Options::default() }).await;
+    (auth, upstream, ender)
 }
 
-/// The first answer with a session: where there is none, STS is not asked for each request.
-async fn answered(stand: &Stand, token: &str) -> Answer {
-    eventually("STS is asked again", || async {
-        Some(stand.ask(token).await).filter(|answer| code(answer) == "ok")
+/// Waits for a response with a session. After an error, not every request leads to a call to STS.
+async fn answered(auth: &TestAuth, token: &str) -> Answer {
+    eventually("STS is called again", || async {
+        Some(auth.exchange(token).await).filter(|answer| code(answer) == "ok")
     })
     .await
 }
 
-/// The access key id of an answer.
+/// Returns the access key id of a response.
 fn key(answer: &Answer) -> String {
     assert_eq!(code(answer), "ok", "{}", answer.text());
     answer.json()["credentials"]["accessKeyId"].as_str().unwrap().to_owned()
 }
 
-/// The audit line's word for where a session came from.
+/// Returns the session source in the audit line.
 fn source(answer: &Answer) -> String {
     let lines = lines_with(&["pod_identity_auth::audit", answer.header("x-amzn-requestid").unwrap()]);
     let line: Value = serde_json::from_str(&lines[0]).unwrap();
     line["session_source"].as_str().unwrap().to_owned()
 }
 
-/// The file with one association changed, and the cluster's entry if need be.
-fn file(stand: &Stand, change: impl FnOnce(&mut Value)) -> String {
-    let mut file = serde_json::to_value(stand.laptop.associations()).unwrap();
+/// Returns the content of the association file with a change.
+fn file(auth: &TestAuth, change: impl FnOnce(&mut Value)) -> String {
+    let mut file = serde_json::to_value(auth.services.associations()).unwrap();
     change(&mut file);
     file.to_string()
 }
 
-async fn gauge(stand: &Stand, name: &str) -> String {
-    let metrics = stand.get("/metrics").await.text();
+async fn gauge(auth: &TestAuth, name: &str) -> String {
+    let metrics = auth.get("/metrics").await.text();
     let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap();
     line.to_owned()
 }
 
-async fn entries(stand: &Stand) -> String {
-    gauge(stand, "pod_identity_session_cache_entries").await
+async fn entries(auth: &TestAuth) -> String {
+    gauge(auth, "pod_identity_session_cache_entries").await
 }
 
-/// Waits until that many requests wait for their session.
-async fn until_wait(stand: &Stand, count: usize) {
+/// Waits until `count` requests wait for a session.
+async fn until_wait(auth: &TestAuth, count: usize) {
     eventually(&format!("{count} requests wait"), || async {
-        (gauge(stand, "pod_identity_sessions_waiting").await == count.to_string()).then_some(())
+        (gauge(auth, "pod_identity_sessions_waiting").await == count.to_string()).then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_herd_is_one_call_and_a_caller_that_hangs_up_cancels_nothing() {
-    let (stand, upstream, _ender) = stand_before(HOUR).await;
+async fn concurrent_requests_make_one_call_and_a_disconnected_caller_does_not_cancel_it() {
+    let (auth, upstream, _ender) = auth_with_sessions_of(HOUR).await;
     let cart = pod("cart");
-    let token = stand.token(&cart);
-    upstream.open(false);
-    let mut first = Connection::open(stand.address).await.unwrap();
+    let token = auth.token(&cart);
+    upstream.pause();
+    let mut first = Connection::open(auth.address).await.unwrap();
     let body = json!({ "token": token }).to_string();
     let head = format!("{LINE} HTTP/1.1\r\nHost: auth\r\nContent-Length: {}\r\n\r\n", body.len());
     first.send(format!("{head}{body}").as_bytes()).await.unwrap();
-    eventually("STS is asked", || async { (upstream.calls() == 1).then_some(()) }).await;
+    eventually("STS is called", || async { (upstream.calls() == 1).then_some(()) }).await;
     drop(first);
     let herd = async {
         let mut asking = JoinSet::new();
         for _ in 0..63 {
-            let (address, body) = (stand.address, body.clone());
+            let (address, body) = (auth.address, body.clone());
             asking.spawn(async move { ask(address, LINE, &[], body.as_bytes()).await.unwrap() });
         }
         asking.join_all().await
     };
     let open = async {
-        // The first is among them: its answer is made, whoever is there to read it.
-        until_wait(&stand, 64).await;
-        upstream.open(true);
+        // The request of the disconnected caller also waits.
+        until_wait(&auth, 64).await;
+        upstream.resume();
     };
     let (answers, ()) = tokio::join!(herd, open);
     let keys: BTreeSet<String> = answers.iter().map(key).collect();
     assert_eq!((upstream.calls(), keys.len()), (1, 1));
-    // One line for each, that of the one who hung up among them.
+    // Each request has an audit line, also that of the disconnected caller.
     let uid = cart.pod.uid.as_str();
-    let lines = eventually("every answer has its line", || async {
+    let lines = eventually("every request has its line", || async {
         let lines = lines_with(&["pod_identity_auth::audit", uid]);
         (lines.len() == 64).then_some(lines)
     })
@@ -126,71 +126,71 @@ async fn a_herd_is_one_call_and_a_caller_that_hangs_up_cancels_nothing() {
         lines.iter().filter(|line| line.contains(&member)).count()
     };
     assert_eq!((of("fetched"), of("shared")), (1, 63));
-    let metrics = stand.get("/metrics").await.text();
+    let metrics = auth.get("/metrics").await.text();
     assert!(metrics.contains(r#"pod_identity_sessions_total{source="fetched"} 1"#), "{metrics}");
     assert!(metrics.contains(r#"pod_identity_sessions_total{source="shared"} 63"#), "{metrics}");
-    assert_eq!(entries(&stand).await, "1");
+    assert_eq!(entries(&auth).await, "1");
 }
 
 #[tokio::test]
-async fn two_pods_of_one_account_do_not_share_and_their_tags_differ() {
-    let (stand, upstream, _ender) = stand_before(HOUR).await;
+async fn two_pods_of_one_service_account_do_not_share_a_session() {
+    let (auth, upstream, _ender) = auth_with_sessions_of(HOUR).await;
     let (one, two) = (pod("cart"), pod("cart"));
-    let keys = [key(&stand.ask(&stand.token(&one)).await), key(&stand.ask(&stand.token(&two)).await)];
+    let keys = [key(&auth.exchange(&auth.token(&one)).await), key(&auth.exchange(&auth.token(&two)).await)];
     assert_ne!(keys[0], keys[1]);
     for (key, pod) in keys.iter().zip([&one, &two]) {
         let session = upstream.sts.inspect(key).unwrap();
         assert_eq!(session.tags.value("kubernetes-pod-uid"), Some(pod.pod.uid.as_str()));
     }
-    // Another token of the same pod does share.
-    let again = stand.ask(&stand.token(&one)).await;
+    // Another token of the same pod shares the session.
+    let again = auth.exchange(&auth.token(&one)).await;
     assert_eq!((key(&again), source(&again).as_str()), (keys[0].clone(), "cached"));
     assert_eq!(upstream.calls(), 2);
 }
 
 #[tokio::test]
-async fn a_changed_association_is_answered_from_the_new_role_and_a_removed_one_not_at_all() {
-    let (stand, upstream, _ender) = stand_before(HOUR).await;
-    let token = stand.token(&pod("cart"));
-    let old = key(&stand.ask(&token).await);
+async fn changed_association_gives_the_new_role_and_removed_one_is_refused() {
+    let (auth, upstream, _ender) = auth_with_sessions_of(HOUR).await;
+    let token = auth.token(&pod("cart"));
+    let old = key(&auth.exchange(&token).await);
     let web = "arn:aws:iam::111122223333:role/web";
-    write(&stand.file(), &file(&stand, |file| file["associations"][0]["roleArn"] = web.into()));
-    let new = eventually("the new role is given", || async {
-        let key = key(&stand.ask(&token).await);
+    write(&auth.file(), &file(&auth, |file| file["associations"][0]["roleArn"] = web.into()));
+    let new = eventually("the new role is issued", || async {
+        let key = key(&auth.exchange(&token).await);
         let role = upstream.sts.inspect(&key).unwrap().role_arn;
-        // Until the file is read it is the old session, and then never again.
+        // The old session is served until the file is read, and never after that.
         assert_eq!(key == old, role != web);
         (role == web).then_some(key)
     })
     .await;
-    assert_eq!(key(&stand.ask(&token).await), new);
-    assert_eq!(entries(&stand).await, "1", "what was issued under the old one is gone");
+    assert_eq!(key(&auth.exchange(&token).await), new);
+    assert_eq!(entries(&auth).await, "1", "the session of the old association is dropped");
 
-    // Back again: what was issued under it before is not given out once more.
-    write(&stand.file(), &file(&stand, |_| ()));
-    eventually("the old role is given again", || async {
-        let key = key(&stand.ask(&token).await);
+    // With the first association again, its old session is not served.
+    write(&auth.file(), &file(&auth, |_| ()));
+    eventually("the old role is issued again", || async {
+        let key = key(&auth.exchange(&token).await);
         assert_ne!(key, old);
         (key != new).then_some(())
     })
     .await;
 
-    write(&stand.file(), &file(&stand, |file| file["associations"] = json!([])));
-    eventually("the association is gone", || async {
-        (code(&stand.ask(&token).await) == "association_not_found").then_some(())
+    write(&auth.file(), &file(&auth, |file| file["associations"] = json!([])));
+    eventually("the association is removed", || async {
+        (code(&auth.exchange(&token).await) == "association_not_found").then_some(())
     })
     .await;
-    eventually("its session too", || async { (entries(&stand).await == "0").then_some(()) }).await;
+    eventually("its session is dropped", || async { (entries(&auth).await == "0").then_some(()) }).await;
 }
 
 #[tokio::test]
-async fn a_cluster_in_another_region_has_sessions_of_its_own() {
-    let (stand, upstream, _ender) = stand_before(HOUR).await;
-    let token = stand.token(&pod("cart"));
-    let old = key(&stand.ask(&token).await);
-    write(&stand.file(), &file(&stand, |file| file["clusters"][0]["region"] = "eu-west-2".into()));
+async fn changed_region_of_a_cluster_gives_new_sessions() {
+    let (auth, upstream, _ender) = auth_with_sessions_of(HOUR).await;
+    let token = auth.token(&pod("cart"));
+    let old = key(&auth.exchange(&token).await);
+    write(&auth.file(), &file(&auth, |file| file["clusters"][0]["region"] = "eu-west-2".into()));
     eventually("the tag names the new region", || async {
-        let key = key(&stand.ask(&token).await);
+        let key = key(&auth.exchange(&token).await);
         let session = upstream.sts.inspect(&key).unwrap();
         let arn = session.tags.value("eks-cluster-arn").unwrap().to_owned();
         assert_eq!(key == old, arn.contains("eu-west-1"));
@@ -200,43 +200,44 @@ async fn a_cluster_in_another_region_has_sessions_of_its_own() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_good_token_never_reaches_a_session_that_is_there() {
-    let (stand, upstream, _ender) = stand_before(HOUR).await;
+async fn invalid_token_never_gets_a_cached_session() {
+    let (auth, upstream, _ender) = auth_with_sessions_of(HOUR).await;
     let cart = pod("cart");
-    let token = stand.token(&cart);
-    key(&stand.ask(&token).await);
-    let issuer = stand.laptop.issuer();
+    let token = auth.token(&cart);
+    key(&auth.exchange(&token).await);
+    let issuer = auth.services.issuer();
     let (header, claims) = (issuer.signing_key().header().to_string(), issuer.claims(&request(&cart)));
-    let forged = forgery::with_signature_of(&stand.token(&pod("plain")), &header, &claims.to_string());
-    assert_eq!(code(&stand.ask(&forged).await), "token_signature_invalid");
+    let forged = forgery::with_signature_of(&auth.token(&pod("plain")), &header, &claims.to_string());
+    assert_eq!(code(&auth.exchange(&forged).await), "token_signature_invalid");
     let mut expired = request(&cart);
     expired.expires_at = clock::now() - Duration::from_secs(1);
     expired.issued_at = clock::now() - HOUR;
     expired.not_before = expired.issued_at;
-    assert_eq!(code(&stand.ask(&issuer.mint(&expired).unwrap()).await), "token_expired");
+    assert_eq!(code(&auth.exchange(&issuer.mint(&expired).unwrap()).await), "token_expired");
 
-    // The cluster has other keys now: the token that was good a moment ago is not.
-    let twin = stand.laptop.issuer_of(&"twin".parse().unwrap()).unwrap().jwks_uri();
-    write(&stand.file(), &file(&stand, |file| file["clusters"][0]["jwksUrl"] = twin.into()));
+    // The cluster has other keys now, so the token is not valid any more.
+    let twin = auth.services.issuer_of(&"twin".parse().unwrap()).unwrap().jwks_uri();
+    write(&auth.file(), &file(&auth, |file| file["clusters"][0]["jwksUrl"] = twin.into()));
     eventually("the token is refused", || async {
-        let answer = stand.ask(&token).await;
+        let answer = auth.exchange(&token).await;
         (code(&answer) == "token_key_unknown").then_some(())
     })
     .await;
-    assert_eq!((upstream.calls(), entries(&stand).await.as_str()), (1, "1"));
+    assert_eq!((upstream.calls(), entries(&auth).await.as_str()), (1, "1"));
 }
 
 #[tokio::test]
-async fn while_sts_is_away_a_session_is_served_to_its_end_and_then_the_error() {
-    let (stand, upstream, _ender) = stand_with(Duration::from_secs(7), Duration::from_secs(1), 0).await;
-    let token = stand.token(&pod("cart"));
-    let first = key(&stand.ask(&token).await);
-    upstream.says(Some(THROTTLED));
-    let answer = stand.ask(&token).await;
+async fn serves_cached_session_until_its_end_while_sts_is_down() {
+    let (auth, upstream, _ender) =
+        auth_with_cache_settings(Duration::from_secs(7), Duration::from_secs(1), 0).await;
+    let token = auth.token(&pod("cart"));
+    let first = key(&auth.exchange(&token).await);
+    upstream.respond_with(Some(THROTTLED));
+    let answer = auth.exchange(&token).await;
     assert_eq!((key(&answer), source(&answer).as_str()), (first.clone(), "stale"));
-    upstream.says(Some(AWAY));
+    upstream.respond_with(Some(UNAVAILABLE));
     let ended = eventually("the session ends", || async {
-        let answer = stand.ask(&token).await;
+        let answer = auth.exchange(&token).await;
         if code(&answer) != "ok" {
             return Some(answer);
         }
@@ -245,72 +246,73 @@ async fn while_sts_is_away_a_session_is_served_to_its_end_and_then_the_error() {
     })
     .await;
     assert_eq!((code(&ended).as_str(), ended.status), ("upstream_unavailable", 503));
-    upstream.says(None);
-    let answer = answered(&stand, &token).await;
+    upstream.respond_with(None);
+    let answer = answered(&auth, &token).await;
     assert_ne!(key(&answer), first);
     assert_eq!(source(&answer), "fetched");
 }
 
 #[tokio::test]
-async fn while_sts_hangs_a_session_that_still_holds_is_served_and_the_call_goes_on() {
-    let (stand, upstream, _ender) = stand_with(HOUR, Duration::ZERO, 0).await;
-    let token = stand.token(&pod("cart"));
-    let first = key(&stand.ask(&token).await);
-    upstream.open(false);
-    let answer = stand.ask(&token).await;
+async fn serves_stale_session_while_sts_hangs_and_the_call_continues() {
+    let (auth, upstream, _ender) = auth_with_cache_settings(HOUR, Duration::ZERO, 0).await;
+    let token = auth.token(&pod("cart"));
+    let first = key(&auth.exchange(&token).await);
+    upstream.pause();
+    let answer = auth.exchange(&token).await;
     assert_eq!((key(&answer), source(&answer).as_str()), (first.clone(), "stale"));
-    // Whoever comes now waits for the same call, and has its answer.
+    // The next request waits for the same call.
     let opens = async {
-        until_wait(&stand, 1).await;
-        upstream.open(true);
+        until_wait(&auth, 1).await;
+        upstream.resume();
     };
-    let (answer, ()) = tokio::join!(stand.ask(&token), opens);
+    let (answer, ()) = tokio::join!(auth.exchange(&token), opens);
     assert_ne!(key(&answer), first);
     assert_eq!((source(&answer).as_str(), upstream.calls()), ("shared", 2));
-    assert_eq!(gauge(&stand, "pod_identity_sessions_waiting").await, "0");
+    assert_eq!(gauge(&auth, "pod_identity_sessions_waiting").await, "0");
 }
 
 #[tokio::test]
-async fn a_refusal_after_a_stale_session_was_served_is_not_papered_over() {
-    let (stand, upstream, _ender) = stand_with(HOUR, Duration::ZERO, 0).await;
-    let token = stand.token(&pod("cart"));
-    key(&stand.ask(&token).await);
-    upstream.open(false);
-    assert_eq!(source(&stand.ask(&token).await), "stale");
+async fn refusal_after_a_stale_session_is_returned() {
+    let (auth, upstream, _ender) = auth_with_cache_settings(HOUR, Duration::ZERO, 0).await;
+    let token = auth.token(&pod("cart"));
+    key(&auth.exchange(&token).await);
+    upstream.pause();
+    assert_eq!(source(&auth.exchange(&token).await), "stale");
     let refuses = async {
-        until_wait(&stand, 1).await;
-        upstream.says(Some(DENIED));
-        upstream.open(true);
+        until_wait(&auth, 1).await;
+        upstream.respond_with(Some(DENIED));
+        upstream.resume();
     };
-    let (answer, ()) = tokio::join!(stand.ask(&token), refuses);
+    let (answer, ()) = tokio::join!(auth.exchange(&token), refuses);
     assert_eq!((code(&answer).as_str(), upstream.calls()), ("role_trust_refused", 2));
 }
 
 #[tokio::test]
-async fn a_role_that_says_no_is_not_papered_over() {
-    let (stand, upstream, _ender) = stand_with(HOUR, Duration::ZERO, 0).await;
-    let token = stand.token(&pod("cart"));
-    let first = key(&stand.ask(&token).await);
-    upstream.says(Some(DENIED));
-    assert_eq!(code(&stand.ask(&token).await), "role_trust_refused");
-    assert_eq!(code(&stand.ask(&token).await), "role_trust_refused");
-    // Nor is the old session served when STS is away afterwards.
-    upstream.says(Some(AWAY));
-    eventually("STS is asked again", || async {
-        (code(&stand.ask(&token).await) == "upstream_unavailable").then_some(())
+async fn denial_of_the_role_drops_the_cached_session() {
+    let (auth, upstream, _ender) = auth_with_cache_settings(HOUR, Duration::ZERO, 0).await;
+    let token = auth.token(&pod("cart"));
+    let first = key(&auth.exchange(&token).await);
+    upstream.respond_with(Some(DENIED));
+    assert_eq!(code(&auth.exchange(&token).await), "role_trust_refused");
+    assert_eq!(code(&auth.exchange(&token).await), "role_trust_refused");
+    // The old session is not served when STS is unavailable later.
+    upstream.respond_with(Some(UNAVAILABLE));
+    eventually("STS is called again", || async {
+        (code(&auth.exchange(&token).await) == "upstream_unavailable").then_some(())
     })
     .await;
-    upstream.says(None);
-    assert_ne!(key(&answered(&stand, &token).await), first);
+    upstream.respond_with(None);
+    assert_ne!(key(&answered(&auth, &token).await), first);
 }
 
 #[tokio::test]
-async fn a_renewal_gets_a_newer_session_while_the_old_one_still_holds() {
-    let (stand, upstream, _ender) = stand_with(Duration::from_secs(10), Duration::ZERO, 20).await;
-    let token = stand.token(&pod("cart"));
-    let first = key(&stand.ask(&token).await);
-    let second = eventually("there is a newer one", || async {
-        let key = key(&stand.ask(&token).await);
+async fn renewal_gets_a_newer_session_before_the_old_one_expires() {
+    let (auth, upstream, _ender) =
+        auth_with_cache_settings(Duration::from_secs(10), Duration::ZERO, 20).await;
+    let token = auth.token(&pod("cart"));
+    let first = key(&auth.exchange(&token).await);
+    let second = eventually("a newer session is served", || async {
+        let key = key(&auth.exchange(&token).await);
         (key != first).then_some(key)
     })
     .await;
@@ -320,49 +322,50 @@ async fn a_renewal_gets_a_newer_session_while_the_old_one_still_holds() {
 }
 
 #[tokio::test]
-async fn throttling_of_a_target_role_is_no_reason_for_a_node_to_slow_down() {
-    let (stand, upstream, _ender) = stand_before(HOUR).await;
-    let token = stand.token(&pod("far"));
-    upstream.says_of("far", THROTTLED);
-    let answer = stand.ask(&token).await;
+async fn throttling_of_a_target_role_does_not_slow_down_nodes() {
+    let (auth, upstream, _ender) = auth_with_sessions_of(HOUR).await;
+    let token = auth.token(&pod("far"));
+    upstream.respond_for_role("far", THROTTLED);
+    let answer = auth.exchange(&token).await;
     assert_eq!((code(&answer).as_str(), answer.status), ("upstream_unavailable", 503));
     assert!(answer.text().contains("role/far: Throttling: Rate exceeded"), "{}", answer.text());
-    // The first call is made with the service's own credentials: that quota is everybody's.
-    upstream.says_of("app", THROTTLED);
-    eventually("STS is asked again", || async {
-        (code(&stand.ask(&token).await) == "throttled").then_some(())
+    // The first call uses the service's own credentials, and all pods share their quota.
+    upstream.respond_for_role("app", THROTTLED);
+    eventually("STS is called again", || async {
+        (code(&auth.exchange(&token).await) == "throttled").then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn without_a_cache_every_request_is_a_call() {
+async fn every_request_makes_a_call_without_a_cache() {
     let (upstream, url, _ender) = Upstream::start(HOUR).await;
-    let stand = stand(Plan { sts_url: Some(url), service: with_capacity(0), ..Plan::default() }).await;
+    let auth =
+        start_auth(Options { sts_url: Some(url), service: with_capacity(0), ..Options::default() }).await;
     let cart: Workload = pod("cart");
-    let answers = [stand.ask(&stand.token(&cart)).await, stand.ask(&stand.token(&cart)).await];
+    let answers = [auth.exchange(&auth.token(&cart)).await, auth.exchange(&auth.token(&cart)).await];
     assert_ne!(key(&answers[0]), key(&answers[1]));
     assert_eq!(answers.each_ref().map(source), ["fetched", "fetched"]);
     assert_eq!(upstream.calls(), 2);
-    assert!(!stand.get("/metrics").await.text().contains("session_cache_entries"));
+    assert!(!auth.get("/metrics").await.text().contains("session_cache_entries"));
 }
 
 #[tokio::test]
-async fn a_session_that_is_too_large_is_foretold_and_its_refusal_names_the_sizes() {
-    let (stand, upstream, _ender) = stand_before(HOUR).await;
-    upstream.says(Some(TOO_LARGE));
-    let answer = stand.ask(&stand.token(&pod("cart"))).await;
+async fn warns_about_too_large_sessions_and_reports_their_sizes() {
+    let (auth, upstream, _ender) = auth_with_sessions_of(HOUR).await;
+    upstream.respond_with(Some(TOO_LARGE));
+    let answer = auth.exchange(&auth.token(&pod("cart"))).await;
     assert_eq!(code(&answer), "session_refused");
-    for told in ["consumes 131% of allotted space", "by estimate: tags ", "policy 0 characters"] {
-        assert!(answer.text().contains(told), "{told} is not in {}", answer.text());
+    for words in ["consumes 131% of allotted space", "by estimate: tags ", "policy 0 characters"] {
+        assert!(answer.text().contains(words), "{words} is not in {}", answer.text());
     }
-    let account = "a".repeat(250);
+    let long_name = "a".repeat(250);
     let long = |file: &mut Value| {
-        file["associations"][0]["serviceAccount"] = account.clone().into();
+        file["associations"][0]["serviceAccount"] = long_name.clone().into();
         file["associations"][0]["associationId"] = "a-muchtoolong".into();
     };
-    write(&stand.file(), &file(&stand, long));
-    let warned = eventually("it is warned of", || async {
+    write(&auth.file(), &file(&auth, long));
+    let warned = eventually("a warning is logged", || async {
         lines_with(&["STS will likely refuse", "a-muchtoolong"]).pop()
     })
     .await;
@@ -371,15 +374,15 @@ async fn a_session_that_is_too_large_is_foretold_and_its_refusal_names_the_sizes
 }
 
 #[tokio::test]
-async fn sessions_that_have_expired_when_they_arrive_are_refused_and_few_calls() {
-    // As where this host's clock is ahead of STS's by an hour.
+async fn refuses_sessions_that_arrive_expired_with_few_calls() {
+    // As if this host's clock were an hour ahead of STS's.
     for capacity in [default_service().capacity, 0] {
         let (upstream, url, _ender) = Upstream::start(Duration::ZERO).await;
         let service = with_capacity(capacity);
-        let stand = stand(Plan { sts_url: Some(url), service, ..Plan::default() }).await;
-        let token = stand.token(&pod("cart"));
+        let auth = start_auth(Options { sts_url: Some(url), service, ..Options::default() }).await;
+        let token = auth.token(&pod("cart"));
         for _ in 0..50 {
-            let answer = stand.ask(&token).await;
+            let answer = auth.exchange(&token).await;
             assert_eq!((code(&answer).as_str(), answer.status), ("clock_ahead", 503));
             assert!(answer.text().contains("this host's clock is at 20"), "{}", answer.text());
         }

@@ -1,4 +1,4 @@
-//! The auth service over real sockets, between an issuer and an STS that refuse what the real ones do.
+//! Tests of the auth service over real sockets, with the issuer and the STS of `pod-identity-local`.
 #![allow(clippy::unwrap_used)]
 
 mod admin;
@@ -9,5 +9,5 @@ mod cache;
 mod clusters;
 mod reload;
 mod sessions;
-mod stand;
+mod test_auth;
 mod upstream;

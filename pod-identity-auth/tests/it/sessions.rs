@@ -1,35 +1,35 @@
-//! What is asked of STS, and what the pod's session is in the end.
+//! Requests to STS and the resulting sessions.
 
 use pod_identity_auth::config::SessionNaming;
 use pod_identity_runtime::clock;
 use serde_json::json;
 use testing::wire::{Answer, ask};
 
-use crate::stand::{Plan, TAGGED, USER, code, pod, stand, with_capacity};
+use crate::test_auth::{Options, TAGGED, USER, code, pod, start_auth, with_capacity};
 
 #[tokio::test]
-async fn a_target_role_gets_the_external_id_of_exactly_this_service_account() {
-    let stand = stand(Plan::default()).await;
-    let session = stand.session(&stand.ask(&stand.token(&pod("far"))).await);
+async fn target_role_gets_the_external_id_of_the_service_account() {
+    let auth = start_auth(Options::default()).await;
+    let session = auth.session(&auth.exchange(&auth.token(&pod("far"))).await);
     assert_eq!(session.role_arn, "arn:aws:iam::444455556666:role/far");
     assert!(session.chain.iter().any(|link| link.contains("assumed-role/app/")), "{:?}", session.chain);
     assert_eq!(session.tags.value("kubernetes-service-account"), Some("far"));
-    // Another account of the namespace has another id, and nothing that it sends changes that.
-    let token = stand.token(&pod("thief"));
+    // Another service account has another external id, and no input of the request changes it.
+    let token = auth.token(&pod("thief"));
     let id = "eu-west-1/111122223333/demo/shop/far";
     let body =
         json!({"token": token, "externalId": id, "ExternalId": id, "serviceAccount": "far"}).to_string();
     let line = "POST /clusters/demo/assume-role-for-pod-identity";
     let headers = [("x-external-id", id)];
-    let answer = ask(stand.address, line, &headers, body.as_bytes()).await.unwrap();
+    let answer = ask(auth.address, line, &headers, body.as_bytes()).await.unwrap();
     assert_eq!((code(&answer).as_str(), answer.status), ("role_trust_refused", 400));
 }
 
 #[tokio::test]
-async fn an_ordinary_session_has_the_six_tags_and_one_without_tags_has_a_policy() {
-    let stand = stand(Plan::default()).await;
+async fn session_has_six_tags_or_a_policy_without_tags() {
+    let auth = start_auth(Options::default()).await;
     let cart = pod("cart");
-    let session = stand.session(&stand.ask(&stand.token(&cart)).await);
+    let session = auth.session(&auth.exchange(&auth.token(&cart)).await);
     let tags: Vec<_> = session.tags.iter().collect();
     assert_eq!(
         tags,
@@ -44,22 +44,22 @@ async fn an_ordinary_session_has_the_six_tags_and_one_without_tags_has_a_policy(
     );
     assert_eq!((session.transitive_tag_keys.len(), session.policy), (6, None));
 
-    let session = stand.session(&stand.ask(&stand.token(&pod("plain"))).await);
+    let session = auth.session(&auth.exchange(&auth.token(&pod("plain"))).await);
     assert!(session.tags.is_empty() && session.transitive_tag_keys.is_empty());
     assert!(session.policy.unwrap().contains("s3:GetObject"));
 
-    let refused = stand.ask(&stand.token(&pod("strict"))).await;
+    let refused = auth.exchange(&auth.token(&pod("strict"))).await;
     assert_eq!((code(&refused).as_str(), refused.status), ("role_trust_refused", 400));
     assert!(refused.text().contains("arn:aws:iam::111122223333:role/strict"));
 }
 
 #[tokio::test]
-async fn a_stable_name_stays_through_renewals_and_a_random_one_does_not() {
+async fn stable_session_name_stays_the_same_at_renewals() {
     for (naming, same) in [(SessionNaming::Stable, true), (SessionNaming::Random, false)] {
-        let stand = stand(Plan { naming, service: with_capacity(0), ..Plan::default() }).await;
+        let auth = start_auth(Options { naming, service: with_capacity(0), ..Options::default() }).await;
         let pod = pod("cart");
-        let one = stand.session(&stand.ask(&stand.token(&pod)).await).session_name;
-        let two = stand.session(&stand.ask(&stand.token(&pod)).await).session_name;
+        let one = auth.session(&auth.exchange(&auth.token(&pod)).await).session_name;
+        let two = auth.session(&auth.exchange(&auth.token(&pod)).await).session_name;
         assert_eq!(one == two, same, "{one} {two}");
         assert!(one.starts_with("eks-demo-cart-1-"), "{one}");
         assert_eq!(one.ends_with(pod.pod.uid.as_str()), same, "{one}");
@@ -72,16 +72,16 @@ fn lifetime(answer: &Answer) -> u64 {
 }
 
 #[tokio::test]
-async fn a_session_lasts_as_long_as_the_association_says_unless_it_is_chained() {
-    for (principal, longest) in [(USER, 7200), (crate::stand::BROKER, 3600)] {
-        let stand = stand(Plan { principal, ..Plan::default() }).await;
-        stand.readiness(200).await; // by then STS has said who the service is
-        for (account, seconds) in [("cart", 3600), ("long", longest)] {
-            let answer = stand.ask(&stand.token(&pod(account))).await;
+async fn session_has_the_associations_duration_unless_chained() {
+    for (principal, longest) in [(USER, 7200), (crate::test_auth::AUTH_ROLE, 3600)] {
+        let auth = start_auth(Options { principal, ..Options::default() }).await;
+        auth.readiness(200).await; // STS has named the principal by then
+        for (service_account, seconds) in [("cart", 3600), ("long", longest)] {
+            let answer = auth.exchange(&auth.token(&pod(service_account))).await;
             assert_eq!(code(&answer), "ok", "{}", answer.text());
             assert!(
                 (seconds - 30..=seconds).contains(&lifetime(&answer)),
-                "{account}: {}",
+                "{service_account}: {}",
                 lifetime(&answer)
             );
         }
@@ -89,15 +89,15 @@ async fn a_session_lasts_as_long_as_the_association_says_unless_it_is_chained() 
 }
 
 #[tokio::test]
-async fn transitive_tags_of_the_services_own_session_are_named_to_the_pod_and_in_readyz() {
-    let stand = stand(Plan { principal: TAGGED, ..Plan::default() }).await;
-    stand.readiness(200).await;
-    let answer = stand.ask(&stand.token(&pod("cart"))).await;
+async fn reports_transitive_tags_of_the_services_own_session() {
+    let auth = start_auth(Options { principal: TAGGED, ..Options::default() }).await;
+    auth.readiness(200).await;
+    let answer = auth.exchange(&auth.token(&pod("cart"))).await;
     assert_eq!((code(&answer).as_str(), answer.status), ("caller_session_has_tags", 400));
     assert!(answer.text().contains(pod_identity_core::error::ErrorCode::CallerSessionHasTags.fix()));
-    // Every replica has the same role: an unready answer would leave no replica to report it.
-    assert!(stand.readiness(200).await.contains("\ncaller_session: "));
+    // All replicas have the same role, so an unready response would remove all of them.
+    assert!(auth.readiness(200).await.contains("\ncaller_session: "));
     assert!(
-        stand.get("/metrics").await.text().contains("pod_identity_condition{condition=\"caller_session\"} 0")
+        auth.get("/metrics").await.text().contains("pod_identity_condition{condition=\"caller_session\"} 0")
     );
 }

@@ -1,4 +1,4 @@
-//! The strict STS behind a door of the test's: it counts calls, holds them, or says something else.
+//! The STS of `pod-identity-local` behind a handler that counts and pauses calls, or replaces responses.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,25 +9,24 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use pod_identity_local::fixture::Fixture;
 use pod_identity_local::sts::Sts;
-use pod_identity_local::world::World;
 use pod_identity_runtime::clock;
 use pod_identity_runtime::listener::{Handler, Listener, Peer};
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
 use tokio::sync::watch;
 
-use crate::stand::WORLD;
+use crate::test_auth::FIXTURE;
 
 pub(crate) struct Upstream {
     pub(crate) sts: Sts,
     calls: AtomicUsize,
-    /// What to say instead of the strict STS, where a request's body holds that text.
-    says: Mutex<Option<(&'static str, (u16, &'static str))>>,
+    /// The response for a role whose name begins with this text, in place of the STS's response.
+    replacement: Mutex<Option<(&'static str, (u16, &'static str))>>,
     open: watch::Sender<bool>,
 }
 
-/// What an STS says that does not want to, or cannot.
-pub(crate) const AWAY: (u16, &str) = (503, "");
+pub(crate) const UNAVAILABLE: (u16, &str) = (503, "");
 pub(crate) const THROTTLED: (u16, &str) = (
     400,
     "<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code><Message>Rate exceeded</Message></Error>\
@@ -46,13 +45,13 @@ pub(crate) const TOO_LARGE: (u16, &str) = (
 );
 
 impl Upstream {
-    /// Starts one whose sessions last that long at most; gives its URL too.
+    /// Starts an STS whose sessions last `expire_after` at most. Returns its URL too.
     pub(crate) async fn start(expire_after: Duration) -> (Arc<Self>, String, Ender) {
-        let sts = Sts::new(World::from_yaml(WORLD).unwrap()).expire_after(expire_after);
+        let sts = Sts::new(Fixture::from_yaml(FIXTURE).unwrap()).expire_after(expire_after);
         let upstream = Arc::new(Self {
             sts,
             calls: AtomicUsize::new(0),
-            says: Mutex::new(None),
+            replacement: Mutex::new(None),
             open: watch::Sender::new(true),
         });
         let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
@@ -66,20 +65,23 @@ impl Upstream {
         self.calls.load(Ordering::SeqCst)
     }
 
-    /// From now on it says this, or what the strict STS says.
-    pub(crate) fn says(&self, answer: Option<(u16, &'static str)>) {
-        *self.says.lock().unwrap() = answer.map(|answer| ("", answer));
+    /// Sets the response of `AssumeRole`. `None`: the response of the STS.
+    pub(crate) fn respond_with(&self, answer: Option<(u16, &'static str)>) {
+        *self.replacement.lock().unwrap() = answer.map(|answer| ("", answer));
     }
 
-    /// From now on it says this of the role of that name, and of others what the strict STS says. No other
-    /// role's name may begin with it.
-    pub(crate) fn says_of(&self, role: &'static str, answer: (u16, &'static str)) {
-        *self.says.lock().unwrap() = Some((role, answer));
+    /// Sets the response of `AssumeRole` for one role. No other role's name may begin with this name.
+    pub(crate) fn respond_for_role(&self, role: &'static str, answer: (u16, &'static str)) {
+        *self.replacement.lock().unwrap() = Some((role, answer));
     }
 
-    /// Whether calls are answered, or held.
-    pub(crate) fn open(&self, open: bool) {
-        self.open.send_replace(open);
+    /// Holds calls until [`resume`](Self::resume).
+    pub(crate) fn pause(&self) {
+        self.open.send_replace(false);
+    }
+
+    pub(crate) fn resume(&self) {
+        self.open.send_replace(true);
     }
 }
 
@@ -92,9 +94,9 @@ impl Handler for Upstream {
         }
         self.calls.fetch_add(1, Ordering::SeqCst);
         self.open.subscribe().wait_for(|open| *open).await.unwrap();
-        let says = *self.says.lock().unwrap();
-        let asked = String::from_utf8_lossy(&body);
-        match says.filter(|(of, _)| of.is_empty() || asked.contains(&format!("%3Arole%2F{of}"))) {
+        let replacement = *self.replacement.lock().unwrap();
+        let form = String::from_utf8_lossy(&body);
+        match replacement.filter(|(role, _)| form.contains(&format!("%3Arole%2F{role}"))) {
             None => self.sts.handle(&parts, &body, clock::now()).map(Full::new),
             Some((_, (status, text))) => {
                 let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));

@@ -1,4 +1,4 @@
-//! The two documents by which others learn an issuer's keys.
+//! The discovery document and the key set.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::SigningKey;
 use super::key::Jwk;
 
-/// The members that kube-apiserver serves (`openidmetadata.go`), and no other.
+/// Exactly the members that kube-apiserver serves (`openidmetadata.go`).
 #[derive(Serialize)]
 struct Discovery<'a> {
     issuer: &'a str,
@@ -37,8 +37,7 @@ pub(super) fn jwks(keys: &[Arc<SigningKey>]) -> Vec<u8> {
     json(&KeySet { keys: keys.iter().map(|key| key.jwk()).collect() })
 }
 
-/// Texts under names of ours: the two things that could fail, a map's keys and a `Serialize` of one's
-/// own, are absent.
+/// Serialization cannot fail: the documents have no maps and no hand-written `Serialize`.
 fn json(document: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(document).unwrap_or_default()
 }

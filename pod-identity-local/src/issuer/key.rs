@@ -1,4 +1,4 @@
-//! Signing keys, and their public halves in the forms that others ask for.
+//! Signing keys, and their public keys as DER, PEM and JWK.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::IssuerError;
 
-/// The kinds of key that kube-apiserver signs with and that IAM's OIDC providers take.
+/// The algorithms that both kube-apiserver and the OIDC providers of IAM support.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum KeyAlgorithm {
     /// ECDSA on P-256.
@@ -24,12 +24,12 @@ pub enum KeyAlgorithm {
     Es256,
     /// ECDSA on P-384.
     Es384,
-    /// RSA of 2048 bits: what EKS has.
+    /// RSA with 2048 bits, as EKS.
     Rs256,
 }
 
 impl KeyAlgorithm {
-    /// The name in a token's `alg` (RFC 7518, section 3.1).
+    /// Returns the value of `alg` in a token's header (RFC 7518, section 3.1).
     pub fn name(self) -> &'static str {
         match self {
             Self::Es256 => "ES256",
@@ -39,17 +39,17 @@ impl KeyAlgorithm {
     }
 }
 
-enum Pair {
+enum AnyKeyPair {
     Ecdsa(EcdsaKeyPair),
     Rsa(Box<RsaKeyPair>),
 }
 
-/// A key that signs tokens. Its private half never leaves it, by no method and no `Debug`.
+/// A key that signs tokens. No method and no `Debug` output exposes the private key.
 pub struct SigningKey {
     algorithm: KeyAlgorithm,
     kid: String,
     public_der: Vec<u8>,
-    pair: Pair,
+    pair: AnyKeyPair,
 }
 
 impl fmt::Debug for SigningKey {
@@ -62,27 +62,27 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// Makes a new key: an RSA key takes tens of milliseconds, the others well under one.
+    /// Generates a new key. RSA takes tens of milliseconds, the others less than one.
     ///
     /// # Errors
     ///
     /// [`IssuerError::Cryptography`].
     pub fn generate(algorithm: KeyAlgorithm) -> Result<Self, IssuerError> {
-        let failed = |_| IssuerError::Cryptography("make a key");
+        let failed = |_| IssuerError::Cryptography("generate a key");
         let pair = match algorithm {
             KeyAlgorithm::Es256 => {
-                Pair::Ecdsa(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(failed)?)
+                AnyKeyPair::Ecdsa(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(failed)?)
             }
             KeyAlgorithm::Es384 => {
-                Pair::Ecdsa(EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).map_err(failed)?)
+                AnyKeyPair::Ecdsa(EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).map_err(failed)?)
             }
             KeyAlgorithm::Rs256 => {
-                Pair::Rsa(Box::new(RsaKeyPair::generate(KeySize::Rsa2048).map_err(failed)?))
+                AnyKeyPair::Rsa(Box::new(RsaKeyPair::generate(KeySize::Rsa2048).map_err(failed)?))
             }
         };
         let public_der = match &pair {
-            Pair::Ecdsa(pair) => pair.public_key().as_der(),
-            Pair::Rsa(pair) => pair.public_key().as_der(),
+            AnyKeyPair::Ecdsa(pair) => pair.public_key().as_der(),
+            AnyKeyPair::Rsa(pair) => pair.public_key().as_der(),
         };
         let public_der = public_der.map_err(failed)?.as_ref().to_vec();
         // kubernetes `jwt.go`, keyIDFromPublicKey.
@@ -90,22 +90,22 @@ impl SigningKey {
         Ok(Self { algorithm, kid, public_der, pair })
     }
 
-    /// Which kind of key it is.
+    /// Returns the algorithm.
     pub fn algorithm(&self) -> KeyAlgorithm {
         self.algorithm
     }
 
-    /// The key's id: base64url of SHA-256 over [`SigningKey::public_der`], without padding.
+    /// Returns the key id: SHA-256 of [`SigningKey::public_der`] in base64url without padding.
     pub fn kid(&self) -> &str {
         &self.kid
     }
 
-    /// The public key as DER SubjectPublicKeyInfo (RFC 5280).
+    /// Returns the public key as DER SubjectPublicKeyInfo (RFC 5280).
     pub fn public_der(&self) -> &[u8] {
         &self.public_der
     }
 
-    /// The public key as PEM, the form in which a forger takes it for an HMAC secret.
+    /// Returns the public key as PEM. Forgers use this form as an HMAC secret.
     pub fn public_pem(&self) -> String {
         let base64 = STANDARD.encode(&self.public_der);
         let lines: Vec<&str> =
@@ -113,12 +113,12 @@ impl SigningKey {
         format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"))
     }
 
-    /// The header of a token that this key signs. Kubernetes sets no `typ`.
+    /// Returns the header of tokens of this key. Kubernetes sets no `typ`.
     pub fn header(&self) -> serde_json::Value {
         serde_json::json!({ "alg": self.algorithm.name(), "kid": self.kid })
     }
 
-    /// Signs any header and any claims, whatever they say.
+    /// Signs any header and any claims without checks.
     ///
     /// # Errors
     ///
@@ -133,10 +133,10 @@ impl SigningKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, IssuerError> {
         let failed = |_| IssuerError::Cryptography("sign");
         match &self.pair {
-            Pair::Ecdsa(pair) => {
+            AnyKeyPair::Ecdsa(pair) => {
                 Ok(pair.sign(&SystemRandom::new(), message).map_err(failed)?.as_ref().to_vec())
             }
-            Pair::Rsa(pair) => {
+            AnyKeyPair::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
                 pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
                     .map_err(failed)?;
@@ -145,22 +145,22 @@ impl SigningKey {
         }
     }
 
-    /// The public key as one of the set's members.
+    /// Returns the public key as a member of the key set.
     pub(super) fn jwk(&self) -> Jwk<'_> {
-        let numbers = match &self.pair {
-            Pair::Ecdsa(pair) => {
-                // SEC 1, section 2.3.3: a 4, then both coordinates.
+        let parameters = match &self.pair {
+            AnyKeyPair::Ecdsa(pair) => {
+                // SEC 1, section 2.3.3: the byte 4, then both coordinates.
                 let point = pair.public_key().as_ref().get(1..).unwrap_or_default();
                 let (x, y) = point.split_at(point.len() / 2);
                 let crv = if self.algorithm == KeyAlgorithm::Es384 { "P-384" } else { "P-256" };
-                Numbers::Ec { crv, x: URL_SAFE_NO_PAD.encode(x), y: URL_SAFE_NO_PAD.encode(y) }
+                PublicParameters::Ec { crv, x: URL_SAFE_NO_PAD.encode(x), y: URL_SAFE_NO_PAD.encode(y) }
             }
-            Pair::Rsa(pair) => Numbers::Rsa {
+            AnyKeyPair::Rsa(pair) => PublicParameters::Rsa {
                 n: URL_SAFE_NO_PAD.encode(pair.public_key().modulus().big_endian_without_leading_zero()),
                 e: URL_SAFE_NO_PAD.encode(pair.public_key().exponent().big_endian_without_leading_zero()),
             },
         };
-        Jwk { usage: "sig", kid: &self.kid, alg: self.algorithm.name(), numbers }
+        Jwk { usage: "sig", kid: &self.kid, alg: self.algorithm.name(), parameters }
     }
 }
 
@@ -172,12 +172,12 @@ pub(super) struct Jwk<'a> {
     kid: &'a str,
     alg: &'static str,
     #[serde(flatten)]
-    numbers: Numbers,
+    parameters: PublicParameters,
 }
 
 #[derive(Serialize)]
 #[serde(tag = "kty", rename_all = "UPPERCASE")]
-enum Numbers {
+enum PublicParameters {
     Ec { crv: &'static str, x: String, y: String },
     Rsa { n: String, e: String },
 }

@@ -50,7 +50,7 @@ fn key_set(issuer: &Issuer) -> JwkSet {
     serde_json::from_slice(call(issuer, "GET", "/demo/openid/v1/jwks").body()).unwrap()
 }
 
-/// Verifies with another library's eyes: only the published key set is known.
+/// Verifies a token with another library and the published key set.
 fn verify(issuer: &Issuer, token: &str) -> Option<Value> {
     let header = jsonwebtoken::decode_header(token).ok()?;
     let keys = key_set(issuer);
@@ -64,7 +64,7 @@ fn verify(issuer: &Issuer, token: &str) -> Option<Value> {
 }
 
 #[test]
-fn a_token_says_what_kubernetes_says_and_verifies_by_the_published_keys() {
+fn token_has_the_claims_of_kubernetes_and_verifies_with_published_keys() {
     for algorithm in ALGORITHMS {
         let issuer = issuer(algorithm);
         let token = issuer.mint(&request()).unwrap();
@@ -95,13 +95,13 @@ fn a_token_says_what_kubernetes_says_and_verifies_by_the_published_keys() {
 }
 
 #[test]
-fn no_two_tokens_have_one_id() {
+fn each_token_has_its_own_id() {
     let issuer = issuer(KeyAlgorithm::Es256);
     assert_ne!(issuer.claims(&request())["jti"], issuer.claims(&request())["jti"]);
 }
 
 #[test]
-fn what_a_token_is_not_bound_to_it_does_not_name() {
+fn unbound_token_names_no_pod_and_no_node() {
     let claims = issuer(KeyAlgorithm::Es256).claims(&TokenRequest { pod: None, node: None, ..request() });
     let kubernetes = claims["kubernetes.io"].as_object().unwrap();
     assert_eq!(kubernetes.keys().collect::<Vec<_>>(), ["namespace", "serviceaccount"]);
@@ -115,7 +115,7 @@ fn times_before_1970_are_negative_and_rounded_down() {
 }
 
 #[test]
-fn the_documents_are_those_of_kube_apiserver() {
+fn documents_are_those_of_kube_apiserver() {
     for (algorithm, members) in [
         (KeyAlgorithm::Rs256, vec!["use", "kid", "alg", "kty", "n", "e"]),
         (KeyAlgorithm::Es256, vec!["use", "kid", "alg", "kty", "crv", "x", "y"]),
@@ -149,7 +149,7 @@ fn the_documents_are_those_of_kube_apiserver() {
 }
 
 #[test]
-fn a_key_id_is_the_digest_of_the_public_key() {
+fn key_id_is_the_digest_of_the_public_key() {
     for algorithm in ALGORITHMS {
         let key = SigningKey::generate(algorithm).unwrap();
         let digest = digest(&SHA256, key.public_der());
@@ -173,7 +173,7 @@ fn a_key_id_is_the_digest_of_the_public_key() {
 }
 
 #[test]
-fn a_rotated_key_verifies_until_it_is_withdrawn() {
+fn rotated_key_verifies_until_it_is_withdrawn() {
     let issuer = issuer(KeyAlgorithm::Es256);
     let old_kid = issuer.signing_key().kid().to_owned();
     let old = issuer.mint(&request()).unwrap();
@@ -185,13 +185,13 @@ fn a_rotated_key_verifies_until_it_is_withdrawn() {
     let discovery: Value = serde_json::from_slice(discovery.body()).unwrap();
     assert_eq!(discovery["id_token_signing_alg_values_supported"], json!(["ES256", "RS256"]));
 
-    assert!(!issuer.withdraw(&new_kid), "the signing key was withdrawn");
+    assert!(!issuer.withdraw(&new_kid), "the signing key stays published");
     assert!(issuer.withdraw(&old_kid) && !issuer.withdraw(&old_kid));
     assert!(verify(&issuer, &old).is_none() && verify(&issuer, &new).is_some());
 }
 
 #[test]
-fn other_paths_and_methods_are_refused() {
+fn refuses_other_paths_and_methods() {
     let issuer = issuer(KeyAlgorithm::Es256).cached_for(Duration::from_secs(5));
     for path in [
         "/",
@@ -214,7 +214,7 @@ fn other_paths_and_methods_are_refused() {
 }
 
 #[test]
-fn what_is_no_issuer_is_refused() {
+fn refuses_invalid_issuers_and_base_urls() {
     for bad in
         ["", "oidc.test", "http://oidc.test", "https://", "https://a/?b", "https://a/#b", "https://u@a/"]
     {
@@ -224,12 +224,12 @@ fn what_is_no_issuer_is_refused() {
         ));
     }
     for bad in ["", "/demo", "ftp://a/", "http://a/?b"] {
-        assert!(matches!(Issuer::new(ISSUER, bad, KeyAlgorithm::Es256), Err(IssuerError::Place(_))));
+        assert!(matches!(Issuer::new(ISSUER, bad, KeyAlgorithm::Es256), Err(IssuerError::BaseUrl(_))));
     }
 }
 
 #[test]
-fn forged_tokens_do_not_verify_but_are_what_they_claim_to_be() {
+fn forged_tokens_do_not_verify() {
     let issuer = issuer(KeyAlgorithm::Rs256);
     let key = issuer.signing_key();
     let claims = issuer.claims(&request()).to_string();
@@ -252,7 +252,7 @@ fn forged_tokens_do_not_verify_but_are_what_they_claim_to_be() {
 }
 
 #[test]
-fn any_header_and_claims_can_be_signed() {
+fn signs_any_header_and_claims() {
     let twice = r#"{"iss":"a","iss":"b"}"#;
     let token = issuer(KeyAlgorithm::Es384).sign(r#"{"alg":"ES384","crit":["x"]}"#, twice).unwrap();
     let claims = token.split('.').nth(1).unwrap();
@@ -260,7 +260,7 @@ fn any_header_and_claims_can_be_signed() {
 }
 
 #[test]
-fn private_keys_do_not_print() {
+fn debug_omits_private_keys() {
     for algorithm in ALGORITHMS {
         let issuer = issuer(algorithm);
         let printed = format!("{issuer:?}");

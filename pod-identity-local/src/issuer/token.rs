@@ -1,4 +1,4 @@
-//! What a service account token says.
+//! The claims of a service account token.
 
 use std::time::SystemTime;
 
@@ -6,32 +6,31 @@ use pod_identity_core::identity::{Namespace, Node, Pod, ServiceAccount, Uid, sub
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// What a token is asked for: the parameters of Kubernetes' TokenRequest, with the times that the
-/// caller's clock says.
+/// A request for a token: the parameters of Kubernetes' TokenRequest, and the times of the caller's clock.
 #[derive(Debug, Clone)]
 pub struct TokenRequest {
-    /// The namespace of the service account, and of the pod.
+    /// The namespace of the service account and of the pod.
     pub namespace: Namespace,
     /// The service account's name.
     pub service_account: ServiceAccount,
     /// The service account's UID.
     pub service_account_uid: Uid,
-    /// The pod that the token is bound to, as every projected token is.
+    /// The pod that the token is bound to. Every projected token has one.
     pub pod: Option<Pod>,
-    /// The node that the pod runs on; in tokens since Kubernetes 1.30.
+    /// The pod's node. Tokens name it since Kubernetes 1.30.
     pub node: Option<Node>,
-    /// Whom the token is for. Kubernetes writes an array even for one.
+    /// The audiences of the token. Kubernetes writes an array also for one.
     pub audiences: Vec<String>,
-    /// When it is issued.
+    /// The time of issue.
     pub issued_at: SystemTime,
-    /// From when on it holds: in Kubernetes always `issued_at`.
+    /// The start of validity. In Kubernetes it equals `issued_at`.
     pub not_before: SystemTime,
-    /// When it ends.
+    /// The expiry.
     pub expires_at: SystemTime,
 }
 
 impl TokenRequest {
-    /// The claims of kubernetes `claims.go`, with a `jti` of its own for each call.
+    /// Returns the claims of kubernetes `claims.go`, with a new `jti` for each call.
     pub(super) fn claims(&self, issuer: &str) -> Value {
         let mut kubernetes = json!({
             "namespace": self.namespace,
@@ -59,7 +58,7 @@ impl TokenRequest {
     }
 }
 
-/// Whole seconds since 1970, rounded down: Kubernetes' times have no fraction.
+/// Returns whole seconds since 1970, rounded down: times in tokens of Kubernetes have no fraction.
 fn seconds(time: SystemTime) -> i64 {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_secs()).unwrap_or(i64::MAX),

@@ -1,17 +1,17 @@
-//! What mends a trust policy that refuses, from what the local STS knows of the refusal.
+//! Fixes for denials of STS, derived from the reason that the local STS records.
 
 use pod_identity_core::trust::{Denial, Miss, Reason, Verdict};
 
+use crate::fixture::Fixture;
 use crate::sts::DenialView;
-use crate::world::World;
 
-/// The mend of that very refusal; `None` where only the general one is known.
-pub(super) fn of(view: &DenialView, world: &World) -> Option<String> {
+/// Returns the fix for a denial; `None` if only the general fix of the error code applies.
+pub(super) fn for_denial(view: &DenialView, fixture: &Fixture) -> Option<String> {
     let Some(denial) = &view.denial else {
         return (view.code == "role_unknown")
             .then(|| format!("Add {} to roles, or correct the association's roleArn.", view.role_arn));
     };
-    let caller = principal(&denial.caller, world);
+    let caller = policy_principal(&denial.caller, fixture);
     let (action, role) = (denial.action, &denial.role);
     let denies = |verdict: &Verdict, whose: &str| {
         format!("Take {} out of {whose}, or narrow it: it denies {action}.", verdict.statement)
@@ -27,7 +27,7 @@ pub(super) fn of(view: &DenialView, world: &World) -> Option<String> {
         Reason::TrustNoStatement(None) => {
             Some(format!("Add a statement to the role's trust policy that allows {action} to {caller}."))
         }
-        Reason::TrustNoStatement(Some(nearest)) => trust(denial, nearest, &caller),
+        Reason::TrustNoStatement(Some(nearest)) => trust_statement_fix(denial, nearest, &caller),
         Reason::IdentityPolicyMissing(_) => {
             Some(format!("Let an identity policy of {caller} allow {action} on {role}."))
         }
@@ -38,25 +38,26 @@ pub(super) fn of(view: &DenialView, world: &World) -> Option<String> {
     }
 }
 
-fn trust(denial: &Denial, nearest: &Verdict, caller: &str) -> Option<String> {
-    // What a statement for somebody else asks is not what this caller lacks.
+fn trust_statement_fix(denial: &Denial, nearest: &Verdict, caller: &str) -> Option<String> {
+    // The conditions of a statement for another principal do not concern this caller.
     if nearest.misses.iter().any(|miss| matches!(miss, Miss::Principal { .. })) {
         return Some(format!("Let a statement of the role's trust policy name {caller} as Principal."));
     }
-    let fixes: Option<Vec<String>> =
-        nearest.misses.iter().map(|miss| missed(denial, &nearest.statement.to_string(), miss)).collect();
+    let fixes: Option<Vec<String>> = nearest
+        .misses
+        .iter()
+        .map(|miss| mismatch_fix(denial, &nearest.statement.to_string(), miss))
+        .collect();
     fixes.map(|fixes| fixes.join(" "))
 }
 
-fn missed(denial: &Denial, statement: &str, miss: &Miss) -> Option<String> {
+fn mismatch_fix(denial: &Denial, statement: &str, miss: &Miss) -> Option<String> {
     let action = denial.action;
     match miss {
-        // A `NotAction`, which is told with these words, would not be mended by an addition.
-        Miss::Action { wanted, .. } if wanted.iter().any(|text| text.starts_with("all but ")) => {
-            Some(format!(
-                "Let {statement} of the role's trust policy allow {action}: its NotAction leaves it out."
-            ))
-        }
+        // Core describes a `NotAction` with these words. An addition to it would not help.
+        Miss::Action { wanted, .. } if wanted.iter().any(|text| text.starts_with("all but ")) => Some(
+            format!("Let {statement} of the role's trust policy allow {action}: its NotAction excludes it."),
+        ),
         Miss::Action { .. } => {
             Some(format!("Add {action} to the Action of {statement} of the role's trust policy."))
         }
@@ -76,10 +77,10 @@ fn missed(denial: &Denial, statement: &str, miss: &Miss) -> Option<String> {
     }
 }
 
-/// The caller as a policy names it: of a session its role, where the file has it.
-fn principal(caller: &str, world: &World) -> String {
-    let of_session = |role: &&crate::world::Role| caller.starts_with(&role.arn.session(""));
-    world.roles().find(of_session).map_or_else(|| caller.to_owned(), |role| role.arn.to_string())
+/// Returns the caller as a policy names it: a session's role if the file declares it, else the caller itself.
+fn policy_principal(caller: &str, fixture: &Fixture) -> String {
+    let of_session = |role: &&crate::fixture::Role| caller.starts_with(&role.arn.session(""));
+    fixture.roles().find(of_session).map_or_else(|| caller.to_owned(), |role| role.arn.to_string())
 }
 
 #[cfg(test)]
@@ -88,7 +89,7 @@ mod tests {
     use crate::sample::SAMPLE;
 
     #[test]
-    fn a_role_that_is_not_there_is_to_be_declared() {
+    fn fix_for_an_unknown_role_is_to_declare_it() {
         let view = |code| DenialView {
             request_id: String::new(),
             time: String::new(),
@@ -99,9 +100,9 @@ mod tests {
             explanation: String::new(),
             denial: None,
         };
-        let world = World::from_yaml(SAMPLE).unwrap();
+        let fixture = Fixture::from_yaml(SAMPLE).unwrap();
         let fix = "Add arn:aws:iam::111122223333:role/none to roles, or correct the association's roleArn.";
-        assert_eq!(of(&view("role_unknown"), &world).as_deref(), Some(fix));
-        assert_eq!(of(&view("another"), &world), None);
+        assert_eq!(for_denial(&view("role_unknown"), &fixture).as_deref(), Some(fix));
+        assert_eq!(for_denial(&view("another"), &fixture), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Whether a command can be started, asked before it is.
+//! Looks up a program before it is started.
 
 use std::ffi::OsStr;
 use std::io;
@@ -8,15 +8,15 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-/// Looks a program up as `execvp` does: by its path where it has a slash, else along the `PATH`.
+/// Looks up a program as `execvp` does: by its path if it has a slash, else in the directories of `PATH`.
 ///
 /// # Errors
-/// As `execvp`: `ENOENT` where there is none, `EACCES` where none that there is can be executed.
+/// The errors of `execvp`: `ENOENT` if no file exists, `EACCES` if no existing file can be executed.
 pub(super) fn look_up(program: &OsStr) -> io::Result<()> {
     if program.as_bytes().contains(&b'/') {
         return executable(Path::new(program));
     }
-    // Without a PATH, the C library has its own.
+    // The default of the C library.
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
     let mut failure = io::Error::from(Errno::NOENT);
     for directory in std::env::split_paths(&path) {

@@ -1,40 +1,40 @@
-//! Who a request comes from, with all that its session carries.
+//! The authenticated caller of a request, with the state of its session.
 
 use pod_identity_core::trust::{Caller, Policy};
 
+use crate::fixture::{Fixture, FixtureCaller};
 use crate::tags::Tags;
-use crate::world::{KnownCaller, World};
 
-/// A caller and what of its session the next role inherits or is judged by.
+/// A caller with the session state that the next session inherits or that policies evaluate.
 #[derive(Debug, Clone)]
-pub(super) struct Identity {
+pub(super) struct Principal {
     pub(super) caller: Caller,
-    /// A user's own policies; those of a role are looked up in the world.
+    /// The identity policies of a user. The fixture has those of a role.
     pub(super) user_policies: Vec<Policy>,
-    /// What limits the session, if anything was passed.
+    /// The session policies; `None` if none were passed.
     pub(super) session_policies: Option<Vec<Policy>>,
-    /// The session's tags, not its role's.
+    /// The session's tags, without the tags of its role.
     pub(super) tags: Tags,
-    /// Keys of those tags that go along.
+    /// Keys of the transitive tags.
     pub(super) transitive: Vec<String>,
     pub(super) source_identity: Option<String>,
     pub(super) source_account: Option<String>,
     pub(super) source_arn: Option<String>,
-    /// Who assumed what to get here, the first caller first, this session last.
+    /// The callers that assumed roles up to this session, the first caller first, this session last.
     pub(super) chain: Vec<String>,
-    /// The account that `GetCallerIdentity` tells.
+    /// The AWS account in the response of `GetCallerIdentity`.
     pub(super) account: String,
 }
 
-impl Identity {
-    pub(super) fn of_known(known: &KnownCaller, world: &World) -> Self {
+impl Principal {
+    pub(super) fn from_fixture(known: &FixtureCaller, fixture: &Fixture) -> Self {
         let account = match known.caller.account() {
             Some(account) => account.to_string(),
-            // A service has no account; the one it calls for is nearest.
+            // A service has no AWS account; the source account is the nearest value.
             None => known
                 .source_account
                 .clone()
-                .or_else(|| world.accounts().next().map(ToString::to_string))
+                .or_else(|| fixture.accounts().next().map(ToString::to_string))
                 .unwrap_or_default(),
         };
         Self {
@@ -51,19 +51,21 @@ impl Identity {
         }
     }
 
-    /// Its own policies: the user's, or those of the session's role.
-    pub(super) fn policies<'a>(&'a self, world: &'a World) -> &'a [Policy] {
+    /// Returns the identity policies of the user or of the session's role.
+    pub(super) fn policies<'a>(&'a self, fixture: &'a Fixture) -> &'a [Policy] {
         match &self.caller {
-            Caller::Session { role, .. } => world.role(role).map_or(&[], |role| role.permissions.as_slice()),
+            Caller::Session { role, .. } => {
+                fixture.role(role).map_or(&[], |role| role.permissions.as_slice())
+            }
             _ => &self.user_policies,
         }
     }
 
-    /// The tags that `aws:PrincipalTag` sees: the role's, and over them the session's.
-    pub(super) fn principal_tags(&self, world: &World) -> Tags {
+    /// Returns the tags of `aws:PrincipalTag`. Tags of the session override those of its role.
+    pub(super) fn principal_tags(&self, fixture: &Fixture) -> Tags {
         let mut tags = match &self.caller {
             Caller::Session { role, .. } => {
-                world.role(role).map(|role| role.tags.clone()).unwrap_or_default()
+                fixture.role(role).map(|role| role.tags.clone()).unwrap_or_default()
             }
             _ => Tags::default(),
         };
@@ -73,7 +75,7 @@ impl Identity {
         tags
     }
 
-    /// Whether assuming a role from here is role chaining.
+    /// Whether the caller is a role session. Then it assumes a role by role chaining.
     pub(super) fn is_session(&self) -> bool {
         matches!(self.caller, Caller::Session { .. })
     }

@@ -1,8 +1,7 @@
-//! Refusals in STS's codes, statuses and words.
+//! Errors with the codes, statuses and messages of STS.
 //!
-//! Codes and statuses are those of the service model and of the *Common errors* of the STS API
-//! reference. Sentences that AWS's documents do not have are AWS's as its users quote them, or, where
-//! nobody quotes one, this program's own.
+//! Codes and statuses are those of the service model and of the *Common errors* of the STS API reference. The messages
+//! come from AWS's documents, or from quotations by users of AWS. The others are this program's own.
 
 use std::fmt::Display;
 use std::time::SystemTime;
@@ -12,43 +11,43 @@ use pod_identity_auth::sigv4::SigV4Error;
 use pod_identity_core::arn::RoleArn;
 use pod_identity_core::trust::Action;
 
-/// A request that is not answered with a result.
+/// An error response of STS.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct StsError {
     pub(super) status: StatusCode,
     pub(super) code: &'static str,
     pub(super) message: String,
 }
 
-fn refusal(status: StatusCode, code: &'static str, message: impl Into<String>) -> Refusal {
-    Refusal { status, code, message: message.into() }
+fn sts_error(status: StatusCode, code: &'static str, message: impl Into<String>) -> StsError {
+    StsError { status, code, message: message.into() }
 }
 
-impl Refusal {
+impl StsError {
     pub(super) fn too_large() -> Self {
-        refusal(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", "Request body is too large")
+        sts_error(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", "Request body is too large")
     }
 
     pub(super) fn not_found() -> Self {
-        refusal(StatusCode::NOT_FOUND, "InvalidAction", "Only GET / and POST / are served")
+        sts_error(StatusCode::NOT_FOUND, "InvalidAction", "Only GET / and POST / are served")
     }
 
     pub(super) fn malformed_query(message: impl Into<String>) -> Self {
-        refusal(StatusCode::BAD_REQUEST, "MalformedQueryString", message)
+        sts_error(StatusCode::BAD_REQUEST, "MalformedQueryString", message)
     }
 
     pub(super) fn missing_action() -> Self {
-        refusal(StatusCode::BAD_REQUEST, "MissingAction", "The request must contain the parameter Action")
+        sts_error(StatusCode::BAD_REQUEST, "MissingAction", "The request must contain the parameter Action")
     }
 
     pub(super) fn unknown_action(action: &str, version: Option<&str>) -> Self {
         let version = version.unwrap_or("NO_VERSION_SPECIFIED");
         let message = format!("Could not find operation {action} for version {version}");
-        refusal(StatusCode::BAD_REQUEST, "InvalidAction", message)
+        sts_error(StatusCode::BAD_REQUEST, "InvalidAction", message)
     }
 
     pub(super) fn invalid_client_token() -> Self {
-        refusal(
+        sts_error(
             StatusCode::FORBIDDEN,
             "InvalidClientTokenId",
             "The security token included in the request is invalid.",
@@ -56,7 +55,7 @@ impl Refusal {
     }
 
     pub(super) fn expired_credentials() -> Self {
-        refusal(
+        sts_error(
             StatusCode::FORBIDDEN,
             "ExpiredToken",
             "The security token included in the request is expired",
@@ -64,9 +63,9 @@ impl Refusal {
     }
 
     pub(super) fn signature(error: &SigV4Error) -> Self {
-        let mismatch = |message: String| refusal(StatusCode::FORBIDDEN, "SignatureDoesNotMatch", message);
+        let mismatch = |message: String| sts_error(StatusCode::FORBIDDEN, "SignatureDoesNotMatch", message);
         match error {
-            SigV4Error::Missing => refusal(
+            SigV4Error::Missing => sts_error(
                 StatusCode::FORBIDDEN,
                 "MissingAuthenticationToken",
                 "Request is missing Authentication Token",
@@ -83,32 +82,32 @@ impl Refusal {
             SigV4Error::Skewed { ahead: true, .. } => mismatch(format!("Signature not yet current: {error}")),
             SigV4Error::Skewed { .. } => mismatch(format!("Signature expired: {error}")),
             SigV4Error::WrongScope { .. } => mismatch(error.to_string()),
-            other => refusal(StatusCode::BAD_REQUEST, "IncompleteSignature", other.to_string()),
+            other => sts_error(StatusCode::BAD_REQUEST, "IncompleteSignature", other.to_string()),
         }
     }
 
     pub(super) fn validation(message: impl Into<String>) -> Self {
-        refusal(StatusCode::BAD_REQUEST, "ValidationError", message)
+        sts_error(StatusCode::BAD_REQUEST, "ValidationError", message)
     }
 
     pub(super) fn parameter(message: impl Into<String>) -> Self {
-        refusal(StatusCode::BAD_REQUEST, "InvalidParameterValue", message)
+        sts_error(StatusCode::BAD_REQUEST, "InvalidParameterValue", message)
     }
 
     pub(super) fn denied(caller: impl Display, action: Action, role: &RoleArn) -> Self {
         let message = format!("User: {caller} is not authorized to perform: {action} on resource: {role}");
-        refusal(StatusCode::FORBIDDEN, "AccessDenied", message)
+        sts_error(StatusCode::FORBIDDEN, "AccessDenied", message)
     }
 
     pub(super) fn root_caller() -> Self {
-        refusal(StatusCode::FORBIDDEN, "AccessDenied", "Roles may not be assumed by root accounts.")
+        sts_error(StatusCode::FORBIDDEN, "AccessDenied", "Roles may not be assumed by root accounts.")
     }
 
-    /// AWS says no more to the unauthenticated.
+    /// AWS states no reason to unauthenticated callers.
     pub(super) fn web_identity_denied() -> Self {
         let action = Action::AssumeRoleWithWebIdentity;
         let message = format!("Not authorized to perform {action}");
-        refusal(StatusCode::FORBIDDEN, "AccessDenied", message)
+        sts_error(StatusCode::FORBIDDEN, "AccessDenied", message)
     }
 
     pub(super) fn exceeds_role_maximum() -> Self {
@@ -122,37 +121,37 @@ impl Refusal {
     }
 
     pub(super) fn malformed_policy(message: impl Into<String>) -> Self {
-        refusal(StatusCode::BAD_REQUEST, "MalformedPolicyDocument", message)
+        sts_error(StatusCode::BAD_REQUEST, "MalformedPolicyDocument", message)
     }
 
     pub(super) fn packed_policy(percent: usize) -> Self {
         let message =
             format!("Packed policy consumes {percent}% of allotted space, please use smaller policy.");
-        refusal(StatusCode::BAD_REQUEST, "PackedPolicyTooLarge", message)
+        sts_error(StatusCode::BAD_REQUEST, "PackedPolicyTooLarge", message)
     }
 
     pub(super) fn packed_tags(percent: usize) -> Self {
         let message = format!("Packed size of session tags consumes {percent}% of allotted space.");
-        refusal(StatusCode::BAD_REQUEST, "PackedPolicyTooLarge", message)
+        sts_error(StatusCode::BAD_REQUEST, "PackedPolicyTooLarge", message)
     }
 
     pub(super) fn identity_token(message: impl Into<String>) -> Self {
-        refusal(StatusCode::BAD_REQUEST, "InvalidIdentityToken", message)
+        sts_error(StatusCode::BAD_REQUEST, "InvalidIdentityToken", message)
     }
 
     pub(super) fn expired_identity_token(now: SystemTime, exp: u64) -> Self {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let message =
             format!("Token expired: current date/time {now} must be before the expiration date/time {exp}");
-        refusal(StatusCode::BAD_REQUEST, "ExpiredTokenException", message)
+        sts_error(StatusCode::BAD_REQUEST, "ExpiredTokenException", message)
     }
 
-    /// The memory for sessions is used up: AWS has no such limit, a laptop has.
+    /// A limit of this program; AWS has none.
     pub(super) fn too_many_sessions() -> Self {
-        refusal(
+        sts_error(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
-            "The local STS holds as many unexpired sessions as it can",
+            "The local STS has reached its maximum number of unexpired sessions",
         )
     }
 }

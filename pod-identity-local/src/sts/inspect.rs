@@ -1,4 +1,4 @@
-//! What no API of AWS shows: what a session carries, and why a request was denied.
+//! Inspection of sessions and of denials, which no API of AWS offers.
 
 use std::collections::VecDeque;
 use std::time::SystemTime;
@@ -7,79 +7,79 @@ use pod_identity_core::trust::Denial;
 use serde::Serialize;
 
 use super::session::Session;
-use super::{Sts, answer};
+use super::{Sts, response};
 use crate::tags::Tags;
 
-/// How many denials are remembered.
-const DENIALS: usize = 256;
+/// Maximum number of recorded denials.
+const MAX_DENIALS: usize = 256;
 
-/// A session as a test or a person may see it: without secrets.
+/// A session without its secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionView {
-    /// The access key id, by which it is found.
+    /// The access key id.
     pub access_key_id: String,
-    /// The ARN that the session acts under.
+    /// The session's ARN.
     pub assumed_role_arn: String,
-    /// The role.
+    /// The role's ARN.
     pub role_arn: String,
     /// The session's name.
     pub session_name: String,
-    /// Its tags, passed and inherited; not the role's.
+    /// Passed and inherited session tags, without the tags of the role.
     pub tags: Tags,
-    /// Which of them go along to the next role.
+    /// Keys of the transitive tags.
     pub transitive_tag_keys: Vec<String>,
-    /// Its source identity.
+    /// The source identity.
     pub source_identity: Option<String>,
-    /// The inline session policy, as it was passed.
+    /// The inline session policy as passed.
     pub policy: Option<String>,
-    /// The managed session policies.
+    /// The ARNs of the managed session policies.
     pub policy_arns: Vec<String>,
-    /// When it ends, in RFC 3339.
+    /// The expiration in RFC 3339.
     pub expiration: String,
-    /// Who assumed what: the first caller first, the one that made this session last.
+    /// The callers that assumed roles, the first caller first, the creator of this session last.
     pub chain: Vec<String>,
 }
 
 impl From<&Session> for SessionView {
     fn from(session: &Session) -> Self {
-        let identity = &session.identity;
-        let before = identity.chain.len().saturating_sub(1);
+        let principal = &session.principal;
+        let before = principal.chain.len().saturating_sub(1);
         Self {
             access_key_id: session.access_key_id.clone(),
             assumed_role_arn: session.role.session(&session.name),
             role_arn: session.role.to_string(),
             session_name: session.name.clone(),
-            tags: identity.tags.clone(),
-            transitive_tag_keys: identity.transitive.clone(),
-            source_identity: identity.source_identity.clone(),
+            tags: principal.tags.clone(),
+            transitive_tag_keys: principal.transitive.clone(),
+            source_identity: principal.source_identity.clone(),
             policy: session.policy.clone(),
             policy_arns: session.policy_arns.clone(),
-            expiration: answer::timestamp(session.expiration),
-            chain: identity.chain[..before].to_vec(),
+            expiration: response::timestamp(session.expiration),
+            chain: principal.chain[..before].to_vec(),
         }
     }
 }
 
-/// Why a role was not given.
+/// A denied request and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DenialView {
-    /// The request's id, which its answer carries too.
+    /// The request id, as in the response.
     pub request_id: String,
-    /// When it was, in RFC 3339.
+    /// The time of the request in RFC 3339.
     pub time: String,
-    /// A stable word: those of [`Denial::code`], or `role_unknown`.
+    /// The stable code of the reason: a value of [`Denial::code`], or `record_unknown_role`.
     pub code: &'static str,
-    /// The action that was denied: `sts:TagSession`.
+    /// The denied action, for example `sts:TagSession`.
     pub action: &'static str,
-    /// The role that was asked for.
+    /// The requested role.
     pub role_arn: String,
-    /// Who asked.
+    /// The caller.
     pub caller: String,
-    /// The reason, in a sentence.
+    /// The reason as a sentence.
     pub explanation: String,
-    /// The whole reason, statement and misses; `None` where there is no such role.
+    /// The whole reason with statement and mismatches; `None` if the role does not exist.
     #[serde(skip)]
     pub denial: Option<Denial>,
 }
@@ -90,7 +90,7 @@ pub(super) struct Denials(VecDeque<DenialView>);
 
 impl Denials {
     pub(super) fn push(&mut self, denial: DenialView) {
-        if self.0.len() == DENIALS {
+        if self.0.len() == MAX_DENIALS {
             self.0.pop_front();
         }
         self.0.push_back(denial);
@@ -98,12 +98,12 @@ impl Denials {
 }
 
 impl Sts {
-    /// A session by its access key id, expired or not, as long as it is remembered.
+    /// Returns a recorded session by its access key id, expired or not.
     pub fn inspect(&self, access_key_id: &str) -> Option<SessionView> {
         self.lock_sessions().by_key(access_key_id).map(SessionView::from)
     }
 
-    /// Every session that is remembered, in the order they were made.
+    /// Returns every recorded session in the order of creation.
     pub fn sessions(&self) -> Vec<SessionView> {
         let sessions = self.lock_sessions();
         let mut all: Vec<&Session> = sessions.all().collect();
@@ -111,33 +111,33 @@ impl Sts {
         all.into_iter().map(SessionView::from).collect()
     }
 
-    /// Why the last request that was denied was denied.
+    /// Returns the last denial.
     pub fn last_denial(&self) -> Option<DenialView> {
         self.lock_denials().0.back().cloned()
     }
 
-    /// Why a request was denied, by the id in its answer.
+    /// Returns a denial by the request id of its response.
     pub fn denial(&self, request_id: &str) -> Option<DenialView> {
         self.lock_denials().0.iter().find(|denial| denial.request_id == request_id).cloned()
     }
 
-    /// The denials that are remembered, the newest last.
+    /// Returns the recorded denials, the newest last.
     pub fn denials(&self) -> Vec<DenialView> {
         self.lock_denials().0.iter().cloned().collect()
     }
 
-    /// Remembers a denial and tells the log.
-    pub(super) fn remember(&self, denial: DenialView) {
+    /// Records and logs a denial.
+    pub(super) fn record_denial(&self, denial: DenialView) {
         tracing::info!(code = denial.code, request_id = denial.request_id, "{}", denial.explanation);
         self.lock_denials().push(denial);
     }
 }
 
 impl DenialView {
-    pub(super) fn of(request_id: &str, now: SystemTime, denial: &Denial) -> Self {
+    pub(super) fn new(request_id: &str, now: SystemTime, denial: &Denial) -> Self {
         Self {
             request_id: request_id.to_owned(),
-            time: answer::timestamp(now),
+            time: response::timestamp(now),
             code: denial.code(),
             action: denial.action.as_str(),
             role_arn: denial.role.to_string(),

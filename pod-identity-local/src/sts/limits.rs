@@ -1,25 +1,25 @@
-//! STS's limits on what it is given (service model of STS 2011-06-15; IAM user guide, *Pass session
-//! tags in AWS STS*).
+//! Limits of STS for parameters (service model of STS 2011-06-15; IAM user guide, *Pass session tags in AWS STS*).
 
-use super::validate::{Pattern, Rule};
+use super::validate::{Constraint, Pattern};
 
-/// How many session tags there may be.
-pub(crate) const TAGS: usize = 50;
-/// How many managed policies may limit a session.
-pub(super) const POLICY_ARNS: usize = 10;
+/// Maximum number of session tags.
+pub(crate) const MAX_TAGS: usize = 50;
+/// Maximum number of managed session policies.
+pub(super) const MAX_POLICY_ARNS: usize = 10;
 
-/// The ARNs of roles and policies.
-pub(super) const ARN: Rule = Rule::new(20, 2048, None);
-pub(super) const SESSION_NAME: Rule = Rule::new(2, 64, Some(NAME));
-pub(super) const SOURCE_IDENTITY: Rule = SESSION_NAME;
-pub(super) const EXTERNAL_ID: Rule =
-    Rule::new(2, 1224, Some(Pattern(is_external_id_character, r"[\w+=,.@:\/-]*")));
-pub(super) const TAG_KEY: Rule = Rule::new(1, 128, Some(TAG));
-pub(super) const TAG_VALUE: Rule = Rule::new(0, 256, Some(TAG));
+/// ARNs of roles and policies.
+pub(super) const ARN: Constraint = Constraint::new(20, 2048, None);
+pub(super) const SESSION_NAME: Constraint = Constraint::new(2, 64, Some(NAME));
+pub(super) const SOURCE_IDENTITY: Constraint = SESSION_NAME;
+pub(super) const EXTERNAL_ID: Constraint =
+    Constraint::new(2, 1224, Some(Pattern(is_external_id_character, r"[\w+=,.@:\/-]*")));
+pub(super) const TAG_KEY: Constraint = Constraint::new(1, 128, Some(TAG));
+pub(super) const TAG_VALUE: Constraint = Constraint::new(0, 256, Some(TAG));
 /// Inline session policies.
-pub(super) const POLICY: Rule =
-    Rule::new(1, 2048, Some(Pattern(is_policy_character, r"[\u0009\u000A\u000D\u0020-\u00FF]+")));
-pub(super) const WEB_IDENTITY_TOKEN: Rule = Rule { secret: true, ..Rule::new(4, 20_000, None) };
+pub(super) const POLICY: Constraint =
+    Constraint::new(1, 2048, Some(Pattern(is_policy_character, r"[\u0009\u000A\u000D\u0020-\u00FF]+")));
+pub(super) const WEB_IDENTITY_TOKEN: Constraint =
+    Constraint { secret: true, ..Constraint::new(4, 20_000, None) };
 
 const NAME: Pattern = Pattern(is_name_character, r"[\w+=,.@-]*");
 const TAG: Pattern = Pattern(is_tag_character, r"[\p{L}\p{Z}\p{N}_.:/=+\-@]+");
@@ -33,7 +33,7 @@ fn is_external_id_character(c: char) -> bool {
     is_name_character(c) || c == ':' || c == '/'
 }
 
-/// Letters, numbers and separators of Unicode, and a few signs.
+/// Letters, numbers and separators of Unicode, and some punctuation.
 fn is_tag_character(c: char) -> bool {
     c.is_alphanumeric() || (c.is_whitespace() && !c.is_control()) || "_.:/=+-@".contains(c)
 }
@@ -54,7 +54,7 @@ pub(crate) fn is_tag_value(text: &str) -> bool {
     text.chars().count() <= 256 && text.chars().all(is_tag_character)
 }
 
-/// Keys that begin with `aws:`, in any case, are AWS's own.
+/// Whether AWS reserves a key: it begins with `aws:` in any case.
 pub(super) fn is_reserved(key: &str) -> bool {
     key.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("aws:"))
 }

@@ -1,4 +1,4 @@
-//! Role sessions: made, kept in memory until some time after their end, found by their key.
+//! Role sessions, recorded in memory until some time after their expiry.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,15 +6,15 @@ use std::time::{Duration, SystemTime};
 
 use pod_identity_core::arn::RoleArn;
 
-use super::caller::Identity;
-use super::error::Refusal;
+use super::caller::Principal;
+use super::error::StsError;
 use super::random;
-use crate::world::SecretText;
+use crate::fixture::SecretText;
 
-/// How many sessions are kept: about 2 KiB each.
-const SESSIONS: usize = 50_000;
-/// How long a session is kept after its end, so that its user is told that it expired.
-const REMEMBERED: Duration = Duration::from_secs(3600);
+/// Maximum number of recorded sessions, at about 2 KiB each.
+const MAX_SESSIONS: usize = 50_000;
+/// Time that an expired session stays recorded, so that its user gets `ExpiredToken`.
+const EXPIRED_RETENTION: Duration = Duration::from_secs(3600);
 
 /// One role session.
 #[derive(Debug)]
@@ -28,15 +28,15 @@ pub(super) struct Session {
     pub(super) policy_arns: Vec<String>,
     pub(super) created: SystemTime,
     pub(super) expiration: SystemTime,
-    pub(super) identity: Arc<Identity>,
+    pub(super) principal: Arc<Principal>,
 }
 
 impl Session {
-    /// A session with new keys.
+    /// Creates a session with new random keys.
     pub(super) fn new(
         role: RoleArn,
         name: String,
-        identity: Identity,
+        principal: Principal,
         life: (SystemTime, SystemTime),
         token_size: usize,
     ) -> Self {
@@ -50,12 +50,12 @@ impl Session {
             policy_arns: Vec::new(),
             created: life.0,
             expiration: life.1,
-            identity: Arc::new(identity),
+            principal: Arc::new(principal),
         }
     }
 }
 
-/// The sessions that there are.
+/// The recorded sessions.
 pub(super) struct Sessions {
     by_key: HashMap<String, Session>,
     limit: usize,
@@ -63,7 +63,7 @@ pub(super) struct Sessions {
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { by_key: HashMap::new(), limit: SESSIONS }
+        Self { by_key: HashMap::new(), limit: MAX_SESSIONS }
     }
 }
 
@@ -76,17 +76,17 @@ impl Sessions {
         self.by_key.values()
     }
 
-    /// Keeps a session. Where the room is used up, expired ones go; unexpired ones never do.
-    pub(super) fn insert(&mut self, session: Session, now: SystemTime) -> Result<(), Refusal> {
+    /// Records a session. At the limit, expired sessions are dropped and unexpired ones stay.
+    pub(super) fn insert(&mut self, session: Session, now: SystemTime) -> Result<(), StsError> {
         if self.by_key.len() >= self.limit {
-            let forgotten = now.checked_sub(REMEMBERED).unwrap_or(now);
-            self.by_key.retain(|_, kept| kept.expiration > forgotten);
+            let oldest = now.checked_sub(EXPIRED_RETENTION).unwrap_or(now);
+            self.by_key.retain(|_, kept| kept.expiration > oldest);
             if self.by_key.len() >= self.limit {
                 self.by_key.retain(|_, kept| kept.expiration > now);
             }
         }
         if self.by_key.len() >= self.limit {
-            return Err(Refusal::too_many_sessions());
+            return Err(StsError::too_many_sessions());
         }
         self.by_key.insert(session.access_key_id.clone(), session);
         Ok(())
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     fn session(expiration: SystemTime) -> Session {
-        let identity = Identity {
+        let principal = Principal {
             caller: Caller::Service { name: "a.b".into() },
             user_policies: vec![],
             session_policies: None,
@@ -113,28 +113,29 @@ mod tests {
             account: String::new(),
         };
         let role = "arn:aws:iam::111122223333:role/app".parse().unwrap();
-        Session::new(role, "s1".into(), identity, (SystemTime::UNIX_EPOCH, expiration), 0)
+        Session::new(role, "s1".into(), principal, (SystemTime::UNIX_EPOCH, expiration), 0)
     }
 
     #[test]
-    fn only_expired_sessions_make_room() {
+    fn drops_only_expired_sessions_at_the_limit() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100_000);
         let mut sessions = Sessions { limit: 3, ..Sessions::default() };
-        let long_over = session(now - REMEMBERED);
+        let long_over = session(now - EXPIRED_RETENTION);
         let just_over = session(now);
         let (over, recent) = (long_over.access_key_id.clone(), just_over.access_key_id.clone());
-        for kept in [long_over, just_over, session(now + REMEMBERED), session(now + REMEMBERED)] {
+        for kept in [long_over, just_over, session(now + EXPIRED_RETENTION), session(now + EXPIRED_RETENTION)]
+        {
             sessions.insert(kept, now).unwrap();
         }
         assert!(sessions.by_key(&over).is_none() && sessions.by_key(&recent).is_some());
-        sessions.insert(session(now + REMEMBERED), now).unwrap();
+        sessions.insert(session(now + EXPIRED_RETENTION), now).unwrap();
         assert!(sessions.by_key(&recent).is_none());
-        let refusal = sessions.insert(session(now + REMEMBERED), now).unwrap_err();
-        assert_eq!((refusal.code, sessions.all().count()), ("ServiceUnavailable", 3));
+        let error = sessions.insert(session(now + EXPIRED_RETENTION), now).unwrap_err();
+        assert_eq!((error.code, sessions.all().count()), ("ServiceUnavailable", 3));
     }
 
     #[test]
-    fn a_session_prints_no_secret() {
+    fn debug_redacts_the_secrets_of_a_session() {
         let session = session(SystemTime::UNIX_EPOCH);
         let printed = format!("{session:?}");
         assert!(!printed.contains(session.secret_access_key.expose()));

@@ -1,4 +1,4 @@
-//! The STS from outside: signed requests in, XML out.
+//! Tests of the STS with signed requests and XML responses.
 
 mod assume_role;
 mod client;

@@ -1,40 +1,45 @@
-//! The service model's constraints on each parameter, refused all together in AWS's words.
+//! Constraints of the service model for each parameter. All violations are reported together, in AWS's words.
 
-use super::error::Refusal;
+use super::error::StsError;
 
-/// What a text must keep to.
+/// The constraint of a text.
 #[derive(Clone, Copy)]
-pub(super) struct Rule {
+pub(super) struct Constraint {
     pub(super) min: usize,
     pub(super) max: usize,
     pub(super) pattern: Option<Pattern>,
-    /// Whether the text may not be repeated.
+    /// Whether messages must not contain the text.
     pub(super) secret: bool,
 }
 
-impl Rule {
-    /// So many characters of that pattern.
+impl Constraint {
+    /// Creates a constraint of length and pattern.
     pub(super) const fn new(min: usize, max: usize, pattern: Option<Pattern>) -> Self {
         Self { min, max, pattern, secret: false }
     }
 }
 
-/// A set of characters, and the pattern that AWS shows for it.
+/// A set of characters, and the regular expression in AWS's message.
 #[derive(Clone, Copy)]
 pub(super) struct Pattern(pub(super) fn(char) -> bool, pub(super) &'static str);
 
-/// The faults that were found so far.
+/// The violations of a request's parameters.
 #[derive(Default)]
-pub(super) struct Faults {
-    faults: Vec<String>,
+pub(super) struct Violations {
+    violations: Vec<String>,
 }
 
-impl Faults {
-    /// A text that must be there and keep to its rule; an empty one where it is not there.
-    pub(super) fn required<'f>(&mut self, name: &str, value: Option<&'f str>, rule: Rule) -> &'f str {
+impl Violations {
+    /// Checks a required text. Returns an empty text if it is absent.
+    pub(super) fn required<'f>(
+        &mut self,
+        name: &str,
+        value: Option<&'f str>,
+        constraint: Constraint,
+    ) -> &'f str {
         match value {
             Some(value) => {
-                self.text(name, value, rule);
+                self.text(name, value, constraint);
                 value
             }
             None => {
@@ -44,24 +49,32 @@ impl Faults {
         }
     }
 
-    /// Checks a text. Secrets are not repeated in the message.
-    pub(super) fn text(&mut self, name: &str, value: &str, rule: Rule) {
-        let shown = if rule.secret { "***".to_owned() } else { format!("'{value}'") };
+    /// Checks a text. Messages do not contain secrets.
+    pub(super) fn text(&mut self, name: &str, value: &str, constraint: Constraint) {
+        let shown = if constraint.secret { "***".to_owned() } else { format!("'{value}'") };
         let length = value.chars().count();
-        if length < rule.min {
-            self.add(&shown, name, &format!("Member must have length greater than or equal to {}", rule.min));
+        if length < constraint.min {
+            self.add(
+                &shown,
+                name,
+                &format!("Member must have length greater than or equal to {}", constraint.min),
+            );
         }
-        if length > rule.max {
-            self.add(&shown, name, &format!("Member must have length less than or equal to {}", rule.max));
+        if length > constraint.max {
+            self.add(
+                &shown,
+                name,
+                &format!("Member must have length less than or equal to {}", constraint.max),
+            );
         }
-        if let Some(Pattern(allowed, pattern)) = rule.pattern
+        if let Some(Pattern(allowed, pattern)) = constraint.pattern
             && !value.chars().all(allowed)
         {
             self.add(&shown, name, &format!("Member must satisfy regular expression pattern: {pattern}"));
         }
     }
 
-    /// Checks how many members a list has.
+    /// Checks the number of members of a list.
     pub(super) fn count(&mut self, name: &str, count: usize, max: usize) {
         if count > max {
             let constraint = format!("Member must have length less than or equal to {max}");
@@ -69,7 +82,7 @@ impl Faults {
         }
     }
 
-    /// A whole number within bounds; `None` where it is absent or wrong.
+    /// Checks a whole number. Returns `None` if it is absent or invalid.
     pub(super) fn number(&mut self, name: &str, value: Option<&str>, min: u64, max: u64) -> Option<u64> {
         let text = value?;
         let Ok(number) = text.parse::<i64>() else {
@@ -92,17 +105,17 @@ impl Faults {
     }
 
     fn add(&mut self, value: &str, name: &str, constraint: &str) {
-        self.faults.push(format!("Value {value} at '{name}' failed to satisfy constraint: {constraint}"));
+        self.violations.push(format!("Value {value} at '{name}' failed to satisfy constraint: {constraint}"));
     }
 
-    /// Refuses the request if there was any fault.
-    pub(super) fn check(self) -> Result<(), Refusal> {
-        let count = self.faults.len();
+    /// Returns the error of all violations, if there is one.
+    pub(super) fn check(self) -> Result<(), StsError> {
+        let count = self.violations.len();
         if count == 0 {
             return Ok(());
         }
         let errors = if count == 1 { "error" } else { "errors" };
-        let message = format!("{count} validation {errors} detected: {}", self.faults.join("; "));
-        Err(Refusal::validation(message))
+        let message = format!("{count} validation {errors} detected: {}", self.violations.join("; "));
+        Err(StsError::validation(message))
     }
 }

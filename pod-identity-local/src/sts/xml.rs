@@ -1,8 +1,8 @@
-//! Elements of XML, written so that no value can become markup.
+//! XML elements with escaped values.
 
 use quick_xml::escape::escape;
 
-/// An element without attributes: text or other elements.
+/// An element without attributes that contains text or other elements.
 pub(super) struct Element {
     name: &'static str,
     content: Content,
@@ -13,12 +13,12 @@ enum Content {
     Elements(Vec<Element>),
 }
 
-/// An element that holds text.
+/// Creates an element with text.
 pub(super) fn text(name: &'static str, text: impl Into<String>) -> Element {
     Element { name, content: Content::Text(text.into()) }
 }
 
-/// An element that holds others.
+/// Creates an element with child elements.
 pub(super) fn elements(name: &'static str, elements: Vec<Element>) -> Element {
     Element { name, content: Content::Elements(elements) }
 }
@@ -35,7 +35,7 @@ impl Element {
     }
 }
 
-/// XML 1.0 has no way to write most control characters, not even escaped.
+/// Replaces the control characters that XML 1.0 cannot represent, not even escaped.
 fn printable(text: &str) -> String {
     let allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{fffd}' | '\u{10000}'..);
     text.chars().map(|c| if allowed(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_value_becomes_markup() {
+    fn escapes_markup_in_values() {
         let mut out = String::new();
         elements("A", vec![text("B", "<x a=\"1\">&\u{0}")]).write(&mut out);
         assert_eq!(out, "<A><B>&lt;x a=&quot;1&quot;&gt;&amp;\u{fffd}</B></A>");

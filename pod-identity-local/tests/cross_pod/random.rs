@@ -1,4 +1,4 @@
-//! Random choices that a seed brings back.
+//! Random numbers that a seed reproduces.
 
 /// SplitMix64 (Steele, Lea, Flood: *Fast splittable pseudorandom number generators*, 2014).
 pub(crate) struct Random(u64);

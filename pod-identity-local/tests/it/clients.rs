@@ -1,4 +1,4 @@
-//! AWS's SDKs as a pod's app: they are given the pod's variables, and find out the rest.
+//! AWS's SDKs in a pod's app, configured by the pod's environment variables only.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,18 +13,18 @@ use testing::sdk::{Node, Output, Python};
 
 use crate::harness::{Variables, blocking};
 
-/// An SDK.
+/// An SDK or the AWS CLI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sdk {
     Boto3,
     AwsCli,
     JavaScript,
-    /// With the container's provider alone, in place of the default chain.
+    /// With the provider `fromHttp()` in place of the default chain.
     JavaScriptFromHttp,
     Rust,
 }
 
-/// Who a call was made as.
+/// The identity of a call.
 #[derive(Debug)]
 pub(crate) struct Called {
     pub(crate) arn: String,
@@ -33,7 +33,7 @@ pub(crate) struct Called {
 }
 
 impl Sdk {
-    /// Calls `GetCallerIdentity`; `None` where the SDK cannot be had.
+    /// Calls `GetCallerIdentity`. Returns `None` if the SDK is not installed.
     pub(crate) async fn call(self, variables: Variables) -> Option<Called> {
         let answer = match self {
             Self::Boto3 => python(variables, "boto3_get_caller_identity.py", &[]).await?.json(),
@@ -44,7 +44,7 @@ impl Sdk {
                     output.stderr.split("Credential=").nth(1).and_then(|rest| rest.split('/').next());
                 json!({ "arn": output.json()["Arn"], "accessKeyId": signed })
             }
-            Self::JavaScriptFromHttp => unreachable!("only its errors differ"),
+            Self::JavaScriptFromHttp => unreachable!("used for errors only"),
             Self::Rust => {
                 let (client, keys) = rust_client(&variables).await;
                 let arn = client.get_caller_identity().send().await.unwrap().arn;
@@ -55,7 +55,7 @@ impl Sdk {
         Some(Called { arn: text("arn"), access_key_id: text("accessKeyId") })
     }
 
-    /// What its user reads when `GetCallerIdentity` fails, causes included.
+    /// Returns the error message with causes when `GetCallerIdentity` fails.
     pub(crate) async fn failure(self, variables: Variables) -> Option<String> {
         let (code, text) = match self {
             Self::Boto3 => {
@@ -84,15 +84,15 @@ impl Sdk {
         Some(text)
     }
 
-    /// Calls once a second for that long, with one client: `accessKeyIds` in the order of their first
-    /// use, `calls`, `errors`.
+    /// Calls once a second with one client. Returns `accessKeyIds` in the order of their first use, `calls` and
+    /// `errors`.
     pub(crate) async fn call_for(self, variables: Variables, time: Duration) -> Option<Value> {
         let seconds = time.as_secs().to_string();
         match self {
             Self::Boto3 => Some(python(variables, "boto3_refresh.py", &[&seconds]).await?.json()),
             Self::JavaScript => Some(node(variables, "sts_refresh.mjs", &[&seconds]).await?.json()),
             Self::Rust => Some(rust_for(&variables, time).await),
-            Self::AwsCli | Self::JavaScriptFromHttp => unreachable!("nothing of its own to refresh"),
+            Self::AwsCli | Self::JavaScriptFromHttp => unreachable!("has no refresh of its own"),
         }
     }
 }
@@ -144,7 +144,7 @@ fn pairs(variables: &Variables) -> Vec<(&str, &str)> {
     variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
-/// The default chain in this process, over those variables instead of the test's own.
+/// Returns a client with the default chain over these variables, and its record of signing keys.
 async fn rust_client(variables: &Variables) -> (aws_sdk_sts::Client, SigningKeys) {
     let mut variables = variables.clone();
     variables.push(("HOME".to_owned(), "/nonexistent".to_owned()));
@@ -155,7 +155,7 @@ async fn rust_client(variables: &Variables) -> (aws_sdk_sts::Client, SigningKeys
     (aws_sdk_sts::Client::from_conf(config), keys)
 }
 
-/// Notes the access key id of each request as it leaves.
+/// Records the access key id of each sent request.
 #[derive(Debug, Clone, Default)]
 struct SigningKeys(Arc<Mutex<Vec<String>>>);
 

@@ -1,4 +1,4 @@
-//! The binary, as people and scripts run it.
+//! The binary and its exit status, text and JSON.
 
 mod broken;
 mod child;
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_pod-identity-local");
-/// What ends no sooner is stuck.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit of a run.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// How a run ended.
+/// Exit code and output of a run.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
@@ -29,7 +29,7 @@ pub(crate) fn local(args: &[&str]) -> Command {
 }
 
 pub(crate) async fn ran(mut command: Command) -> Ran {
-    let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("it never ended").unwrap();
+    let output = tokio::time::timeout(TIME_LIMIT, command.output()).await.expect("the run ends").unwrap();
     Ran {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -38,7 +38,7 @@ pub(crate) async fn ran(mut command: Command) -> Ran {
 }
 
 #[tokio::test]
-async fn run_once_prints_every_link_and_the_arn() {
+async fn run_once_prints_every_step_and_the_arn() {
     let run = ran(local(&["run", "--once"])).await;
     assert_eq!((run.code, &*run.stderr), (Some(0), ""), "{run:#?}");
     let lines = run.stdout.lines().filter_map(|line| line.strip_prefix("ok  "));
@@ -49,7 +49,7 @@ async fn run_once_prints_every_link_and_the_arn() {
 }
 
 #[tokio::test]
-async fn json_is_one_object_with_the_chain_and_the_environment() {
+async fn json_is_one_object_with_chain_and_environment() {
     for (args, principal) in [
         (&["run", "--once", "--output", "json"][..], "pods.eks.amazonaws.com"),
         (
@@ -81,7 +81,7 @@ async fn json_is_one_object_with_the_chain_and_the_environment() {
 }
 
 #[tokio::test]
-async fn json_tells_a_failure_too() {
+async fn json_reports_a_failure() {
     let run = ran(local(&["run", "--once", "--output", "json", "--break", "no-association"])).await;
     assert_eq!(run.code, Some(1));
     let all: Value = serde_json::from_str(&run.stdout).unwrap();
@@ -94,7 +94,7 @@ async fn json_tells_a_failure_too() {
 }
 
 #[tokio::test]
-async fn json_is_not_ok_before_a_command_that_cannot_be_run() {
+async fn json_is_not_ok_for_a_program_that_cannot_start() {
     for (program, code) in [("no-such-program", "command_not_found"), ("/", "command_not_started")] {
         let run = ran(local(&["run", "--output", "json", "--", program])).await;
         let object = run.stderr.split("\nerror[").next().unwrap();
@@ -103,14 +103,14 @@ async fn json_is_not_ok_before_a_command_that_cannot_be_run() {
     }
 }
 
-fn written(text: &str) -> tempfile::NamedTempFile {
+fn temporary_file(text: &str) -> tempfile::NamedTempFile {
     let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     std::fs::write(file.path(), text).unwrap();
     file
 }
 
 #[tokio::test]
-async fn the_sample_is_a_file_to_start_from() {
+async fn sample_prints_a_valid_file() {
     let sample = ran(local(&["sample"])).await;
     assert_eq!((sample.code, &*sample.stdout), (Some(0), SAMPLE));
     let (reader, writer) = std::io::pipe().unwrap();
@@ -119,14 +119,14 @@ async fn the_sample_is_a_file_to_start_from() {
     unread.stdout(writer).stderr(Stdio::piped());
     let ended = unread.spawn().unwrap().wait_with_output().await.unwrap();
     assert_eq!((ended.status.code(), &*ended.stderr), (Some(0), &b""[..]));
-    let renamed = written(&sample.stdout.replace("laptop", "mine"));
+    let renamed = temporary_file(&sample.stdout.replace("laptop", "mine"));
     let run = ran(local(&["run", "--once", "-f", renamed.path().to_str().unwrap()])).await;
     assert_eq!(run.code, Some(0), "{run:#?}");
     assert!(run.stdout.contains("eks-cluster-name = mine"), "{run:#?}");
 }
 
 #[tokio::test]
-async fn sessions_end_when_expire_after_says() {
+async fn expire_after_limits_the_session() {
     let run = ran(local(&["run", "--once", "--output", "json", "--expire-after", "20m"])).await;
     let all: Value = serde_json::from_str(&run.stdout).unwrap();
     let expiration = all["chain"][4]["facts"]["expiration"].as_str().unwrap();

@@ -1,4 +1,4 @@
-//! EKS Auth's API, as boto3, the Rust SDK and plain HTTP see the auth service's.
+//! The API of the auth service, called with boto3, the Rust SDK and plain HTTP.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use aws_sdk_eksauth::config::{BehaviorVersion, Region};
 use bytes::Bytes;
 use http::{Request, Response};
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm, TokenRequest, forgery};
-use pod_identity_local::laptop::{AuthPrincipal, Setup, Workload, write_private};
+use pod_identity_local::services::{AuthPrincipal, LocalConfig, Workload, write_private};
 use pod_identity_runtime::clock;
 use serde_json::{Value, json};
 
 use crate::clients::python;
-use crate::harness::{OnePod, WORLD, workload};
+use crate::harness::{FIXTURE, OnePod, workload};
 use crate::raw;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -24,17 +24,17 @@ pub(crate) fn exchange(path: &str, body: &Value) -> Request<String> {
 }
 
 impl OnePod {
-    /// Sends a request that the agent's key signs.
-    async fn ask(&self, path: &str, body: Value) -> Response<Bytes> {
-        let url = self.laptop.auth_url();
-        let request = raw::signed(&url, exchange(path, &body), self.laptop.agent_key(), "eks-auth");
+    /// Sends a request signed with the agent's key.
+    async fn exchange(&self, path: &str, body: Value) -> Response<Bytes> {
+        let url = self.services.auth_url();
+        let request = raw::signed(&url, exchange(path, &body), self.services.agent_key(), "eks-auth");
         raw::send(&url, request).await
     }
 
     fn token_of(&self, workload: &Workload, change: impl FnOnce(&mut TokenRequest)) -> String {
         let mut request = workload.token_request(clock::now(), HOUR);
         change(&mut request);
-        self.laptop.issuer().mint(&request).unwrap()
+        self.services.issuer().mint(&request).unwrap()
     }
 }
 
@@ -55,9 +55,9 @@ pub(crate) fn assert_refused(response: &Response<Bytes>, status: u16, exception:
 }
 
 #[tokio::test]
-async fn the_answer_has_the_members_and_types_of_the_api() {
-    let pod = OnePod::start(WORLD, Setup::default()).await;
-    let answer = pod.ask(PATH, json!({ "token": pod.token() })).await;
+async fn response_has_the_members_and_types_of_the_api() {
+    let pod = OnePod::start(FIXTURE, LocalConfig::default()).await;
+    let answer = pod.exchange(PATH, json!({ "token": pod.token() })).await;
     assert_eq!(answer.status(), 200, "{answer:?}");
     assert_eq!(answer.headers()["content-type"], "application/json");
     assert_eq!(answer.headers()["x-amzn-requestid"].len(), 36);
@@ -75,52 +75,52 @@ async fn the_answer_has_the_members_and_types_of_the_api() {
     let mut members: Vec<_> = credentials.keys().collect();
     members.sort();
     assert_eq!(members, ["accessKeyId", "expiration", "secretAccessKey", "sessionToken"]);
-    // A number of seconds: the Rust SDK reads nothing else.
+    // A number of seconds, because the Rust SDK reads no other form.
     let now = clock::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let left = credentials["expiration"].as_u64().unwrap() - now;
     assert!((3590..=3600).contains(&left), "{left}");
 }
 
 #[tokio::test]
-async fn boto3_and_the_rust_sdk_read_the_answer() {
-    let pod = OnePod::start(WORLD, Setup::default()).await;
-    let key = pod.laptop.agent_key().clone();
+async fn boto3_and_the_rust_sdk_read_the_response() {
+    let pod = OnePod::start(FIXTURE, LocalConfig::default()).await;
+    let key = pod.services.agent_key().clone();
     let config = aws_sdk_eksauth::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("eu-west-1"))
-        .endpoint_url(pod.laptop.auth_url())
+        .endpoint_url(pod.services.auth_url())
         .credentials_provider(key.clone())
         .build();
     let client = aws_sdk_eksauth::Client::from_conf(config);
     let request = client.assume_role_for_pod_identity().cluster_name("laptop").token(pod.token());
     let answer = request.send().await.unwrap();
     let credentials = answer.credentials.unwrap();
-    let session = pod.laptop.sts().inspect(&credentials.access_key_id).unwrap();
+    let session = pod.services.sts().inspect(&credentials.access_key_id).unwrap();
     assert_eq!(answer.assumed_role_user.unwrap().arn, session.assumed_role_arn);
     assert_eq!(credentials.expiration.to_string(), session.expiration);
 
     let call = json!({
         "service": "eks-auth", "operation": "assume_role_for_pod_identity",
-        "endpoint": pod.laptop.auth_url(), "region": "eu-west-1",
+        "endpoint": pod.services.auth_url(), "region": "eu-west-1",
         "parameters": { "clusterName": "laptop", "token": pod.token() },
         "keys": { "accessKeyId": key.access_key_id(), "secretAccessKey": key.secret_access_key() },
     });
     let Some(output) = python(vec![], "boto3_call.py", &[&call.to_string()]).await else { return };
     let answer = output.json();
-    let session = pod.laptop.sts().inspect(answer["credentials"]["accessKeyId"].as_str().unwrap()).unwrap();
+    let session = pod.services.sts().inspect(answer["credentials"]["accessKeyId"].as_str().unwrap()).unwrap();
     assert_eq!(answer["assumedRoleUser"]["arn"], session.assumed_role_arn);
     let expiration = answer["credentials"]["expiration"].as_str().unwrap().replace("+00:00", "Z");
     assert_eq!(expiration, session.expiration);
 }
 
 #[tokio::test]
-async fn every_refusal_has_the_name_and_status_of_the_api() {
-    let pod = OnePod::start(WORLD, Setup::default()).await;
-    let (issuer, app) = (pod.laptop.issuer(), workload("app"));
+async fn every_error_has_the_name_and_status_of_the_api() {
+    let pod = OnePod::start(FIXTURE, LocalConfig::default()).await;
+    let (issuer, app) = (pod.services.issuer(), workload("app"));
     let same = |_: &mut TokenRequest| {};
     let claims = issuer.claims(&app.token_request(clock::now(), HOUR)).to_string();
     let header = |alg: &str| json!({ "alg": alg, "kid": issuer.signing_key().kid() }).to_string();
-    let stranger =
+    let unpublished =
         Issuer::new(issuer.issuer(), "http://127.0.0.1:9/laptop", KeyAlgorithm::default()).unwrap();
     let altered = claims.replace("\"app-1\"", "\"app-2\"");
     assert_ne!(altered, claims);
@@ -133,7 +133,7 @@ async fn every_refusal_has_the_name_and_status_of_the_api() {
     let invalid = "InvalidTokenException";
     for ((path, body), status, exception, code) in [
         (
-            with_token(pod.token_of(&workload("stranger"), same)),
+            with_token(pod.token_of(&workload("unassociated"), same)),
             404,
             "ResourceNotFoundException",
             "association_not_found",
@@ -213,32 +213,32 @@ async fn every_refusal_has_the_name_and_status_of_the_api() {
             "session_refused",
         ),
         (
-            with_token(stranger.mint(&app.token_request(clock::now(), HOUR)).unwrap()),
+            with_token(unpublished.mint(&app.token_request(clock::now(), HOUR)).unwrap()),
             503,
             "ServiceUnavailableException",
             "token_key_unknown",
         ),
     ] {
-        assert_refused(&pod.ask(path, body).await, status, exception, code);
+        assert_refused(&pod.exchange(path, body).await, status, exception, code);
     }
 }
 
 #[tokio::test]
-async fn transitive_tags_of_the_services_own_session_are_named() {
-    let world = WORLD.replace(
+async fn reports_transitive_tags_of_the_services_own_session() {
+    let fixture = FIXTURE.replace(
         "sessionName: laptop}",
         "sessionName: laptop, tags: {kubernetes-namespace: x}, transitiveTagKeys: [kubernetes-namespace]}",
     );
-    let setup = Setup { principal: AuthPrincipal::IamRole, ..Setup::default() };
-    let pod = OnePod::start(&world, setup).await;
-    let refused = pod.ask(PATH, json!({ "token": pod.token() })).await;
+    let config = LocalConfig { principal: AuthPrincipal::IamRole, ..LocalConfig::default() };
+    let pod = OnePod::start(&fixture, config).await;
+    let refused = pod.exchange(PATH, json!({ "token": pod.token() })).await;
     assert_refused(&refused, 400, "InvalidRequestException", "caller_session_has_tags");
 }
 
 #[tokio::test]
-async fn a_caller_without_a_valid_signature_is_refused_in_awss_names() {
-    let pod = OnePod::start(WORLD, Setup::default()).await;
-    let (url, agent) = (pod.laptop.auth_url(), pod.laptop.agent_key());
+async fn refuses_callers_without_a_valid_signature_with_awss_names() {
+    let pod = OnePod::start(FIXTURE, LocalConfig::default()).await;
+    let (url, agent) = (pod.services.auth_url(), pod.services.agent_key());
     let key = |id: &str, secret: &str| Credentials::new(id, secret, None, None, "test");
     let request = || exchange(PATH, &json!({ "token": pod.token() }));
     let by = |key: &Credentials, service: &str| raw::signed(&url, request(), key, service);
@@ -266,21 +266,21 @@ async fn a_caller_without_a_valid_signature_is_refused_in_awss_names() {
     ] {
         assert_refused(&raw::send(&url, request).await, 403, exception, "caller_refused");
     }
-    assert!(pod.laptop.sts().sessions().is_empty(), "a refused caller got a session");
+    assert!(pod.services.sts().sessions().is_empty(), "a refused caller got a session");
 }
 
 #[tokio::test]
-async fn an_association_that_is_taken_away_gives_no_more_sessions_and_comes_back() {
-    let pod = OnePod::start(WORLD, Setup::default()).await;
-    let file = pod.laptop.associations_file();
+async fn removed_association_is_refused_and_restored_one_works() {
+    let pod = OnePod::start(FIXTURE, LocalConfig::default()).await;
+    let file = pod.services.associations_file();
     let full = std::fs::read_to_string(&file).unwrap();
     let start = full.find("associations:").unwrap();
     for (text, status) in [(format!("{}associations: []\n", &full[..start]), 404), (full, 200)] {
-        assert_ne!(pod.ask(PATH, json!({ "token": pod.token() })).await.status(), status);
+        assert_ne!(pod.exchange(PATH, json!({ "token": pod.token() })).await.status(), status);
         write_private(&file, &text).unwrap();
-        let asked_for = clock::monotonic();
-        while pod.ask(PATH, json!({ "token": pod.token() })).await.status() != status {
-            assert!(asked_for.elapsed() < Duration::from_secs(10), "the change has no effect");
+        let changed_at = clock::monotonic();
+        while pod.exchange(PATH, json!({ "token": pod.token() })).await.status() != status {
+            assert!(changed_at.elapsed() < Duration::from_secs(10), "the change has no effect");
         }
     }
 }

@@ -1,34 +1,34 @@
-//! What an app's user reads when something is broken.
+//! Error messages of the SDKs for each fault.
 //!
-//! Python and its CLI show the agent's whole answer. JavaScript's default chain shows nothing of it: who
-//! wants to read it gives the client `fromHttp()`. Rust shows the status and drops the body.
+//! boto3 and the AWS CLI show the agent's whole response. JavaScript's default chain shows nothing of it, and
+//! `fromHttp()` shows it. Rust shows the status only.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
-use pod_identity_agent::config::{AgentAuth, Config, Destination};
+use pod_identity_agent::config::{AgentAuth, Config, EksAuthConfig};
 use pod_identity_core::error::ErrorCode;
 use pod_identity_local::issuer::TokenRequest;
-use pod_identity_local::laptop::{Setup, Workload};
+use pod_identity_local::services::{LocalConfig, Workload};
 use pod_identity_runtime::clock;
 use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::shutdown::Shutdown;
 
 use crate::clients::Sdk;
-use crate::harness::{OnePod, Variables, WORLD, workload};
+use crate::harness::{FIXTURE, OnePod, Variables, workload};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// All that JavaScript's default chain ever says.
+/// The only message of JavaScript's default chain.
 const JAVASCRIPT: &str = "CredentialsProviderError: Could not load credentials from any providers\n";
 
-/// What each SDK has to show.
+/// The words that the message of each SDK must contain.
 struct Shown<'a> {
-    /// boto3 and the CLI.
+    /// boto3 and the AWS CLI.
     python: &'a [&'a str],
-    /// JavaScript with `fromHttp()`; with the default chain it is always [`JAVASCRIPT`].
+    /// JavaScript with `fromHttp()`. With the default chain the message is always [`JAVASCRIPT`].
     from_http: &'a [&'a str],
     rust: &'a [&'a str],
 }
@@ -53,37 +53,40 @@ async fn assert_shown(variables: Variables, shown: Shown<'_>) {
             assert!(text.contains(word), "{sdk:?} does not show {word:?}: {text}");
         }
     }
-    assert!(javascript.is_none_or(|text| text == JAVASCRIPT), "JavaScript shows more: document it");
+    assert!(
+        javascript.is_none_or(|text| text == JAVASCRIPT),
+        "JavaScript shows more: update docs/reference/agent.md"
+    );
 }
 
-/// A fault that the agent answers with a code: whoever shows the answer shows code, cause and fix.
+/// Asserts that each SDK that shows the agent's response shows code, cause and fix.
 async fn assert_code_is_shown(variables: Variables, code: ErrorCode, status: u16, cause: &str) {
     let in_brackets = format!("[{code}]");
     let words = [cause, code.fix(), &in_brackets];
     let only_status = format!("Non-success status from HTTP credential provider: StatusCode({status})");
-    // JavaScript reads the bodies of 4xx only.
+    // JavaScript reads the body of 4xx responses only.
     let javascript_status = format!("Server responded with status: {status}");
     let from_http = if status < 500 { words } else { [javascript_status.as_str(); 3] };
     assert_shown(variables, Shown { python: &words, from_http: &from_http, rust: &[&only_status] }).await;
 }
 
 async fn with_token(change: impl FnOnce(&mut TokenRequest), workload: Workload) -> (OnePod, Variables) {
-    let pod = OnePod::start(WORLD, Setup::default()).await;
+    let pod = OnePod::start(FIXTURE, LocalConfig::default()).await;
     let mut request = workload.token_request(clock::now(), HOUR);
     change(&mut request);
-    let variables = pod.put_token("broken", &pod.laptop.issuer().mint(&request).unwrap());
+    let variables = pod.put_token("broken", &pod.services.issuer().mint(&request).unwrap());
     (pod, variables)
 }
 
 #[tokio::test]
-async fn a_missing_association_is_named() {
-    let (_pod, variables) = with_token(|_| {}, workload("stranger")).await;
-    let cause = "cluster laptop has no association for service account stranger in namespace default";
+async fn sdks_show_a_missing_association() {
+    let (_pod, variables) = with_token(|_| {}, workload("unassociated")).await;
+    let cause = "cluster laptop has no association for service account unassociated in namespace default";
     assert_code_is_shown(variables, ErrorCode::AssociationNotFound, 404, cause).await;
 }
 
 #[tokio::test]
-async fn a_trust_policy_that_refuses_is_named_with_caller_action_and_role() {
+async fn sdks_show_a_denial_with_caller_action_and_role() {
     let (_pod, variables) = with_token(|_| {}, workload("refused")).await;
     let cause = "User: pods.eks.amazonaws.com is not authorized to perform: sts:TagSession on resource: \
                  arn:aws:iam::111122223333:role/untagged";
@@ -91,7 +94,7 @@ async fn a_trust_policy_that_refuses_is_named_with_caller_action_and_role() {
 }
 
 #[tokio::test]
-async fn an_expired_token_is_named() {
+async fn sdks_show_an_expired_token() {
     let two_hours_ago = clock::now() - 2 * HOUR;
     let expired = |request: &mut TokenRequest| {
         request.expires_at = two_hours_ago + HOUR;
@@ -102,16 +105,16 @@ async fn an_expired_token_is_named() {
 }
 
 #[tokio::test]
-async fn a_token_for_another_audience_is_named() {
+async fn sdks_show_a_wrong_audience() {
     let for_sts = |request: &mut TokenRequest| request.audiences = vec!["sts.amazonaws.com".to_owned()];
     let (_pod, variables) = with_token(for_sts, workload("app")).await;
-    // Not the quotes: they are escaped where the body is shown as it is.
+    // The text stops before a quotation mark, which some SDKs show escaped.
     assert_code_is_shown(variables, ErrorCode::TokenAudienceWrong, 400, "the token's audience is").await;
 }
 
 #[tokio::test]
-async fn an_agent_that_does_not_run_is_named_by_its_url() {
-    let pod = OnePod::start(WORLD, Setup::default()).await;
+async fn sdks_show_an_unreachable_agent() {
+    let pod = OnePod::start(FIXTURE, LocalConfig::default()).await;
     let url = format!("http://{}/v1/credentials", free_address());
     let shown = Shown {
         python: &["Could not connect to the endpoint URL", &url],
@@ -122,45 +125,45 @@ async fn an_agent_that_does_not_run_is_named_by_its_url() {
 }
 
 #[tokio::test]
-async fn an_auth_service_that_is_away_is_named() {
-    let pod = OnePod::start(WORLD, Setup::default()).await;
+async fn sdks_show_an_unreachable_auth_service() {
+    let pod = OnePod::start(FIXTURE, LocalConfig::default()).await;
     let (_ender, shutdown) = Shutdown::manual();
     let agent = pod_identity_agent::app::App::bind(agent_without_auth(&pod)).await.unwrap();
     let url = format!("http://{}/v1/credentials", agent.addresses()[0]);
     tokio::spawn(agent.run(shutdown));
-    // Java waits one second for an answer: later it would be told to nobody.
+    // The SDK for Java waits one second for a response.
     let started = clock::monotonic();
     let getter = Outbound::default().getter().unwrap();
     let (status, _) = getter.send(&url, Some(&pod.token()), 64 * 1024).await.unwrap();
     assert_eq!(status, 503);
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
-    let cause = "EKS Auth could not be asked";
+    let cause = "the call to EKS Auth failed";
     assert_code_is_shown(pod.variables_at(&url), ErrorCode::UpstreamUnavailable, 503, cause).await;
 }
 
-/// An agent whose EKS Auth listens nowhere.
+/// The configuration of an agent whose EKS Auth does not listen.
 fn agent_without_auth(pod: &OnePod) -> Config {
     let outbound = Outbound::default();
     let sdk_config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(pod.laptop.region().to_owned()))
+        .region(Region::new(pod.services.region().to_owned()))
         .http_client(outbound.sdk_client().unwrap())
-        .credentials_provider(SharedCredentialsProvider::new(pod.laptop.agent_key().clone()))
+        .credentials_provider(SharedCredentialsProvider::new(pod.services.agent_key().clone()))
         .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(
             aws_smithy_async::rt::sleep::TokioSleep::new(),
         ))
         .build();
-    let eks_auth = Destination {
+    let eks_auth = EksAuthConfig {
         endpoint: Some(format!("http://{}", free_address())),
         agent_auth: AgentAuth::SigV4,
         outbound,
         sdk_config: Some(sdk_config),
     };
     let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-    Config::new(pod.laptop.cluster().clone(), listen, eks_auth)
+    Config::new(pod.services.cluster().clone(), listen, eks_auth)
 }
 
-/// An address that nobody listens on.
+/// An address without a listener.
 fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

@@ -1,4 +1,4 @@
-//! No output holds a secret, however much is logged.
+//! No output contains a secret, at any log level.
 
 use serde_json::Value;
 use testing::sdk::Python;
@@ -6,20 +6,19 @@ use testing::sdk::Python;
 use crate::command::{PROGRAM, local, ran};
 use crate::harness::blocking;
 
-/// Writes the credentials and the token of the pod into a file, and sends the agent two tokens that it
-/// refuses; then calls STS.
+/// Writes the pod's credentials and token to a file, sends the agent two invalid tokens, and calls STS.
 const FETCH: &str = r#"
 import json, os, subprocess, sys, urllib.error, urllib.request
 url = os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"]
 token = open(os.environ["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]).read()
-def ask(token):
+def get_credentials(token):
     request = urllib.request.Request(url, headers={"Authorization": token})
     return json.load(urllib.request.urlopen(request))
-credentials = ask(token)
+credentials = get_credentials(token)
 for refused in [token[:-8] + "AAAAAAAA", "Bearer " + token + "x"]:
     try:
-        ask(refused)
-        sys.exit("it was not refused")
+        get_credentials(refused)
+        sys.exit("the token was not refused")
     except urllib.error.HTTPError as error:
         print(error.read().decode())
 with open(sys.argv[1], "w") as file:
@@ -28,7 +27,7 @@ subprocess.run([sys.argv[2], "call-as-pod"], check=True)
 "#;
 
 #[tokio::test]
-async fn a_whole_run_at_trace_level_prints_no_secret() {
+async fn run_at_trace_level_prints_no_secret() {
     if blocking(Python::ready).await.is_none() {
         return;
     }
@@ -43,7 +42,7 @@ async fn a_whole_run_at_trace_level_prints_no_secret() {
         std::fs::remove_file(file).unwrap();
         let text = |name: &str| used[name].as_str().unwrap();
         let output = format!("{}{}", run.stdout, run.stderr);
-        // What may be there is: so the right output was searched.
+        // Expected text shows that this is the right output.
         assert!(output.contains(text("AccessKeyId")), "{output}");
         assert!(output.contains(" DEBUG ") && output.contains("pod_identity_auth"), "{output}");
         assert!(run.stdout.contains("assumed-role/app/") && run.stdout.contains("[token_"), "{output}");
@@ -51,7 +50,7 @@ async fn a_whole_run_at_trace_level_prints_no_secret() {
         let payload = text("PodToken").split('.').nth(1).unwrap();
         for secret in [text("SecretAccessKey"), text("Token"), text("PodToken"), signature, payload] {
             assert!(!output.contains(secret), "a secret is in: {output}");
-            // Nor a part of one: logs shorten what is long.
+            // Logs may shorten a long secret.
             assert!(!output.contains(&secret[..20]), "a secret's beginning is in: {output}");
         }
     }

@@ -1,4 +1,4 @@
-//! HTTP without an SDK: every header as it came, and requests that no SDK would send.
+//! HTTP without an SDK, for access to every header and for requests that no SDK sends.
 
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use pod_identity_runtime::clock;
 use tokio::net::TcpStream;
 
-/// Sends a request to `http://<address>`, on a connection of its own.
+/// Sends a request to `http://<address>` on a new connection.
 pub(crate) async fn send(url: &str, mut request: Request<String>) -> Response<Bytes> {
     let host = url.strip_prefix("http://").unwrap();
     request.headers_mut().insert("host", host.parse().unwrap());

@@ -1,34 +1,34 @@
-//! An app with nothing but a pod's variables fetches through the agent and calls STS.
+//! An app with only a pod's variables gets credentials from the agent and calls STS.
 
-use pod_identity_local::laptop::Setup;
 use pod_identity_local::sample::SAMPLE;
+use pod_identity_local::services::LocalConfig;
 use serde_json::{Value, json};
 
 use crate::clients::Sdk;
 use crate::harness::OnePod;
 
 #[tokio::test]
-async fn boto3_is_the_pods_role_with_its_six_tags() {
-    is_the_pods_role_with_its_six_tags(Sdk::Boto3).await;
+async fn boto3_gets_the_pods_role_with_six_tags() {
+    assert_pods_role_with_six_tags(Sdk::Boto3).await;
 }
 
 #[tokio::test]
-async fn the_aws_cli_is_the_pods_role_with_its_six_tags() {
-    is_the_pods_role_with_its_six_tags(Sdk::AwsCli).await;
+async fn aws_cli_gets_the_pods_role_with_six_tags() {
+    assert_pods_role_with_six_tags(Sdk::AwsCli).await;
 }
 
 #[tokio::test]
-async fn the_javascript_sdk_is_the_pods_role_with_its_six_tags() {
-    is_the_pods_role_with_its_six_tags(Sdk::JavaScript).await;
+async fn javascript_sdk_gets_the_pods_role_with_six_tags() {
+    assert_pods_role_with_six_tags(Sdk::JavaScript).await;
 }
 
 #[tokio::test]
-async fn the_rust_sdk_is_the_pods_role_with_its_six_tags() {
-    is_the_pods_role_with_its_six_tags(Sdk::Rust).await;
+async fn rust_sdk_gets_the_pods_role_with_six_tags() {
+    assert_pods_role_with_six_tags(Sdk::Rust).await;
 }
 
-async fn is_the_pods_role_with_its_six_tags(sdk: Sdk) {
-    let pod = OnePod::start(SAMPLE, Setup::default()).await;
+async fn assert_pods_role_with_six_tags(sdk: Sdk) {
+    let pod = OnePod::start(SAMPLE, LocalConfig::default()).await;
     let Some(called) = sdk.call(pod.variables()).await else { return };
 
     let uid = pod.workload.pod.uid.to_string();
@@ -43,7 +43,7 @@ async fn is_the_pods_role_with_its_six_tags(sdk: Sdk) {
     let arn_of_a_session = "arn:aws:sts::111122223333:assumed-role/app/eks-laptop-app-1-";
     assert!(called.arn.starts_with(arn_of_a_session), "{called:?}");
 
-    let session = pod.laptop.sts().inspect(&called.access_key_id).unwrap();
+    let session = pod.services.sts().inspect(&called.access_key_id).unwrap();
     assert_eq!(session.assumed_role_arn, called.arn);
     assert_eq!(serde_json::to_value(&session.tags).unwrap(), tags);
     assert_eq!(sorted(&json!(session.transitive_tag_keys)), keys(&tags));
@@ -54,8 +54,8 @@ async fn is_the_pods_role_with_its_six_tags(sdk: Sdk) {
     assert_eq!(page["tags"], tags);
     assert_eq!(sorted(&page["transitiveTagKeys"]), keys(&tags));
     assert!(pod.inspection("/sessions").await.as_array().unwrap().contains(&page));
-    // A name that resolves to this machine (DNS rebinding) shows nothing.
-    let address = pod.laptop.inspection_url().trim_start_matches("http://").parse().unwrap();
+    // DNS rebinding: a request for the host of a web page is refused.
+    let address = pod.services.inspection_url().trim_start_matches("http://").parse().unwrap();
     for (host, status) in [("attacker.example:80", 403), ("localhost:1", 200), ("127.0.0.1", 200)] {
         let mut connection = testing::wire::Connection::open(address).await.unwrap();
         let answer = connection.ask("GET /sessions", &[("Host", host)], b"").await.unwrap();

@@ -1,14 +1,14 @@
-//! The local STS, as boto3 and the AWS CLI see it.
+//! The local STS, called with boto3 and the AWS CLI.
 
 use std::time::Duration;
 
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm, TokenRequest};
-use pod_identity_local::laptop::Setup;
+use pod_identity_local::services::LocalConfig;
 use pod_identity_runtime::clock;
 use serde_json::{Value, json};
 
 use crate::clients::{aws_cli, python};
-use crate::harness::{OnePod, Variables, WORLD, workload};
+use crate::harness::{FIXTURE, OnePod, Variables, workload};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const ROBOT: &str = "AKIALOCALUSER0000000";
@@ -17,15 +17,16 @@ const TARGET: &str = "arn:aws:iam::444455556666:role/target";
 const IRSA: &str = "arn:aws:iam::111122223333:role/irsa";
 
 impl OnePod {
-    /// The key of a caller of the world.
+    /// Returns the access key of a caller of the fixture.
     fn key(&self, id: &str) -> Value {
-        let known = self.laptop.sts().world().callers().find(|caller| caller.access_key_id == id).unwrap();
+        let known =
+            self.services.sts().fixture().callers().find(|caller| caller.access_key_id == id).unwrap();
         json!({ "accessKeyId": id, "secretAccessKey": known.secret_access_key.expose() })
     }
 
     fn sts_call(&self, operation: &str, keys: &Value, parameters: Value) -> String {
         json!({
-            "service": "sts", "operation": operation, "endpoint": self.laptop.sts_url(),
+            "service": "sts", "operation": operation, "endpoint": self.services.sts_url(),
             "region": "eu-west-1", "keys": keys, "parameters": parameters,
         })
         .to_string()
@@ -38,12 +39,12 @@ impl OnePod {
         issuer.mint(&request).unwrap()
     }
 
-    /// The variables of somebody who holds that key.
+    /// Returns variables with this access key.
     fn variables_with(&self, keys: &Value) -> Variables {
         let mut variables = vec![
             ("AWS_REGION".to_owned(), "eu-west-1".to_owned()),
             ("AWS_DEFAULT_REGION".to_owned(), "eu-west-1".to_owned()),
-            ("AWS_ENDPOINT_URL_STS".to_owned(), self.laptop.sts_url()),
+            ("AWS_ENDPOINT_URL_STS".to_owned(), self.services.sts_url()),
         ];
         for (name, member) in [
             ("AWS_ACCESS_KEY_ID", "accessKeyId"),
@@ -57,7 +58,7 @@ impl OnePod {
     }
 }
 
-/// What boto3 says to each of the calls, made one after the other; `None` without boto3.
+/// Makes the calls one after the other. Returns the results of boto3, or `None` without boto3.
 async fn boto3(calls: &[String]) -> Option<Vec<Value>> {
     let calls: Vec<&str> = calls.iter().map(String::as_str).collect();
     let output = python(vec![], "boto3_call.py", &calls).await?;
@@ -66,7 +67,7 @@ async fn boto3(calls: &[String]) -> Option<Vec<Value>> {
     Some(answers)
 }
 
-/// The keys of an answer's credentials, to make the next call with.
+/// Returns the access key in a response, for the next call.
 fn keys_of(answer: &Value) -> Value {
     let credentials = &answer["Credentials"];
     assert!(credentials.is_object(), "{answer}");
@@ -81,8 +82,8 @@ fn tags(tags: &[(&str, &str)]) -> Value {
 }
 
 #[tokio::test]
-async fn boto3_chains_roles_and_transitive_tags_go_along() {
-    let pod = OnePod::start(WORLD, Setup::default()).await;
+async fn boto3_chains_roles_with_transitive_tags() {
+    let pod = OnePod::start(FIXTURE, LocalConfig::default()).await;
     let first = json!({
         "RoleArn": APP, "RoleSessionName": "first", "DurationSeconds": 900,
         "Tags": tags(&[("team", "a b"), ("stage", "prod")]), "TransitiveTagKeys": ["team"],
@@ -96,7 +97,7 @@ async fn boto3_chains_roles_and_transitive_tags_go_along() {
     let calls =
         [pod.sts_call("assume_role", &keys, second), pod.sts_call("get_caller_identity", &keys, json!({}))];
     let answers = boto3(&calls).await.unwrap();
-    let second = pod.laptop.sts().inspect(keys_of(&answers[0])["accessKeyId"].as_str().unwrap()).unwrap();
+    let second = pod.services.sts().inspect(keys_of(&answers[0])["accessKeyId"].as_str().unwrap()).unwrap();
     assert_eq!(serde_json::to_value(&second.tags).unwrap(), json!({ "team": "a b", "stage": "dev" }));
     assert_eq!(second.transitive_tag_keys, ["team"]);
     let robot = "arn:aws:iam::111122223333:user/robot";
@@ -107,16 +108,16 @@ async fn boto3_chains_roles_and_transitive_tags_go_along() {
 }
 
 #[tokio::test]
-async fn the_cli_assumes_a_role_and_a_token_of_the_issuer_another() {
-    let pod = OnePod::start(WORLD, Setup::default()).await;
+async fn aws_cli_assumes_roles_by_key_and_by_web_identity() {
+    let pod = OnePod::start(FIXTURE, LocalConfig::default()).await;
     let assume = ["sts", "assume-role", "--role-arn", APP, "--role-session-name", "cli", "--tags"];
     let assume = [&assume[..], &["Key=team,Value=a", "--transitive-tag-keys", "team"]].concat();
     let Some(answer) = aws_cli(pod.variables_with(&pod.key(ROBOT)), &assume).await else { return };
     let answer = answer.json();
-    let session = pod.laptop.sts().inspect(answer["Credentials"]["AccessKeyId"].as_str().unwrap()).unwrap();
+    let session = pod.services.sts().inspect(answer["Credentials"]["AccessKeyId"].as_str().unwrap()).unwrap();
     assert_eq!(session.transitive_tag_keys, ["team"]);
 
-    let token = pod.web_token(pod.laptop.issuer(), |_| {});
+    let token = pod.web_token(pod.services.issuer(), |_| {});
     let web = ["sts", "assume-role-with-web-identity", "--role-arn", IRSA, "--role-session-name", "cli"];
     let web = [&web[..], &["--web-identity-token", &token]].concat();
     let who = ["sts", "get-caller-identity"];
@@ -144,8 +145,8 @@ async fn the_cli_assumes_a_role_and_a_token_of_the_issuer_another() {
 }
 
 #[tokio::test]
-async fn boto3_reads_every_refusal_in_awss_words() {
-    let pod = OnePod::start(WORLD, Setup::default()).await;
+async fn boto3_reads_every_error_with_awss_message() {
+    let pod = OnePod::start(FIXTURE, LocalConfig::default()).await;
     let robot = pod.key(ROBOT);
     let first = json!({
         "RoleArn": APP, "RoleSessionName": "first", "Tags": tags(&[("team", "a")]), "TransitiveTagKeys": ["team"],
@@ -166,7 +167,7 @@ async fn boto3_reads_every_refusal_in_awss_words() {
         let parameters = json!({ "RoleArn": IRSA, "RoleSessionName": "web", "WebIdentityToken": token });
         pod.sts_call("assume_role_with_web_identity", &Value::Null, parameters)
     };
-    let issuer = pod.laptop.issuer();
+    let issuer = pod.services.issuer();
     let unregistered =
         Issuer::new("https://elsewhere.test", "http://127.0.0.1:9", KeyAlgorithm::default()).unwrap();
     let many: Vec<(String, String)> = (0..51).map(|n| (format!("key{n}"), "v".to_owned())).collect();
@@ -303,7 +304,7 @@ async fn boto3_reads_every_refusal_in_awss_words() {
             (&json!(code), &json!(status)),
             "{answer} to {call}"
         );
-        assert!(answer["message"].as_str().unwrap().contains(words), "{answer} does not say {words:?}");
+        assert!(answer["message"].as_str().unwrap().contains(words), "{answer} does not contain {words:?}");
     }
-    assert_eq!(pod.laptop.sts().sessions().len(), 1, "a refusal left a session");
+    assert_eq!(pod.services.sts().sessions().len(), 1, "refused requests create no session");
 }

@@ -8,9 +8,9 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_sts::config::retry::RetryConfig;
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use pod_identity_agent::app::App;
-use pod_identity_agent::config::{AgentAuth, Config, Destination};
-use pod_identity_local::laptop::{Laptop, Setup, Workload, write_private};
-use pod_identity_local::world::World;
+use pod_identity_agent::config::{AgentAuth, Config, EksAuthConfig};
+use pod_identity_local::fixture::Fixture;
+use pod_identity_local::services::{LocalConfig, LocalServices, Workload, write_private};
 use pod_identity_provider::{Environment, PodIdentityCredentialsProvider};
 use pod_identity_runtime::clock;
 use pod_identity_runtime::outbound::Outbound;
@@ -23,19 +23,19 @@ const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 pub(crate) const STS_AUDIENCE: &str = "sts.amazonaws.com";
 
 pub(crate) struct Cluster {
-    pub(crate) laptop: Laptop,
+    pub(crate) laptop: LocalServices,
     pub(crate) pod: Workload,
 }
 
 impl Cluster {
-    /// Starts the cluster. Sessions have this lifetime, or STS's default lifetime.
-    pub(crate) async fn start(session_lifetime: Option<Duration>) -> Self {
-        let world = World::from_yaml(include_str!("world.yaml")).unwrap();
-        let setup = Setup { expire_after: session_lifetime, ..Setup::default() };
-        let laptop = Laptop::start(world, setup).await.unwrap();
-        let [namespace, service_account, pod] = ["default", "app", "app-1"];
-        let (namespace, service_account) = (namespace.parse().unwrap(), service_account.parse().unwrap());
-        let pod = Workload::new(namespace, service_account, pod.parse().unwrap()).unwrap();
+    /// Starts the cluster. Sessions expire after `session_life`, if it is given.
+    pub(crate) async fn start(session_life: Option<Duration>) -> Self {
+        let fixture = Fixture::from_yaml(include_str!("world.yaml")).unwrap();
+        let setup = LocalConfig { expire_after: session_life, ..LocalConfig::default() };
+        let laptop = LocalServices::start(fixture, setup).await.unwrap();
+        let [namespace, account, pod] = ["default", "app", "app-1"];
+        let pod = Workload::new(namespace.parse().unwrap(), account.parse().unwrap(), pod.parse().unwrap())
+            .unwrap();
         Self { laptop, pod }
     }
 
@@ -121,7 +121,7 @@ impl Agent {
             .credentials_provider(SharedCredentialsProvider::new(cluster.laptop.agent_key().clone()))
             .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
             .build();
-        let eks_auth = Destination {
+        let eks_auth = EksAuthConfig {
             endpoint: Some(cluster.laptop.auth_url()),
             agent_auth: AgentAuth::SigV4,
             outbound,

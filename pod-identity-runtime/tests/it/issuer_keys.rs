@@ -10,7 +10,7 @@ use pod_identity_core::service::{
     ServiceConfig, VerifiedPod,
 };
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
-use pod_identity_local::laptop::Workload;
+use pod_identity_local::services::Workload;
 use pod_identity_runtime::clock;
 use pod_identity_runtime::issuer_keys::{FetchError, IssuerConfig, KeyFetcher, KeyLocation};
 use pod_identity_runtime::outbound::{Outbound, OutboundError};

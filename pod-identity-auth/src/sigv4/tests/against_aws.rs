@@ -1,4 +1,4 @@
-//! Whatever AWS's own signer makes is accepted, and nothing else is.
+//! Properties of verification, with AWS's signer.
 
 use http::HeaderValue;
 use proptest::prelude::*;
@@ -38,16 +38,16 @@ prop_compose! {
     }
 }
 
-/// What a handler reads of a request; equal for two requests that mean the same.
+/// The parts of a request that a handler reads. They are equal for equivalent requests.
 #[derive(Debug, PartialEq)]
-struct Meaning {
+struct ParsedRequest {
     path: Vec<String>,
     parameters: Vec<(Vec<u8>, Vec<u8>)>,
     headers: Vec<String>,
     body: Vec<u8>,
 }
 
-impl Meaning {
+impl ParsedRequest {
     fn of(request: &Whole) -> Self {
         let mut path = Vec::new();
         for segment in request.uri().path().split('/').filter(|segment| !matches!(*segment, "" | ".")) {
@@ -72,11 +72,11 @@ impl Meaning {
     }
 }
 
-/// Changes one byte of the text, at a place and to a byte that chance chooses.
-fn change_byte(text: &[u8], place: &Index, to: u8) -> Option<Vec<u8>> {
+/// Changes one random byte of the text.
+fn change_byte(text: &[u8], index: &Index, to: u8) -> Option<Vec<u8>> {
     let mut bytes = text.to_vec();
-    let place = (!bytes.is_empty()).then(|| place.index(bytes.len()))?;
-    bytes[place] = if bytes[place] == to { to ^ 1 } else { to };
+    let index = (!bytes.is_empty()).then(|| index.index(bytes.len()))?;
+    bytes[index] = if bytes[index] == to { to ^ 1 } else { to };
     Some(bytes)
 }
 
@@ -84,7 +84,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn what_awss_own_signer_signs_is_accepted(
+    fn accepts_every_request_of_awss_signer(
         request in any_request(),
         token in prop::option::of("[a-zA-Z0-9+/=]{1,40}"),
         checksum_header in any::<bool>(),
@@ -95,59 +95,59 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_byte_is_refused(
+    fn refuses_a_changed_byte(
         request in any_request(),
         part in 0..5_u8,
         which in any::<Index>(),
-        place in any::<Index>(),
+        index in any::<Index>(),
         to in select((b'!'..=b'~').collect::<Vec<u8>>()),
     ) {
         let signed = sign(request, Some("token"), false);
         let mut changed = signed.clone();
         match part {
             0 => {
-                let Some(body) = change_byte(signed.body(), &place, to) else { return Ok(()) };
+                let Some(body) = change_byte(signed.body(), &index, to) else { return Ok(()) };
                 *changed.body_mut() = body;
             }
             1 => {
                 let uri = signed.uri().to_string();
-                let Some(uri) = change_byte(uri.as_bytes(), &place, to) else { return Ok(()) };
+                let Some(uri) = change_byte(uri.as_bytes(), &index, to) else { return Ok(()) };
                 let Ok(uri) = http::Uri::try_from(uri) else { return Ok(()) };
                 *changed.uri_mut() = uri;
             }
             2 => {
                 let method = signed.method().as_str();
-                let Some(method) = change_byte(method.as_bytes(), &place, to) else { return Ok(()) };
+                let Some(method) = change_byte(method.as_bytes(), &index, to) else { return Ok(()) };
                 let Ok(method) = http::Method::from_bytes(&method) else { return Ok(()) };
                 *changed.method_mut() = method;
             }
             3 => {
                 let value = signed.headers()["authorization"].as_bytes();
-                let Some(value) = change_byte(value, &place, to) else { return Ok(()) };
+                let Some(value) = change_byte(value, &index, to) else { return Ok(()) };
                 changed.headers_mut().insert("authorization", HeaderValue::from_bytes(&value).unwrap());
             }
             _ => {
-                // `accept` is signed too: AWS's signer leaves out only what proxies change.
+                // AWS's signer also signs `accept`. It omits only headers that proxies change.
                 let names: Vec<_> = signed.headers().keys().filter(|name| *name != "authorization").collect();
                 let name = names[which.index(names.len())].clone();
                 let value = signed.headers()[&name].as_bytes();
-                let Some(value) = change_byte(value, &place, to) else { return Ok(()) };
+                let Some(value) = change_byte(value, &index, to) else { return Ok(()) };
                 if signed.headers().get_all(&name).iter().count() > 1 {
                     return Ok(());
                 }
                 changed.headers_mut().insert(name, HeaderValue::from_bytes(&value).unwrap());
             }
         }
-        let verdict = check(&changed);
-        if verdict.is_ok() {
-            // Only what AWS canonicalises away may differ: the case of an escape's digits, say.
-            prop_assert_eq!(Meaning::of(&changed), Meaning::of(&signed), "{:?} for {:?}", changed, signed);
+        let result = check(&changed);
+        if result.is_ok() {
+            // Only differences without an effect on the canonical form are allowed, such as `%2b` and `%2B`.
+            prop_assert_eq!(ParsedRequest::of(&changed), ParsedRequest::of(&signed), "{:?} for {:?}", changed, signed);
             prop_assert_ne!(part, 2);
         }
     }
 
     #[test]
-    fn no_request_makes_it_panic(
+    fn random_requests_do_not_panic(
         authorization in "(AWS4-HMAC-SHA256 )?[ -~]{0,120}",
         date in "[ -~]{0,20}",
         target in "/[ -~]{0,40}",

@@ -1,4 +1,4 @@
-//! Requests as boto3, the AWS CLI and the SDK for JavaScript put them on the wire.
+//! Requests of boto3, the AWS CLI and the SDK for JavaScript.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use testing::sdk::{Node, Python};
 
 use super::*;
 
-/// Listens on loopback and hands on every request before it answers it, with an error.
+/// Listens on loopback. It sends every request to the receiver and responds with an error.
 fn wire() -> (String, Receiver<Whole>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -50,7 +50,7 @@ fn read_request(mut stream: TcpStream, sender: &Sender<Whole>) {
     stream.write_all(answer.as_bytes()).unwrap();
 }
 
-/// The request verifies as it came, and with any other body it does not.
+/// Asserts that the request verifies, and that it does not verify with another body.
 fn assert_signed(request: &Whole, service: &str, token: Option<&str>) {
     let now = SigningTime::of(request.headers()).unwrap().time;
     let signer = check_for(request, service, Some("eu-west-1"), now);
@@ -73,7 +73,7 @@ fn environment(url: &str) -> [(&str, &str); 6] {
 }
 
 #[test]
-fn what_boto3_signs_is_accepted() {
+fn accepts_requests_of_boto3() {
     let Some(python) = Python::ready() else { return };
     let (url, requests) = wire();
     let call = |service: &str, operation: &str, parameters: serde_json::Value| {
@@ -92,7 +92,7 @@ fn what_boto3_signs_is_accepted() {
         "RoleArn": "arn:aws:iam::111122223333:role/app", "RoleSessionName": "session", "Tags": tags,
     });
     assert_signed(&call("sts", "assume_role", role), "sts", None);
-    // A path with an escaped ARN, a query with repeated keys, and a method that has no body.
+    // A path with an escaped ARN, a query with repeated keys, and a method without a body.
     let untag =
         json!({ "resourceArn": "arn:aws:eks:eu-west-1:111122223333:a/b c", "tagKeys": ["b", "a ä", "a"] });
     assert_signed(&call("eks", "untag_resource", untag), "eks", None);
@@ -101,7 +101,7 @@ fn what_boto3_signs_is_accepted() {
 }
 
 #[test]
-fn what_the_cli_signs_is_accepted() {
+fn accepts_requests_of_the_aws_cli() {
     let Some(python) = Python::ready() else { return };
     let (url, requests) = wire();
     python.aws_cli(&["sts", "get-caller-identity"], &environment(&url));
@@ -109,7 +109,7 @@ fn what_the_cli_signs_is_accepted() {
 }
 
 #[test]
-fn what_the_javascript_sdk_signs_is_accepted() {
+fn accepts_requests_of_the_javascript_sdk() {
     let Some(node) = Node::ready() else { return };
     let (url, requests) = wire();
     node.script("sts_error.mjs", &[], &environment(&url));

@@ -1,4 +1,4 @@
-//! `AssumeRole`: what is given, and what is refused.
+//! `AssumeRole`: sessions and errors.
 
 use serde_json::json;
 
@@ -13,50 +13,50 @@ const TAGS: [(&str, &str); 5] = [
     ("TransitiveTagKeys.member.1", "kubernetes-namespace"),
 ];
 
-/// Asks for a role of the first account with the broker's keys.
-fn assume(sts: &Sts, name: &str, more: &[(&str, &str)]) -> Answer {
-    assume_as(sts, &Keys::known(sts, BROKER), &role(name), more)
+/// Assumes a role of the first AWS account with the keys of the auth service.
+fn assume(sts: &Sts, name: &str, more: &[(&str, &str)]) -> StsResponse {
+    assume_as(sts, &Keys::of(sts, AUTH_ROLE), &role(name), more)
 }
 
-fn assume_as(sts: &Sts, keys: &Keys, role: &str, more: &[(&str, &str)]) -> Answer {
+fn assume_as(sts: &Sts, keys: &Keys, role: &str, more: &[(&str, &str)]) -> StsResponse {
     let mut parameters = vec![("RoleArn", role), ("RoleSessionName", "session-1")];
     parameters.extend(more);
     call(sts, keys, "AssumeRole", &parameters)
 }
 
-fn denied(answer: &Answer, action: &str, role: &str) {
+fn assert_denied(response: &StsResponse, action: &str, role: &str) {
     let words = format!("is not authorized to perform: {action} on resource: {role}");
-    answer.refused(403, "AccessDenied", &words);
-    assert!(answer.value("Message").starts_with("User: arn:aws:"));
+    response.assert_error(403, "AccessDenied", &words);
+    assert!(response.value("Message").starts_with("User: arn:aws:"));
 }
 
 #[test]
-fn a_session_carries_what_was_asked_for() {
+fn session_has_the_requested_properties() {
     let sts = sts();
     let policy =
         r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}}"#;
-    let mut asked = TAGS.to_vec();
-    asked.extend([
+    let mut parameters = TAGS.to_vec();
+    parameters.extend([
         ("SourceIdentity", "alice"),
         ("DurationSeconds", "900"),
         ("Policy", policy),
         ("PolicyArns.member.1.arn", "arn:aws:iam::aws:policy/ReadOnlyAccess"),
         ("MinimumSessionTokenSize", "2000"),
     ]);
-    let answer = assume(&sts, "app", &asked).ok();
-    assert_eq!(answer.value("Arn"), "arn:aws:sts::111122223333:assumed-role/app/session-1");
-    assert_eq!(answer.value("Expiration"), "2026-11-22T06:15:00Z");
-    assert_eq!(answer.value("SourceIdentity"), "alice");
-    assert!(answer.value("SessionToken").len() >= 2000);
-    assert!(answer.value("AccessKeyId").starts_with("ASIA") && answer.value("AccessKeyId").len() == 20);
-    let (id, name) = answer.value("AssumedRoleId").split_once(':').unwrap();
+    let response = assume(&sts, "app", &parameters).ok();
+    assert_eq!(response.value("Arn"), "arn:aws:sts::111122223333:assumed-role/app/session-1");
+    assert_eq!(response.value("Expiration"), "2026-11-22T06:15:00Z");
+    assert_eq!(response.value("SourceIdentity"), "alice");
+    assert!(response.value("SessionToken").len() >= 2000);
+    assert!(response.value("AccessKeyId").starts_with("ASIA") && response.value("AccessKeyId").len() == 20);
+    let (id, name) = response.value("AssumedRoleId").split_once(':').unwrap();
     assert!(id.starts_with("AROA") && id.len() == 21 && name == "session-1");
-    let view = sts.inspect(answer.value("AccessKeyId")).unwrap();
+    let view = sts.inspect(response.value("AccessKeyId")).unwrap();
     assert_eq!(sts.sessions(), std::slice::from_ref(&view));
     assert_eq!(
         serde_json::to_value(&view).unwrap(),
         json!({
-            "accessKeyId": answer.value("AccessKeyId"),
+            "accessKeyId": response.value("AccessKeyId"),
             "assumedRoleArn": "arn:aws:sts::111122223333:assumed-role/app/session-1",
             "roleArn": "arn:aws:iam::111122223333:role/app",
             "sessionName": "session-1",
@@ -69,25 +69,25 @@ fn a_session_carries_what_was_asked_for() {
             "chain": ["arn:aws:sts::111122223333:assumed-role/broker/auth"],
         })
     );
-    let keys = answer.keys();
+    let keys = response.keys();
     let printed = format!("{sts:?}{view:?}");
     assert!(!printed.contains(&keys.secret) && !printed.contains(&keys.token.unwrap()));
 }
 
 #[test]
-fn transitive_tags_and_the_source_identity_reach_the_target_role() {
+fn target_session_inherits_transitive_tags_and_source_identity() {
     let sts = sts();
     let target = "arn:aws:iam::444455556666:role/target";
-    let mut asked = TAGS.to_vec();
-    asked.push(("SourceIdentity", "alice"));
-    let first = assume(&sts, "app", &asked).ok().keys();
+    let mut parameters = TAGS.to_vec();
+    parameters.push(("SourceIdentity", "alice"));
+    let first = assume(&sts, "app", &parameters).ok().keys();
     let second =
         assume_as(&sts, &first, target, &[("Tags.member.1.Key", "own"), ("Tags.member.1.Value", "")]).ok();
     let view = sts.inspect(second.value("AccessKeyId")).unwrap();
     assert_eq!(
         view.tags.iter().collect::<Vec<_>>(),
         [("kubernetes-namespace", "shop"), ("own", "")],
-        "the pod's name was not transitive"
+        "the tag of the pod's name is not transitive"
     );
     assert_eq!(view.transitive_tag_keys, ["kubernetes-namespace"]);
     assert_eq!(view.source_identity.as_deref(), Some("alice"));
@@ -100,13 +100,13 @@ fn transitive_tags_and_the_source_identity_reach_the_target_role() {
     );
 
     let conflict = [("Tags.member.1.Key", "Kubernetes-Namespace"), ("Tags.member.1.Value", "other")];
-    assume_as(&sts, &first, target, &conflict).refused(
+    assume_as(&sts, &first, target, &conflict).assert_error(
         400,
         "InvalidParameterValue",
         "One of the specified transitive tag keys can't be set because it conflicts with a transitive tag key \
          from the calling session.",
     );
-    assume_as(&sts, &first, target, &[("SourceIdentity", "bob")]).refused(
+    assume_as(&sts, &first, target, &[("SourceIdentity", "bob")]).assert_error(
         400,
         "InvalidParameterValue",
         "source",
@@ -114,7 +114,7 @@ fn transitive_tags_and_the_source_identity_reach_the_target_role() {
     assume_as(&sts, &first, target, &[("SourceIdentity", "alice")]).ok();
 
     let untagged = assume(&sts, "app", &[]).ok().keys();
-    denied(&assume_as(&sts, &untagged, target, &[]), "sts:AssumeRole", target);
+    assert_denied(&assume_as(&sts, &untagged, target, &[]), "sts:AssumeRole", target);
     let why = sts.last_denial().unwrap();
     assert_eq!(why.code, "trust_no_statement");
     assert!(why.explanation.contains("aws:RequestTag/kubernetes-namespace"), "{}", why.explanation);
@@ -122,84 +122,84 @@ fn transitive_tags_and_the_source_identity_reach_the_target_role() {
 }
 
 #[test]
-fn a_denial_is_in_the_words_of_aws_and_its_reason_is_kept() {
+fn denial_has_awss_message_and_a_recorded_reason() {
     let sts = sts();
-    let answer = assume(&sts, "untagged", &TAGS);
-    denied(&answer, "sts:TagSession", &role("untagged"));
-    let why = sts.denial(&answer.request_id).unwrap();
+    let response = assume(&sts, "untagged", &TAGS);
+    assert_denied(&response, "sts:TagSession", &role("untagged"));
+    let why = sts.denial(&response.request_id).unwrap();
     assert_eq!((why.code, why.action), ("trust_no_statement", "sts:TagSession"));
     assert!(why.explanation.contains("its actions are for sts:AssumeRole"), "{}", why.explanation);
 
-    denied(
+    assert_denied(
         &assume(&sts, "untagged", &[("SourceIdentity", "a1")]),
         "sts:SetSourceIdentity",
         &role("untagged"),
     );
-    denied(&assume(&sts, "nobody", &[]), "sts:AssumeRole", &role("nobody"));
+    assert_denied(&assume(&sts, "nobody", &[]), "sts:AssumeRole", &role("nobody"));
     assert_eq!(sts.last_denial().unwrap().code, "role_unknown");
-    denied(&assume(&sts, "delegated", &[]), "sts:AssumeRole", &role("delegated"));
+    assert_denied(&assume(&sts, "delegated", &[]), "sts:AssumeRole", &role("delegated"));
     assert_eq!(sts.last_denial().unwrap().code, "identity_policy_missing");
-    let user = Keys::known(&sts, USER);
+    let user = Keys::of(&sts, USER);
     assume_as(&sts, &user, &role("delegated"), &[]).ok();
-    denied(&assume_as(&sts, &user, &role("delegated"), &TAGS), "sts:TagSession", &role("delegated"));
-    denied(&assume_as(&sts, &user, &role("app"), &[]), "sts:AssumeRole", &role("app"));
+    assert_denied(&assume_as(&sts, &user, &role("delegated"), &TAGS), "sts:TagSession", &role("delegated"));
+    assert_denied(&assume_as(&sts, &user, &role("app"), &[]), "sts:AssumeRole", &role("app"));
     assert_eq!(sts.denials().len(), 6);
 }
 
 #[test]
-fn the_context_of_a_caller_is_seen() {
+fn evaluates_the_context_of_the_caller() {
     let sts = sts();
     assume(&sts, "of-platform", &[]).ok();
-    assume_as(&sts, &Keys::known(&sts, EKS), &role("of-cluster"), &TAGS).ok();
+    assume_as(&sts, &Keys::of(&sts, EKS), &role("of-cluster"), &TAGS).ok();
     let external = "arn:aws:iam::444455556666:role/external";
     let app = assume(&sts, "app", &[]).ok().keys();
     assume_as(&sts, &app, external, &[("ExternalId", "eu-west-1/111122223333/prod/shop/web")]).ok();
-    denied(&assume_as(&sts, &app, external, &[]), "sts:AssumeRole", external);
+    assert_denied(&assume_as(&sts, &app, external, &[]), "sts:AssumeRole", external);
     let other = [("ExternalId", "eu-west-1/111122223333/prod/shop/Web")];
-    denied(&assume_as(&sts, &app, external, &other), "sts:AssumeRole", external);
+    assert_denied(&assume_as(&sts, &app, external, &other), "sts:AssumeRole", external);
 }
 
 #[test]
-fn a_sessions_tag_stands_before_its_roles() {
+fn session_tag_overrides_role_tag() {
     let sts = sts();
     let tagged = assume(&sts, "app", &TAGS).ok().keys();
     assume_as(&sts, &tagged, &role("of-shop"), &[]).ok();
     let untagged = assume(&sts, "app", &[]).ok().keys();
-    denied(&assume_as(&sts, &untagged, &role("of-shop"), &[]), "sts:AssumeRole", &role("of-shop"));
+    assert_denied(&assume_as(&sts, &untagged, &role("of-shop"), &[]), "sts:AssumeRole", &role("of-shop"));
     let why = sts.last_denial().unwrap().explanation;
     assert!(why.ends_with("to match \"shop\" and the request has \"none\""), "{why}");
 }
 
 #[test]
-fn a_session_policy_limits_the_next_role_too() {
+fn session_policy_limits_role_chaining() {
     let sts = sts();
     let s3 = r#"{"Statement": {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}}"#;
-    let mut asked = TAGS.to_vec();
-    asked.push(("Policy", s3));
-    let limited = assume(&sts, "app", &asked).ok().keys();
+    let mut parameters = TAGS.to_vec();
+    parameters.push(("Policy", s3));
+    let limited = assume(&sts, "app", &parameters).ok().keys();
     let target = "arn:aws:iam::444455556666:role/target";
-    denied(&assume_as(&sts, &limited, target, &[]), "sts:AssumeRole", target);
+    assert_denied(&assume_as(&sts, &limited, target, &[]), "sts:AssumeRole", target);
     assert_eq!(sts.last_denial().unwrap().code, "session_policy_missing");
 }
 
 #[test]
-fn durations_have_the_limits_of_the_role_and_of_chaining() {
+fn duration_is_limited_by_the_role_and_by_chaining() {
     let sts = sts();
     let seconds = |keys: &Keys, name: &str, seconds: &str| {
         assume_as(&sts, keys, &role(name), &[("DurationSeconds", seconds)])
     };
-    let (broker, eks) = (Keys::known(&sts, BROKER), Keys::known(&sts, EKS));
-    seconds(&broker, "untagged", "3601").refused(
+    let (auth_role, eks) = (Keys::of(&sts, AUTH_ROLE), Keys::of(&sts, EKS));
+    seconds(&auth_role, "untagged", "3601").assert_error(
         400,
         "ValidationError",
         "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.",
     );
-    seconds(&broker, "app", "3601").refused(
+    seconds(&auth_role, "app", "3601").assert_error(
         400,
         "ValidationError",
         "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.",
     );
-    seconds(&broker, "app", "3600").ok();
+    seconds(&auth_role, "app", "3600").ok();
     seconds(&eks, "app", "43200").ok();
     seconds(&eks, "of-cluster", "21600").ok();
     for (wrong, words) in [
@@ -211,32 +211,40 @@ fn durations_have_the_limits_of_the_role_and_of_chaining() {
         ("-1", "greater than or equal to 900"),
         ("1h", "integer"),
     ] {
-        seconds(&broker, "app", wrong).refused(400, "ValidationError", words);
+        seconds(&auth_role, "app", wrong).assert_error(400, "ValidationError", words);
     }
 }
 
 #[test]
-fn parameters_outside_the_model_are_refused_all_together() {
+fn refuses_parameters_outside_the_model() {
     let sts = sts();
-    let broker = Keys::known(&sts, BROKER);
-    call(&sts, &broker, "AssumeRole", &[]).refused(
+    let auth_role = Keys::of(&sts, AUTH_ROLE);
+    call(&sts, &auth_role, "AssumeRole", &[]).assert_error(
         400,
         "ValidationError",
         "validation errors detected: Value null at 'roleArn' failed to satisfy constraint: Member must not be null",
     );
     let name = [("RoleArn", &*role("app")), ("RoleSessionName", "a b")];
-    call(&sts, &broker, "AssumeRole", &name).refused(
+    call(&sts, &auth_role, "AssumeRole", &name).assert_error(
         400,
         "ValidationError",
         r"1 validation error detected: Value 'a b' at 'roleSessionName' failed to satisfy constraint: Member must satisfy regular expression pattern: [\w+=,.@-]*",
     );
     let name = [("RoleArn", &*role("app")), ("RoleSessionName", "a")];
-    call(&sts, &broker, "AssumeRole", &name).refused(400, "ValidationError", "greater than or equal to 2");
+    call(&sts, &auth_role, "AssumeRole", &name).assert_error(
+        400,
+        "ValidationError",
+        "greater than or equal to 2",
+    );
     let long = "a".repeat(65);
     let name = [("RoleArn", &*role("app")), ("RoleSessionName", &long)];
-    call(&sts, &broker, "AssumeRole", &name).refused(400, "ValidationError", "less than or equal to 64");
+    call(&sts, &auth_role, "AssumeRole", &name).assert_error(
+        400,
+        "ValidationError",
+        "less than or equal to 64",
+    );
     let no_role = "arn:aws:iam::111122223333:user/app";
-    assume_as(&sts, &broker, no_role, &[]).refused(400, "ValidationError", "user/app is invalid");
+    assume_as(&sts, &auth_role, no_role, &[]).assert_error(400, "ValidationError", "user/app is invalid");
 
     let (key_129, value_257, id) = ("k".repeat(129), "v".repeat(257), "i".repeat(1225));
     for (parameters, code, words) in [
@@ -270,10 +278,10 @@ fn parameters_outside_the_model_are_refused_all_together() {
         ),
         (vec![("MinimumSessionTokenSize", "4097")], "ValidationError", "4096"),
     ] {
-        assume(&sts, "app", &parameters).refused(400, code, words);
+        assume(&sts, "app", &parameters).assert_error(400, code, words);
     }
     let twice = [tag("k", "a"), vec![("Tags.member.2.Key", "K"), ("Tags.member.2.Value", "b")]].concat();
-    assume(&sts, "app", &twice).refused(400, "InvalidParameterValue", "Duplicate tag keys found");
+    assume(&sts, "app", &twice).assert_error(400, "InvalidParameterValue", "Duplicate tag keys found");
     assert_eq!(sts.sessions(), []);
 }
 
@@ -281,9 +289,9 @@ fn tag<'a>(key: &'a str, value: &'a str) -> Vec<(&'a str, &'a str)> {
     vec![("Tags.member.1.Key", key), ("Tags.member.1.Value", value)]
 }
 
-/// Fifty tags and one, and tags and policies of all sizes.
+/// 50 and 51 tags, and tags and policies of several sizes.
 #[test]
-fn tags_and_policies_have_limits_alone_and_together() {
+fn limits_tags_and_policies() {
     let sts = sts();
     let tags = |count: usize, value: &str| -> Vec<(String, String)> {
         (1..=count)
@@ -300,8 +308,12 @@ fn tags_and_policies_have_limits_alone_and_together() {
         assume(&sts, "app", &parameters)
     };
     with(&tags(50, "v")).ok();
-    with(&tags(51, "v")).refused(400, "ValidationError", "Member must have length less than or equal to 50");
-    with(&tags(50, &"v".repeat(200))).refused(
+    with(&tags(51, "v")).assert_error(
+        400,
+        "ValidationError",
+        "Member must have length less than or equal to 50",
+    );
+    with(&tags(50, &"v".repeat(200))).assert_error(
         400,
         "PackedPolicyTooLarge",
         "Packed size of session tags consumes",
@@ -310,10 +322,10 @@ fn tags_and_policies_have_limits_alone_and_together() {
         .map(|n| (format!("PolicyArns.member.{n}.arn"), "arn:aws:iam::aws:policy/ReadOnlyAccess".to_owned()))
         .collect();
     with(&arns[..10]).ok();
-    with(&arns).refused(400, "ValidationError", "'policyArns'");
+    with(&arns).assert_error(400, "ValidationError", "'policyArns'");
     let policy = format!(
         r#"{{"Statement": {{"Effect": "Allow", "Action": "s3:*", "Resource": "arn:aws:s3:::{}"}}}}"#,
         "b".repeat(2000)
     );
-    with(&[("Policy".to_owned(), policy)]).refused(400, "ValidationError", "less than or equal to 2048");
+    with(&[("Policy".to_owned(), policy)]).assert_error(400, "ValidationError", "less than or equal to 2048");
 }

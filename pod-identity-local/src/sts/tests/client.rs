@@ -1,4 +1,4 @@
-//! A client of its own, so that signatures are made by other code than that which verifies them.
+//! A client whose signing code is independent of the verification.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,12 +7,12 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use quick_xml::events::Event;
 
+use crate::fixture::Fixture;
 use crate::sts::Sts;
-use crate::world::World;
 
 /// 2026-11-22T06:00:00Z.
 pub(super) const NOW: Duration = Duration::from_secs(1_795_327_200);
-pub(super) const BROKER: &str = "AKIABROKER000000";
+pub(super) const AUTH_ROLE: &str = "AKIABROKER000000";
 pub(super) const EKS: &str = "AKIAEKS000000000";
 pub(super) const USER: &str = "AKIAUSER00000000";
 
@@ -24,12 +24,12 @@ pub(super) fn role(name: &str) -> String {
     format!("arn:aws:iam::111122223333:role/{name}")
 }
 
-/// A world with a broker, EKS's service, a user, and roles that each show one rule.
+/// An STS with the auth service's role, EKS's service principal, a user, and one role for each rule.
 pub(super) fn sts() -> Sts {
-    Sts::new(World::from_yaml(include_str!("world.yaml")).unwrap())
+    Sts::new(Fixture::from_yaml(include_str!("fixture.yaml")).unwrap())
 }
 
-/// Keys to sign with.
+/// A key to sign with.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
     pub(super) id: String,
@@ -38,23 +38,26 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn known(sts: &Sts, id: &str) -> Self {
-        let known = sts.world().callers().find(|caller| caller.access_key_id == id).unwrap();
+    pub(super) fn of(sts: &Sts, id: &str) -> Self {
+        let known = sts.fixture().callers().find(|caller| caller.access_key_id == id).unwrap();
         let token = known.session_token.as_ref().map(|token| token.expose().to_owned());
         Self { id: id.into(), secret: known.secret_access_key.expose().into(), token }
     }
 }
 
-/// An answer: its status, and its elements by name.
+/// A response: status, request id, and elements by name.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct StsResponse {
     pub(super) status: u16,
     pub(super) request_id: String,
     pub(super) elements: Vec<(String, String)>,
 }
 
-impl Answer {
-    /// Reads an answer; panics where it is no well-formed XML.
+impl StsResponse {
+    /// Reads a response.
+    ///
+    /// # Panics
+    /// If the body is not well-formed XML.
     pub(super) fn read(response: &Response<Bytes>) -> Self {
         assert_eq!(response.headers()["content-type"], "text/xml");
         let body = std::str::from_utf8(response.body()).unwrap();
@@ -83,9 +86,9 @@ impl Answer {
         }
         assert!(path.is_empty(), "{body}");
         let request_id = response.headers()["x-amzn-requestid"].to_str().unwrap().to_owned();
-        let answer = Self { status: response.status().as_u16(), request_id, elements };
-        assert_eq!(answer.value("RequestId"), answer.request_id);
-        answer
+        let response = Self { status: response.status().as_u16(), request_id, elements };
+        assert_eq!(response.value("RequestId"), response.request_id);
+        response
     }
 
     #[track_caller]
@@ -101,10 +104,10 @@ impl Answer {
     }
 
     #[track_caller]
-    pub(super) fn refused(&self, status: u16, code: &str, words: &str) {
+    pub(super) fn assert_error(&self, status: u16, code: &str, words: &str) {
         assert_eq!((self.status, self.value("Code")), (status, code), "{self:?}");
         let message = self.value("Message");
-        assert!(message.contains(words), "{message:?} does not say {words:?}");
+        assert!(message.contains(words), "{message:?} does not contain {words:?}");
     }
 
     pub(super) fn keys(&self) -> Keys {
@@ -122,7 +125,7 @@ fn form(operation: &str, parameters: &[(&str, &str)]) -> String {
     form.extend_pairs(parameters).finish()
 }
 
-/// A POST of that body, unsigned.
+/// An unsigned POST request.
 pub(super) fn post(body: &str) -> Request<String> {
     Request::builder()
         .method(Method::POST)
@@ -133,18 +136,18 @@ pub(super) fn post(body: &str) -> Request<String> {
         .unwrap()
 }
 
-pub(super) fn send(sts: &Sts, request: Request<String>, now: SystemTime) -> Answer {
+pub(super) fn send(sts: &Sts, request: Request<String>, now: SystemTime) -> StsResponse {
     let (parts, body) = request.into_parts();
-    Answer::read(&sts.handle(&parts, body.as_bytes(), now))
+    StsResponse::read(&sts.handle(&parts, body.as_bytes(), now))
 }
 
 /// An unsigned call.
-pub(super) fn unsigned(sts: &Sts, operation: &str, parameters: &[(&str, &str)]) -> Answer {
+pub(super) fn unsigned(sts: &Sts, operation: &str, parameters: &[(&str, &str)]) -> StsResponse {
     send(sts, post(&form(operation, parameters)), now())
 }
 
 /// A signed call.
-pub(super) fn call(sts: &Sts, keys: &Keys, operation: &str, parameters: &[(&str, &str)]) -> Answer {
+pub(super) fn call(sts: &Sts, keys: &Keys, operation: &str, parameters: &[(&str, &str)]) -> StsResponse {
     call_at(sts, keys, operation, parameters, now())
 }
 
@@ -154,7 +157,7 @@ pub(super) fn call_at(
     operation: &str,
     parameters: &[(&str, &str)],
     now: SystemTime,
-) -> Answer {
+) -> StsResponse {
     send(sts, signed(post(&form(operation, parameters)), keys, "sts", now), now)
 }
 

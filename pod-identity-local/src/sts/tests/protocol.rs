@@ -1,4 +1,4 @@
-//! The query protocol, and who may sign.
+//! The query protocol and signatures.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use proptest::prelude::*;
 use super::client::*;
 
 #[test]
-fn every_caller_learns_who_it_is() {
+fn get_caller_identity_returns_every_kind_of_caller() {
     let sts = sts();
     for (id, arn) in [
-        (BROKER, "arn:aws:sts::111122223333:assumed-role/broker/auth"),
+        (AUTH_ROLE, "arn:aws:sts::111122223333:assumed-role/broker/auth"),
         (USER, "arn:aws:iam::111122223333:user/robot"),
         (EKS, "arn:aws:iam::111122223333:service-principal/pods.eks.amazonaws.com"),
     ] {
-        let answer = call(&sts, &Keys::known(&sts, id), "GetCallerIdentity", &[]).ok();
-        assert_eq!((answer.value("Arn"), answer.value("Account")), (arn, "111122223333"));
-        assert_eq!(answer.elements[0].0, "GetCallerIdentityResponse");
-        assert_eq!(answer.elements[1].0, "GetCallerIdentityResult");
+        let response = call(&sts, &Keys::of(&sts, id), "GetCallerIdentity", &[]).ok();
+        assert_eq!((response.value("Arn"), response.value("Account")), (arn, "111122223333"));
+        assert_eq!(response.elements[0].0, "GetCallerIdentityResponse");
+        assert_eq!(response.elements[1].0, "GetCallerIdentityResult");
     }
 }
 
 #[test]
-fn a_get_is_answered_as_a_post() {
+fn accepts_get_requests() {
     let sts = sts();
     let request = Request::builder()
         .method(Method::GET)
@@ -31,86 +31,100 @@ fn a_get_is_answered_as_a_post() {
         .header("host", "sts.local")
         .body(String::new())
         .unwrap();
-    send(&sts, signed(request, &Keys::known(&sts, USER), "sts", now()), now()).ok();
+    send(&sts, signed(request, &Keys::of(&sts, USER), "sts", now()), now()).ok();
 }
 
 #[test]
-fn what_is_no_operation_is_refused() {
+fn refuses_unknown_operations() {
     let sts = sts();
-    send(&sts, post("Version=2011-06-15"), now()).refused(400, "MissingAction", "Action");
-    send(&sts, post("Action=AssumeRole"), now()).refused(
+    send(&sts, post("Version=2011-06-15"), now()).assert_error(400, "MissingAction", "Action");
+    send(&sts, post("Action=AssumeRole"), now()).assert_error(
         400,
         "InvalidAction",
         "Could not find operation AssumeRole for version NO_VERSION_SPECIFIED",
     );
-    send(&sts, post("Action=AssumeRoot&Version=2011-06-15"), now()).refused(
+    send(&sts, post("Action=AssumeRoot&Version=2011-06-15"), now()).assert_error(
         400,
         "InvalidAction",
         "Could not find operation AssumeRoot for version 2011-06-15",
     );
-    send(&sts, post("Action=a&Action=b"), now()).refused(400, "MalformedQueryString", "twice");
+    send(&sts, post("Action=a&Action=b"), now()).assert_error(400, "MalformedQueryString", "twice");
     let mut json = post("{}");
     json.headers_mut().insert("content-type", "application/json".parse().unwrap());
-    send(&sts, json, now()).refused(400, "MalformedQueryString", "form");
+    send(&sts, json, now()).assert_error(400, "MalformedQueryString", "form");
     let mut other = post("");
     *other.uri_mut() = "/other".parse().unwrap();
-    send(&sts, other, now()).refused(404, "InvalidAction", "");
+    send(&sts, other, now()).assert_error(404, "InvalidAction", "");
     let mut put = post("");
     *put.method_mut() = Method::PUT;
-    send(&sts, put, now()).refused(404, "InvalidAction", "");
-    send(&sts, post(&"a".repeat(crate::sts::MAX_BODY + 1)), now()).refused(413, "RequestEntityTooLarge", "");
+    send(&sts, put, now()).assert_error(404, "InvalidAction", "");
+    send(&sts, post(&"a".repeat(crate::sts::MAX_BODY + 1)), now()).assert_error(
+        413,
+        "RequestEntityTooLarge",
+        "",
+    );
 }
 
 #[test]
-fn a_signature_must_be_there_and_right() {
+fn refuses_missing_and_wrong_signatures() {
     let sts = sts();
-    let user = Keys::known(&sts, USER);
-    let refused = |keys: &Keys, status, code, words| {
-        call(&sts, keys, "GetCallerIdentity", &[]).refused(status, code, words);
+    let user = Keys::of(&sts, USER);
+    let assert_error = |keys: &Keys, status, code, words| {
+        call(&sts, keys, "GetCallerIdentity", &[]).assert_error(status, code, words);
     };
-    unsigned(&sts, "GetCallerIdentity", &[]).refused(
+    unsigned(&sts, "GetCallerIdentity", &[]).assert_error(
         403,
         "MissingAuthenticationToken",
         "Request is missing Authentication Token",
     );
-    refused(&Keys { id: "AKIANOBODY000000".into(), ..user.clone() }, 403, "InvalidClientTokenId", "invalid.");
-    refused(&Keys { secret: "wrong".into(), ..user.clone() }, 403, "SignatureDoesNotMatch", "we calculated");
-    refused(&Keys { token: Some("extra".into()), ..user.clone() }, 403, "InvalidClientTokenId", "");
-    let broker = Keys::known(&sts, BROKER);
-    refused(&Keys { token: None, ..broker.clone() }, 403, "InvalidClientTokenId", "");
-    refused(&Keys { token: Some("other".into()), ..broker }, 403, "InvalidClientTokenId", "");
+    assert_error(
+        &Keys { id: "AKIANOBODY000000".into(), ..user.clone() },
+        403,
+        "InvalidClientTokenId",
+        "invalid.",
+    );
+    assert_error(
+        &Keys { secret: "wrong".into(), ..user.clone() },
+        403,
+        "SignatureDoesNotMatch",
+        "we calculated",
+    );
+    assert_error(&Keys { token: Some("extra".into()), ..user.clone() }, 403, "InvalidClientTokenId", "");
+    let auth_role = Keys::of(&sts, AUTH_ROLE);
+    assert_error(&Keys { token: None, ..auth_role.clone() }, 403, "InvalidClientTokenId", "");
+    assert_error(&Keys { token: Some("other".into()), ..auth_role }, 403, "InvalidClientTokenId", "");
 
     let body = "Action=GetCallerIdentity&Version=2011-06-15";
     let other_service = signed(post(body), &user, "iam", now());
-    send(&sts, other_service, now()).refused(403, "SignatureDoesNotMatch", "correct service: 'sts'");
+    send(&sts, other_service, now()).assert_error(403, "SignatureDoesNotMatch", "correct service: 'sts'");
     let old = signed(post(body), &user, "sts", now() - Duration::from_secs(900));
-    send(&sts, old, now()).refused(403, "SignatureDoesNotMatch", "Signature expired");
+    send(&sts, old, now()).assert_error(403, "SignatureDoesNotMatch", "Signature expired");
     let early = signed(post(body), &user, "sts", now() + Duration::from_secs(900));
-    send(&sts, early, now()).refused(403, "SignatureDoesNotMatch", "Signature not yet current");
+    send(&sts, early, now()).assert_error(403, "SignatureDoesNotMatch", "Signature not yet current");
     let mut altered = signed(post(body), &user, "sts", now());
     altered.body_mut().push_str("&A=b");
-    send(&sts, altered, now()).refused(403, "SignatureDoesNotMatch", "we calculated");
+    send(&sts, altered, now()).assert_error(403, "SignatureDoesNotMatch", "we calculated");
     let mut unreadable = post(body);
     unreadable.headers_mut().insert("authorization", "Bearer x".parse().unwrap());
-    send(&sts, unreadable, now()).refused(400, "IncompleteSignature", "");
+    send(&sts, unreadable, now()).assert_error(400, "IncompleteSignature", "");
 }
 
 #[test]
-fn a_session_ends_when_it_says() {
+fn session_ends_at_its_expiration() {
     let sts = sts().expire_after(Duration::from_secs(5));
-    let asked = [("RoleArn", &*role("untagged")), ("RoleSessionName", "s1"), ("DurationSeconds", "900")];
-    let session = call(&sts, &Keys::known(&sts, BROKER), "AssumeRole", &asked).ok();
+    let parameters = [("RoleArn", &*role("untagged")), ("RoleSessionName", "s1"), ("DurationSeconds", "900")];
+    let session = call(&sts, &Keys::of(&sts, AUTH_ROLE), "AssumeRole", &parameters).ok();
     assert_eq!(session.value("Expiration"), "2026-11-22T06:00:05Z");
     let keys = session.keys();
     let at = |seconds| call_at(&sts, &keys, "GetCallerIdentity", &[], now() + Duration::from_secs(seconds));
     assert_eq!(at(4).ok().value("Arn"), "arn:aws:sts::111122223333:assumed-role/untagged/s1");
-    at(5).refused(403, "ExpiredToken", "The security token included in the request is expired");
+    at(5).assert_error(403, "ExpiredToken", "The security token included in the request is expired");
 }
 
 proptest! {
-    /// Whatever a caller with keys sends is answered in well-formed XML, and no session comes of nonsense.
+    /// Every request with valid keys gets well-formed XML, and random parameters create no session.
     #[test]
-    fn no_parameters_break_the_answer(
+    fn random_parameters_get_well_formed_responses(
         operation in "AssumeRole|AssumeRoleWithWebIdentity|GetCallerIdentity|.{0,8}",
         parameters in prop::collection::btree_map(
             "RoleArn|RoleSessionName|DurationSeconds|Policy|WebIdentityToken|ExternalId|SourceIdentity\
@@ -125,8 +139,8 @@ proptest! {
             .filter(|(name, _)| *name != "Action" && *name != "Version")
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
-        let answer = call(&sts, &Keys::known(&sts, USER), &operation, &parameters);
-        prop_assert!(answer.status == 200 || (400..=403).contains(&answer.status));
+        let response = call(&sts, &Keys::of(&sts, USER), &operation, &parameters);
+        prop_assert!(response.status == 200 || (400..=403).contains(&response.status));
         prop_assert!(sts.sessions().is_empty());
     }
 }

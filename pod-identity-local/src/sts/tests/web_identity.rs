@@ -1,4 +1,4 @@
-//! `AssumeRoleWithWebIdentity`: an issuer's token for a session.
+//! `AssumeRoleWithWebIdentity`: sessions and errors.
 
 use std::sync::Arc;
 
@@ -50,26 +50,26 @@ fn with_issuer() -> (Sts, Issuer) {
     (sts().issuer_keys(move |url| (url == ISSUER).then(|| keys.clone())), issuer)
 }
 
-fn assume(sts: &Sts, role: &str, token: &str) -> Answer {
+fn assume(sts: &Sts, role: &str, token: &str) -> StsResponse {
     let parameters = [("RoleArn", role), ("RoleSessionName", "pod-1"), ("WebIdentityToken", token)];
     unsigned(sts, "AssumeRoleWithWebIdentity", &parameters)
 }
 
 #[test]
-fn a_token_of_a_registered_issuer_gives_a_session() {
+fn token_of_a_registered_issuer_gives_a_session() {
     let (sts, issuer) = with_issuer();
-    let answer = assume(&sts, &role("irsa"), &issuer.token(&json!({}))).ok();
-    assert_eq!(answer.value("SubjectFromWebIdentityToken"), "system:serviceaccount:shop:web");
-    assert_eq!(answer.value("Audience"), "sts.amazonaws.com");
-    assert_eq!(answer.value("Provider"), "arn:aws:iam::111122223333:oidc-provider/oidc.example/id/A");
-    let view = sts.inspect(answer.value("AccessKeyId")).unwrap();
+    let response = assume(&sts, &role("irsa"), &issuer.token(&json!({}))).ok();
+    assert_eq!(response.value("SubjectFromWebIdentityToken"), "system:serviceaccount:shop:web");
+    assert_eq!(response.value("Audience"), "sts.amazonaws.com");
+    assert_eq!(response.value("Provider"), "arn:aws:iam::111122223333:oidc-provider/oidc.example/id/A");
+    let view = sts.inspect(response.value("AccessKeyId")).unwrap();
     assert!(view.chain[0].ends_with("oidc.example/id/A system:serviceaccount:shop:web"), "{:?}", view.chain);
-    let identity = call(&sts, &answer.keys(), "GetCallerIdentity", &[]).ok();
+    let identity = call(&sts, &response.keys(), "GetCallerIdentity", &[]).ok();
     assert_eq!(identity.value("Arn"), "arn:aws:sts::111122223333:assumed-role/irsa/pod-1");
 }
 
 #[test]
-fn a_trust_policy_that_does_not_admit_the_token_says_no_more() {
+fn denial_by_the_trust_policy_states_no_reason() {
     let (sts, issuer) = with_issuer();
     for (role, changes, code) in [
         (role("irsa"), json!({"sub": "system:serviceaccount:shop:Web"}), "trust_no_statement"),
@@ -79,14 +79,14 @@ fn a_trust_policy_that_does_not_admit_the_token_says_no_more() {
         (role("app"), json!({}), "trust_no_statement"),
         (role("nobody"), json!({}), "role_unknown"),
     ] {
-        let answer = assume(&sts, &role, &issuer.token(&changes));
-        answer.refused(403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity");
-        assert_eq!(sts.denial(&answer.request_id).unwrap().code, code, "{changes}");
+        let response = assume(&sts, &role, &issuer.token(&changes));
+        response.assert_error(403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity");
+        assert_eq!(sts.denial(&response.request_id).unwrap().code, code, "{changes}");
     }
 }
 
 #[test]
-fn a_token_that_does_not_verify_is_refused_before_the_trust_policy_is_asked() {
+fn refuses_invalid_tokens_before_the_trust_policy() {
     let (sts, issuer) = with_issuer();
     let now = NOW.as_secs();
     let irsa = role("irsa");
@@ -112,17 +112,21 @@ fn a_token_that_does_not_verify_is_refused_before_the_trust_policy_is_asked() {
             "https://aws.amazon.com/tags",
         ),
     ] {
-        assume(&sts, &irsa, &issuer.token(&changes)).refused(400, code, words);
+        assume(&sts, &irsa, &issuer.token(&changes)).assert_error(400, code, words);
     }
-    assume(&sts, &irsa, "a.b.c").refused(400, "InvalidIdentityToken", "not a valid JWT");
-    assume(&sts, &irsa, "abc").refused(400, "ValidationError", "Value *** at 'webIdentityToken'");
-    assume(&sts, &irsa, &"a".repeat(20_001)).refused(400, "ValidationError", "20000");
+    assume(&sts, &irsa, "a.b.c").assert_error(400, "InvalidIdentityToken", "not a valid JWT");
+    assume(&sts, &irsa, "abc").assert_error(400, "ValidationError", "Value *** at 'webIdentityToken'");
+    assume(&sts, &irsa, &"a".repeat(20_001)).assert_error(400, "ValidationError", "20000");
     let forged = Issuer::new().token(&json!({}));
-    assume(&sts, &irsa, &forged).refused(400, "InvalidIdentityToken", "signature");
+    assume(&sts, &irsa, &forged).assert_error(400, "InvalidIdentityToken", "signature");
     let other_account = "arn:aws:iam::444455556666:role/target";
-    assume(&sts, other_account, &issuer.token(&json!({}))).refused(400, "InvalidIdentityToken", "No OpenID");
+    assume(&sts, other_account, &issuer.token(&json!({}))).assert_error(
+        400,
+        "InvalidIdentityToken",
+        "No OpenID",
+    );
     let without_keys = super::client::sts();
-    assume(&without_keys, &irsa, &issuer.token(&json!({}))).refused(
+    assume(&without_keys, &irsa, &issuer.token(&json!({}))).assert_error(
         400,
         "InvalidIdentityToken",
         "Couldn't retrieve verification key",
@@ -131,7 +135,7 @@ fn a_token_that_does_not_verify_is_refused_before_the_trust_policy_is_asked() {
 }
 
 #[test]
-fn the_other_parameters_are_held_to_the_model_as_well() {
+fn checks_the_other_parameters() {
     let (sts, issuer) = with_issuer();
     let token = issuer.token(&json!({}));
     for (parameter, code, words) in [
@@ -145,7 +149,11 @@ fn the_other_parameters_are_held_to_the_model_as_well() {
             ("WebIdentityToken", &token),
             parameter,
         ];
-        unsigned(&sts, "AssumeRoleWithWebIdentity", &parameters).refused(400, code, words);
+        unsigned(&sts, "AssumeRoleWithWebIdentity", &parameters).assert_error(400, code, words);
     }
-    unsigned(&sts, "AssumeRoleWithWebIdentity", &[]).refused(400, "ValidationError", "3 validation errors");
+    unsigned(&sts, "AssumeRoleWithWebIdentity", &[]).assert_error(
+        400,
+        "ValidationError",
+        "3 validation errors",
+    );
 }

@@ -1,11 +1,11 @@
-//! What a person reads when a link of the chain or a file is broken.
+//! Messages about failed steps and invalid files.
 
 use pod_identity_local::sample::SAMPLE;
 
-use super::{local, ran, written};
+use super::{local, ran, temporary_file};
 
 #[tokio::test]
-async fn everything_that_can_be_broken_is_told_with_code_cause_and_fix() {
+async fn every_fault_prints_code_cause_and_fix() {
     let trust = ("role_trust_refused", 2, "STS does not say why; the local one does: ");
     let breakages = [
         ("no-tag-session", trust, "may not use sts:TagSession"),
@@ -37,7 +37,7 @@ async fn everything_that_can_be_broken_is_told_with_code_cause_and_fix() {
 }
 
 #[tokio::test]
-async fn the_fix_of_a_trust_refusal_is_of_that_refusal() {
+async fn fix_matches_the_reason_of_the_denial() {
     for (breakage, fixes) in [
         (
             "no-tag-session",
@@ -84,15 +84,15 @@ async fn the_fix_of_a_trust_refusal_is_of_that_refusal() {
              arn:aws:iam::111122223333:role/app.",
         ),
     ] {
-        let file = written(&text);
+        let file = temporary_file(&text);
         let run = ran(local(&[&["run", "-f", file.path().to_str().unwrap()], mode].concat())).await;
         assert!(run.stderr.contains(&format!("\n  fix:   {fix}")), "{run:#?}");
     }
 }
 
 #[tokio::test]
-async fn a_breakage_that_would_change_nothing_is_refused() {
-    let untagged = written(&format!("{SAMPLE}    disableSessionTags: true\n"));
+async fn refuses_a_fault_without_an_effect() {
+    let untagged = temporary_file(&format!("{SAMPLE}    disableSessionTags: true\n"));
     let untagged = ["-f", untagged.path().to_str().unwrap()];
     let nobody = ["--service-account", "nobody"];
     for (breakage, pod, words) in [
@@ -122,13 +122,14 @@ async fn a_breakage_that_would_change_nothing_is_refused() {
 }
 
 #[tokio::test]
-async fn each_role_of_a_chain_has_its_line_of_trust() {
+async fn prints_a_trust_line_for_each_chained_role() {
     let target = "  - arn: arn:aws:iam::111122223333:role/target\n    trust: {Statement: {Effect: Allow, Principal: \
                   {AWS: \"arn:aws:iam::111122223333:role/app\"}, Action: \"sts:*\"}}\nassociations:";
     let chained = SAMPLE
         .replace("\nroles:\n", "\nroles:\n@")
         .replace('@', target.strip_suffix("associations:").unwrap());
-    let file = written(&format!("{chained}    targetRoleArn: arn:aws:iam::111122223333:role/target\n"));
+    let file =
+        temporary_file(&format!("{chained}    targetRoleArn: arn:aws:iam::111122223333:role/target\n"));
     let run = ran(local(&["run", "--once", "-f", file.path().to_str().unwrap()])).await;
     assert_eq!(run.code, Some(0), "{run:#?}");
     let mut lines = run.stdout.lines().skip_while(|line| !line.starts_with("ok  trust"));
@@ -139,14 +140,14 @@ async fn each_role_of_a_chain_has_its_line_of_trust() {
 }
 
 #[tokio::test]
-async fn a_cluster_that_the_file_has_not_is_told_with_those_that_it_has() {
+async fn unknown_cluster_error_lists_the_declared_clusters() {
     let run = ran(local(&["run", "--once", "--cluster", "foo"])).await;
     assert_eq!((run.code, &*run.stdout), (Some(1), ""), "{run:#?}");
     assert!(run.stderr.contains("cause: the file declares no cluster foo (it has: laptop)"), "{run:#?}");
 }
 
 #[tokio::test]
-async fn what_is_broken_is_the_pod_that_runs_not_the_files_first() {
+async fn fault_applies_to_the_selected_pod() {
     let second = SAMPLE.replace("role/app\n    trust:", "role/second\n    trust:").replace(
         "associations:\n",
         "associations:\n  - {clusterName: laptop, namespace: default, serviceAccount: other, roleArn: \
@@ -156,7 +157,7 @@ async fn what_is_broken_is_the_pod_that_runs_not_the_files_first() {
         "roleArn: arn:aws:iam::111122223333:role/app",
         "roleArn: arn:aws:iam::111122223333:role/second",
     );
-    let file = written(&second);
+    let file = temporary_file(&second);
     let file = file.path().to_str().unwrap();
     let pod = ["run", "--once", "-f", file, "--service-account", "app"];
     assert_eq!(ran(local(&pod)).await.code, Some(0));
@@ -165,7 +166,7 @@ async fn what_is_broken_is_the_pod_that_runs_not_the_files_first() {
 }
 
 #[tokio::test]
-async fn a_broken_file_is_told_with_its_name_the_place_and_the_fix() {
+async fn invalid_file_error_has_name_place_and_fix() {
     let arn = "- arn: arn:aws:iam::111122223333:role/app\n";
     for (from, to, place) in [
         ("accounts:", "accunts:", "accunts"),
@@ -186,7 +187,7 @@ async fn a_broken_file_is_told_with_its_name_the_place_and_the_fix() {
     ] {
         let text = SAMPLE.replacen(from, to, 1);
         assert_ne!(text, SAMPLE, "{from}");
-        let file = written(&text);
+        let file = temporary_file(&text);
         let name = file.path().to_str().unwrap();
         let run = ran(local(&["run", "--once", "-f", name])).await;
         assert_eq!((run.code, &*run.stdout), (Some(1), ""), "{run:#?}");

@@ -1,4 +1,4 @@
-//! A command as the pod's: its environment, its status, and the signals that end it.
+//! A program run as the pod: its environment, its exit status, and signals.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -8,9 +8,9 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 
-use super::{PATIENCE, PROGRAM, local, ran};
+use super::{PROGRAM, TIME_LIMIT, local, ran};
 
-/// What the caller of the tests below has set, beside `HOME` and `PATH`.
+/// Variables of the caller's environment that the program must not get.
 const CALLERS: [(&str, &str); 7] = [
     ("AWS_ACCESS_KEY_ID", "AKIAOFTHECALLER00000"),
     ("AWS_SECRET_ACCESS_KEY", "of-the-caller"),
@@ -22,7 +22,7 @@ const CALLERS: [(&str, &str); 7] = [
 ];
 
 #[tokio::test]
-async fn a_command_has_the_pods_aws_variables_and_none_of_its_callers() {
+async fn program_has_the_aws_variables_of_the_pod_only() {
     let mut command =
         local(&["run", "--", "sh", "-c", "env; cat \"$AWS_CONFIG_FILE\" \"$AWS_SHARED_CREDENTIALS_FILE\""]);
     command.envs(CALLERS).env("NO_PROXY", "example.test").env("TEAM", "kept");
@@ -54,12 +54,12 @@ async fn a_command_has_the_pods_aws_variables_and_none_of_its_callers() {
         command.env("no_proxy", before);
         assert_eq!(ran(command).await.stdout.trim(), after);
     }
-    // The chain stands beside a command's output, not in it.
+    // The report goes to standard error, because standard output is the program's.
     assert!(run.stderr.contains("ok  credentials"), "{run:#?}");
 }
 
 #[tokio::test]
-async fn a_caller_with_keys_and_profiles_of_its_own_is_the_pod_all_the_same() {
+async fn callers_aws_variables_have_no_effect() {
     let mut command = local(&["run", "--", PROGRAM, "call-as-pod"]);
     command.envs(CALLERS);
     let run = ran(command).await;
@@ -69,7 +69,7 @@ async fn a_caller_with_keys_and_profiles_of_its_own_is_the_pod_all_the_same() {
 }
 
 #[tokio::test]
-async fn the_status_of_a_command_is_passed_on() {
+async fn returns_the_exit_status_of_the_program() {
     for (script, code) in [("exit 0", 0), ("exit 7", 7), ("kill -TERM $$", 128 + 15)] {
         let run = ran(local(&["run", "--", "sh", "-c", script])).await;
         assert_eq!(run.code, Some(code), "{script}: {run:#?}");
@@ -77,7 +77,7 @@ async fn the_status_of_a_command_is_passed_on() {
 }
 
 #[tokio::test]
-async fn a_command_that_cannot_be_run_is_named() {
+async fn program_that_cannot_start_has_cause_and_fix() {
     for (program, code, words) in [
         ("no-such-program", 127, "there is no program \"no-such-program\" on the PATH"),
         ("/", 126, "Permission denied"),
@@ -92,21 +92,24 @@ async fn a_command_that_cannot_be_run_is_named() {
 }
 
 #[tokio::test]
-async fn without_once_it_stays_up_until_a_signal() {
+async fn runs_until_a_signal_without_once() {
     for signal in ["INT", "TERM"] {
         let mut child = local(&["run"]).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let (mut sessions, mut unset) = (String::new(), String::new());
         loop {
-            let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("stuck").unwrap();
-            let line = line.expect("it ended by itself");
+            let line = tokio::time::timeout(TIME_LIMIT, lines.next_line())
+                .await
+                .expect("a line within the time limit")
+                .unwrap();
+            let line = line.expect("it keeps running");
             if line.contains("AWS_") && !line.contains('=') {
                 unset.push_str(&line);
             }
             if let Some(url) = line.strip_prefix("Sessions and their tags: ") {
                 sessions = url.to_owned();
             }
-            if line.contains("Ctrl-C ends it all") {
+            if line.contains("Ctrl-C stops everything") {
                 break;
             }
         }
@@ -118,16 +121,19 @@ async fn without_once_it_stays_up_until_a_signal() {
         let page: Value = serde_json::from_slice(&page).unwrap();
         assert_eq!(page[0]["roleArn"], "arn:aws:iam::111122223333:role/app");
         assert_eq!(end(child, signal).await, Some(0), "SIG{signal}");
-        assert!(getter.get(&sessions, None, 1).await.is_err(), "it still serves");
+        assert!(getter.get(&sessions, None, 1).await.is_err(), "the listener is closed");
     }
 }
 
 #[tokio::test]
-async fn a_command_gets_sigterm_and_keeps_its_own_ctrl_c() {
+async fn forwards_sigterm_and_ignores_sigint() {
     let script = "sleep 60 & trap \"kill $!; exit 9\" TERM; echo ready; wait";
     let mut child = local(&["run", "--", "sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("stuck").unwrap();
+    let line = tokio::time::timeout(TIME_LIMIT, lines.next_line())
+        .await
+        .expect("a line within the time limit")
+        .unwrap();
     assert_eq!(line.as_deref(), Some("ready"));
     for _ in 0..3 {
         send(&child, "INT");
@@ -144,5 +150,5 @@ fn send(child: &Child, signal: &str) {
 
 async fn end(mut child: Child, signal: &str) -> Option<i32> {
     send(&child, signal);
-    tokio::time::timeout(PATIENCE, child.wait()).await.expect("the signal does not end it").unwrap().code()
+    tokio::time::timeout(TIME_LIMIT, child.wait()).await.expect("the signal ends it").unwrap().code()
 }

@@ -10,9 +10,9 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Client, ResourceExt};
-use pod_identity_agent::config::{AgentAuth, Destination};
-use pod_identity_local::laptop::{AuthPrincipal, Laptop, Setup};
-use pod_identity_local::world::World;
+use pod_identity_agent::config::{AgentAuth, EksAuthConfig};
+use pod_identity_local::fixture::Fixture;
+use pod_identity_local::services::{AuthPrincipal, LocalConfig, LocalServices};
 use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
 use serde_json::json;
@@ -72,8 +72,8 @@ fn boto3_in_a_pod_has_the_credentials_of_its_association() {
         let plan = plan.argument("--cluster-name=demo").argument("--aws-default-region=eu-west-1");
         let installed = Installation::start(cluster, plan).await;
         apply(&installed.client, KEYS_FOR_ALL).await;
-        let setup = Setup { principal: AuthPrincipal::IamRole, ..Setup::default() };
-        let laptop = Laptop::start(World::from_yaml(WORLD).unwrap(), setup).await.unwrap();
+        let setup = LocalConfig { principal: AuthPrincipal::IamRole, ..LocalConfig::default() };
+        let laptop = LocalServices::start(Fixture::from_yaml(WORLD).unwrap(), setup).await.unwrap();
         let (auth, _auth_ender) = auth(&associations, &laptop.sts_url()).await;
         let _agent_ender = agent(auth).await;
 
@@ -139,7 +139,7 @@ async fn auth(associations: &Path, sts_url: &str) -> (SocketAddr, Ender) {
 
 /// Where every pod's variables say that it is.
 async fn agent(auth: SocketAddr) -> Ender {
-    let eks_auth = Destination {
+    let eks_auth = EksAuthConfig {
         endpoint: Some(format!("http://{auth}")),
         agent_auth: AgentAuth::SigV4,
         outbound: Outbound::default(),

@@ -1,4 +1,4 @@
-//! The laptop's own listeners: the issuer's documents, STS, and the look into STS.
+//! Handlers of the local listeners: issuer documents, STS, and inspection of STS.
 
 use std::sync::Arc;
 
@@ -16,20 +16,23 @@ use pod_identity_runtime::outbound::is_loopback;
 use crate::issuer::Issuer;
 use crate::sts::{MAX_BODY, Sts};
 
-/// The documents of every cluster's issuer.
+/// Serves the documents of every cluster's issuer.
 #[derive(Debug)]
 pub(super) struct IssuerDocuments(pub(super) Vec<Arc<Issuer>>);
 
 impl Handler for IssuerDocuments {
     async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         let (parts, _) = request.into_parts();
-        let mut answers = self.0.iter().map(|issuer| issuer.handle(&parts));
-        let found = answers.find(|answer| answer.status() != StatusCode::NOT_FOUND);
-        found.map_or_else(|| plain(StatusCode::NOT_FOUND, "no such issuer\n"), |answer| answer.map(Full::new))
+        let mut responses = self.0.iter().map(|issuer| issuer.handle(&parts));
+        let found = responses.find(|response| response.status() != StatusCode::NOT_FOUND);
+        found.map_or_else(
+            || plain(StatusCode::NOT_FOUND, "no document of an issuer has this path\n"),
+            |response| response.map(Full::new),
+        )
     }
 }
 
-/// STS.
+/// Serves STS.
 #[derive(Debug)]
 pub(super) struct StsEndpoint(pub(super) Arc<Sts>);
 
@@ -43,13 +46,13 @@ impl Handler for StsEndpoint {
     }
 }
 
-/// What no API of AWS shows: sessions with their tags, and why a session was denied.
+/// Serves the sessions with their tags and the reasons of denials. No API of AWS returns them.
 #[derive(Debug)]
 pub(super) struct Inspection(pub(super) Arc<Sts>);
 
 impl Handler for Inspection {
     async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
-        if !names_this_machine(&request) {
+        if !host_is_loopback(&request) {
             return plain(
                 StatusCode::FORBIDDEN,
                 "the Host header must name a loopback address or localhost\n",
@@ -60,17 +63,17 @@ impl Handler for Inspection {
             "/denials" => json(StatusCode::OK, &self.0.denials()),
             path => match path.strip_prefix("/sessions/").and_then(|key| self.0.inspect(key)) {
                 Some(session) => json(StatusCode::OK, &session),
-                None => {
-                    plain(StatusCode::NOT_FOUND, "here are /sessions, /sessions/{accessKeyId} and /denials\n")
-                }
+                None => plain(
+                    StatusCode::NOT_FOUND,
+                    "not found: want /sessions, /sessions/{accessKeyId} or /denials\n",
+                ),
             },
         }
     }
 }
 
-/// Whether the request names this machine as its host. A web page whose name resolves to a loopback address (DNS
-/// rebinding) does not.
-fn names_this_machine(request: &Request<Incoming>) -> bool {
+/// Whether the `Host` header names this machine. A request of a web page that uses DNS rebinding names the page's host.
+fn host_is_loopback(request: &Request<Incoming>) -> bool {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let authority = host.and_then(|host| host.parse::<Authority>().ok());
     authority.is_some_and(|authority| is_loopback(authority.host()))

@@ -1,4 +1,4 @@
-//! Ways to break the path in one place, each a fault that people meet on real clusters.
+//! Fault injection: common faults of real clusters.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -9,25 +9,25 @@ use serde_json::{Value, json};
 
 use crate::issuer::TokenRequest;
 
-/// What is broken.
+/// A fault to inject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Breakage {
+pub enum Fault {
     /// The role's trust policy allows sts:AssumeRole, but not sts:TagSession.
     NoTagSession,
-    /// The role's trust policy asks for another namespace than the pod's.
+    /// The role's trust policy requires another namespace than the pod's.
     WrongNamespace,
     /// The pod sends a token that expired an hour ago.
     ExpiredToken,
-    /// The pod sends a token for sts.amazonaws.com, as IRSA's are.
+    /// The pod sends a token for the audience sts.amazonaws.com, the audience of IRSA.
     WrongAudience,
-    /// Nobody made an association.
+    /// The service account has no association.
     NoAssociation,
-    /// The role's trust policy names a role of another account.
+    /// The role's trust policy names a role of another AWS account.
     TrustNamesOtherAccount,
 }
 
-impl fmt::Display for Breakage {
-    /// Its name, as `--break` takes it.
+impl fmt::Display for Fault {
+    /// Writes the value of `--break`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.to_possible_value() {
             Some(value) => f.write_str(value.get_name()),
@@ -36,28 +36,30 @@ impl fmt::Display for Breakage {
     }
 }
 
-impl Breakage {
-    /// What was done, for people.
+impl Fault {
+    /// Returns a description for people.
     pub fn description(self) -> &'static str {
         match self {
             Self::NoTagSession => "the role's trust policy allows sts:AssumeRole, but not sts:TagSession",
             Self::WrongNamespace => {
-                "the role's trust policy asks for aws:RequestTag/kubernetes-namespace \"some-other-namespace\""
+                "the role's trust policy requires aws:RequestTag/kubernetes-namespace \"some-other-namespace\""
             }
             Self::ExpiredToken => "the pod sends a token that expired an hour ago",
             Self::WrongAudience => "the pod sends a token for the audience sts.amazonaws.com",
-            Self::NoAssociation => "the associations were taken away",
-            Self::TrustNamesOtherAccount => "the role's trust policy names a role of account 999988887777",
+            Self::NoAssociation => "the associations are removed",
+            Self::TrustNamesOtherAccount => {
+                "the role's trust policy names a role of AWS account 999988887777"
+            }
         }
     }
 
-    /// Whether it changes the role's trust policy.
+    /// Whether the fault changes the role's trust policy.
     pub fn changes_trust(self) -> bool {
         matches!(self, Self::NoTagSession | Self::WrongNamespace | Self::TrustNamesOtherAccount)
     }
 
-    /// Breaks a world file that has been read as JSON. `role` is the one that the pod would get, and
-    /// `principal` the one that assumes it, as a trust policy names it.
+    /// Injects the fault into a fixture file that was read as JSON. `role` is the pod's role. `principal` is the
+    /// `Principal` element for the caller that assumes it.
     pub fn apply_to_file(self, file: &mut Value, role: &RoleArn, principal: &Value) {
         let both = json!(["sts:AssumeRole", "sts:TagSession"]);
         let statement = match self {
@@ -86,7 +88,7 @@ impl Breakage {
         }
     }
 
-    /// Breaks what the issuer is asked to sign.
+    /// Injects the fault into a token request.
     pub fn apply_to_token(self, request: &mut TokenRequest, now: SystemTime) {
         const HOUR: Duration = Duration::from_secs(3600);
         match self {

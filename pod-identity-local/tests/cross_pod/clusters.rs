@@ -1,4 +1,4 @@
-//! Three clusters full of pods with the same names, and an agent for each.
+//! Three clusters of pods with the same names, and an agent for each.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Mutex;
@@ -9,10 +9,10 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use pod_identity_agent::app::App;
-use pod_identity_agent::config::{AgentAuth, Config, Destination, TokenKeys};
+use pod_identity_agent::config::{AgentAuth, Config, EksAuthConfig, TokenKeys};
+use pod_identity_local::fixture::Fixture;
 use pod_identity_local::issuer::{Issuer, KeyAlgorithm};
-use pod_identity_local::laptop::{Laptop, Setup, Workload, write_private};
-use pod_identity_local::world::World;
+use pod_identity_local::services::{LocalConfig, LocalServices, Workload, write_private};
 use pod_identity_runtime::clock;
 use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
 use pod_identity_runtime::listener::Limits;
@@ -22,52 +22,52 @@ use serde_json::{Value, json};
 
 use super::random::Random;
 
-/// The first two have one issuer, as clusters have that were set up with kubeadm's default.
+/// The first two have the same issuer, as with kubeadm's default.
 const CLUSTERS: [(&str, &str); 3] = [
     ("east", "https://kubernetes.default.svc.cluster.local"),
     ("west", "https://kubernetes.default.svc.cluster.local"),
     ("north", "https://oidc.pod-identity.test/north"),
 ];
 const NAMESPACES: [&str; 3] = ["shop", "bank", "kube-system"];
-const ACCOUNTS: [&str; 3] = ["cart", "default", "shop"];
-/// An agent serves a session until 15 s before its end: each of these for two seconds.
+const SERVICE_ACCOUNTS: [&str; 3] = ["cart", "default", "shop"];
+/// Lifetime of a session. An agent serves it for two seconds, because it stops 15 s before the expiry.
 pub(crate) const SESSION: Duration = Duration::from_secs(17);
 const LIFETIME: Duration = Duration::from_secs(3600);
 
-/// A pod may be handed an older token than the newest: by a client that has not read the file again.
+/// Number of valid tokens of each pod: a client may use an older token than the newest.
 const KEPT_TOKENS: usize = 16;
 
-/// A pod, and where it lives.
+/// A pod with its cluster and role.
 #[derive(Debug, Clone)]
-pub(crate) struct Resident {
+pub(crate) struct TestPod {
     pub(crate) number: usize,
     pub(crate) cluster: usize,
     pub(crate) role: String,
     pub(crate) workload: Workload,
 }
 
-/// A token, and the key that signed it.
+/// A token and the generation of the key that signed it.
 #[derive(Debug, Clone)]
 pub(crate) struct Token {
     pub(crate) text: String,
     pub(crate) generation: u64,
 }
 
-pub(crate) struct Town {
-    pub(crate) laptop: Laptop,
+pub(crate) struct TestClusters {
+    pub(crate) services: LocalServices,
     pub(crate) agents: Vec<SocketAddr>,
-    pub(crate) pods: Vec<Resident>,
-    /// The last tokens that each pod has been given, all of them valid still.
+    pub(crate) pods: Vec<TestPod>,
+    /// The last valid tokens of each pod.
     tokens: Vec<Mutex<Vec<Token>>>,
     generation: AtomicU64,
     _agents: Ender,
 }
 
-fn role(cluster: usize, namespace: &str, account: &str) -> String {
-    format!("arn:aws:iam::111122223333:role/{}.{namespace}.{account}", CLUSTERS[cluster].0)
+fn role(cluster: usize, namespace: &str, service_account: &str) -> String {
+    format!("arn:aws:iam::111122223333:role/{}.{namespace}.{service_account}", CLUSTERS[cluster].0)
 }
 
-fn world() -> World {
+fn fixture() -> Fixture {
     let trust = json!({"Statement": {"Effect": "Allow", "Principal": {"Service": "pods.eks.amazonaws.com"},
         "Action": ["sts:AssumeRole", "sts:TagSession"]}});
     let mut file = json!({
@@ -79,35 +79,34 @@ fn world() -> World {
     for (index, (name, issuer)) in CLUSTERS.iter().enumerate() {
         push(&mut file, "clusters", json!({"name": name, "issuer": issuer}));
         for namespace in NAMESPACES {
-            for account in ACCOUNTS {
-                let role = role(index, namespace, account);
+            for service_account in SERVICE_ACCOUNTS {
+                let role = role(index, namespace, service_account);
                 push(&mut file, "roles", json!({"arn": role, "trust": trust}));
                 push(
                     &mut file,
                     "associations",
-                    json!({"clusterName": name, "namespace": namespace, "serviceAccount": account, "roleArn": role}),
+                    json!({"clusterName": name, "namespace": namespace, "serviceAccount": service_account, "roleArn": role}),
                 );
             }
         }
     }
-    World::from_yaml(&file.to_string()).unwrap()
+    Fixture::from_yaml(&file.to_string()).unwrap()
 }
 
-/// In every cluster the same names; of each name two pods, as of a StatefulSet's pod and the one that
-/// took its place.
-fn pods() -> Vec<Resident> {
+/// Returns the same pods for every cluster. Two pods share a name, as a pod of a StatefulSet and its replacement.
+fn pods() -> Vec<TestPod> {
     let mut pods = Vec::new();
     for cluster in 0..CLUSTERS.len() {
         for namespace in NAMESPACES {
-            for account in ACCOUNTS {
+            for service_account in SERVICE_ACCOUNTS {
                 for name in ["web-0", "web-0", "web-1"] {
                     let workload = Workload::new(
                         namespace.parse().unwrap(),
-                        account.parse().unwrap(),
+                        service_account.parse().unwrap(),
                         name.parse().unwrap(),
                     );
-                    let (number, role) = (pods.len(), role(cluster, namespace, account));
-                    pods.push(Resident { number, cluster, role, workload: workload.unwrap() });
+                    let (number, role) = (pods.len(), role(cluster, namespace, service_account));
+                    pods.push(TestPod { number, cluster, role, workload: workload.unwrap() });
                 }
             }
         }
@@ -115,9 +114,9 @@ fn pods() -> Vec<Resident> {
     pods
 }
 
-/// What signs for the auth service: the key of the laptop's own agent.
-fn agent_sdk(laptop: &Laptop) -> SdkConfig {
-    let file = std::fs::read(laptop.directory().join("agent-keys.yaml")).unwrap();
+/// Returns an SDK configuration with the key of the local agent.
+fn agent_sdk(services: &LocalServices) -> SdkConfig {
+    let file = std::fs::read(services.directory().join("agent-keys.yaml")).unwrap();
     let keys: Value = serde_json::from_slice(&file).unwrap();
     let text = |member: &str| keys[0][member].as_str().unwrap();
     let key = Credentials::new(text("accessKeyId"), text("secretAccessKey"), None, None, "test");
@@ -132,17 +131,17 @@ fn agent_sdk(laptop: &Laptop) -> SdkConfig {
         .build()
 }
 
-impl Town {
+impl TestClusters {
     pub(crate) async fn build() -> Self {
-        let setup = Setup { expire_after: Some(SESSION), ..Setup::default() };
-        let laptop = Laptop::start(world(), setup).await.unwrap();
-        let sdk = agent_sdk(&laptop);
+        let config = LocalConfig { expire_after: Some(SESSION), ..LocalConfig::default() };
+        let services = LocalServices::start(fixture(), config).await.unwrap();
+        let sdk = agent_sdk(&services);
         let (ender, shutdown) = Shutdown::manual();
         let mut agents = Vec::new();
         for (number, (name, _)) in CLUSTERS.into_iter().enumerate() {
             let cluster = name.parse().unwrap();
-            // Every other agent verifies tokens itself; the others hear from EKS Auth which are good.
-            let issuer = laptop.issuer_of(&cluster).unwrap();
+            // Every second agent verifies tokens itself. EKS Auth verifies those of the others.
+            let issuer = services.issuer_of(&cluster).unwrap();
             let keys = match number % 2 {
                 0 => TokenKeys::None,
                 _ => TokenKeys::Configured(vec![IssuerConfig {
@@ -152,8 +151,8 @@ impl Town {
                     outbound: Outbound::default(),
                 }]),
             };
-            let eks_auth = Destination {
-                endpoint: Some(laptop.auth_url()),
+            let eks_auth = EksAuthConfig {
+                endpoint: Some(services.auth_url()),
                 agent_auth: AgentAuth::SigV4,
                 outbound: Outbound::default(),
                 sdk_config: Some(sdk.clone()),
@@ -161,7 +160,7 @@ impl Town {
             let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
             let mut config =
                 Config { keys, limits: Limits::ONE_MACHINE, ..Config::new(cluster, listen, eks_auth) };
-            // Every pod and every forger has the address 127.0.0.1, and they share its credits.
+            // Every pod and every forger has the address 127.0.0.1 and shares its permits.
             config.service.limits.hold = Duration::ZERO;
             let agent = App::bind(config).await.unwrap();
             agents.push(agent.addresses()[0]);
@@ -169,27 +168,27 @@ impl Town {
         }
         let pods = pods();
         let tokens = pods.iter().map(|_| Mutex::default()).collect();
-        Self { laptop, agents, pods, tokens, generation: AtomicU64::new(0), _agents: ender }
+        Self { services, agents, pods, tokens, generation: AtomicU64::new(0), _agents: ender }
     }
 
     pub(crate) fn issuer(&self, cluster: usize) -> &Issuer {
-        self.laptop.issuer_of(&CLUSTERS[cluster].0.parse().unwrap()).unwrap()
+        self.services.issuer_of(&CLUSTERS[cluster].0.parse().unwrap()).unwrap()
     }
 
-    pub(crate) fn cluster_name(&self, pod: &Resident) -> &'static str {
+    pub(crate) fn cluster_name(&self, pod: &TestPod) -> &'static str {
         CLUSTERS[pod.cluster].0
     }
 
-    /// A new token, signed by the newest key.
-    pub(crate) fn new_token(&self, pod: &Resident) -> Token {
-        // The generation first: a rotation in between makes the key newer than it is said to be.
+    /// Returns a new token, signed with the newest key.
+    pub(crate) fn new_token(&self, pod: &TestPod) -> Token {
+        // The generation is read first, so that a concurrent rotation can only make the key newer.
         let generation = self.generation.load(Ordering::SeqCst);
         let request = pod.workload.token_request(clock::now(), LIFETIME);
         Token { text: self.issuer(pod.cluster).mint(&request).unwrap(), generation }
     }
 
-    /// One that the pod has, or, one time in so many, a new one, as kubelet replaces them.
-    pub(crate) fn token(&self, pod: &Resident, new: usize, random: &mut Random) -> Token {
+    /// Returns a token that the pod has or, one time in `new`, a new one.
+    pub(crate) fn token(&self, pod: &TestPod, new: usize, random: &mut Random) -> Token {
         let mut tokens = self.tokens[pod.number].lock().unwrap();
         if tokens.is_empty() || random.one_in(new) {
             tokens.push(self.new_token(pod));
@@ -200,16 +199,16 @@ impl Town {
         random.one_of(&tokens).clone()
     }
 
-    pub(crate) fn expired_token(&self, pod: &Resident) -> Token {
+    pub(crate) fn expired_token(&self, pod: &TestPod) -> Token {
         let now: SystemTime = clock::now();
         let request = pod.workload.token_request(now - LIFETIME, LIFETIME - Duration::from_secs(1));
         Token { text: self.issuer(pod.cluster).mint(&request).unwrap(), generation: 0 }
     }
 
-    /// Gives every issuer a new key, takes the oldest of four away, and lets the auth service
-    /// know by a change of the file: it would look by itself, but only every 30 s.
+    /// Adds a key to every issuer and withdraws the oldest of four. A change of the file makes the auth service fetch
+    /// the keys now; otherwise it fetches them every 30 s.
     pub(crate) fn rotate_keys(&self) {
-        let mut associations = self.laptop.associations().clone();
+        let mut associations = self.services.associations().clone();
         let next = self.generation.load(Ordering::SeqCst) + 1;
         for (index, cluster) in associations.clusters.iter_mut().enumerate() {
             let issuer = self.issuer(index);
@@ -220,12 +219,12 @@ impl Town {
             cluster.keys.jwks_url = Some(format!("{}?generation={next}", issuer.jwks_uri()));
         }
         self.generation.store(next, Ordering::SeqCst);
-        write_private(&self.laptop.associations_file(), &serde_json::to_string(&associations).unwrap())
+        write_private(&self.services.associations_file(), &serde_json::to_string(&associations).unwrap())
             .unwrap();
     }
 
-    /// The tags that the sessions of a pod must have.
-    pub(crate) fn tags_of(&self, pod: &Resident) -> [(&'static str, String); 5] {
+    /// Returns the expected session tags of a pod.
+    pub(crate) fn tags_of(&self, pod: &TestPod) -> [(&'static str, String); 5] {
         let workload = &pod.workload;
         [
             ("eks-cluster-name", self.cluster_name(pod).to_owned()),

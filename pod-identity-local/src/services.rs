@@ -1,14 +1,14 @@
-//! The whole path on loopback: issuer, STS, auth service and agent, each behind a socket of its own.
+//! Issuer, STS, auth service and agent on loopback, each with its own listener.
 //!
-//! Auth service and agent are the production ones, through the same entry points that their binaries
-//! use; what AWS and the API server would be is played by [`crate::sts`] and [`crate::issuer`].
+//! The auth service and the agent are the production code, started through the entry points of their binaries.
+//! [`crate::sts`] stands in for AWS, and [`crate::issuer`] for the API server.
 
-mod parts;
+mod build;
 mod handlers;
 mod private_file;
 mod workload;
 
-pub(crate) use parts::chosen_cluster;
+pub(crate) use build::select_cluster;
 pub use private_file::write_private;
 pub use workload::Workload;
 
@@ -28,40 +28,40 @@ use pod_identity_runtime::shutdown::{Ender, Shutdown};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
+use self::build::{AgentSdkConfig, agent, auth, auth_caller, credentials, issuers, sdk_configs, sts};
 use self::handlers::{Inspection, IssuerDocuments, StsEndpoint};
-use self::parts::{AgentSdk, agent, auth, credentials, issuers, known_caller, sdk_configs, sts};
+use crate::fixture::Fixture;
 use crate::issuer::{Issuer, KeyAlgorithm};
 use crate::sts::Sts;
-use crate::world::World;
 
-/// As whom the auth service asks STS.
+/// The principal of the auth service's calls to STS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AuthPrincipal {
-    /// As EKS itself: `pods.eks.amazonaws.com`. So trust policies written for EKS can be tried.
+    /// The service principal of EKS, `pods.eks.amazonaws.com`: for trust policies written for EKS.
     #[default]
     EksService,
-    /// As an IAM role, which is what there is off EKS.
+    /// An IAM role, as on clusters that are not EKS.
     IamRole,
 }
 
-/// How a laptop is set up.
+/// Configuration of [`LocalServices`].
 #[derive(Debug, Clone, Default)]
-pub struct Setup {
-    /// As whom the auth service asks STS.
+pub struct LocalConfig {
+    /// The principal of the auth service's calls to STS.
     pub principal: AuthPrincipal,
-    /// The algorithm of the issuers' first keys.
+    /// The algorithm of the first key of each issuer.
     pub algorithm: KeyAlgorithm,
-    /// How sessions are named.
+    /// The names of sessions.
     pub naming: SessionNaming,
-    /// The longest life of a session; as AWS gives it, if `None`.
+    /// Maximum lifetime of a session. `None`: the limits of AWS.
     pub expire_after: Option<Duration>,
-    /// The cluster whose agent runs; the world's first, if `None`.
+    /// The agent's cluster. `None`: the fixture's first cluster.
     pub cluster: Option<ClusterName>,
 }
 
-/// Everything, running. It ends when this is dropped.
+/// The running services. Drop stops them.
 #[derive(Debug)]
-pub struct Laptop {
+pub struct LocalServices {
     cluster: ClusterName,
     region: String,
     principal: Caller,
@@ -78,74 +78,74 @@ pub struct Laptop {
     tasks: JoinSet<()>,
 }
 
-/// Why a laptop does not start.
+/// Why the services do not start.
 #[derive(Debug, thiserror::Error)]
-pub enum LaptopError {
-    /// The world has no cluster, or not that one.
+pub enum LocalServicesError {
+    /// The fixture lacks the requested cluster, or has no cluster.
     #[error("{0}")]
     Cluster(String),
-    /// The world has no caller for the auth service.
-    #[error("no caller of the file acts as {0}: the auth service needs one (callers: - principal: ...)")]
+    /// The fixture has no caller for the auth service.
+    #[error("no caller of the file is {0}, and the auth service needs one: add it to callers")]
     NoPrincipal(&'static str),
-    /// An issuer could not be made.
+    /// An issuer cannot be created.
     #[error(transparent)]
     Issuer(#[from] crate::issuer::IssuerError),
-    /// A file or a socket could not be had.
+    /// A file or a listener cannot be opened.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// The auth service did not start.
+    /// The auth service does not start.
     #[error("the auth service: {0}")]
     Auth(#[from] pod_identity_auth::app::StartError),
-    /// The agent did not start.
+    /// The agent does not start.
     #[error("the agent: {0}")]
     Agent(#[from] pod_identity_agent::app::StartError),
-    /// A client could not be made.
+    /// An HTTP client cannot be created.
     #[error(transparent)]
     Outbound(#[from] pod_identity_runtime::outbound::OutboundError),
-    /// The associations could not be written.
-    #[error("the associations could not be written: {0}")]
+    /// The associations cannot be serialized.
+    #[error("the associations cannot be written as YAML: {0}")]
     Associations(String),
 }
 
-impl Laptop {
-    /// Starts everything, each part once the one that it asks is bound.
+impl LocalServices {
+    /// Starts the services. Each starts after its upstream is bound.
     ///
     /// # Errors
-    /// [`LaptopError`] with the part that did not start.
-    pub async fn start(world: World, setup: Setup) -> Result<Self, LaptopError> {
+    /// [`LocalServicesError`] names the service that does not start.
+    pub async fn start(fixture: Fixture, config: LocalConfig) -> Result<Self, LocalServicesError> {
         let directory = tempfile::Builder::new().prefix("pod-identity-local-").tempdir()?;
         let (ender, shutdown) = Shutdown::manual();
         let mut tasks = JoinSet::new();
-        let mut associations = world.associations.clone();
+        let mut associations = fixture.associations.clone();
         let (cluster, region) = {
-            let chosen = chosen_cluster(&associations, setup.cluster.as_ref())?;
+            let chosen = select_cluster(&associations, config.cluster.as_ref())?;
             (chosen.name.clone(), chosen.region.clone().unwrap_or_else(|| "us-east-1".to_owned()))
         };
-        let known = known_caller(&world, setup.principal)?;
+        let known = auth_caller(&fixture, config.principal)?;
         let principal = known.caller.clone();
 
         let issuer_listener = loopback().await?;
-        let issuers = issuers(&mut associations, issuer_listener.address()?, setup.algorithm)?;
+        let issuers = issuers(&mut associations, issuer_listener.address()?, config.algorithm)?;
         serve(&mut tasks, issuer_listener, IssuerDocuments(issuers.values().cloned().collect()), &shutdown);
 
         let sts_listener = loopback().await?;
         let sts_address = sts_listener.address()?;
         let (auth_sdk, agent_sdk) = sdk_configs(&region, sts_address, &credentials(known))?;
-        let sts = Arc::new(sts(world, &issuers, setup.expire_after));
+        let sts = Arc::new(sts(fixture, &issuers, config.expire_after));
         serve(&mut tasks, sts_listener, StsEndpoint(sts.clone()), &shutdown);
         let inspection = loopback().await?;
         let inspection_address = inspection.address()?;
         serve(&mut tasks, inspection, Inspection(sts.clone()), &shutdown);
 
-        let auth = auth(directory.path(), &associations, setup.naming, &agent_sdk, &auth_sdk).await?;
+        let auth = auth(directory.path(), &associations, config.naming, &agent_sdk, &auth_sdk).await?;
         let auth_address = auth.address()?;
         let shutdown_of_auth = shutdown.clone();
         tasks.spawn(async move {
-            // A failure is in the log.
+            // The service logs its own failure.
             let _ = auth.run(shutdown_of_auth).await;
         });
 
-        let AgentSdk { config, key: agent_key } = agent_sdk;
+        let AgentSdkConfig { config, key: agent_key } = agent_sdk;
         let agent = agent(&cluster, auth_address, config).await?;
         let agent_address = agent.addresses()[0];
         tasks.spawn(async move {
@@ -170,77 +170,77 @@ impl Laptop {
         })
     }
 
-    /// The cluster whose agent runs.
+    /// Returns the agent's cluster.
     pub fn cluster(&self) -> &ClusterName {
         &self.cluster
     }
 
-    /// The region of that cluster, for SDKs.
+    /// Returns the region of the agent's cluster, for SDKs.
     pub fn region(&self) -> &str {
         &self.region
     }
 
-    /// As whom the auth service asks STS: a service, or a role by its ARN.
+    /// Returns the principal of the auth service's calls to STS: a service name or a role's ARN.
     pub fn principal(&self) -> String {
         self.principal.principal_arn().unwrap_or_else(|| self.principal.to_string())
     }
 
-    /// The issuer of that cluster.
+    /// Returns the issuer of the agent's cluster.
     pub fn issuer(&self) -> &Issuer {
         &self.issuers[&self.cluster]
     }
 
-    /// The issuer of any cluster.
+    /// Returns the issuer of a cluster.
     pub fn issuer_of(&self, cluster: &ClusterName) -> Option<&Arc<Issuer>> {
         self.issuers.get(cluster)
     }
 
-    /// Clusters and associations, as the auth service has them.
+    /// Returns the clusters and associations that the auth service reads at its start.
     pub fn associations(&self) -> &AssociationFile {
         &self.associations
     }
 
-    /// The STS, to look into.
+    /// Returns the STS, for inspection.
     pub fn sts(&self) -> &Sts {
         &self.sts
     }
 
-    /// `AWS_ENDPOINT_URL_STS`.
+    /// Returns the value of `AWS_ENDPOINT_URL_STS`.
     pub fn sts_url(&self) -> String {
         format!("http://{}", self.sts_address)
     }
 
-    /// Where sessions and denials can be looked at: `/sessions`, `/sessions/{accessKeyId}`, `/denials`.
+    /// Returns the URL that serves `/sessions`, `/sessions/{accessKeyId}` and `/denials`.
     pub fn inspection_url(&self) -> String {
         format!("http://{}", self.inspection_address)
     }
 
-    /// Where EKS Auth is.
+    /// Returns the URL of the auth service.
     pub fn auth_url(&self) -> String {
         format!("http://{}", self.auth_address)
     }
 
-    /// The key that the agent signs with there. It prints without its secret.
+    /// Returns the key that the agent signs calls to the auth service with. `Debug` omits its secret.
     pub fn agent_key(&self) -> &Credentials {
         &self.agent_key
     }
 
-    /// `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
+    /// Returns the value of `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
     pub fn credentials_url(&self) -> String {
         format!("http://{}{}", self.agent_address, pod_identity_agent::server::CREDENTIALS_PATH)
     }
 
-    /// The file that the auth service reads its associations from: rewriting it changes them.
+    /// Returns the association file of the auth service. The service reads it again after a change.
     pub fn associations_file(&self) -> PathBuf {
         self.directory.path().join(ASSOCIATIONS)
     }
 
-    /// A directory that goes with the laptop, for a pod's token and the like.
+    /// Returns a temporary directory, for example for a pod token. It is deleted with the services.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Ends everything, in order.
+    /// Stops the services and waits for their end.
     pub async fn stop(mut self) {
         self.ender.end();
         while self.tasks.join_next().await.is_some() {}

@@ -1,4 +1,4 @@
-//! Tokens that speak for a pod without its issuer's word.
+//! Forged tokens.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use pod_identity_local::issuer::{KeyAlgorithm, SigningKey, forgery};
 use pod_identity_runtime::clock;
 use serde_json::{Value, json};
 
+use super::clusters::{TestClusters, TestPod, Token};
 use super::random::Random;
-use super::town::{Resident, Token, Town};
 
-/// A token for `victim` that must never give credentials.
-pub(crate) fn forge(town: &Town, victim: &Resident, random: &mut Random) -> Token {
-    let issuer = town.issuer(victim.cluster);
+/// Makes a random kind of invalid token that names `victim`.
+pub(crate) fn forge(clusters: &TestClusters, victim: &TestPod, random: &mut Random) -> Token {
+    let issuer = clusters.issuer(victim.cluster);
     let key = issuer.signing_key();
     let claims = issuer.claims(&victim.workload.token_request(clock::now(), Duration::from_secs(600)));
     let claims_text = claims.to_string();
@@ -23,32 +23,32 @@ pub(crate) fn forge(town: &Town, victim: &Resident, random: &mut Random) -> Toke
         header.to_string()
     };
     let sign = |claims: &str| issuer.sign(&header_text, claims).unwrap();
-    let other = random.one_of(&town.pods);
-    let text = match random.below(KINDS) {
-        // Nobody signed.
+    let other = random.one_of(&clusters.pods);
+    let text = match random.below(FORGERY_KINDS) {
+        // Unsigned.
         0 => forgery::unsigned(&with_header("alg", json!("none")), &claims_text),
         1 => format!("{}AA", forgery::unsigned(&with_header("alg", json!("none")), &claims_text)),
-        // The public key as a shared secret.
+        // HMAC with the public key as the secret.
         2 => forgery::hs256(&with_header("alg", json!("HS256")), &claims_text, key.public_pem().as_bytes()),
         3 => forgery::hs256(&with_header("alg", json!("HS256")), &claims_text, key.public_der()),
         4 => forgery::hs256(&header_text, &claims_text, key.public_der()),
         // The signature of another token.
-        5 => forgery::with_signature_of(&town.new_token(other).text, &header_text, &claims_text),
-        // A key of the forger's own, under the real one's id and under its own.
+        5 => forgery::with_signature_of(&clusters.new_token(other).text, &header_text, &claims_text),
+        // The forger's own key, with the id of the real key and with its own id.
         6 => forged_key().sign_token(&header_text, &claims_text).unwrap(),
         7 => {
             let own = forged_key();
             own.sign_token(&own.header().to_string(), &claims_text).unwrap()
         }
-        // The key of another cluster, under the real one's id.
-        8 => town.issuer((victim.cluster + 1) % 3).sign(&header_text, &claims_text).unwrap(),
-        9 => town.issuer((victim.cluster + 2) % 3).sign(&header_text, &claims_text).unwrap(),
-        // Headers that say something else.
+        // The key of another cluster, with the id of the real key.
+        8 => clusters.issuer((victim.cluster + 1) % 3).sign(&header_text, &claims_text).unwrap(),
+        9 => clusters.issuer((victim.cluster + 2) % 3).sign(&header_text, &claims_text).unwrap(),
+        // Wrong headers.
         10 => issuer.sign(&with_header("crit", json!(["b64"])), &claims_text).unwrap(),
         11 => issuer.sign(&with_header("alg", json!("ES384")), &claims_text).unwrap(),
         12 => issuer.sign(&json!({"alg": "ES256"}).to_string(), &claims_text).unwrap(),
         13 => issuer.sign(&with_header("kid", json!("../../etc/passwd")), &claims_text).unwrap(),
-        // Well signed, but not for this, not by this name, not now, or twice.
+        // Valid signatures over wrong, missing or duplicate claims.
         14 => sign(&with(&claims, "aud", json!(["sts.amazonaws.com"]))),
         15 => sign(&with(&claims, "aud", json!(["pods.eks.amazonaws.com", "sts.amazonaws.com"]))),
         16 => sign(&with(&claims, "iss", json!("https://kubernetes.default.svc"))),
@@ -62,17 +62,17 @@ pub(crate) fn forge(town: &Town, victim: &Resident, random: &mut Random) -> Toke
         }
         21 => sign(&claims_text.replacen('{', "{\"sub\":\"system:serviceaccount:default:nobody\",", 1)),
         22 => sign(&claims_text.replacen("\"pod\":{", "\"pod\":{\"uid\":\"0\",", 1)),
-        // Altered on the way.
-        23 => flipped(&town.new_token(victim).text, random),
+        // A genuine token, altered or truncated.
+        23 => flipped(&clusters.new_token(victim).text, random),
         _ => {
-            let real = town.new_token(victim).text;
+            let real = clusters.new_token(victim).text;
             real[..real.len() - 2].to_owned()
         }
     };
     Token { text, generation: 0 }
 }
 
-const KINDS: usize = 25;
+const FORGERY_KINDS: usize = 25;
 
 fn forged_key() -> SigningKey {
     SigningKey::generate(KeyAlgorithm::Es256).unwrap()
@@ -84,17 +84,16 @@ fn with(claims: &Value, name: &str, value: Value) -> String {
     claims.to_string()
 }
 
-/// The token with one character of its claims or its signature changed; the last one of a part is
-/// left, of which some bits mean nothing.
+/// Changes one character of the claims or the signature, but not the last one, in which some bits have no meaning.
 fn flipped(token: &str, random: &mut Random) -> String {
     let mut bytes = token.as_bytes().to_vec();
     let start = token.find('.').unwrap() + 1;
-    let place = loop {
-        let place = start + random.below(token.len() - start - 1);
-        if bytes[place] != b'.' {
-            break place;
+    let index = loop {
+        let index = start + random.below(token.len() - start - 1);
+        if bytes[index] != b'.' {
+            break index;
         }
     };
-    bytes[place] = if bytes[place] == b'A' { b'B' } else { b'A' };
+    bytes[index] = if bytes[index] == b'A' { b'B' } else { b'A' };
     String::from_utf8(bytes).unwrap()
 }

@@ -1,4 +1,4 @@
-//! Answers as the query protocol has them: `<OpResponse><OpResult/>…` and `<ErrorResponse>`.
+//! Responses of the query protocol: `<OpResponse><OpResult/>…` and `<ErrorResponse>`.
 
 use std::time::SystemTime;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 
-use super::error::Refusal;
+use super::error::StsError;
 use super::xml::{self, Element};
 
 const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
@@ -24,21 +24,21 @@ pub(super) fn success(
     response(StatusCode::OK, body, request_id)
 }
 
-pub(super) fn refusal(refusal: &Refusal, request_id: &str) -> http::Response<Bytes> {
-    let fault = if refusal.status.is_server_error() { "Receiver" } else { "Sender" };
+pub(super) fn error(error: &StsError, request_id: &str) -> http::Response<Bytes> {
+    let error_type = if error.status.is_server_error() { "Receiver" } else { "Sender" };
     let mut body = format!("<ErrorResponse xmlns=\"{NAMESPACE}\">");
     xml::elements(
         "Error",
         vec![
-            xml::text("Type", fault),
-            xml::text("Code", refusal.code),
-            xml::text("Message", refusal.message.as_str()),
+            xml::text("Type", error_type),
+            xml::text("Code", error.code),
+            xml::text("Message", error.message.as_str()),
         ],
     )
     .write(&mut body);
     xml::text("RequestId", request_id).write(&mut body);
     body.push_str("</ErrorResponse>");
-    response(refusal.status, body, request_id)
+    response(error.status, body, request_id)
 }
 
 fn response(status: StatusCode, body: String, request_id: &str) -> http::Response<Bytes> {
@@ -51,7 +51,7 @@ fn response(status: StatusCode, body: String, request_id: &str) -> http::Respons
     response
 }
 
-/// A time as XML answers have it: RFC 3339 in whole seconds, ending in `Z`.
+/// Formats a time as XML responses do: RFC 3339 in whole seconds, ending in `Z`.
 pub(super) fn timestamp(time: SystemTime) -> String {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     i64::try_from(seconds)

@@ -1,26 +1,26 @@
-//! The AWS that the laptop pretends to be: accounts, roles, callers, OIDC providers, in one file.
+//! The simulated AWS: accounts, roles, callers and OIDC providers, and the clusters and associations, from one file.
 //!
-//! The file is YAML, or JSON, which is YAML too. Names are in camel case; a name that is not known is
-//! refused, and so is a policy that IAM would refuse. Policies are nested mappings or strings of JSON.
+//! The file is YAML or JSON with names in camel case. An unknown name is an error, and so is a policy that IAM would
+//! refuse. A policy is a nested mapping or a JSON string.
 //!
 //! ```
-//! use pod_identity_local::world::World;
+//! use pod_identity_local::fixture::Fixture;
 //!
-//! let world = World::from_yaml(r#"
+//! let fixture = Fixture::from_yaml(r#"
 //! accounts: ["111122223333"]
 //! callers:
-//!   - accessKeyId: AKIABROKER0000000000
-//!     principal: {role: "arn:aws:iam::111122223333:role/broker", sessionName: auth}
+//!   - accessKeyId: AKIAAUTH000000000000
+//!     principal: {role: "arn:aws:iam::111122223333:role/auth", sessionName: auth}
 //! roles:
-//!   - arn: arn:aws:iam::111122223333:role/broker
+//!   - arn: arn:aws:iam::111122223333:role/auth
 //!     trust: {Statement: {Effect: Allow, Principal: {AWS: "111122223333"}, Action: "sts:AssumeRole"}}
 //!   - arn: arn:aws:iam::111122223333:role/app
 //!     trust: |
 //!       {"Version": "2012-10-17", "Statement": {
-//!         "Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::111122223333:role/broker"},
+//!         "Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::111122223333:role/auth"},
 //!         "Action": ["sts:AssumeRole", "sts:TagSession"]}}
 //! "#)?;
-//! assert_eq!(world.roles().count(), 2);
+//! assert_eq!(fixture.roles().count(), 2);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -42,66 +42,66 @@ pub use provider::OidcProvider;
 
 use crate::tags::Tags;
 
-/// Everything that the local STS knows.
+/// The simulated AWS of the local STS.
 #[derive(Debug)]
-pub struct World {
+pub struct Fixture {
     accounts: BTreeSet<AccountId>,
-    callers: Vec<KnownCaller>,
+    callers: Vec<FixtureCaller>,
     roles: BTreeMap<RoleArn, Role>,
     providers: Vec<OidcProvider>,
-    /// The clusters and associations, as the auth service reads them.
+    /// Clusters and associations in the format of the auth service.
     pub associations: AssociationFile,
 }
 
-/// A role of an account.
+/// An IAM role.
 #[derive(Debug)]
 pub struct Role {
-    /// Its ARN.
+    /// The role's ARN.
     pub arn: RoleArn,
-    /// Who may assume it.
+    /// The trust policy.
     pub trust: Policy,
-    /// What its sessions may do, as far as roles are concerned.
+    /// The identity policies. Only their statements about roles matter here.
     pub permissions: Vec<Policy>,
-    /// The longest session that it gives: an hour unless the file says more.
+    /// Maximum session duration. Default: one hour.
     pub max_session_duration: Duration,
-    /// Its tags, which its sessions have unless they are tagged otherwise.
+    /// The role's tags. Session tags override them.
     pub tags: Tags,
 }
 
-/// A caller whose keys were there before the STS started.
+/// A caller that the file declares.
 #[derive(Debug)]
-pub struct KnownCaller {
+pub struct FixtureCaller {
     /// The access key id.
     pub access_key_id: String,
-    /// The secret access key, made up where the file has none.
+    /// The secret access key. Default: a random one.
     pub secret_access_key: SecretText,
-    /// The session token that must come with the key, where it has one.
+    /// The session token that must accompany the key, if it has one.
     pub session_token: Option<SecretText>,
-    /// Who it is.
+    /// The principal.
     pub caller: Caller,
-    /// A user's own policies. A role's are the role's.
+    /// The identity policies of a user. Those of a role belong to [`Role`].
     pub permissions: Vec<Policy>,
-    /// The tags of a role's session.
+    /// The session tags of a role session.
     pub tags: Tags,
-    /// Which of these tags go along to the next role.
+    /// Keys of the transitive tags.
     pub transitive_tag_keys: Vec<String>,
-    /// For whom a service calls: `aws:SourceAccount`.
+    /// `aws:SourceAccount` of a service.
     pub source_account: Option<String>,
-    /// For which resource a service calls: `aws:SourceArn`.
+    /// `aws:SourceArn` of a service.
     pub source_arn: Option<String>,
 }
 
-/// A secret, which prints as nothing but that.
+/// A secret that `Debug` redacts.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretText(String);
 
 impl SecretText {
-    /// Keeps a text from being printed.
+    /// Wraps a secret.
     pub fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// The text itself, to be used and not to be logged.
+    /// Returns the secret. It must not be logged.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -113,57 +113,57 @@ impl fmt::Debug for SecretText {
     }
 }
 
-/// What is wrong with a world file, where, and how to mend it.
+/// An error in a fixture file, with its place and the fix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{problem}", if path.is_empty() { String::new() } else { format!("{path}: ") })]
-pub struct WorldError {
+pub struct FixtureError {
     path: String,
     problem: String,
 }
 
-impl WorldError {
+impl FixtureError {
     fn at(path: impl Into<String>, problem: impl fmt::Display) -> Self {
         Self { path: path.into(), problem: problem.to_string() }
     }
 
-    /// The place in the file: `roles[2].trust`.
+    /// Returns the place in the file, for example `roles[2].trust`.
     pub fn path(&self) -> &str {
         &self.path
     }
 }
 
-impl World {
-    /// Reads a world from YAML or JSON.
+impl Fixture {
+    /// Reads a fixture from YAML or JSON.
     ///
     /// # Errors
     ///
-    /// [`WorldError`] names the place and the mend.
-    pub fn from_yaml(text: &str) -> Result<Self, WorldError> {
-        let file = serde_saphyr::from_str(text).map_err(|error| WorldError::at("", error))?;
-        build::world(file)
+    /// [`FixtureError`] names the place and the fix.
+    pub fn from_yaml(text: &str) -> Result<Self, FixtureError> {
+        let file = serde_saphyr::from_str(text).map_err(|error| FixtureError::at("", error))?;
+        build::fixture(file)
     }
 
-    /// The accounts that exist.
+    /// Returns the AWS accounts.
     pub fn accounts(&self) -> impl Iterator<Item = &AccountId> {
         self.accounts.iter()
     }
 
-    /// The callers that exist from the start, in the file's order.
-    pub fn callers(&self) -> impl Iterator<Item = &KnownCaller> {
+    /// Returns the callers in the order of the file.
+    pub fn callers(&self) -> impl Iterator<Item = &FixtureCaller> {
         self.callers.iter()
     }
 
-    /// The roles that exist, by ARN.
+    /// Returns the roles, ordered by ARN.
     pub fn roles(&self) -> impl Iterator<Item = &Role> {
         self.roles.values()
     }
 
-    /// A role by its ARN.
+    /// Returns a role by its ARN.
     pub fn role(&self, arn: &RoleArn) -> Option<&Role> {
         self.roles.get(arn)
     }
 
-    /// The provider that an account registered for an issuer.
+    /// Returns the provider that an AWS account has registered for an issuer.
     pub fn provider(&self, account: &AccountId, issuer: &str) -> Option<&OidcProvider> {
         self.providers.iter().find(|provider| provider.account == *account && provider.url == issuer)
     }

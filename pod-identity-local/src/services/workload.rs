@@ -1,33 +1,33 @@
-//! A pod that does not run, but has tokens as if it did.
+//! A simulated pod, which has tokens.
 
 use std::time::{Duration, SystemTime};
 
 use pod_identity_core::identity::{InvalidName, Namespace, Node, Pod, PodName, ServiceAccount, Uid};
 use pod_identity_core::token::POD_IDENTITY_AUDIENCE;
 
-use super::{Laptop, LaptopError};
+use super::{LocalServices, LocalServicesError};
 use crate::issuer::TokenRequest;
 
-/// A pod of a service account.
+/// A simulated pod of a service account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workload {
-    /// Its namespace.
+    /// The pod's namespace.
     pub namespace: Namespace,
-    /// Its service account.
+    /// The pod's service account.
     pub service_account: ServiceAccount,
-    /// The account's UID.
+    /// The service account's UID.
     pub service_account_uid: Uid,
-    /// The pod.
+    /// The pod's name and UID.
     pub pod: Pod,
-    /// Its node.
+    /// The pod's node.
     pub node: Node,
 }
 
 impl Workload {
-    /// A new pod of a new account on a new node: with UIDs that no other has.
+    /// Creates a pod, a service account and a node, each with a new random UID.
     ///
     /// # Errors
-    /// Never in practice: where a UUID were no UID.
+    /// [`InvalidName`] if a random UUID is not a valid UID, which does not happen.
     pub fn new(
         namespace: Namespace,
         service_account: ServiceAccount,
@@ -43,7 +43,7 @@ impl Workload {
         })
     }
 
-    /// What to ask the issuer for: a token for Pod Identity that holds for `lifetime`.
+    /// Returns the request for a pod token that is valid for `lifetime`.
     pub fn token_request(&self, now: SystemTime, lifetime: Duration) -> TokenRequest {
         TokenRequest {
             namespace: self.namespace.clone(),
@@ -59,12 +59,17 @@ impl Workload {
     }
 }
 
-impl Laptop {
-    /// A token for Pod Identity, of the cluster whose agent runs.
+impl LocalServices {
+    /// Signs a pod token with the issuer of the agent's cluster.
     ///
     /// # Errors
-    /// Where the issuer cannot sign.
-    pub fn token(&self, pod: &Workload, now: SystemTime, lifetime: Duration) -> Result<String, LaptopError> {
+    /// [`LocalServicesError::Issuer`] if the issuer cannot sign.
+    pub fn token(
+        &self,
+        pod: &Workload,
+        now: SystemTime,
+        lifetime: Duration,
+    ) -> Result<String, LocalServicesError> {
         Ok(self.issuer().mint(&pod.token_request(now, lifetime))?)
     }
 }

@@ -1,4 +1,4 @@
-//! How each part of a laptop is made.
+//! Construction of each local service.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,48 +19,50 @@ use pod_identity_runtime::outbound::Outbound;
 use serde_json::json;
 
 use super::private_file::write_private;
-use super::{ASSOCIATIONS, AuthPrincipal, LaptopError};
+use super::{ASSOCIATIONS, AuthPrincipal, LocalServicesError};
+use crate::fixture::{Fixture, FixtureCaller};
 use crate::issuer::{Issuer, KeyAlgorithm};
 use crate::sts::Sts;
-use crate::world::{KnownCaller, World};
 
-/// The access key id with which the agent signs for the auth service; its secret is made up anew by
-/// each process.
+/// The access key id that the agent signs calls to the auth service with. Each process generates a new secret.
 const AGENT_KEY_ID: &str = "AKIALOCALAGENT000001";
 
-/// The cluster of that name, or the file's first.
-pub(crate) fn chosen_cluster<'a>(
+/// Returns the cluster of that name, or the first cluster of the file.
+pub(crate) fn select_cluster<'a>(
     file: &'a AssociationFile,
     wanted: Option<&ClusterName>,
-) -> Result<&'a ClusterEntry, LaptopError> {
+) -> Result<&'a ClusterEntry, LocalServicesError> {
     let found = match wanted {
         Some(name) => file.clusters.iter().find(|cluster| cluster.name == *name),
         None => file.clusters.first(),
     };
     found.ok_or_else(|| {
         let names: Vec<&str> = file.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
-        LaptopError::Cluster(match wanted {
+        LocalServicesError::Cluster(match wanted {
             Some(name) if !names.is_empty() => {
                 format!("the file declares no cluster {name} (it has: {})", names.join(", "))
             }
-            _ => "the file declares no cluster (clusters: - name: ...)".to_owned(),
+            _ => "the file declares no cluster: add one to clusters".to_owned(),
         })
     })
 }
 
-pub(super) fn known_caller(world: &World, wanted: AuthPrincipal) -> Result<&KnownCaller, LaptopError> {
-    let fits = |known: &&KnownCaller| match (wanted, &known.caller) {
+pub(super) fn auth_caller(
+    fixture: &Fixture,
+    wanted: AuthPrincipal,
+) -> Result<&FixtureCaller, LocalServicesError> {
+    let fits = |known: &&FixtureCaller| match (wanted, &known.caller) {
         (AuthPrincipal::EksService, Caller::Service { name }) => name == "pods.eks.amazonaws.com",
         (AuthPrincipal::IamRole, Caller::Session { .. }) => true,
         _ => false,
     };
-    world.callers().find(fits).ok_or(LaptopError::NoPrincipal(match wanted {
+    fixture.callers().find(fits).ok_or(LocalServicesError::NoPrincipal(match wanted {
         AuthPrincipal::EksService => "the service pods.eks.amazonaws.com",
         AuthPrincipal::IamRole => "an IAM role",
     }))
 }
 
-pub(super) fn credentials(known: &KnownCaller) -> Credentials {
+pub(super) fn credentials(known: &FixtureCaller) -> Credentials {
     let session_token = known.session_token.as_ref().map(|token| token.expose().to_owned());
     Credentials::new(
         &known.access_key_id,
@@ -71,15 +73,15 @@ pub(super) fn credentials(known: &KnownCaller) -> Credentials {
     )
 }
 
-/// One issuer for each cluster. Their key sets are served here, whatever issuer the tokens name.
+/// Creates one issuer for each cluster and makes the cluster's entry refer to its key set.
 pub(super) fn issuers(
     file: &mut AssociationFile,
     address: SocketAddr,
     algorithm: KeyAlgorithm,
-) -> Result<BTreeMap<ClusterName, Arc<Issuer>>, LaptopError> {
+) -> Result<BTreeMap<ClusterName, Arc<Issuer>>, LocalServicesError> {
     let mut issuers = BTreeMap::new();
     for cluster in &mut file.clusters {
-        // The first issuer signs, as at the API server; all have the same keys.
+        // The first issuer signs, as at the API server. All issuers of a cluster share its keys.
         let first = cluster.issuers.first().map_or("", |entry| &entry.issuer);
         let issuer = Issuer::new(first, &format!("http://{address}/{}", cluster.name), algorithm)?;
         cluster.keys = KeysEntry { jwks_url: Some(issuer.jwks_uri()), ..KeysEntry::default() };
@@ -90,12 +92,12 @@ pub(super) fn issuers(
 }
 
 pub(super) fn sts(
-    world: World,
+    fixture: Fixture,
     issuers: &BTreeMap<ClusterName, Arc<Issuer>>,
     expire_after: Option<Duration>,
 ) -> Sts {
     let issuers: Vec<Arc<Issuer>> = issuers.values().cloned().collect();
-    let sts = Sts::new(world).issuer_keys(move |url| {
+    let sts = Sts::new(fixture).issuer_keys(move |url| {
         let issuer = issuers.iter().find(|issuer| issuer.issuer() == url)?;
         KeySet::from_jwks(&issuer.jwks()).ok().map(Arc::new)
     });
@@ -105,8 +107,8 @@ pub(super) fn sts(
     }
 }
 
-/// The agent's side: a configuration, and the key that it signs with.
-pub(super) struct AgentSdk {
+/// The agent's SDK configuration and the key in it.
+pub(super) struct AgentSdkConfig {
     pub(super) config: SdkConfig,
     pub(super) key: Credentials,
 }
@@ -115,7 +117,7 @@ pub(super) fn sdk_configs(
     region: &str,
     sts: SocketAddr,
     principal: &Credentials,
-) -> Result<(SdkConfig, AgentSdk), LaptopError> {
+) -> Result<(SdkConfig, AgentSdkConfig), LocalServicesError> {
     let outbound = Outbound::default();
     let client = outbound.sdk_client()?;
     let config = |credentials: Credentials| {
@@ -131,19 +133,19 @@ pub(super) fn sdk_configs(
     let secret = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
     let key = Credentials::new(AGENT_KEY_ID, secret, None, None, "pod-identity-local");
     let auth = config(principal.clone()).endpoint_url(format!("http://{sts}")).build();
-    Ok((auth, AgentSdk { config: config(key.clone()).build(), key }))
+    Ok((auth, AgentSdkConfig { config: config(key.clone()).build(), key }))
 }
 
 pub(super) async fn auth(
     directory: &Path,
     associations: &AssociationFile,
     session_naming: SessionNaming,
-    agent: &AgentSdk,
+    agent: &AgentSdkConfig,
     sdk: &SdkConfig,
-) -> Result<pod_identity_auth::app::App, LaptopError> {
+) -> Result<pod_identity_auth::app::App, LocalServicesError> {
     let file = directory.join(ASSOCIATIONS);
     let yaml = serde_saphyr::to_string(associations)
-        .map_err(|error| LaptopError::Associations(error.to_string()))?;
+        .map_err(|error| LocalServicesError::Associations(error.to_string()))?;
     write_private(&file, &yaml)?;
     let keys_file = directory.join("agent-keys.yaml");
     let keys = json!([{ "accessKeyId": AGENT_KEY_ID, "secretAccessKey": agent.key.secret_access_key() }]);
@@ -161,8 +163,8 @@ pub(super) async fn agent(
     cluster: &ClusterName,
     auth: SocketAddr,
     sdk_config: SdkConfig,
-) -> Result<pod_identity_agent::app::App, LaptopError> {
-    let eks_auth = pod_identity_agent::config::Destination {
+) -> Result<pod_identity_agent::app::App, LocalServicesError> {
+    let eks_auth = pod_identity_agent::config::EksAuthConfig {
         endpoint: Some(format!("http://{auth}")),
         agent_auth: pod_identity_agent::config::AgentAuth::SigV4,
         outbound: Outbound::default(),

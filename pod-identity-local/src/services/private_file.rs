@@ -5,10 +5,10 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Writes a file that only its owner may read, and puts it in place whole.
+/// Replaces a file atomically. Only the owner may read it.
 ///
 /// # Errors
-/// Where it cannot be written.
+/// The error of the system if the file cannot be written.
 pub fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     let new = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;

@@ -1,4 +1,4 @@
-//! An auth service of the test's own, beside a laptop that plays issuer and STS.
+//! An auth service in this process, with the issuer and the STS of `pod-identity-local`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -10,9 +10,9 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use pod_identity_auth::app::App;
 use pod_identity_auth::config::{AgentAuthConfig, Config, SessionNaming, default_service};
 use pod_identity_core::service::ServiceConfig;
+use pod_identity_local::fixture::Fixture;
 use pod_identity_local::issuer::TokenRequest;
-use pod_identity_local::laptop::{AuthPrincipal, Laptop, Setup, Workload, write_private};
-use pod_identity_local::world::World;
+use pod_identity_local::services::{AuthPrincipal, LocalConfig, LocalServices, Workload, write_private};
 use pod_identity_runtime::clock;
 use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::shutdown::{Ender, Shutdown};
@@ -20,28 +20,28 @@ use pod_identity_runtime::tls::CertificateFiles;
 use serde_json::json;
 use testing::wire::{Answer, ask};
 
-pub(crate) const WORLD: &str = include_str!("world.yaml");
-pub(crate) const BROKER: (&str, &str) = ("ASIABROKER0000000000", "broker-secret-broker-secret");
+pub(crate) const FIXTURE: &str = include_str!("fixture.yaml");
+pub(crate) const AUTH_ROLE: (&str, &str) = ("ASIABROKER0000000000", "broker-secret-broker-secret");
 pub(crate) const USER: (&str, &str) = ("AKIAUSER000000000000", "user-secret-user-secret");
 pub(crate) const TAGGED: (&str, &str) = ("ASIATAGGED0000000000", "tagged-secret-tagged-secret");
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// What differs from stand to stand.
-pub(crate) struct Plan {
+/// Options of [`start_auth`].
+pub(crate) struct Options {
     pub(crate) principal: (&'static str, &'static str),
     pub(crate) agent_auth: Option<AgentAuthConfig>,
     pub(crate) naming: SessionNaming,
     pub(crate) tls: Option<CertificateFiles>,
     pub(crate) sts_url: Option<String>,
     pub(crate) service: ServiceConfig,
-    /// Where the associations are, and whether they are written there.
+    /// The association file. It is written if it does not exist.
     pub(crate) associations: Option<PathBuf>,
 }
 
-impl Default for Plan {
+impl Default for Options {
     fn default() -> Self {
         Self {
-            principal: BROKER,
+            principal: AUTH_ROLE,
             agent_auth: None,
             naming: SessionNaming::Random,
             tls: None,
@@ -52,8 +52,8 @@ impl Default for Plan {
     }
 }
 
-pub(crate) struct Stand {
-    pub(crate) laptop: Laptop,
+pub(crate) struct TestAuth {
+    pub(crate) services: LocalServices,
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) directory: tempfile::TempDir,
@@ -83,44 +83,44 @@ impl aws_sdk_sts::config::AsyncSleep for Sleep {
     }
 }
 
-/// The default settings with another capacity.
+/// Returns the default settings with another capacity.
 pub(crate) fn with_capacity(capacity: usize) -> ServiceConfig {
     let mut service = default_service();
     service.capacity = capacity;
     service
 }
 
-pub(crate) async fn laptop() -> Laptop {
-    let setup = Setup { principal: AuthPrincipal::IamRole, ..Setup::default() };
-    Laptop::start(World::from_yaml(WORLD).unwrap(), setup).await.unwrap()
+pub(crate) async fn services() -> LocalServices {
+    let config = LocalConfig { principal: AuthPrincipal::IamRole, ..LocalConfig::default() };
+    LocalServices::start(Fixture::from_yaml(FIXTURE).unwrap(), config).await.unwrap()
 }
 
-pub(crate) async fn stand(plan: Plan) -> Stand {
-    stand_beside(laptop().await, plan).await
+pub(crate) async fn start_auth(options: Options) -> TestAuth {
+    start_auth_with(services().await, options).await
 }
 
-pub(crate) async fn stand_beside(laptop: Laptop, plan: Plan) -> Stand {
+pub(crate) async fn start_auth_with(services: LocalServices, options: Options) -> TestAuth {
     testing::logs::capture();
     let directory = tempfile::tempdir().unwrap();
-    let associations = plan.associations.unwrap_or_else(|| directory.path().join("associations.yaml"));
+    let associations = options.associations.unwrap_or_else(|| directory.path().join("associations.yaml"));
     if !associations.exists() {
-        write_private(&associations, &serde_json::to_string(laptop.associations()).unwrap()).unwrap();
+        write_private(&associations, &serde_json::to_string(services.associations()).unwrap()).unwrap();
     }
     let config = Config {
         admin: Some(LOOPBACK),
-        agent_auth: plan.agent_auth,
-        tls: plan.tls,
-        session_naming: plan.naming,
-        service: plan.service,
+        agent_auth: options.agent_auth,
+        tls: options.tls,
+        session_naming: options.naming,
+        service: options.service,
         ..Config::new(LOOPBACK, associations)
     };
-    let sts_url = plan.sts_url.unwrap_or_else(|| laptop.sts_url());
-    let sts = pod_identity_auth::sts::client(&sdk(&sts_url, plan.principal));
+    let sts_url = options.sts_url.unwrap_or_else(|| services.sts_url());
+    let sts = pod_identity_auth::sts::client(&sdk(&sts_url, options.principal));
     let app = App::bind(config, sts).await.unwrap();
     let (ender, shutdown) = Shutdown::manual();
     let (address, admin) = (app.address().unwrap(), app.admin_address().unwrap());
     tokio::spawn(app.run(shutdown));
-    Stand { laptop, address, admin, directory, _ender: ender }
+    TestAuth { services, address, admin, directory, _ender: ender }
 }
 
 pub(crate) fn pod(service_account: &str) -> Workload {
@@ -132,7 +132,7 @@ pub(crate) fn request(pod: &Workload) -> TokenRequest {
     pod.token_request(clock::now(), Duration::from_secs(600))
 }
 
-/// What an agent on a pod's node asks the API server for.
+/// Returns the token request of an agent on a pod's node.
 pub(crate) fn agent_request(pod: &Workload) -> TokenRequest {
     let mut agent = self::pod("eks-pod-identity-agent");
     agent.namespace = "kube-system".parse().unwrap();
@@ -144,26 +144,26 @@ pub(crate) fn token_mode() -> Option<AgentAuthConfig> {
     Some(AgentAuthConfig::token(["kube-system/eks-pod-identity-agent"].into_iter()).unwrap())
 }
 
-impl Stand {
+impl TestAuth {
     pub(crate) fn token(&self, pod: &Workload) -> String {
-        self.laptop.issuer().mint(&request(pod)).unwrap()
+        self.services.issuer().mint(&request(pod)).unwrap()
     }
 
-    pub(crate) async fn ask_in(&self, cluster: &str, token: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn exchange_in(&self, cluster: &str, token: &str, headers: &[(&str, &str)]) -> Answer {
         let line = format!("POST /clusters/{cluster}/assume-role-for-pod-identity");
         let body = json!({ "token": token }).to_string();
         ask(self.address, &line, headers, body.as_bytes()).await.unwrap()
     }
 
-    pub(crate) async fn ask(&self, token: &str) -> Answer {
-        self.ask_in("demo", token, &[]).await
+    pub(crate) async fn exchange(&self, token: &str) -> Answer {
+        self.exchange_in("demo", token, &[]).await
     }
 
-    /// What STS knows of the session that an answer holds.
+    /// Returns the session of a response as recorded by STS.
     pub(crate) fn session(&self, answer: &Answer) -> pod_identity_local::sts::SessionView {
         assert_eq!(answer.status, 200, "{}", answer.text());
         let body = answer.json();
-        self.laptop.sts().inspect(body["credentials"]["accessKeyId"].as_str().unwrap()).unwrap()
+        self.services.sts().inspect(body["credentials"]["accessKeyId"].as_str().unwrap()).unwrap()
     }
 
     pub(crate) fn file(&self) -> PathBuf {
@@ -174,7 +174,7 @@ impl Stand {
         ask(self.admin, &format!("GET {path}"), &[], b"").await.unwrap()
     }
 
-    /// Waits until `/readyz` answers so.
+    /// Waits until `/readyz` has this status. Returns its body.
     pub(crate) async fn readiness(&self, status: u16) -> String {
         testing::eventually::eventually(&format!("/readyz answers {status}"), || async {
             let answer = self.get("/readyz").await;
@@ -184,7 +184,7 @@ impl Stand {
     }
 }
 
-/// The stable code of a refusal, whose two headers and body must agree.
+/// Returns the error code of a response, or `ok`. Asserts that headers and body agree.
 pub(crate) fn code(answer: &Answer) -> String {
     let Some(code) = answer.header("x-pod-identity-error") else { return "ok".to_owned() };
     let body = answer.json();
@@ -194,7 +194,7 @@ pub(crate) fn code(answer: &Answer) -> String {
     code.to_owned()
 }
 
-/// Puts a text in place whole.
+/// Replaces a file atomically.
 pub(crate) fn write(path: &Path, text: &str) {
     write_private(path, text).unwrap();
 }
