@@ -136,7 +136,7 @@ fn rejects_array_in_place_of_object_in_header_and_payload() {
         with_claims(&key, |claims| claims["kubernetes.io"] = kubernetes(claims)),
         with_claims(&key, |claims| claims["kubernetes.io"]["pod"] = members(&claims["kubernetes.io"]["pod"])),
         with_claims(&key, |claims| {
-            claims["kubernetes.io"]["node"] = members(&claims["kubernetes.io"]["node"])
+            claims["kubernetes.io"]["node"] = members(&claims["kubernetes.io"]["node"]);
         }),
         with_claims(&key, |claims| {
             claims["kubernetes.io"]["serviceaccount"] = members(&claims["kubernetes.io"]["serviceaccount"]);
