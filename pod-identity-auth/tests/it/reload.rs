@@ -87,7 +87,7 @@ async fn keeps_old_associations_and_logs_an_error_for_an_invalid_file() {
 async fn keeps_old_associations_if_the_path_is_not_a_regular_file() {
     let auth = start_auth(Options::default()).await;
     let name = auth.file().display().to_string();
-    for (kind, why) in [("mkfifo", "it is a FIFO"), ("mkdir", "it is a directory")] {
+    for (kind, why) in [("mkfifo", "the file is a FIFO"), ("mkdir", "the file is a directory")] {
         std::fs::remove_file(auth.file()).unwrap();
         assert!(std::process::Command::new(kind).arg(auth.file()).status().unwrap().success());
         eventually(why, || async { lines_with(&["the old ones stay in use", &name, why]).pop() }).await;

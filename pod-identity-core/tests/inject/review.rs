@@ -118,7 +118,7 @@ fn what_is_no_review_is_an_error() {
     for (version, name) in [
         ("v1", "Pod"),
         ("admission.k8s.io/v2", "AdmissionReview"),
-        ("admission.k8s.io/v1", "AdmissionReview"),
+        ("admission.k8s.io/v1", "Review"),
     ] {
         let body = with(|question| {
             question["apiVersion"] = json!(version);
