@@ -165,7 +165,7 @@ async fn leave_late(
 }
 
 /// Binds a port on every address, as Go does: both families where this machine has both.
-async fn bind(port: u16) -> std::io::Result<Listener> {
+pub(crate) async fn bind(port: u16) -> std::io::Result<Listener> {
     match Listener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).await {
         Err(error) if !matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied) => {
             Listener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).await

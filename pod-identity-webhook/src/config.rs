@@ -40,8 +40,8 @@ pub struct Config {
     pub identities: Option<PathBuf>,
     /// The file of associations.
     pub associations: Option<Associations>,
-    /// How often all pods are looked at for what they lack; not at all if `None`.
-    pub reconcile_interval: Option<Duration>,
+    /// The pause between two readings of `report`; `None` for the webhook.
+    pub report_interval: Option<Duration>,
     /// How long to go on serving after the end was asked for.
     pub shutdown_delay: Duration,
     /// The flags that limit connections and requests of one peer.

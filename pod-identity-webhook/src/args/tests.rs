@@ -49,7 +49,7 @@ fn the_flags_of_go_are_read_as_go_reads_them() {
         [("-v=2", 2), ("-v 2", 2), ("-v2", 2), ("--v=2", 2), ("--v 2", 2), ("-v=1 -v=2", 2)]
     {
         let args = parse(std::iter::once("/webhook").chain(flags.split_whitespace())).unwrap();
-        assert_eq!(args.verbosity, verbosity, "{flags}");
+        assert_eq!(args.common.verbosity, verbosity, "{flags}");
     }
     for (flags, on) in [
         ("--sts-regional-endpoint", true),
