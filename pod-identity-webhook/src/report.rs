@@ -67,8 +67,9 @@ impl Report {
         let (queue, writer) = events::channel(client.clone(), config.pod, &mut registry);
         let findings = Findings::register(&mut registry);
         let metrics = ReadingMetrics::register(&mut registry);
-        let listener = app::bind(config.metrics_port).await?;
-        let listener = listener.with_connections(Connections::new(Limits::ADMIN));
+        let connections = Connections::new(Limits::ADMIN);
+        connections.register(&mut registry);
+        let listener = app::bind(config.metrics_port).await?.with_connections(connections);
         let page = findings.clone();
         let admin = Admin::new(readiness.clone(), registry).with_page(Findings::PATH, move || page.page());
         let (pods, injector) = (PodLists::new(client), Injector::new(config.settings));

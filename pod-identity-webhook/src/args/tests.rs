@@ -208,7 +208,10 @@ fn the_grammar_is_sound() {
 #[test]
 fn every_flag_is_in_its_page() {
     let page = include_str!("../../../docs/webhook.md");
-    for flag in command().get_arguments().filter_map(Arg::get_long) {
+    let command = command();
+    let of_report = command.find_subcommand("report").unwrap().get_arguments();
+    let flags = command.get_arguments().chain(of_report).filter_map(Arg::get_long);
+    for flag in flags.filter(|flag| *flag != REMOVED) {
         assert!(page.contains(&format!("`--{flag}`")), "docs/webhook.md does not name --{flag}");
     }
 }
@@ -230,5 +233,45 @@ fn a_certificate_that_ends_before_api_servers_know_the_next_one_is_refused() {
                 assert!(error.contains("--certificate-lifetime") && error.contains("--certificate-wait"));
             }
         }
+    }
+}
+
+#[test]
+fn report_takes_its_interval_and_the_flags_that_decide_about_pods() {
+    assert_eq!(read("").report_interval, None);
+    let plain = read("report");
+    assert_eq!(plain, Config { report_interval: Some(Duration::from_secs(300)), ..read("") });
+    assert_eq!(plain.account_read, AccountRead::Fresh);
+    let flags = "--annotation-prefix=irsa.example.com --token-audience=a --token-mount-path=/b --watch-config-map \
+         --watch-container-credentials-config=/c.json --container-credentials-audience=d --associations=/k \
+         --cluster-name=demo --kubeconfig=/i --kube-api=https://j --namespace=n --metrics-port=1 --pod-name=p";
+    let expected = Config { report_interval: Some(Duration::from_secs(30)), ..read(flags) };
+    assert_eq!(read(&format!("report --interval=30 {flags}")), expected);
+    assert_eq!(read(&format!("report {flags} --interval 600 --interval 30")), expected);
+    assert_eq!(read("report --namespace=a --namespace=b").namespace, "b");
+    let logs = parse(["/webhook", "report", "-v=2", "--log-format=json"]).unwrap();
+    assert_eq!((logs.log_level(), logs.log_format()), (LogLevel::of_klog(2), LogFormat::Json));
+    for wrong in
+        ["report --interval=29", "report --port=1", "report --in-cluster", "report --interval=x", "reports"]
+    {
+        assert!(config(wrong).is_err(), "{wrong}");
+    }
+    for wrong in
+        ["report --token-audience=", "report --associations=/k", "--service-account-read=fresh report"]
+    {
+        assert!(config(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn the_flag_of_the_reconciler_is_refused_with_the_subcommand_that_replaces_it() {
+    for flags in [
+        "--reconcile-interval=300",
+        "--reconcile-interval 0",
+        "--reconcile-interval",
+        "--port=1 --reconcile-interval=1",
+    ] {
+        let error = config(flags).unwrap_err();
+        assert!(error.contains("--reconcile-interval") && error.contains("report"), "{flags}: {error}");
     }
 }

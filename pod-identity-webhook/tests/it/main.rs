@@ -20,6 +20,7 @@ mod limits; // sizes and times
 mod manifests; // those of deploy/webhook
 mod metrics; // what it says of itself
 mod require; // who is kept out
+mod reports; // running pods that lack an injection
 mod serving; // requests of all kinds
 mod shutdown; // the end
 mod webhook; // the whole program, for these
