@@ -164,7 +164,7 @@ async fn leave_late(
 }
 
 /// Binds a port on all addresses, of IPv6 and IPv4 if the machine has both, as Go does.
-async fn bind(port: u16) -> std::io::Result<Listener> {
+pub(crate) async fn bind(port: u16) -> std::io::Result<Listener> {
     match Listener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).await {
         Err(error) if !matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied) => {
             Listener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).await

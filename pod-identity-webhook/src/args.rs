@@ -1,32 +1,34 @@
 //! The command line: that of AWS's webhook, klog's flags among it, and what ours has beside it.
 
+mod common; // flags that the webhook and `report` share
+
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser};
-use pod_identity_core::arn::{AccountId, Partition};
-use pod_identity_core::identity::ClusterName;
+use clap::builder::UnknownArgumentValueParser;
+use clap::{Arg, ArgAction, Args as _, Command, CommandFactory, FromArgMatches, Parser, value_parser};
+use pod_identity_core::arn::Partition;
 use pod_identity_runtime::listener::LimitFlags;
 use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::tls::{CertificateFiles, TlsVersion};
 
+use self::common::{CommonFlags, path, truth};
 use crate::certificate::Own;
 use crate::config::{ApiServer, Associations, Certificate, Config, ConfigError, ServiceAccountRead};
 use pod_identity_core::inject::{Settings, TokenExpiration, TokenProjection};
 
 /// The admission webhook of EKS Pod Identity and IRSA.
 #[derive(Debug, Parser)]
-#[command(name = "webhook", version)]
+#[command(name = "webhook", version, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct Args {
+    #[command(flatten)]
+    common: CommonFlags,
+
     /// The port of /mutate.
     #[arg(long, value_name = "PORT", default_value_t = 443)]
     port: u16,
-
-    /// The port of /metrics.
-    #[arg(long, value_name = "PORT", default_value_t = 9999)]
-    metrics_port: u16,
 
     /// Whether the certificate comes from a Secret of one's own (true) or from files (false).
     #[arg(long, value_name = "BOOL", default_value = "true", num_args = 0..=1, require_equals = true,
@@ -61,116 +63,14 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     certificate_wait: u32,
 
-    /// The name of this program's pod, for people who look which replica leads.
-    #[arg(long, value_name = "NAME", env = "POD_NAME")]
-    pod_name: Option<String>,
-
     /// The oldest TLS to speak, as Go names it; versions before 1.2 are not spoken.
     #[arg(long, value_name = "VERSION", default_value = "VersionTLS12", value_parser = tls_version)]
     tls_min_version: TlsVersion,
-
-    /// The namespace of this program, of its Secret and of the ConfigMap.
-    #[arg(long, value_name = "NAME", default_value = "eks")]
-    namespace: String,
-
-    /// Where the API server is reached otherwise than from within a pod: a kubeconfig file.
-    #[arg(long, value_name = "FILE", value_parser = path())]
-    kubeconfig: Option<PathBuf>,
-
-    /// The API server's URL, which counts before the file's.
-    #[arg(long, value_name = "URL")]
-    kube_api: Option<String>,
-
-    /// What the annotations of accounts and pods begin with.
-    #[arg(long, value_name = "PREFIX", default_value = "eks.amazonaws.com")]
-    annotation_prefix: String,
-
-    /// For whom IRSA's tokens are where the account does not say.
-    #[arg(long, value_name = "AUDIENCE", default_value = "sts.amazonaws.com")]
-    token_audience: String,
-
-    /// Where IRSA's tokens are mounted.
-    #[arg(long, value_name = "PATH", default_value = "/var/run/secrets/eks.amazonaws.com/serviceaccount")]
-    token_mount_path: String,
-
-    /// How long tokens live, in seconds, where neither pod nor account says so; 600 to 86400. Without it, 79200
-    /// to 86400 by chance.
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
-    token_expiration: Option<i64>,
-
-    /// The region for containers that name none; none without it.
-    #[arg(long, value_name = "REGION")]
-    aws_default_region: Option<String>,
-
-    /// Whether AWS_STS_REGIONAL_ENDPOINTS=regional is set where the account does not say.
-    #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", value_parser = truth, action = ArgAction::Set)]
-    sts_regional_endpoint: bool,
-
-    /// Whether a role may be given by its name and path alone. Needs --aws-account-id.
-    #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", value_parser = truth, action = ArgAction::Set)]
-    compose_role_arn: bool,
-
-    /// With --compose-role-arn: the account of such roles.
-    #[arg(long, value_name = "ACCOUNT")]
-    aws_account_id: Option<AccountId>,
-
-    /// With --compose-role-arn: their partition; without it, that of --aws-default-region.
-    #[arg(long, value_name = "PARTITION")]
-    aws_partition: Option<Partition>,
 
     /// Where it is known from what an account says: fresh (a read of the API server for each review), cache
     /// (what a watch has seen, which is behind by a moment, as with AWS's webhook) or never (it does not count).
     #[arg(long, value_name = "HOW", default_value = "fresh")]
     service_account_read: ServiceAccountRead,
-
-    /// Whether roles are looked for in the ConfigMap pod-identity-webhook too.
-    #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", value_parser = truth, action = ArgAction::Set)]
-    watch_config_map: bool,
-
-    /// The file of accounts that have Pod Identity.
-    #[arg(long, value_name = "FILE", value_parser = path())]
-    watch_container_credentials_config: Option<PathBuf>,
-
-    /// The file of associations that pod-identity-auth serves: who has one has Pod Identity. Needs
-    /// --cluster-name.
-    #[arg(long, value_name = "FILE", value_parser = path())]
-    associations: Option<PathBuf>,
-
-    /// With --associations: the name that this cluster has there.
-    #[arg(long, value_name = "NAME")]
-    cluster_name: Option<ClusterName>,
-
-    /// For whom Pod Identity's tokens are.
-    #[arg(long, value_name = "AUDIENCE", default_value = "pods.eks.amazonaws.com")]
-    container_credentials_audience: String,
-
-    /// Where Pod Identity's tokens are mounted.
-    #[arg(
-        long,
-        value_name = "PATH",
-        default_value = "/var/run/secrets/pods.eks.amazonaws.com/serviceaccount"
-    )]
-    container_credentials_token_mount_path: String,
-
-    /// The name of their volume.
-    #[arg(long, value_name = "NAME", default_value = "eks-pod-identity-token")]
-    container_credentials_token_volume_name: String,
-
-    /// The token's file in it.
-    #[arg(long, value_name = "PATH", default_value = "eks-pod-identity-token")]
-    container_credentials_token_path: String,
-
-    /// Where SDKs ask for Pod Identity's credentials.
-    #[arg(long, value_name = "URI", default_value = "http://169.254.170.23/v1/credentials")]
-    container_credentials_full_uri: String,
-
-    /// How often to look for running pods that lack what their service accounts have, in seconds; 0 for never. One
-    /// replica looks, chosen by a Lease, and writes a Kubernetes Event on each such pod.
-    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
-    reconcile_interval: u32,
 
     /// How many seconds to go on serving after a signal to end, while API servers hear that this replica goes.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
@@ -184,16 +84,22 @@ pub struct Args {
     #[command(flatten)]
     limits: LimitFlags,
 
-    /// How much to log, as klog counts: 0 to 10.
-    #[arg(short = 'v', long = "v", value_name = "LEVEL", default_value_t = 0)]
-    verbosity: u8,
-
-    /// text or json.
-    #[arg(long, value_name = "FORMAT", default_value = "text", env = "POD_IDENTITY_LOG_FORMAT")]
-    pub log_format: LogFormat,
+    #[command(subcommand)]
+    subcommand: Option<Subcommand>,
 
     #[arg(skip)]
     without_effect: Vec<&'static str>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Subcommand {
+    /// Reports running pods that lack what their service accounts have: in Kubernetes Events, in a list and in metrics
+    /// on --metrics-port. It serves no reviews. Run one replica, with the flags of the webhook.
+    Report {
+        /// Seconds between the end of one reading of all running pods and the start of the next, at least 30.
+        #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = value_parser!(u32).range(30..))]
+        interval: u32,
+    },
 }
 
 /// Flags of AWS's command lines that do nothing here, and whether they are truth values. Those of klog among
@@ -216,6 +122,9 @@ const WITHOUT_EFFECT: [(&str, bool); 15] = [
     ("vmodule", false),
 ];
 
+/// A flag of earlier versions. Its error names the subcommand that replaces it.
+const REMOVED: &str = "reconcile-interval";
+
 /// The program's own command line: AWS's image starts `/go-runner /webhook ...`, and in ours that is a link to
 /// this program.
 pub fn command_line(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
@@ -237,7 +146,17 @@ pub fn command() -> Command {
         let flag = Arg::new(name).long(name).hide(true).action(ArgAction::Set);
         if is_truth { truth_value(flag) } else { flag }
     });
-    Args::command().args_override_self(true).args(flags)
+    let instead = "run the subcommand report: its flag --interval replaces this one";
+    let removed = Arg::new(REMOVED).long(REMOVED).hide(true).num_args(0..=1).default_missing_value("");
+    let removed = removed.value_parser(UnknownArgumentValueParser::suggest(instead));
+    // `report` takes the shared flags too.
+    let common = CommonFlags::augment_args(Command::new("common"));
+    let common: BTreeSet<_> = common.get_arguments().map(Arg::get_id).collect();
+    Args::command()
+        .args_override_self(true)
+        .args(flags)
+        .arg(removed)
+        .mut_args(|flag| if common.contains(flag.get_id()) { flag.global(true) } else { flag })
 }
 
 /// Reads a command line, the program's name first. A flag that stands twice counts the last time, as for Go.
@@ -262,20 +181,6 @@ pub fn parse<T: Into<OsString> + Clone>(
     Ok(args)
 }
 
-/// A path that may be empty, which clap's own may not: for Go that is as much as not given.
-fn path() -> impl TypedValueParser<Value = PathBuf> {
-    OsStringValueParser::new().map(PathBuf::from)
-}
-
-/// Parses a Boolean as Go does: AWS's manifests are written for a Go program.
-fn truth(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(format!("{text:?} is neither true nor false")),
-    }
-}
-
 fn tls_version(text: &str) -> Result<TlsVersion, String> {
     match text {
         "VersionTLS10" | "VersionTLS11" | "VersionTLS12" => Ok(TlsVersion::V1_2),
@@ -287,7 +192,12 @@ fn tls_version(text: &str) -> Result<TlsVersion, String> {
 impl Args {
     /// How much to log.
     pub fn log_level(&self) -> LogLevel {
-        LogLevel::of_klog(self.verbosity)
+        LogLevel::of_klog(self.common.verbosity)
+    }
+
+    /// The form of log lines.
+    pub fn log_format(&self) -> LogFormat {
+        self.common.log_format
     }
 
     /// What the flags mean together.
@@ -295,43 +205,44 @@ impl Args {
     /// # Errors
     /// [`ConfigError`] where they contradict each other, or pods could not start with them.
     pub fn config(self) -> Result<Config, ConfigError> {
-        let region = self.aws_default_region.filter(|region| !region.is_empty()); // AWS's default
-        let bare_roles = match (self.compose_role_arn, self.aws_account_id) {
+        let common = self.common;
+        let region = common.aws_default_region.filter(|region| !region.is_empty()); // AWS's default
+        let bare_roles = match (common.compose_role_arn, common.aws_account_id) {
             (true, Some(account)) => {
                 let of_region = || Partition::of_region(region.as_deref().unwrap_or_default());
-                Some((self.aws_partition.unwrap_or_else(of_region), account))
+                Some((common.aws_partition.unwrap_or_else(of_region), account))
             }
             (true, None) => return Err(ConfigError::NoAccount),
-            (false, None) if self.aws_partition.is_none() => None,
+            (false, None) if common.aws_partition.is_none() => None,
             (false, _) => return Err(ConfigError::NoComposition),
         };
         let defaults = Settings::default();
         let settings = Settings {
-            annotation_prefix: self.annotation_prefix,
+            annotation_prefix: common.annotation_prefix,
             pod_identity: TokenProjection {
-                audience: self.container_credentials_audience,
-                volume: self.container_credentials_token_volume_name,
-                mount_path: self.container_credentials_token_mount_path,
-                file: self.container_credentials_token_path,
+                audience: common.container_credentials_audience,
+                volume: common.container_credentials_token_volume_name,
+                mount_path: common.container_credentials_token_mount_path,
+                file: common.container_credentials_token_path,
             },
-            full_uri: self.container_credentials_full_uri,
+            full_uri: common.container_credentials_full_uri,
             web_identity: TokenProjection {
-                audience: self.token_audience,
-                mount_path: self.token_mount_path,
+                audience: common.token_audience,
+                mount_path: common.token_mount_path,
                 ..defaults.web_identity
             },
             // AWS's default on a command line is as much as nothing said: it is spread there, too.
-            token_expiration: self
+            token_expiration: common
                 .token_expiration
                 .map(TokenExpiration::nearest)
                 .filter(|expiration| expiration.seconds() != TokenExpiration::MAX),
             region,
-            regional_sts: self.sts_regional_endpoint,
+            regional_sts: common.sts_regional_endpoint,
             bare_roles,
         };
         let given = |path: Option<PathBuf>| path.filter(|path| !path.as_os_str().is_empty());
         let said = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let associations = match (given(self.associations), self.cluster_name) {
+        let associations = match (given(common.associations), common.cluster_name) {
             (Some(file), Some(cluster)) => Some(Associations { file, cluster }),
             (Some(_), None) => return Err(ConfigError::NoCluster),
             (None, Some(_)) => return Err(ConfigError::NoAssociations),
@@ -351,19 +262,20 @@ impl Args {
         let config = Config {
             settings,
             port: self.port,
-            metrics_port: self.metrics_port,
+            metrics_port: common.metrics_port,
             certificate,
             tls: self.tls_min_version,
             client_ca: given(self.client_ca_file),
-            api_server: ApiServer { kubeconfig: given(self.kubeconfig), url: said(self.kube_api) },
-            namespace: self.namespace,
+            api_server: ApiServer { kubeconfig: given(common.kubeconfig), url: said(common.kube_api) },
+            namespace: common.namespace,
             service_account_read: self.service_account_read,
-            pod: said(self.pod_name),
-            watch_config_map: self.watch_config_map,
-            pod_identity_file: given(self.watch_container_credentials_config),
+            pod: said(common.pod_name),
+            watch_config_map: common.watch_config_map,
+            pod_identity_file: given(common.watch_container_credentials_config),
             associations,
-            reconcile_interval: (self.reconcile_interval > 0)
-                .then(|| Duration::from_secs(self.reconcile_interval.into())),
+            report_interval: self
+                .subcommand
+                .map(|Subcommand::Report { interval }| Duration::from_secs(interval.into())),
             shutdown_delay: Duration::from_secs(self.shutdown_delay.into()),
             limits: self.limits,
             without_effect: self.without_effect,

@@ -41,8 +41,8 @@ pub struct Config {
     pub pod_identity_file: Option<PathBuf>,
     /// The file of associations.
     pub associations: Option<Associations>,
-    /// How often all pods are looked at for what they lack; not at all if `None`.
-    pub reconcile_interval: Option<Duration>,
+    /// The pause between two readings of `report`; `None` for the webhook.
+    pub report_interval: Option<Duration>,
     /// Time to serve after a signal to stop.
     pub shutdown_delay: Duration,
     /// The flags that limit connections and requests of one peer.

@@ -251,8 +251,7 @@ async fn refuses_expired_credentials_with_the_time_of_the_clock_and_few_calls() 
         for _ in 0..requests {
             let answer = credentials(address, &token).await;
             assert_eq!((answer.status, check_error(&answer).as_str()), (503, "clock_ahead"));
-            let times =
-                "the credentials expired at 2100-01-01T00:00:00Z, and this host's clock is at 2100-01-01T01:00:";
+            let times = "the credentials expired at 2100-01-01T00:00:00Z, and this host's clock is at 2100-01-01T01:00:";
             assert!(answer.text().contains(times), "{}", answer.text());
             assert!(!answer.text().contains("fake-"), "{}", answer.text());
         }

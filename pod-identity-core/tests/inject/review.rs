@@ -115,11 +115,9 @@ fn what_is_no_review_is_an_error() {
     for body in [&b""[..], b"null", b"[]", b"{", b"\xff\xfe", b"{} {}", br#"{"request": 7}"#] {
         assert!(matches!(kind(body), InvalidReview::Json(_)), "{:?}", String::from_utf8_lossy(body));
     }
-    for (version, name) in [
-        ("v1", "Pod"),
-        ("admission.k8s.io/v2", "AdmissionReview"),
-        ("admission.k8s.io/v1", "Review"),
-    ] {
+    for (version, name) in
+        [("v1", "Pod"), ("admission.k8s.io/v2", "AdmissionReview"), ("admission.k8s.io/v1", "Review")]
+    {
         let body = with(|question| {
             question["apiVersion"] = json!(version);
             question["kind"] = json!(name);

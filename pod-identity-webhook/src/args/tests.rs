@@ -52,7 +52,7 @@ fn parses_flags_as_go_does() {
         [("-v=2", 2), ("-v 2", 2), ("-v2", 2), ("--v=2", 2), ("--v 2", 2), ("-v=1 -v=2", 2)]
     {
         let args = parse(std::iter::once("/webhook").chain(flags.split_whitespace())).unwrap();
-        assert_eq!(args.verbosity, verbosity, "{flags}");
+        assert_eq!(args.common.verbosity, verbosity, "{flags}");
     }
     for (flags, on) in [
         ("--sts-regional-endpoint", true),
@@ -214,7 +214,10 @@ fn the_command_line_definition_is_valid() {
 #[test]
 fn the_page_names_every_flag() {
     let page = include_str!("../../../docs/reference/webhook.md");
-    for flag in command().get_arguments().filter_map(Arg::get_long) {
+    let command = command();
+    let of_report = command.find_subcommand("report").unwrap().get_arguments();
+    let flags = command.get_arguments().chain(of_report).filter_map(Arg::get_long);
+    for flag in flags.filter(|flag| *flag != REMOVED) {
         assert!(page.contains(&format!("`--{flag}`")), "docs/reference/webhook.md does not name --{flag}");
     }
 }
@@ -236,5 +239,45 @@ fn refuses_a_certificate_lifetime_that_is_too_short_for_a_rotation() {
                 assert!(error.contains("--certificate-lifetime") && error.contains("--certificate-wait"));
             }
         }
+    }
+}
+
+#[test]
+fn report_takes_its_interval_and_the_flags_that_decide_about_pods() {
+    assert_eq!(valid_config("").report_interval, None);
+    let plain = valid_config("report");
+    assert_eq!(plain, Config { report_interval: Some(Duration::from_secs(300)), ..valid_config("") });
+    assert_eq!(plain.service_account_read, ServiceAccountRead::Fresh);
+    let flags = "--annotation-prefix=irsa.example.com --token-audience=a --token-mount-path=/b --watch-config-map \
+         --watch-container-credentials-config=/c.json --container-credentials-audience=d --associations=/k \
+         --cluster-name=demo --kubeconfig=/i --kube-api=https://j --namespace=n --metrics-port=1 --pod-name=p";
+    let expected = Config { report_interval: Some(Duration::from_secs(30)), ..valid_config(flags) };
+    assert_eq!(valid_config(&format!("report --interval=30 {flags}")), expected);
+    assert_eq!(valid_config(&format!("report {flags} --interval 600 --interval 30")), expected);
+    assert_eq!(valid_config("report --namespace=a --namespace=b").namespace, "b");
+    let logs = parse(["/webhook", "report", "-v=2", "--log-format=json"]).unwrap();
+    assert_eq!((logs.log_level(), logs.log_format()), (LogLevel::of_klog(2), LogFormat::Json));
+    for wrong in
+        ["report --interval=29", "report --port=1", "report --in-cluster", "report --interval=x", "reports"]
+    {
+        assert!(config(wrong).is_err(), "{wrong}");
+    }
+    for wrong in
+        ["report --token-audience=", "report --associations=/k", "--service-account-read=fresh report"]
+    {
+        assert!(config(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn the_flag_of_the_reconciler_is_refused_with_the_subcommand_that_replaces_it() {
+    for flags in [
+        "--reconcile-interval=300",
+        "--reconcile-interval 0",
+        "--reconcile-interval",
+        "--port=1 --reconcile-interval=1",
+    ] {
+        let error = config(flags).unwrap_err();
+        assert!(error.contains("--reconcile-interval") && error.contains("report"), "{flags}: {error}");
     }
 }

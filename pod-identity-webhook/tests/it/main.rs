@@ -18,6 +18,8 @@ mod manifests; // those of deploy/webhook
 mod metrics; // docs/reference/metrics.md
 #[cfg(target_os = "linux")]
 mod proxy; // a proxy to the API server that can stall or refuse
+#[cfg(target_os = "linux")]
+mod reports; // the subcommand report, with a real API server
 mod require; // pods that are refused
 mod serving; // requests and responses
 mod shutdown; // reviews during the shutdown

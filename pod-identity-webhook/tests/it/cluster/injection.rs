@@ -1,8 +1,8 @@
 //! Who is injected, and who is kept out.
 
-use k8s_openapi::api::core::v1::{Pod, ProjectedVolumeSource, Volume};
-use kube::api::Api;
-use serde_json::json;
+use k8s_openapi::api::core::v1::{Namespace, Pod, ProjectedVolumeSource, Volume};
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::{Value, json};
 use testing::cluster::{Cluster, apply_object, service_account};
 use testing::eventually::eventually;
 
@@ -12,6 +12,7 @@ use super::sidecar;
 
 pub(crate) const ROLE: &str = "arn:aws:iam::111122223333:role/cart";
 pub(crate) const ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
+const SKIP: &str = "eks.amazonaws.com/skip-pod-identity-webhook";
 
 fn volume<'a>(pod: &'a Pod, name: &str) -> &'a Volume {
     pod.spec.as_ref().unwrap().volumes.iter().flatten().find(|volume| volume.name == name).unwrap()
@@ -91,6 +92,17 @@ fn pods_of_kube_system_are_injected_and_start_while_no_webhook_answers_whatever_
         }
         let refused = create(client, "kube-system", requiring("without", "default")).await.unwrap_err();
         assert_eq!(code(&refused), 403, "{refused}");
+        let before = installed.reviews().await;
+        let mut skipping = pod("csi-skipping", "ebs-csi-controller");
+        skipping["metadata"]["labels"] = json!({SKIP: "true"});
+        let pod_without = create(client, "kube-system", skipping.clone()).await.unwrap();
+        assert!(!is_injected(&pod_without), "{pod_without:?}");
+        assert_eq!(installed.reviews().await, before);
+        skipping["metadata"]["name"] = json!("csi-skipping-and-requiring");
+        skipping["metadata"]["labels"]["podidentity.dev/require"] = json!("true");
+        let pod_with = create(client, "kube-system", skipping).await.unwrap();
+        assert!(is_injected(&pod_with), "{pod_with:?}");
+        assert_eq!(installed.reviews().await, before + 1.0, "one review for a pod");
 
         installed.replicas.clear();
         let client = &installed.client;
@@ -98,6 +110,50 @@ fn pods_of_kube_system_are_injected_and_start_while_no_webhook_answers_whatever_
             let pod = create(client, "kube-system", pod).await.unwrap();
             assert!(!is_injected(&pod), "nobody was there: {pod:?}");
         }
+    });
+}
+
+#[test]
+fn pods_of_the_webhooks_own_namespace_are_never_reviewed_and_start_while_no_webhook_answers() {
+    let Some(cluster) = Cluster::shared() else { return };
+    cluster.run(async || {
+        let mut installed = Installation::start(cluster, Plan::new("own")).await;
+        let mut labels = installed.label();
+        labels["podidentity.dev/require"] = json!("true");
+        labels["podidentity.dev/inject"] = json!("enabled");
+        let namespaces: Api<Namespace> = Api::all(installed.client.clone());
+        let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+        let own = installed.own_namespace();
+        namespaces.patch(&own, &PatchParams::default(), &patch).await.unwrap();
+        service_account(&installed.client, &own, "cart", &[(ROLE_ANNOTATION, ROLE)]).await;
+        let restricted = |name: &str, labels: Value| {
+            let mut pod = pod(name, "cart");
+            pod["metadata"]["labels"] = labels;
+            pod["spec"]["securityContext"] =
+                json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
+            pod["spec"]["containers"][0]["securityContext"] =
+                json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+            pod
+        };
+        let requires = || json!({"podidentity.dev/require": "true"});
+        let before = installed.reviews().await;
+        for (name, labels) in [("plain", json!({})), ("requiring", requires())] {
+            let pod = create(&installed.client, &own, restricted(name, labels)).await.unwrap();
+            assert!(!is_injected(&pod), "{pod:?}");
+        }
+        assert_eq!(installed.reviews().await, before);
+        // The same labels are effective in another namespace: the API server has seen them.
+        let other = [("podidentity.dev/require", "true"), ("podidentity.dev/inject", "enabled")];
+        let other = installed.namespace("other", &other).await;
+        service_account(&installed.client, &other, "cart", &[]).await;
+        assert!(is_injected(&create(&installed.client, &other, pod("plain", "cart")).await.unwrap()));
+
+        installed.replicas.clear();
+        for (name, labels) in [("down", json!({})), ("down-requiring", requires())] {
+            create(&installed.client, &own, restricted(name, labels)).await.unwrap();
+        }
+        let refused = create(&installed.client, &other, pod("down", "cart")).await.unwrap_err();
+        assert!(refused.to_string().contains("failed calling webhook"), "{refused}");
     });
 }
 

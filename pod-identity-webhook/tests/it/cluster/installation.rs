@@ -99,6 +99,11 @@ impl Installation {
         name
     }
 
+    /// The namespace of the webhook itself.
+    pub(crate) fn own_namespace(&self) -> String {
+        self.plan.namespace()
+    }
+
     /// The labels of the namespaces that are its own.
     pub(crate) fn label(&self) -> Value {
         json!({LABEL: self.plan.name})
