@@ -1,4 +1,4 @@
-//! The command line: that of AWS's webhook, klog's flags among it, and what ours has beside it.
+//! The command line: the flags of AWS's webhook and of klog, and this project's own.
 
 mod common; // flags that the webhook and `report` share
 
@@ -26,58 +26,58 @@ pub struct Args {
     #[command(flatten)]
     common: CommonFlags,
 
-    /// The port of /mutate.
+    /// Port of /mutate.
     #[arg(long, value_name = "PORT", default_value_t = 443)]
     port: u16,
 
-    /// Whether the certificate comes from a Secret of one's own (true) or from files (false).
+    /// Use a self-managed certificate, kept in a Secret; false: use the files of --tls-cert and --tls-key.
     #[arg(long, value_name = "BOOL", default_value = "true", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = truth, action = ArgAction::Set)]
     in_cluster: bool,
 
-    /// With --in-cluster=false: the certificate's file (PEM).
+    /// Certificate file (PEM), with --in-cluster=false.
     #[arg(long, value_name = "FILE", default_value = "/etc/webhook/certs/tls.crt")]
     tls_cert: PathBuf,
 
-    /// With --in-cluster=false: the file of its key (PEM).
+    /// Private key file (PEM), with --in-cluster=false.
     #[arg(long, value_name = "FILE", default_value = "/etc/webhook/certs/tls.key")]
     tls_key: PathBuf,
 
-    /// With --in-cluster: the Secret that the certificate is kept in.
+    /// Secret of the self-managed certificate.
     #[arg(long, value_name = "NAME", default_value = "pod-identity-webhook")]
     tls_secret: String,
 
-    /// With --in-cluster: the Service that the certificate is for.
+    /// Service whose name the self-managed certificate has.
     #[arg(long, value_name = "NAME", default_value = "pod-identity-webhook")]
     service_name: String,
 
-    /// With --in-cluster: the MutatingWebhookConfiguration whose entries ask that Service.
+    /// MutatingWebhookConfiguration whose entries for that Service get the caBundle.
     #[arg(long, value_name = "NAME", default_value = "pod-identity-webhook")]
     webhook_configuration: String,
 
-    /// With --in-cluster: how long a certificate holds, in seconds. After two thirds of that it is replaced.
+    /// Lifetime of a self-managed certificate, in seconds. It is replaced after two thirds of it.
     #[arg(long, value_name = "SECONDS", default_value_t = 7_776_000)] // 90 days
     certificate_lifetime: u32,
 
-    /// With --in-cluster: how long API servers are given to learn a new authority, in seconds.
+    /// Time for API servers to read a new caBundle before the new certificate is served, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     certificate_wait: u32,
 
-    /// The oldest TLS to speak, as Go names it; versions before 1.2 are not spoken.
+    /// Minimum TLS version: VersionTLS12 or VersionTLS13. Lower versions of Go's names mean VersionTLS12.
     #[arg(long, value_name = "VERSION", default_value = "VersionTLS12", value_parser = tls_version)]
     tls_min_version: TlsVersion,
 
-    /// Where it is known from what an account says: fresh (a read of the API server for each review), cache
-    /// (what a watch has seen, which is behind by a moment, as with AWS's webhook) or never (it does not count).
+    /// Source of service account annotations: fresh (read the API server for each review), cache (a watch, which lags by
+    /// moments, as in AWS's webhook) or never (ignore annotations).
     #[arg(long, value_name = "HOW", default_value = "fresh")]
     service_account_read: ServiceAccountRead,
 
-    /// How many seconds to go on serving after a signal to end, while API servers hear that this replica goes.
+    /// Time to keep serving after a signal to stop, in seconds, while API servers learn that this replica leaves.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     shutdown_delay: u16,
 
-    /// A PEM file with the CA certificates that sign the API servers' client certificates. With it, only connections
-    /// with such a certificate may send reviews. It is read again when it changes.
+    /// PEM file of CA certificates for the API servers' client certificates. With it, only connections with such a
+    /// certificate may send reviews. It is reloaded when it changes.
     #[arg(long, value_name = "PATH", value_parser = path())]
     client_ca_file: Option<PathBuf>,
 
@@ -93,7 +93,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Subcommand {
-    /// Reports running pods that lack what their service accounts have: in Kubernetes Events, in a list and in metrics
+    /// Reports running pods without the credentials of their service accounts: in Kubernetes Events, in a list and in metrics
     /// on --metrics-port. It serves no reviews. Run one replica, with the flags of the webhook.
     Report {
         /// Seconds between the end of one reading of all running pods and the start of the next, at least 30.
@@ -102,11 +102,11 @@ enum Subcommand {
     },
 }
 
-/// Flags of AWS's command lines that do nothing here, and whether they are truth values. Those of klog among
-/// them are about files of logs; here logs go to standard error.
+/// Flags of AWS's webhook and of klog that have no effect, and whether they are Boolean. klog's are about log files; this
+/// program logs to standard error.
 const WITHOUT_EFFECT: [(&str, bool); 15] = [
-    ("resync-period", false), // what is known is never older than the watch
-    ("service-account-lookup-grace-period", false), // accounts are read, not waited for
+    ("resync-period", false),                       // the watch needs none
+    ("service-account-lookup-grace-period", false), // each review reads its service account
     ("enable-debugging-handlers", true),
     ("add_dir_header", true),
     ("alsologtostderr", true),
@@ -125,8 +125,8 @@ const WITHOUT_EFFECT: [(&str, bool); 15] = [
 /// A flag of earlier versions. Its error names the subcommand that replaces it.
 const REMOVED: &str = "reconcile-interval";
 
-/// The program's own command line: AWS's image starts `/go-runner /webhook ...`, and in ours that is a link to
-/// this program.
+/// Returns the command line without a leading `go-runner`: AWS's manifests start `/go-runner /webhook ...`, and in this
+/// project's image both are links to the program.
 pub fn command_line(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     let mut arguments = arguments.peekable();
     let is_runner =
@@ -137,7 +137,7 @@ pub fn command_line(arguments: impl Iterator<Item = OsString>) -> impl Iterator<
     arguments
 }
 
-/// The command line's grammar, the flags without effect among it.
+/// Returns the parser of the command line, including the flags without effect.
 pub fn command() -> Command {
     let truth_value = |flag: Arg| {
         flag.num_args(0..=1).require_equals(true).default_missing_value("true").value_parser(truth)
@@ -159,7 +159,7 @@ pub fn command() -> Command {
         .mut_args(|flag| if common.contains(flag.get_id()) { flag.global(true) } else { flag })
 }
 
-/// Reads a command line, the program's name first. A flag that stands twice counts the last time, as for Go.
+/// Parses a command line with the program's name first. The last one of repeated flags applies, as in Go.
 ///
 /// # Errors
 /// clap's, with the flag.
@@ -168,7 +168,7 @@ pub fn parse<T: Into<OsString> + Clone>(
 ) -> Result<Args, clap::Error> {
     let matches = command().try_get_matches_from(command_line)?;
     let mut args = Args::from_arg_matches(&matches)?;
-    // What AWS's manifests say, and what happens anyway, is nothing to warn of.
+    // AWS's manifests set flags to what this program does anyway: no warning.
     let wanted = |name: &str, is_truth: bool| match matches.try_get_one::<bool>(name) {
         Ok(Some(on)) if is_truth => *on != (name == "logtostderr"),
         _ => matches.contains_id(name),
@@ -185,12 +185,12 @@ fn tls_version(text: &str) -> Result<TlsVersion, String> {
     match text {
         "VersionTLS10" | "VersionTLS11" | "VersionTLS12" => Ok(TlsVersion::V1_2),
         "VersionTLS13" => Ok(TlsVersion::V1_3),
-        other => Err(format!("{other:?} is not VersionTLS12 or VersionTLS13")),
+        other => Err(format!("found {other:?}, want VersionTLS12 or VersionTLS13")),
     }
 }
 
 impl Args {
-    /// How much to log.
+    /// Returns the log level.
     pub fn log_level(&self) -> LogLevel {
         LogLevel::of_klog(self.common.verbosity)
     }
@@ -200,10 +200,10 @@ impl Args {
         self.common.log_format
     }
 
-    /// What the flags mean together.
+    /// Returns the configuration.
     ///
     /// # Errors
-    /// [`ConfigError`] where they contradict each other, or pods could not start with them.
+    /// [`ConfigError`] if flags contradict each other or a value is invalid.
     pub fn config(self) -> Result<Config, ConfigError> {
         let common = self.common;
         let region = common.aws_default_region.filter(|region| !region.is_empty()); // AWS's default
@@ -231,7 +231,7 @@ impl Args {
                 mount_path: common.token_mount_path,
                 ..defaults.web_identity
             },
-            // AWS's default on a command line is as much as nothing said: it is spread there, too.
+            // A flag with AWS's default value means the random lifetime there too.
             token_expiration: common
                 .token_expiration
                 .map(TokenExpiration::nearest)

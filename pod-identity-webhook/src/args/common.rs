@@ -19,7 +19,7 @@ pub(super) struct CommonFlags {
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     pub(super) pod_name: Option<String>,
 
-    /// The namespace of this program, of its Secret and of the ConfigMap.
+    /// The namespace of the webhook, its Secret and the ConfigMap.
     #[arg(long, value_name = "NAME", default_value = "eks")]
     pub(super) namespace: String,
 
@@ -48,7 +48,7 @@ pub(super) struct CommonFlags {
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(super) token_expiration: Option<i64>,
 
-    /// The region for containers that name none; none without it.
+    /// The region for containers that set none.
     #[arg(long, value_name = "REGION")]
     pub(super) aws_default_region: Option<String>,
 
@@ -57,7 +57,7 @@ pub(super) struct CommonFlags {
           default_missing_value = "true", value_parser = truth, action = ArgAction::Set)]
     pub(super) sts_regional_endpoint: bool,
 
-    /// Whether an annotation may give a role by its name and path alone. Needs --aws-account-id.
+    /// Accept roles given by name and path instead of ARN. Needs --aws-account-id.
     #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = truth, action = ArgAction::Set)]
     pub(super) compose_role_arn: bool,
@@ -66,7 +66,7 @@ pub(super) struct CommonFlags {
     #[arg(long, value_name = "ACCOUNT")]
     pub(super) aws_account_id: Option<AccountId>,
 
-    /// With --compose-role-arn: their partition; without it, that of --aws-default-region.
+    /// With --compose-role-arn: the AWS partition of such roles; without it, that of --aws-default-region.
     #[arg(long, value_name = "PARTITION")]
     pub(super) aws_partition: Option<Partition>,
 
@@ -100,11 +100,11 @@ pub(super) struct CommonFlags {
     )]
     pub(super) container_credentials_token_mount_path: String,
 
-    /// The name of their volume.
+    /// The volume name of Pod Identity's tokens.
     #[arg(long, value_name = "NAME", default_value = "eks-pod-identity-token")]
     pub(super) container_credentials_token_volume_name: String,
 
-    /// The token's file in that volume.
+    /// The file name of Pod Identity's token in the volume.
     #[arg(long, value_name = "PATH", default_value = "eks-pod-identity-token")]
     pub(super) container_credentials_token_path: String,
 
@@ -116,12 +116,12 @@ pub(super) struct CommonFlags {
     #[arg(short = 'v', long = "v", value_name = "LEVEL", default_value_t = 0)]
     pub(super) verbosity: u8,
 
-    /// text or json.
+    /// The log format: text or json.
     #[arg(long, value_name = "FORMAT", default_value = "text", env = "POD_IDENTITY_LOG_FORMAT")]
     pub(super) log_format: LogFormat,
 }
 
-/// A path that may be empty, which clap's own may not: for Go that is as much as not given.
+/// Parses a path that may be empty. An empty path means no path, as in Go; clap's own parser rejects it.
 pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
 }
