@@ -30,7 +30,7 @@ fn limits() -> Limits {
     Limits { connections: 1024, head: Duration::from_secs(120), ..Limits::default() }
 }
 
-/// Maximum time after the last answer for what the tasks do at their end, as releasing the Lease.
+/// Maximum time for the tasks to end after the last answer.
 const CLEANUP_LIMIT: Duration = Duration::from_secs(2);
 
 /// The webhook, bound to its ports but not serving yet.
@@ -130,7 +130,7 @@ impl App {
         let (answered, last) = Shutdown::manual();
         let limiter = self.server.log_limiter().clone();
         tasks.spawn_finite("lookup", self.knowledge.follow(self.readiness.clone(), last.clone()));
-        tasks.spawn_finite("certificate", self.certificate.follow(stopping.clone(), last.clone()));
+        tasks.spawn_finite("certificate", self.certificate.follow(last.clone()));
         tasks.spawn("log limits", last.clone(), limiter.follow(last.clone()));
         let (listener, admin) = self.admin;
         tasks.spawn("admin endpoints", last.clone(), listener.serve(admin, last));

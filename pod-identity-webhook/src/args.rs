@@ -12,8 +12,9 @@ use pod_identity_runtime::listener::LimitFlags;
 use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::tls::{CertificateFiles, TlsVersion};
 
-use crate::certificate::Own;
-use crate::config::{AccountRead, ApiServer, Associations, Certificate, Config, ConfigError};
+use crate::config::{
+    AccountRead, ApiServer, Associations, Certificate, Config, ConfigError, SelfManagedCertificate,
+};
 use pod_identity_core::inject::{Settings, TokenExpiration, TokenProjection};
 
 /// The admission webhook of EKS Pod Identity and IRSA.
@@ -28,7 +29,7 @@ pub struct Args {
     #[arg(long, value_name = "PORT", default_value_t = 9999)]
     metrics_port: u16,
 
-    /// Whether the certificate comes from a Secret of one's own (true) or from files (false).
+    /// Whether the replicas issue and renew the certificate, in a Secret (true), or it comes from files (false).
     #[arg(long, value_name = "BOOL", default_value = "true", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = truth, action = ArgAction::Set)]
     in_cluster: bool,
@@ -41,7 +42,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", default_value = "/etc/webhook/certs/tls.key")]
     tls_key: PathBuf,
 
-    /// With --in-cluster: the Secret that the certificate is kept in.
+    /// With --in-cluster: the Secret with the certificate and its key.
     #[arg(long, value_name = "NAME", default_value = "pod-identity-webhook")]
     tls_secret: String,
 
@@ -49,21 +50,17 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "pod-identity-webhook")]
     service_name: String,
 
-    /// With --in-cluster: the MutatingWebhookConfiguration whose entries ask that Service.
+    /// With --in-cluster: the MutatingWebhookConfiguration whose entries call that Service.
     #[arg(long, value_name = "NAME", default_value = "pod-identity-webhook")]
     webhook_configuration: String,
 
-    /// With --in-cluster: how long a certificate holds, in seconds. After two thirds of that it is replaced.
+    /// With --in-cluster: lifetime of a certificate, in seconds. It is replaced after two thirds of that.
     #[arg(long, value_name = "SECONDS", default_value_t = 7_776_000)] // 90 days
     certificate_lifetime: u32,
 
-    /// With --in-cluster: how long API servers are given to learn a new authority, in seconds.
+    /// With --in-cluster: time for API servers to learn a new authority, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     certificate_wait: u32,
-
-    /// The name of this program's pod, for people who look which replica leads.
-    #[arg(long, value_name = "NAME", env = "POD_NAME")]
-    pod_name: Option<String>,
 
     /// The oldest TLS to speak, as Go names it; versions before 1.2 are not spoken.
     #[arg(long, value_name = "VERSION", default_value = "VersionTLS12", value_parser = tls_version)]
@@ -196,11 +193,12 @@ pub struct Args {
     without_effect: Vec<&'static str>,
 }
 
-/// Flags of AWS's command lines that do nothing here, and whether they are truth values. Those of klog among
+/// Flags of AWS's command lines and of older versions that do nothing here, and whether they are Boolean. Those of klog among
 /// them are about files of logs; here logs go to standard error.
-const WITHOUT_EFFECT: [(&str, bool); 15] = [
+const WITHOUT_EFFECT: [(&str, bool); 16] = [
     ("resync-period", false), // what is known is never older than the watch
     ("service-account-lookup-grace-period", false), // accounts are read, not waited for
+    ("pod-name", false),      // replicas have no leader
     ("enable-debugging-handlers", true),
     ("add_dir_header", true),
     ("alsologtostderr", true),
@@ -338,7 +336,7 @@ impl Args {
             (None, None) => None,
         };
         let certificate = if self.in_cluster {
-            Certificate::Own(Own {
+            Certificate::SelfManaged(SelfManagedCertificate {
                 secret: self.tls_secret,
                 service: self.service_name,
                 configuration: self.webhook_configuration,
@@ -358,7 +356,6 @@ impl Args {
             api_server: ApiServer { kubeconfig: given(self.kubeconfig), url: said(self.kube_api) },
             namespace: self.namespace,
             account_read: self.service_account_read,
-            pod: said(self.pod_name),
             watch_config_map: self.watch_config_map,
             identities: given(self.watch_container_credentials_config),
             associations,

@@ -5,11 +5,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use pod_identity_core::identity::ClusterName;
+use pod_identity_core::inject::Settings;
+use pod_identity_runtime::certificate::minimum_lifetime;
+pub use pod_identity_runtime::kubernetes::ApiServer;
 use pod_identity_runtime::listener::LimitFlags;
 use pod_identity_runtime::tls::{CertificateFiles, TlsVersion};
-
-use crate::certificate::Own;
-use pod_identity_core::inject::Settings;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +32,6 @@ pub struct Config {
     pub namespace: String,
     /// Where it is known from what an account says.
     pub account_read: AccountRead,
-    /// The name of this program's pod, for people who look which replica leads.
-    pub pod: Option<String>,
     /// Whether roles are looked for in the ConfigMap `pod-identity-webhook` too.
     pub watch_config_map: bool,
     /// The file of accounts that have Pod Identity.
@@ -50,22 +48,28 @@ pub struct Config {
     pub without_effect: Vec<&'static str>,
 }
 
-/// Where the certificate for `/mutate` comes from.
+/// The source of the certificate for `/mutate`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Certificate {
-    /// From files, which cert-manager or somebody else keeps.
+    /// Files, which cert-manager or another program renews.
     Files(CertificateFiles),
-    /// Of one's own, kept in a Secret.
-    Own(Own),
+    /// A Secret. The replicas renew the certificate.
+    SelfManaged(SelfManagedCertificate),
 }
 
-/// How the API server is reached. Without either: as from within a pod.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ApiServer {
-    /// A kubeconfig file.
-    pub kubeconfig: Option<PathBuf>,
-    /// A URL, which counts before the file's.
-    pub url: Option<String>,
+/// A certificate that the replicas issue and renew: the objects that hold it, and its lifetime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SelfManagedCertificate {
+    /// The Secret with the certificate and its key.
+    pub secret: String,
+    /// The Service that API servers call.
+    pub service: String,
+    /// The MutatingWebhookConfiguration whose entries call the Service.
+    pub configuration: String,
+    /// Lifetime of a certificate. The next one is made after two thirds of it.
+    pub lifetime: Duration,
+    /// Time for API servers to learn an authority.
+    pub wait: Duration,
 }
 
 /// Where it is known from what an account says.
@@ -125,10 +129,10 @@ pub enum ConfigError {
         /// What both say.
         value: String,
     },
-    /// A certificate that could end before API servers know the next one.
+    /// A certificate that could expire before API servers know the next one.
     #[error(
-        "--certificate-lifetime: {lifetime} s must be six times --certificate-wait, which is {wait} s and must not \
-         be 0, and half a minute more"
+        "--certificate-lifetime is {lifetime} s and --certificate-wait {wait} s: the lifetime must be at least six times \
+         the wait and 30 s more, and the wait more than 0"
     )]
     Lifetime {
         /// The lifetime, in seconds.
@@ -202,7 +206,11 @@ impl Config {
             "another name than that of IRSA's volume",
         )?;
         match &self.certificate {
-            Certificate::Own(own) => own.check(),
+            Certificate::SelfManaged(SelfManagedCertificate { lifetime, wait, .. }) => {
+                let fits = !wait.is_zero() && *lifetime >= minimum_lifetime(*wait);
+                let refused = ConfigError::Lifetime { lifetime: lifetime.as_secs(), wait: wait.as_secs() };
+                fits.then_some(()).ok_or(refused)
+            }
             Certificate::Files(_) => Ok(()),
         }
     }

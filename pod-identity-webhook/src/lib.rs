@@ -8,11 +8,8 @@ pub mod args; // the command line
 pub mod config; // what it means
 pub mod client; // the API server's client
 pub mod knowledge; // all that is known of an account when a review asks
-pub mod certificate; // what API servers know this program by
-pub mod lease; // which replica acts where only one should
+pub mod certificate; // the certificate of the listener
 pub mod admission; // one review, end to end
 pub mod server; // the requests that bring them
 pub mod app; // the wiring
-mod text; // texts from outside, cut
-mod fault; // faults that last
 mod repeat_limiter; // repeated log lines, limited

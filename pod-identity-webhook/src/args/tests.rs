@@ -29,14 +29,14 @@ fn the_command_line_of_the_manifests_of_aws_is_taken() {
 fn without_flags_it_is_as_with_the_defaults_of_aws() {
     let config = read("");
     let (name, eks) = ("pod-identity-webhook".to_owned(), "eks");
-    let own = Own {
+    let certificate = SelfManagedCertificate {
         secret: name.clone(),
         service: name.clone(),
         configuration: name,
         lifetime: Duration::from_secs(90 * 24 * 60 * 60),
         wait: Duration::from_secs(60),
     };
-    assert_eq!(config.certificate, Certificate::Own(own));
+    assert_eq!(config.certificate, Certificate::SelfManaged(certificate));
     assert_eq!((config.namespace.as_str(), config.watch_config_map, config.identities), (eks, false, None));
     assert_eq!(config.settings, Settings::default());
     // AWS's default, given as a flag, is spread as it is without the flag.
@@ -69,11 +69,12 @@ fn the_flags_of_go_are_read_as_go_reads_them() {
 fn flags_without_effect_are_taken_and_named() {
     let config = read(
         "--resync-period=60s --service-account-lookup-grace-period 100ms --alsologtostderr --logtostderr=true \
-         --skip_headers=false --stderrthreshold=2 --log_file_max_size 1800 --enable-debugging-handlers=false",
+         --skip_headers=false --stderrthreshold=2 --log_file_max_size 1800 --enable-debugging-handlers=false --pod-name a",
     );
     let named = [
         "resync-period",
         "service-account-lookup-grace-period",
+        "pod-name",
         "alsologtostderr",
         "log_file_max_size",
         "stderrthreshold",
@@ -131,12 +132,11 @@ fn an_optional_path_or_url_that_is_empty_is_as_good_as_not_given() {
         "--watch-container-credentials-config=",
         "--associations=",
         "--aws-default-region=",
-        "--pod-name=",
     ] {
-        assert_eq!(read(flag), read("--pod-name="), "{flag}");
+        assert_eq!(read(flag), read(""), "{flag}");
         // Go's other form of the same; an argument of its own, which a test's flags cannot have.
         let apart = parse(["/webhook", flag.trim_end_matches('='), ""]).unwrap().config().unwrap();
-        assert_eq!(apart, read("--pod-name="), "{flag}");
+        assert_eq!(apart, read(""), "{flag}");
     }
     // The last counts, also where it takes back what was before.
     assert_eq!(read("--kubeconfig=/i --kubeconfig=").api_server, ApiServer::default());

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use pod_identity_runtime::cause::chain;
+use pod_identity_runtime::kubernetes::ApiFailure;
 
 /// Why a source did not say, in time, what it says now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,32 +13,9 @@ pub enum ReadFailure {
          FlowSchema pod-identity-webhook gives this program's reads a priority level of their own"
     )]
     Deadline,
-    /// The API server could not be reached, or hung up.
-    #[error("the API server cannot be reached: {0}")]
-    Connection(String),
-    /// The API server does not know who asks.
-    #[error("the API server does not take this program's token or certificate: {0}")]
-    Unauthorized(String),
-    /// The API server knows, and says no.
-    #[error("the API server forbids it: {reason}. This program's account needs the RBAC rule: {rule}")]
-    Forbidden {
-        /// What the API server says.
-        reason: String,
-        /// What has to be allowed.
-        rule: &'static str,
-    },
-    /// The API server asks to be asked less.
-    #[error(
-        "the API server is asked too much (429): {0}. Give this program's reads a priority level of their own: the \
-         FlowSchema pod-identity-webhook"
-    )]
-    Throttled(String),
-    /// The API server fails.
-    #[error("the API server fails: {0}")]
-    Server(String),
-    /// What came is no answer to what was asked.
-    #[error("the API server's answer cannot be used: {0}")]
-    Answer(String),
+    /// The call failed.
+    #[error("{}{}", .0, advice(.0))]
+    Api(#[from] ApiFailure),
     /// The peer is at its limit of reads, or the maximum number of reads is running.
     #[error(
         "too many service accounts are being read. If API servers send these reviews, let them present a client \
@@ -72,12 +49,7 @@ impl ReadFailure {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Deadline => "deadline",
-            Self::Connection(_) => "connection",
-            Self::Unauthorized(_) => "unauthorized",
-            Self::Forbidden { .. } => "forbidden",
-            Self::Throttled(_) => "throttled",
-            Self::Server(_) => "server",
-            Self::Answer(_) => "answer",
+            Self::Api(failure) => failure.as_str(),
             Self::Busy => "busy",
             Self::NotSynced => "not_synced",
             Self::ConfigMap(_) => "config_map",
@@ -86,24 +58,18 @@ impl ReadFailure {
         }
     }
 
-    /// What an error of the client means. `rule` is what RBAC has to allow for it.
+    /// Classifies an error of the client. `rule` is the RBAC rule that the call needs.
     pub(crate) fn of(error: &kube::Error, rule: &'static str) -> Self {
-        match error {
-            kube::Error::Api(status) => {
-                let said = || format!("{} ({})", status.message, status.code);
-                match status.code {
-                    401 => Self::Unauthorized(said()),
-                    403 => Self::Forbidden { reason: status.message.clone(), rule },
-                    429 => Self::Throttled(status.message.clone()),
-                    500.. => Self::Server(said()),
-                    _ => Self::Answer(said()),
-                }
-            }
-            kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => Self::Answer(chain(error)),
-            // Its own token's file, for example.
-            kube::Error::Auth(_) => Self::Unauthorized(chain(error)),
-            _ => Self::Connection(chain(error)),
+        Self::Api(ApiFailure::new(error, rule))
+    }
+}
+
+fn advice(failure: &ApiFailure) -> &'static str {
+    match failure {
+        ApiFailure::Throttled(_) => {
+            ". Give this program's reads a priority level of their own: the FlowSchema pod-identity-webhook"
         }
+        _ => "",
     }
 }
 
@@ -114,32 +80,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_status_of_the_api_server_tells_what_is_wrong_and_403_names_the_rule() {
-        let rule = "get of serviceaccounts";
-        let failure = |code: u16| {
+    fn names_the_flow_schema_when_the_api_server_limits_reads() {
+        for (code, label) in [(429, "throttled"), (503, "server")] {
             let status = Status::failure("as the test says", "Test").with_code(code);
-            ReadFailure::of(&kube::Error::Api(status.boxed()), rule)
-        };
-        for (code, label) in [
-            (401, "unauthorized"),
-            (403, "forbidden"),
-            (409, "answer"),
-            (429, "throttled"),
-            (500, "server"),
-            (503, "server"),
-        ] {
-            let failure = failure(code);
-            assert_eq!(failure.as_str(), label, "{code}");
+            let failure = ReadFailure::of(&kube::Error::Api(status.boxed()), "get of serviceaccounts");
+            assert_eq!(failure.as_str(), label);
             assert!(failure.to_string().contains("as the test says"), "{failure}");
-            assert_eq!(failure.to_string().contains(rule), code == 403, "{failure}");
+            assert_eq!(failure.to_string().contains("FlowSchema"), code == 429, "{failure}");
         }
-    }
-
-    #[test]
-    fn what_fails_on_the_way_is_told_with_its_causes() {
-        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        let failure = ReadFailure::of(&kube::Error::ReadEvents(refused), "");
-        assert_eq!(failure.as_str(), "connection");
-        assert!(failure.to_string().contains("connection refused"), "{failure}");
     }
 }

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pod_identity_runtime::clock;
+use pod_identity_runtime::kubernetes::ApiFailure;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -95,7 +96,7 @@ impl<S: Source> SharedReads<S> {
         match timeout_at(deadline, outcome.wait_for(Option::is_some)).await {
             Err(_) => Err(ReadFailure::Deadline),
             // The sender is gone: its task was ended with the program, or broke off.
-            Ok(Err(_)) => Err(ReadFailure::Answer("the read broke off".to_owned())),
+            Ok(Err(_)) => Err(ApiFailure::Answer("the read broke off".to_owned()).into()),
             Ok(Ok(outcome)) => outcome.clone().unwrap_or(Err(ReadFailure::Deadline)),
         }
     }

@@ -18,6 +18,7 @@ use kube::{Api, Client, Resource};
 use pod_identity_core::identity::{Namespace, ServiceAccount};
 use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::clock;
+use pod_identity_runtime::kubernetes::ApiFailure;
 use pod_identity_runtime::metrics::register_gauge;
 use pod_identity_runtime::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
@@ -255,7 +256,7 @@ fn failure(error: &watcher::Error) -> ReadFailure {
         | watcher::Error::WatchStartFailed(error)
         | watcher::Error::WatchFailed(error) => ReadFailure::of(error, RULE),
         watcher::Error::WatchError(status) => ReadFailure::of(&kube::Error::Api(status.clone()), RULE),
-        watcher::Error::NoResourceVersion => ReadFailure::Answer(error.to_string()),
+        watcher::Error::NoResourceVersion => ApiFailure::Answer(error.to_string()).into(),
     }
 }
 

@@ -14,8 +14,6 @@ mod gate; // a way to the API server that can be closed
 mod hostile; // attacks over sockets
 #[cfg(target_os = "linux")]
 mod knowledge; // what is known of accounts, with a real API server
-#[cfg(target_os = "linux")]
-mod lease; // who acts, on a real API server
 mod limits; // sizes and times
 mod manifests; // those of deploy/webhook
 mod metrics; // what it says of itself

@@ -268,6 +268,11 @@ fn modules_of_the_core_import_in_one_direction() {
 }
 
 #[test]
+fn modules_of_the_runtime_import_in_one_direction() {
+    assert_no_circles("pod-identity-runtime");
+}
+
+#[test]
 fn modules_of_auth_import_in_one_direction() {
     assert_no_circles("pod-identity-auth");
 }

@@ -160,7 +160,7 @@ async fn accounts_do_not_wait_for_each_other() {
 async fn a_read_that_breaks_off_is_followed_by_the_next_one() {
     let stage = Stage::with(&[BREAKS, 10, 10]);
     let (first, second) = (stage.review("app", 0), stage.review("app", 0));
-    assert!(matches!(first.await.unwrap(), (Err(ReadFailure::Answer(_)), 0)));
+    assert!(matches!(first.await.unwrap(), (Err(ReadFailure::Api(ApiFailure::Answer(_))), 0)));
     assert_eq!(second.await.unwrap(), (Ok(0), 10));
     advance(Duration::from_millis(5)).await;
     assert_eq!(stage.review("app", 20).await.unwrap(), (Ok(20), 30));

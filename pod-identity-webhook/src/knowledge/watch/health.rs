@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::fault::REPEAT;
+use pod_identity_runtime::logs::FAULT_REPEAT;
+
 use crate::knowledge::failure::ReadFailure;
 
 /// How long a watch may fail before what it has seen may be old. Connections are lost and made again, and API
@@ -65,7 +66,7 @@ impl Health {
         match &mut state.failing {
             Some(failing) if !failing.is_over(now) => {
                 (failing.last, failing.well) = (failure, None);
-                let due = now.saturating_duration_since(failing.logged) >= REPEAT;
+                let due = now.saturating_duration_since(failing.logged) >= FAULT_REPEAT;
                 if due {
                     failing.logged = now;
                 }
@@ -98,6 +99,8 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
+    use pod_identity_runtime::kubernetes::ApiFailure;
+
     use super::*;
 
     /// A watch's health and its time.
@@ -114,7 +117,7 @@ mod tests {
         }
 
         fn fails(&self, second: u64) -> bool {
-            self.0.failed(ReadFailure::Connection(format!("at {second}")), self.at(second))
+            self.0.failed(ApiFailure::Connection(format!("at {second}")).into(), self.at(second))
         }
 
         fn failure(&self, second: u64) -> Option<String> {
