@@ -15,3 +15,8 @@ pub fn now() -> SystemTime {
 pub fn monotonic() -> Instant {
     Instant::now()
 }
+
+/// Returns a time in RFC 3339, in UTC.
+pub fn rfc3339(time: SystemTime) -> String {
+    jiff::Timestamp::try_from(time).unwrap_or_default().strftime("%FT%TZ").to_string()
+}

@@ -9,11 +9,15 @@
 pub mod admin;
 pub mod association_file;
 pub mod cause;
+#[cfg(feature = "certificate")]
+pub mod certificate;
 pub mod clock;
 pub mod files;
 pub mod http;
 #[cfg(feature = "outbound")]
 pub mod issuer_keys;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod listener;
 pub mod logs;
 pub mod metrics;

@@ -1,8 +1,10 @@
 //! Structured logs on standard error.
 
+mod fault;
 mod limiter;
 mod writer;
 
+pub use fault::{FAULT_REPEAT, Fault};
 pub use limiter::LogLimiter;
 pub use writer::{Acknowledgement, acknowledged, register};
 

@@ -129,7 +129,7 @@ impl App {
         let (answered, last) = Shutdown::manual();
         let limiter = self.server.log_limiter().clone();
         tasks.spawn_finite("lookup", self.lookup.follow(self.readiness.clone(), last.clone()));
-        tasks.spawn_finite("certificate", self.certificate.follow(stopping.clone(), last.clone()));
+        tasks.spawn_finite("certificate", self.certificate.follow(last.clone()));
         tasks.spawn("log limits", last.clone(), limiter.follow(last.clone()));
         let (listener, admin) = self.admin;
         tasks.spawn("admin endpoints", last.clone(), listener.serve(admin, last));

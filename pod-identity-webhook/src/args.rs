@@ -15,8 +15,9 @@ use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::tls::{CertificateFiles, TlsVersion};
 
 use self::common::{CommonFlags, path, truth};
-use crate::certificate::Own;
-use crate::config::{ApiServer, Associations, Certificate, Config, ConfigError, ServiceAccountRead};
+use crate::config::{
+    ApiServer, Associations, Certificate, Config, ConfigError, SelfManagedCertificate, ServiceAccountRead,
+};
 use pod_identity_core::inject::{Settings, TokenExpiration, TokenProjection};
 
 /// The admission webhook of EKS Pod Identity and IRSA.
@@ -249,7 +250,7 @@ impl Args {
             (None, None) => None,
         };
         let certificate = if self.in_cluster {
-            Certificate::Own(Own {
+            Certificate::SelfManaged(SelfManagedCertificate {
                 secret: self.tls_secret,
                 service: self.service_name,
                 configuration: self.webhook_configuration,

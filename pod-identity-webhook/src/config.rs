@@ -6,11 +6,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use pod_identity_core::identity::ClusterName;
+use pod_identity_core::inject::Settings;
+use pod_identity_runtime::certificate::minimum_lifetime;
+pub use pod_identity_runtime::kubernetes::ApiServer;
 use pod_identity_runtime::listener::LimitFlags;
 use pod_identity_runtime::tls::{CertificateFiles, TlsVersion};
-
-use crate::certificate::Own;
-use pod_identity_core::inject::Settings;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Config {
     pub namespace: String,
     /// Source of the annotations of service accounts.
     pub service_account_read: ServiceAccountRead,
-    /// The name of this program's pod, for people who look which replica leads.
+    /// The name of this pod, which Kubernetes Events of `report` show.
     pub pod: Option<String>,
     /// Whether the ConfigMap `pod-identity-webhook` is a source of roles.
     pub watch_config_map: bool,
@@ -56,17 +56,23 @@ pub struct Config {
 pub enum Certificate {
     /// Files, which another program such as cert-manager replaces.
     Files(CertificateFiles),
-    /// A self-managed certificate in a Secret.
-    Own(Own),
+    /// A Secret. The replicas renew the certificate.
+    SelfManaged(SelfManagedCertificate),
 }
 
-/// Address and credentials of the API server. Without both fields the pod's service account is used.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ApiServer {
-    /// A kubeconfig file.
-    pub kubeconfig: Option<PathBuf>,
-    /// A URL, which overrides that of the file.
-    pub url: Option<String>,
+/// A certificate that the replicas issue and renew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SelfManagedCertificate {
+    /// The Secret with the certificate and its key.
+    pub secret: String,
+    /// The Service that API servers call.
+    pub service: String,
+    /// The MutatingWebhookConfiguration whose entries call the Service.
+    pub configuration: String,
+    /// Lifetime of a certificate. It is replaced after two thirds of it.
+    pub lifetime: Duration,
+    /// Time for API servers to learn an authority.
+    pub wait: Duration,
 }
 
 /// Source of the annotations of service accounts.
@@ -136,10 +142,10 @@ pub enum ConfigError {
         /// The value of both.
         value: String,
     },
-    /// A certificate that could end before API servers know the next one.
+    /// A certificate that could expire before API servers know the next one.
     #[error(
-        "--certificate-lifetime: {lifetime} s must be six times --certificate-wait, which is {wait} s and must not \
-         be 0, and half a minute more"
+        "--certificate-lifetime is {lifetime} s and --certificate-wait {wait} s: the lifetime must be at least six times \
+         the wait and 30 s more, and the wait more than 0"
     )]
     Lifetime {
         /// The lifetime, in seconds.
@@ -217,7 +223,11 @@ impl Config {
             "a name other than that of IRSA's volume",
         )?;
         match &self.certificate {
-            Certificate::Own(own) => own.check(),
+            Certificate::SelfManaged(SelfManagedCertificate { lifetime, wait, .. }) => {
+                let fits = !wait.is_zero() && *lifetime >= minimum_lifetime(*wait);
+                let refused = ConfigError::Lifetime { lifetime: lifetime.as_secs(), wait: wait.as_secs() };
+                fits.then_some(()).ok_or(refused)
+            }
             Certificate::Files(_) => Ok(()),
         }
     }

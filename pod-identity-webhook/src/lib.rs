@@ -9,12 +9,9 @@ pub mod args; // the command line
 pub mod config; // what it means
 pub mod client; // the API server's client
 pub mod lookup; // facts about service accounts
-pub mod certificate; // what API servers know this program by
-pub mod lease; // which replica acts where only one should
-pub mod admission; // one review, end to end
-pub mod server; // the requests that bring them
+pub mod certificate; // the certificate of the listener
+pub mod admission; // the decision about one review
+pub mod server; // the HTTP server
 pub mod app; // the wiring
 pub mod report; // the subcommand `report`
-mod text; // texts from outside, cut
-mod fault; // faults that last
 mod repeat_limiter; // repeated log lines, limited

@@ -30,8 +30,8 @@ use self::pods::PodLists;
 use crate::app::{self, StartError};
 use crate::client;
 use crate::config::Config;
-use crate::fault::Fault;
 use crate::lookup::{Freshness, Lookup, ReadFailure};
+use pod_identity_runtime::logs::Fault;
 
 /// The readiness condition that all pods have been read once.
 const CONDITION: &str = "report";

@@ -29,14 +29,14 @@ fn accepts_the_command_line_of_aws_manifests() {
 fn defaults_are_those_of_aws() {
     let config = valid_config("");
     let (name, eks) = ("pod-identity-webhook".to_owned(), "eks");
-    let own = Own {
+    let certificate = SelfManagedCertificate {
         secret: name.clone(),
         service: name.clone(),
         configuration: name,
         lifetime: Duration::from_secs(90 * 24 * 60 * 60),
         wait: Duration::from_secs(60),
     };
-    assert_eq!(config.certificate, Certificate::Own(own));
+    assert_eq!(config.certificate, Certificate::SelfManaged(certificate));
     assert_eq!(
         (config.namespace.as_str(), config.watch_config_map, config.pod_identity_file),
         (eks, false, None)
@@ -72,11 +72,12 @@ fn parses_flags_as_go_does() {
 fn accepts_and_lists_flags_without_effect() {
     let config = valid_config(
         "--resync-period=60s --service-account-lookup-grace-period 100ms --alsologtostderr --logtostderr=true \
-         --skip_headers=false --stderrthreshold=2 --log_file_max_size 1800 --enable-debugging-handlers=false",
+         --skip_headers=false --stderrthreshold=2 --log_file_max_size 1800 --enable-debugging-handlers=false --pod-name a",
     );
     let named = [
         "resync-period",
         "service-account-lookup-grace-period",
+        "pod-name",
         "alsologtostderr",
         "log_file_max_size",
         "stderrthreshold",
@@ -137,7 +138,6 @@ fn an_empty_optional_value_means_that_the_flag_is_not_given() {
         "--watch-container-credentials-config=",
         "--associations=",
         "--aws-default-region=",
-        "--pod-name=",
     ] {
         assert_eq!(valid_config(flag), valid_config("--pod-name="), "{flag}");
         // Go's other form: the empty value is an argument of its own.

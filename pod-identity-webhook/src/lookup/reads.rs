@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pod_identity_runtime::clock;
+use pod_identity_runtime::kubernetes::ApiFailure;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -95,7 +96,7 @@ impl<S: Source> SharedReads<S> {
         match timeout_at(deadline, result.wait_for(Option::is_some)).await {
             Err(_) => Err(ReadFailure::Deadline),
             // The task of the read panicked, or ended with the program.
-            Ok(Err(_)) => Err(ReadFailure::Answer("the read was interrupted".to_owned())),
+            Ok(Err(_)) => Err(ApiFailure::Answer("the read was interrupted".to_owned()).into()),
             Ok(Ok(result)) => result.clone().unwrap_or(Err(ReadFailure::Deadline)),
         }
     }

@@ -18,6 +18,7 @@ use kube::{Api, Client, Resource};
 use pod_identity_core::identity::{Namespace, ServiceAccount};
 use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::clock;
+use pod_identity_runtime::kubernetes::ApiFailure;
 use pod_identity_runtime::metrics::{ByLabel, register_gauge};
 use pod_identity_runtime::shutdown::Shutdown;
 use prometheus_client::metrics::counter::Counter;
@@ -268,7 +269,7 @@ fn failure(error: &watcher::Error) -> ReadFailure {
         watcher::Error::WatchError(status) => {
             ReadFailure::of(&kube::Error::Api(status.clone()), READ_SERVICE_ACCOUNTS)
         }
-        watcher::Error::NoResourceVersion => ReadFailure::Answer(error.to_string()),
+        watcher::Error::NoResourceVersion => ApiFailure::Answer(error.to_string()).into(),
     }
 }
 

@@ -16,8 +16,8 @@ use prometheus_client::registry::Registry;
 use serde::Serialize;
 
 use super::finding::{Finding, NOT_INJECTED};
-use crate::fault::REPEAT;
-use crate::text::rfc3339;
+use pod_identity_runtime::clock::rfc3339;
+use pod_identity_runtime::logs::FAULT_REPEAT;
 
 /// The findings of the last complete reading. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -99,7 +99,7 @@ impl Findings {
                 earlier.remove(&finding.uid).filter(|before| before.finding.reason == finding.reason);
             let (found, mut event) =
                 before.map_or_else(|| (rfc3339(time), None), |before| (before.found, before.event));
-            if event.is_none_or(|last| now.saturating_sub(last) >= REPEAT) && send(&finding) {
+            if event.is_none_or(|last| now.saturating_sub(last) >= FAULT_REPEAT) && send(&finding) {
                 event = Some(now);
             }
             state.pods.insert(finding.uid.clone(), Listed { finding, found, event });

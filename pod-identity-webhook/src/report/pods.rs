@@ -10,6 +10,8 @@ use pod_identity_core::inject::NamespaceSettings;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use pod_identity_runtime::kubernetes::ApiFailure;
+
 use crate::lookup::ReadFailure;
 
 /// Objects in one page. The JSON of a pod has about 10 KiB, and some hundred at most.
@@ -49,7 +51,7 @@ struct ListMetadata {
 
 impl Page {
     pub(super) fn parse(&self) -> Result<PodList<'_>, ReadFailure> {
-        serde_json::from_str(&self.0).map_err(|error| ReadFailure::Answer(error.to_string()))
+        serde_json::from_str(&self.0).map_err(|error| ReadFailure::Api(ApiFailure::Answer(error.to_string())))
     }
 }
 
@@ -94,7 +96,7 @@ impl PodLists {
         let mut params = ListParams::default().limit(PAGE).fields(RUNNING);
         params.continue_token = token.map(str::to_owned);
         let request = Request::new("/api/v1/pods").list(&params);
-        let request = request.map_err(|error| ReadFailure::Answer(error.to_string()))?;
+        let request = request.map_err(|error| ReadFailure::Api(ApiFailure::Answer(error.to_string())))?;
         let text = self.client.request_text(request).await;
         text.map(Page).map_err(|error| ReadFailure::of(&error, RULE))
     }

@@ -1,158 +1,26 @@
-//! The certificate of its own, on a real API server.
+//! The self-managed certificate, on a real API server.
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+mod replica;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::api::rbac::v1::Role;
-use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
-use pod_identity_runtime::admin::Readiness;
-use pod_identity_runtime::http::answer;
-use pod_identity_runtime::listener::{Handler, Listener, Peer};
-use pod_identity_runtime::shutdown::{Ender, Shutdown};
-use pod_identity_webhook::args;
-use pod_identity_webhook::certificate::TlsCertificate;
-use prometheus_client::registry::Registry;
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
-use testing::cluster::{Cluster, apply, apply_object, namespace, pod_address, set_endpoints};
+use testing::cluster::{Cluster, apply, apply_object, namespace, set_endpoints};
 use testing::eventually::eventually;
-use tokio::net::TcpStream;
 
+pub(crate) use self::replica::age;
+use self::replica::{Replica, bundles, configuration, install, key_of};
 use crate::metrics::{listed, said};
 
-/// One replica, as far as its certificate goes: it lets every pod in, and closes the connection, so that each
-/// review is a handshake.
-struct Replica {
-    address: SocketAddrV4,
-    readiness: Readiness,
-    registry: Arc<Registry>,
-    reviews: Arc<AtomicUsize>,
-    shutdown: Ender,
-}
-
-struct LetsIn(Arc<AtomicUsize>);
-
-impl Handler for LetsIn {
-    async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
-        let body = request.into_body().collect().await.unwrap().to_bytes();
-        let review: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let verdict = json!({"uid": review["request"]["uid"], "allowed": true});
-        let review = json!({"apiVersion": review["apiVersion"], "kind": review["kind"], "response": verdict});
-        self.0.fetch_add(1, Ordering::SeqCst);
-        let mut answer = answer(StatusCode::OK, "application/json", review.to_string().into());
-        answer.headers_mut().insert("connection", "close".parse().unwrap());
-        answer
-    }
-}
-
-impl Replica {
-    /// Starts one with these flags, on an address of a pod's.
-    async fn start(client: &Client, flags: &str, number: u8) -> Self {
-        let command_line = std::iter::once("/webhook").chain(flags.split_whitespace());
-        let config = args::parse(command_line).unwrap().config().unwrap();
-        let (readiness, mut registry, reviews) =
-            (Readiness::default(), Registry::default(), Arc::new(AtomicUsize::new(0)));
-        let certificate = TlsCertificate::open(&config, client, &readiness, &mut registry).unwrap();
-        assert_eq!(readiness.missing()[0].0, "certificate");
-        let address = SocketAddr::new(IpAddr::V4(pod_address(number)), 0);
-        let listener = Listener::bind(address).await.unwrap().with_tls(certificate.tls());
-        let SocketAddr::V4(address) = listener.address().unwrap() else { panic!("an IPv4 address") };
-        let (shutdown, ending) = Shutdown::manual();
-        tokio::spawn(listener.serve(Arc::new(LetsIn(reviews.clone())), ending.clone()));
-        tokio::spawn(certificate.follow(ending.clone(), ending));
-        Self { address, readiness, registry: Arc::new(registry), reviews, shutdown }
-    }
-
-    async fn is_ready(&self) {
-        eventually(&format!("{} is ready", self.address), async || {
-            self.readiness.missing().is_empty().then_some(())
-        })
-        .await;
-    }
-
-    fn metrics(&self) -> String {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
-        text
-    }
-
-    /// What a metric says; 0 where it says nothing.
-    fn metric(&self, name: &str) -> u64 {
-        let text = self.metrics();
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.map_or(0, |value| value.parse().unwrap())
-    }
-
-    fn steps(&self, step: &str) -> u64 {
-        let labels = format!("step=\"{step}\",outcome=\"ok\"");
-        self.metric(&format!("pod_identity_webhook_certificate_steps_total{{{labels}}}"))
-    }
-
-    /// The certificate that it shows to who trusts these authorities and asks for that name.
-    async fn shows(&self, bundle: &[u8], name: &str) -> std::io::Result<CertificateDer<'static>> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(bundle).map(Result::unwrap));
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let stream = TcpStream::connect(self.address).await?;
-        let name = ServerName::try_from(name.to_owned()).unwrap();
-        let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-        Ok(stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned())
-    }
-}
-
-/// A configuration with two entries for that Service, for pods with its name as a label, and one of somebody
-/// else.
-fn configuration(name: &str, namespace: &str, service: &str) -> Value {
-    let entry = |entry: &str, service: &str, operation: &str| {
-        json!({
-            "name": format!("{entry}.{name}.test"), "admissionReviewVersions": ["v1"], "sideEffects": "None",
-            "clientConfig": {"service": {"namespace": namespace, "name": service, "path": "/mutate"}},
-            "objectSelector": {"matchLabels": {"asks": name}}, "failurePolicy": "Fail", "timeoutSeconds": 10,
-            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": [operation]}],
-        })
-    };
-    let webhooks = [
-        entry("one", service, "CREATE"),
-        entry("other", "somebody-else", "DELETE"),
-        entry("two", service, "DELETE"),
-    ];
-    json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
-        "metadata": {"name": name}, "webhooks": webhooks,
-    })
-}
-
-/// A line of the key that a Secret holds.
-fn key_of(secret: &Secret) -> String {
-    let entry = &secret.data.as_ref().unwrap()["generations.json"].0;
-    let generations: Value = serde_json::from_slice(entry).unwrap();
-    let key = generations[0]["key"].as_str().unwrap().lines().nth(1).unwrap().to_owned();
-    assert_eq!(key.len(), 64);
-    key
-}
-
-async fn bundles(configurations: &Api<MutatingWebhookConfiguration>, name: &str) -> Vec<Option<Vec<u8>>> {
-    let found = configurations.get(name).await.unwrap().webhooks.unwrap();
-    found.into_iter().map(|webhook| webhook.client_config.ca_bundle.map(|bundle| bundle.0)).collect()
-}
-
 #[test]
-fn two_replicas_make_one_certificate_with_the_rights_of_the_manifests_and_mend_what_others_overwrite() {
+fn replicas_share_one_certificate_with_the_rights_of_the_manifests_and_repair_overwritten_bundles() {
     let Some(cluster) = Cluster::shared() else { return };
     testing::logs::capture();
     cluster.run(async || {
@@ -182,40 +50,37 @@ fn two_replicas_make_one_certificate_with_the_rights_of_the_manifests_and_mend_w
         assert_eq!(
             found,
             [Some(bundle.clone()), None, Some(bundle.clone())],
-            "the second is somebody else's"
+            "the second is for another Service"
         );
-        assert_eq!(CertificateDer::pem_slice_iter(&bundle).count(), 1, "of both replicas one has made it");
+        assert_eq!(CertificateDer::pem_slice_iter(&bundle).count(), 1, "one of the replicas has made it");
         let name = "webhook-of-authority.authority.svc";
         let shown = replicas[0].shows(&bundle, name).await.unwrap();
         assert_eq!(replicas[1].shows(&bundle, name).await.unwrap(), shown);
-        let leaders = || replicas.iter().map(|one| one.metric("pod_identity_webhook_certificate_leader"));
-        assert_eq!(leaders().sum::<u64>(), 1);
         assert_eq!(said(&replicas[0].metrics()), &listed("The webhook's certificate") | &listed("The webhook's own certificate"));
         let expires = replicas[0].metric("pod_identity_webhook_certificate_expires_seconds");
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
         assert!(expires.abs_diff(now + 90 * 24 * 60 * 60) < 60, "{expires}");
 
-        // Somebody applies the manifest again.
+        // The manifest is applied again.
         for overwrite in [json!(""), json!("aGFsbG8="), Value::Null] {
             let entry = json!({"name": "one.authority.test", "clientConfig": {"caBundle": overwrite}});
             let patch = Patch::Strategic(json!({"webhooks": [entry]}));
             configurations.patch("authority", &PatchParams::default(), &patch).await.unwrap();
             let overwritten = tokio::time::Instant::now();
-            eventually("the caBundle is mended", async || {
+            eventually("the caBundle is repaired", async || {
                 (bundles(&configurations, "authority").await == found).then_some(())
             })
             .await;
-            eprintln!("the caBundle was mended within {:?}", overwritten.elapsed());
+            eprintln!("the caBundle was repaired within {:?}", overwritten.elapsed());
         }
         eventually("repairs are counted", async || {
-            // The generation is not settled within the test: what is mended counts as published.
+            // The generation is not settled within the test: a repair counts as publication.
             let published: u64 = replicas.iter().map(|one| one.steps("publish")).sum();
             (published >= 4).then_some(())
         })
         .await;
 
-        // What the Secret holds is spoilt, then the Secret is lost: what is served stays until API servers know
-        // the new one.
+        // The Secret is spoilt and then deleted: the served certificate stays until API servers know the new one.
         let secrets: Api<Secret> = Api::namespaced(admin.clone(), "authority");
         let secret = "webhook-of-authority";
         let key = key_of(&secrets.get(secret).await.unwrap());
@@ -236,33 +101,16 @@ fn two_replicas_make_one_certificate_with_the_rights_of_the_manifests_and_mend_w
             assert_eq!(replica.shows(&all, name).await.unwrap(), shown);
             replica.shutdown.end();
         }
-        let leases: Api<Lease> = Api::namespaced(admin, "authority");
-        eventually("the Lease is given back", async || {
-            let lease = leases.get("webhook-of-authority").await.unwrap();
-            (lease.spec.unwrap().holder_identity.as_deref() == Some("")).then_some(())
-        })
-        .await;
 
         let told = testing::logs::lines_with(&["entry cannot be read", secret]);
-        assert!(!told.is_empty(), "that the Secret was spoilt is said");
+        assert!(!told.is_empty(), "the spoilt Secret is logged");
         for key in [key, key_of(&secrets.get(secret).await.unwrap())] {
             assert_eq!(testing::logs::lines_with(&[&key]), [""; 0]);
         }
     });
 }
 
-/// Makes the newest generation look as old as the hills: two thirds of its life are over.
-pub(crate) async fn age(secrets: &Api<Secret>, name: &str) {
-    let mut secret = secrets.get(name).await.unwrap();
-    let entry = &mut secret.data.as_mut().unwrap().get_mut("generations.json").unwrap().0;
-    let mut generations: Value = serde_json::from_slice(entry).unwrap();
-    generations.as_array_mut().unwrap().last_mut().unwrap()["made"] = json!(1);
-    *entry = generations.to_string().into_bytes();
-    secrets.replace(name, &PostParams::default(), &secret).await.unwrap();
-}
-
-/// Two replicas renew every few seconds while pods are created, each of which must be reviewed over a new
-/// connection.
+/// Two replicas renew every few seconds while pods are created. Each review needs a new connection.
 #[test]
 fn rotations_under_load_lose_no_review() {
     let Some(cluster) = Cluster::shared() else { return };
@@ -287,7 +135,7 @@ fn rotations_under_load_lose_no_review() {
                 pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await
             }
         };
-        // The API server learns where the Service is served.
+        // The API server learns the endpoints of the Service.
         let first = create.clone();
         eventually("reviews arrive", async || first("first".to_owned()).await.ok()).await;
 
@@ -308,7 +156,7 @@ fn rotations_under_load_lose_no_review() {
             .collect();
         let count = |step| replicas.iter().map(|replica| replica.steps(step)).sum::<u64>();
         let secrets: Api<Secret> = Api::namespaced(admin.clone(), "rotation");
-        // The first is that of the beginning.
+        // The first is that of the start.
         for rotation in 1..=5 {
             eventually(&format!("rotation {rotation}"), async || (count("settle") >= rotation).then_some(()))
                 .await;
@@ -316,7 +164,7 @@ fn rotations_under_load_lose_no_review() {
                 age(&secrets, "webhook").await;
             }
         }
-        eventually("what is old leaves the bundle", async || (count("trim") >= 1).then_some(())).await;
+        eventually("old authorities leave the bundle", async || (count("trim") >= 1).then_some(())).await;
         done.store(true, Ordering::SeqCst);
         for worker in workers {
             worker.await.unwrap();
@@ -332,7 +180,7 @@ fn rotations_under_load_lose_no_review() {
 }
 
 #[test]
-fn what_the_api_server_forbids_is_named_where_readiness_is_asked() {
+fn readiness_names_the_call_that_the_api_server_forbids() {
     let Some(cluster) = Cluster::shared() else { return };
     cluster.run(async || {
         let admin = cluster.client().await;
@@ -356,25 +204,8 @@ fn what_the_api_server_forbids_is_named_where_readiness_is_asked() {
     });
 }
 
-/// The manifests' rights under another name, and their configuration.
-async fn install(admin: &Client, cluster: &Cluster, name: &str) -> (Client, String) {
-    namespace(admin, name, &[]).await;
-    let rights = include_str!("../../../deploy/webhook/rbac.yaml")
-        .replace("pod-identity-webhook", &format!("webhook-of-{name}"))
-        .replace("namespace: pod-identity\n", &format!("namespace: {name}\n"))
-        .replace("[podidentity.dev]", &format!("[{name}]"));
-    apply(admin, &rights).await;
-    apply_object(admin, &configuration(name, name, &format!("webhook-of-{name}"))).await;
-    let kubeconfig = cluster.kubeconfig_of(name, &format!("webhook-of-{name}")).await;
-    let flags = format!(
-        "--namespace={name} --tls-secret=webhook-of-{name} --service-name=webhook-of-{name} \
-         --webhook-configuration={name} --certificate-wait=1"
-    );
-    (testing::cluster::client(&kubeconfig).await, flags)
-}
-
 #[test]
-fn a_certificate_that_cannot_be_renewed_is_counted_and_logged_and_the_replica_stays_ready() {
+fn replica_stays_ready_counts_and_logs_while_the_certificate_cannot_be_renewed() {
     let Some(cluster) = Cluster::shared() else { return };
     testing::logs::capture();
     cluster.run(async || {
@@ -403,26 +234,39 @@ fn a_certificate_that_cannot_be_renewed_is_counted_and_logged_and_the_replica_st
         let secrets: Api<Secret> = Api::namespaced(admin.clone(), "tightened");
         age(&secrets, "webhook-of-tightened").await;
         eventually("failures are counted", async || (failures("forbidden") >= 2).then_some(())).await;
-        let warned =
-            || testing::logs::lines_with(&["WARN", "is not kept", "webhook-of-tightened", "forbids"]);
+        let warned = || {
+            testing::logs::lines_with(&[
+                "WARN",
+                "certificate rotation is failing",
+                "webhook-of-tightened",
+                "forbids",
+            ])
+        };
         assert_eq!(warned().len(), 1, "{:?}", warned());
         assert!(replica.readiness.missing().is_empty(), "{:?}", replica.readiness.missing());
         assert_eq!(expires(), before, "the old certificate is served");
 
-        // The Lease may not be written either: nobody leads, nothing is tried, and the certificate grows old.
+        // The Secret may not be read either: the fault goes on, and has one warning an hour.
         roles.delete("webhook-of-tightened", &DeleteParams::default()).await.unwrap();
-        eventually("reads are refused too", async || {
-            let lines = testing::logs::lines_with(&["WARN", "Lease cannot be kept", "webhook-of-tightened"]);
-            (!lines.is_empty()).then_some(())
+        let tries = || {
+            replica.metric("pod_identity_webhook_certificate_steps_total{step=\"make\",outcome=\"error\"}")
+        };
+        assert!(tries() > 0);
+        eventually("reads are refused too: failures are counted, and no step is tried", async || {
+            let (tried, counted) = (tries(), failures("forbidden"));
+            tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+            (tries() == tried && failures("forbidden") >= counted + 2).then_some(())
         })
         .await;
+        assert_eq!(warned().len(), 1, "{:?}", warned());
+        assert_eq!(expires(), before, "the old certificate is served");
         assert!(replica.readiness.missing().is_empty(), "{:?}", replica.readiness.missing());
         replica.shutdown.end();
     });
 }
 
 #[test]
-fn what_a_newer_version_keeps_in_the_secret_survives_a_rotation_by_an_older_one() {
+fn rotation_by_an_older_version_keeps_the_data_of_a_newer_one() {
     let Some(cluster) = Cluster::shared() else { return };
     cluster.run(async || {
         let admin = cluster.client().await;

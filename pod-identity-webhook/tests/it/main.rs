@@ -11,8 +11,6 @@ mod cluster; // the program as deploy/ has it, on a real API server
 mod hostile; // attacks by a pod
 #[cfg(target_os = "linux")]
 mod lookup; // lookups with a real API server
-#[cfg(target_os = "linux")]
-mod lease; // who acts, on a real API server
 mod limits; // sizes and times of bodies and connections
 mod manifests; // those of deploy/webhook
 mod metrics; // docs/reference/metrics.md

@@ -173,7 +173,7 @@ async fn refuses_required_pods_while_data_may_be_outdated() {
             let decision = webhook.review(path, &labelled(service_account, labels, unchanged)).await;
             assert!(!decision.allowed, "{path} {service_account}");
             assert!(decision.message.contains("identities.json"), "{}", decision.message);
-            assert!(decision.message.contains("mend the file"), "{}", decision.message);
+            assert!(decision.message.contains("correct the file"), "{}", decision.message);
         }
     }
     // These need no lookup.

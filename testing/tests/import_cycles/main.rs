@@ -272,6 +272,11 @@ fn core_has_no_import_cycles() {
 }
 
 #[test]
+fn runtime_has_no_import_cycles() {
+    assert_no_cycles("pod-identity-runtime");
+}
+
+#[test]
 fn auth_has_no_import_cycles() {
     assert_no_cycles("pod-identity-auth");
 }

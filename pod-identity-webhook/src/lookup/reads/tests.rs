@@ -160,7 +160,7 @@ async fn reads_of_different_keys_do_not_wait_for_each_other() {
 async fn a_read_that_panics_is_followed_by_the_pending_one() {
     let fixture = Fixture::with(&[PANICS, 10, 10]);
     let (first, second) = (fixture.review("app", 0), fixture.review("app", 0));
-    assert!(matches!(first.await.unwrap(), (Err(ReadFailure::Answer(_)), 0)));
+    assert!(matches!(first.await.unwrap(), (Err(ReadFailure::Api(ApiFailure::Answer(_))), 0)));
     assert_eq!(second.await.unwrap(), (Ok(0), 10));
     advance(Duration::from_millis(5)).await;
     assert_eq!(fixture.review("app", 20).await.unwrap(), (Ok(20), 30));

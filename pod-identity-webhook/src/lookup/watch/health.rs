@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::fault::REPEAT;
+use pod_identity_runtime::logs::FAULT_REPEAT;
+
 use crate::lookup::failure::ReadFailure;
 
 /// Time of failures after which the watch is not current. A lost connection or a restart of the API server usually takes a
@@ -65,7 +66,7 @@ impl Health {
         match &mut state.failing {
             Some(failing) if !failing.is_over(now) => {
                 (failing.last, failing.recovered) = (failure, None);
-                let due = now.saturating_duration_since(failing.logged) >= REPEAT;
+                let due = now.saturating_duration_since(failing.logged) >= FAULT_REPEAT;
                 if due {
                     failing.logged = now;
                 }
@@ -98,6 +99,8 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
+    use pod_identity_runtime::kubernetes::ApiFailure;
+
     use super::*;
 
     /// A [`Health`] and its start.
@@ -114,7 +117,7 @@ mod tests {
         }
 
         fn fail(&self, second: u64) -> bool {
-            self.0.failed(ReadFailure::Connection(format!("at {second}")), self.at(second))
+            self.0.failed(ApiFailure::Connection(format!("at {second}")).into(), self.at(second))
         }
 
         fn failure(&self, second: u64) -> Option<String> {

@@ -31,7 +31,6 @@ impl Replica {
         let child = Command::new(env!("CARGO_BIN_EXE_pod-identity-webhook"))
             .args(arguments)
             .args([format!("--port={port}"), format!("--metrics-port={metrics_port}")])
-            .env("POD_NAME", format!("pod-identity-webhook-{number}"))
             .stdin(Stdio::null())
             .stdout(File::create(&log).unwrap())
             .stderr(File::options().append(true).open(&log).unwrap())

@@ -9,7 +9,7 @@ fn now() -> SystemTime {
 }
 
 fn made() -> Generation {
-    Generation::make(NAME, LIFETIME, now()).unwrap()
+    Generation::make(NAME, "pod-identity-webhook", LIFETIME, now()).unwrap()
 }
 
 fn refusal(generation: &Generation, name: &str, now: SystemTime) -> String {
@@ -17,7 +17,7 @@ fn refusal(generation: &Generation, name: &str, now: SystemTime) -> String {
 }
 
 #[test]
-fn a_client_that_trusts_the_authority_takes_the_certificate_for_its_name_and_no_other() {
+fn client_with_the_authority_accepts_the_certificate_for_its_name_and_no_other() {
     let generation = made();
     generation.check(NAME, now()).unwrap();
     for other in ["pod-identity-webhook.default.svc", "pod-identity-webhook.eks.svc.cluster.local", "eks.svc"]
@@ -31,15 +31,15 @@ fn a_client_that_trusts_the_authority_takes_the_certificate_for_its_name_and_no_
 }
 
 #[test]
-fn it_holds_for_clocks_that_are_a_day_behind_and_until_its_end() {
+fn is_valid_for_clocks_a_day_behind_and_until_its_expiry() {
     let generation = made();
-    for (at, taken) in [
+    for (at, accepted) in [
         (now() - 25 * HOUR, Err("not valid yet")),
         (now() - 24 * HOUR, Ok(())),
         (now() + LIFETIME - HOUR, Ok(())),
         (now() + LIFETIME, Err("expired")),
     ] {
-        match (generation.check(NAME, at), taken) {
+        match (generation.check(NAME, at), accepted) {
             (Ok(_), Ok(())) => {}
             (Err(error), Err(reason)) => assert!(error.to_string().contains(reason), "{error}"),
             (found, _) => panic!("{at:?}: {found:?}"),
@@ -48,7 +48,7 @@ fn it_holds_for_clocks_that_are_a_day_behind_and_until_its_end() {
 }
 
 #[test]
-fn the_next_one_is_due_when_two_thirds_of_its_life_are_over() {
+fn next_generation_is_due_after_two_thirds_of_the_lifetime() {
     let generation = made();
     let due = now() + LIFETIME * 2 / 3;
     assert!(!generation.is_due(due - Duration::from_secs(1)));
@@ -56,14 +56,14 @@ fn the_next_one_is_due_when_two_thirds_of_its_life_are_over() {
 }
 
 #[test]
-fn it_is_overdue_half_way_between_being_due_and_expiring() {
+fn is_overdue_halfway_between_due_date_and_expiry() {
     let generation = made();
     assert_eq!(generation.overdue(), now() + LIFETIME * 5 / 6);
     assert!(generation.is_due(generation.overdue()) && generation.overdue() < generation.expires());
 }
 
 #[test]
-fn fields_of_a_newer_version_are_kept_and_not_printed() {
+fn keeps_and_does_not_print_fields_of_a_newer_version() {
     let written = String::from_utf8(write(&[made()])).unwrap();
     let newer = written.replacen('{', r#"{"backup":{"key":"of-the-future"},"#, 1);
     let mut generations = read(newer.as_bytes()).unwrap();
@@ -76,7 +76,7 @@ fn fields_of_a_newer_version_are_kept_and_not_printed() {
 }
 
 #[test]
-fn a_bundle_of_several_authorities_takes_each_certificate() {
+fn bundle_of_several_authorities_verifies_each_certificate() {
     let pairs: Vec<_> = (0..3).map(|_| made().check(NAME, now()).unwrap()).collect();
     let authorities: Vec<_> = pairs.iter().map(|pair| &pair.authority).collect();
     for pair in &pairs {
@@ -85,7 +85,7 @@ fn a_bundle_of_several_authorities_takes_each_certificate() {
 }
 
 #[test]
-fn what_somebody_has_written_into_is_not_used() {
+fn refuses_a_modified_generation() {
     let (generation, other) = (made(), made());
     let swapped = Generation { key: other.key.clone(), ..generation.clone() };
     assert!(refusal(&swapped, NAME, now()).contains("KeyMismatch"));
@@ -96,28 +96,24 @@ fn what_somebody_has_written_into_is_not_used() {
 }
 
 #[test]
-fn a_name_that_is_none_makes_no_certificate_and_no_panic() {
-    assert!(Generation::make("käse.eks.svc", LIFETIME, now()).is_err());
+fn name_that_is_not_a_dns_name_is_an_error() {
+    assert!(Generation::make("käse.eks.svc", "pod-identity-webhook", LIFETIME, now()).is_err());
     assert!(made().check("..", now()).is_err());
 }
 
 #[test]
-fn the_secret_holds_generations_as_they_were_and_nothing_prints_their_keys() {
+fn reads_what_it_writes_and_never_prints_keys() {
     let generations = [made(), Generation { settled: true, ..made() }];
     let written = write(&generations);
     assert_eq!(read(&written).unwrap(), generations);
 
     let text = String::from_utf8(written).unwrap();
-    assert_eq!(
-        text.matches("PRIVATE KEY-----\\n").count(),
-        4,
-        "two keys, of certificates and not of authorities"
-    );
+    assert_eq!(text.matches("PRIVATE KEY-----\\n").count(), 4, "two keys, both of certificates");
     let key = generations[0].key.0.lines().nth(1).unwrap().to_owned();
     assert!(text.contains(&key));
     let printed = format!("{generations:?} {:?}", generations[0].check(NAME, now()).unwrap());
     assert!(printed.contains("(private key)") && !printed.contains(&key), "{printed}");
-    // The error of what cannot be read quotes nothing of it.
+    // Errors quote nothing.
     for broken in [text.replace("\"settled\":true", "\"settled\":7"), text.replace("\"made\":", "\"made\":-")]
     {
         let error = read(broken.as_bytes()).unwrap_err();

@@ -1,4 +1,4 @@
-//! A generation: an authority, and the one certificate that it ever signs.
+//! A generation: an authority, and the only certificate that it ever signs.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,33 +16,35 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::Zeroize;
 
-/// How long before it is made a certificate holds already: a day. An API server's clock may be behind, by hours
-/// where it was set to another zone's time.
+use crate::clock::rfc3339;
+
+/// Time by which a certificate's validity begins before it is made. A client's clock may be behind, by hours if it was set
+/// to another zone's time.
 const BACKDATED: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// An authority with the certificate that it has signed, as they stand in the Secret. The authority's own key
-/// is nowhere: nothing else can be signed by it, whoever reads the Secret.
+/// An authority with the certificate that it has signed, in the form of the Secret. The authority's key is discarded after
+/// signing: a reader of the Secret can sign nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Generation {
     /// The authority's certificate (PEM).
     authority: String,
-    /// The webhook's (PEM).
+    /// The server's certificate (PEM).
     certificate: String,
-    /// Its key (PKCS #8, PEM).
+    /// The server's key (PKCS #8, PEM).
     key: PrivateKey,
-    /// When it was made, in seconds since 1970.
+    /// Time at which it was made, in seconds since 1970.
     made: u64,
-    /// Until when both certificates hold, in seconds since 1970.
+    /// Expiry of both certificates, in seconds since 1970.
     expires: u64,
-    /// Whether API servers have had the time to learn the authority.
+    /// Whether clients have had the time to learn the authority.
     pub(super) settled: bool,
     /// Fields of newer versions of the format, kept when the Secret is written.
     #[serde(flatten)]
     unknown: Unknown,
 }
 
-/// Fields that this version does not know. Their values are not printed, since they may be secret.
+/// Fields of newer formats. Their values are not printed, since they may be secret.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 struct Unknown(serde_json::Map<String, serde_json::Value>);
@@ -53,7 +55,7 @@ impl fmt::Debug for Unknown {
     }
 }
 
-/// A key, which is neither printed nor left in memory.
+/// A private key in PEM. It is not printed, and its memory is overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 struct PrivateKey(String);
@@ -70,7 +72,7 @@ impl Drop for PrivateKey {
     }
 }
 
-/// What a generation holds, read: it can be served.
+/// The certificates and the key of a generation that can be served.
 #[derive(Debug)]
 pub(super) struct Pair {
     pub(super) authority: CertificateDer<'static>,
@@ -78,30 +80,35 @@ pub(super) struct Pair {
     pub(super) key: PrivateKeyDer<'static>,
 }
 
-/// Why a generation cannot be served.
+/// The reason for which a generation cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unusable {
     #[error("not PEM: {0}")]
     Pem(#[from] rustls_pki_types::pem::Error),
-    #[error("an authority that no client takes: {0}")]
+    #[error("not an authority that clients accept: {0}")]
     Authority(#[from] rustls::client::VerifierBuilderError),
     #[error("{0}")]
     Certificate(#[from] rustls::Error),
-    #[error("the Service's name is no DNS name")]
+    #[error("the server's name is not a DNS name")]
     Name(#[from] rustls_pki_types::InvalidDnsNameError),
-    #[error("it expired at {0} s after 1970")]
-    Expired(u64),
+    #[error("expired at {}", rfc3339(*.0))]
+    Expired(SystemTime),
 }
 
 impl Generation {
-    /// Makes one for a server of that name.
+    /// Makes a generation for the server `name`. `common_name` is the program's name.
     ///
-    /// No name constraints: they are for an authority that goes on signing. The serial numbers are rcgen's:
-    /// the first 20 bytes of the public key's digest, so by chance and never the same.
+    /// There are no name constraints: they are for an authority that goes on signing. The serial numbers are rcgen's, the
+    /// first 20 bytes of the public key's digest: random and unique.
     ///
     /// # Errors
-    /// rcgen's, where the name is no DNS name.
-    pub(super) fn make(name: &str, lifetime: Duration, now: SystemTime) -> Result<Self, rcgen::Error> {
+    /// rcgen's, if the name is not a DNS name.
+    pub(super) fn make(
+        name: &str,
+        common_name: &str,
+        lifetime: Duration,
+        now: SystemTime,
+    ) -> Result<Self, rcgen::Error> {
         let made = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let expires = made.saturating_add(lifetime.as_secs());
         let at = |second: u64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(second);
@@ -113,16 +120,16 @@ impl Generation {
             params.not_after = at(expires);
             Ok::<_, rcgen::Error>(params)
         };
-        // A name of its own for each, by which clients find the right one in a bundle.
-        let mut authority = params(Vec::new(), format!("pod-identity-webhook {}", Uuid::new_v4()))?;
+        // Clients find an authority in a bundle by its name, so each has another one.
+        let mut authority = params(Vec::new(), format!("{common_name} {}", Uuid::new_v4()))?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let mut leaf = params(vec![name.to_owned()], "pod-identity-webhook".to_owned())?;
+        let mut leaf = params(vec![name.to_owned()], common_name.to_owned())?;
         leaf.use_authority_key_identifier_extension = true;
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
 
-        // ECDSA with P-256 and SHA-256, rcgen's default: what every API server takes, and cheap to sign.
+        // ECDSA with P-256 and SHA-256, rcgen's default: every API server accepts it, and signing is cheap.
         let (mut authority_key, mut key) = (KeyPair::generate()?, KeyPair::generate()?);
         let issuer = Issuer::from_params(&authority, &authority_key);
         let certificate = leaf.signed_by(&key, &issuer)?;
@@ -140,34 +147,34 @@ impl Generation {
         Ok(generation)
     }
 
-    /// The authority, where it can be read.
+    /// Returns the authority, if it can be read.
     pub(super) fn authority(&self) -> Option<CertificateDer<'static>> {
         CertificateDer::from_pem_slice(self.authority.as_bytes()).ok()
     }
 
-    /// Until when it holds.
+    /// Returns the expiry.
     pub(super) fn expires(&self) -> SystemTime {
         time(self.expires)
     }
 
-    /// Whether it is time for the next one: two thirds of its life are over. The last third is for an API
-    /// server that is away, and for clocks that are ahead.
+    /// Returns whether the next generation is due: two thirds of the lifetime are over. The last third is for an API server
+    /// that does not answer, and for clocks that are ahead.
     pub(super) fn is_due(&self, now: SystemTime) -> bool {
         let life = Duration::from_secs(self.expires.saturating_sub(self.made));
         now >= time(self.made) + life.min(LAST) * 2 / 3
     }
 
-    /// Returns the time by which it should have been replaced: five sixths of its life are over. That is halfway
-    /// between the [due date](Self::is_due) and the expiry.
+    /// Returns the time by which it should have been replaced: five sixths of the lifetime are over. That is halfway between
+    /// the [due date](Self::is_due) and the expiry.
     pub(super) fn overdue(&self) -> SystemTime {
         let life = Duration::from_secs(self.expires.saturating_sub(self.made));
         time(self.made) + life.min(LAST) * 5 / 6
     }
 
-    /// Reads it, and asks the verifier of rustls whether a client takes it for a server of that name.
+    /// Reads the certificates and the key, and verifies them as a client of the server `name` does.
     ///
     /// # Errors
-    /// [`Unusable`] where it would not: it was made for another Service, is over, or somebody wrote into it.
+    /// [`Unusable`] if a client would refuse the certificate: it has another name, has expired, or was modified.
     pub(super) fn check(&self, name: &str, now: SystemTime) -> Result<Pair, Unusable> {
         let pair = Pair {
             authority: CertificateDer::from_pem_slice(self.authority.as_bytes())?,
@@ -175,10 +182,9 @@ impl Generation {
             key: PrivateKeyDer::from_pem_slice(self.key.0.as_bytes())?,
         };
         if now >= self.expires() {
-            return Err(Unusable::Expired(self.expires));
+            return Err(Unusable::Expired(self.expires()));
         }
         pair.verify(&[&pair.authority], name, now)?;
-        // rustls compares key and certificate.
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let key = provider.key_provider.load_private_key(pair.key.clone_key())?;
         rustls::sign::CertifiedKey::new(vec![pair.certificate.clone()], key).keys_match()?;
@@ -187,10 +193,10 @@ impl Generation {
 }
 
 impl Pair {
-    /// Whether a client that trusts these authorities takes the certificate for a server of that name.
+    /// Verifies the certificate as a client of the server `name` does that trusts these authorities.
     ///
     /// # Errors
-    /// [`Unusable`] where it does not.
+    /// [`Unusable`] if the client would refuse it.
     pub(super) fn verify(
         &self,
         authorities: &[&CertificateDer<'static>],
@@ -210,24 +216,24 @@ impl Pair {
     }
 }
 
-/// The generations of a Secret, oldest first, as its one entry holds them.
+/// Reads the Secret's entry: generations, oldest first.
 ///
 /// # Errors
-/// serde's, where it is no such list. Its text names places and types, not values.
+/// The line and column of the fault.
 pub(super) fn read(json: &[u8]) -> Result<Vec<Generation>, String> {
     let read: Result<Vec<Generation>, _> = serde_json::from_slice(json);
-    // serde's own message would quote a value of the wrong type: with keys about, the place is enough.
+    // serde's message would quote a value of the wrong type, which may be a key.
     read.map_err(|error| format!("line {}, column {}", error.line(), error.column()))
 }
 
-/// The entry of a Secret that holds these generations.
+/// Writes the Secret's entry.
 pub(super) fn write(generations: &[Generation]) -> Vec<u8> {
-    // A list of texts and numbers can always be written.
+    // Strings and numbers can always be written.
     serde_json::to_vec(generations).unwrap_or_default()
 }
 
-/// The last second that a certificate can hold in (RFC 5280, 4.1.2.5), since 1970. Whoever wrote a later one into
-/// the Secret means that.
+/// The last second of a certificate's validity that can be written (RFC 5280, 4.1.2.5), since 1970. A later time in the
+/// Secret counts as this one.
 const LAST: Duration = Duration::from_secs(253_402_300_799);
 
 fn time(seconds: u64) -> SystemTime {
