@@ -1,7 +1,8 @@
 //! TLS for listeners. Certificates are replaced while they are served: from files that are read again when they
 //! change, or from memory. Client certificates are verified if there is a client CA.
 
-mod client_ca;
+mod client_ca; // the CA certificates of clients
+mod error; // why TLS cannot be set up
 mod validity; // start and expiry of a certificate
 
 use std::path::{Path, PathBuf};
@@ -14,47 +15,10 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use self::client_ca::ClientCa;
+pub use self::error::{CertificateFiles, TlsError};
 pub use self::validity::Validity;
 use crate::files::{FileMetrics, MAX_PEM, Watched, read_regular};
 use crate::shutdown::Shutdown;
-
-/// A certificate chain and its key, in PEM files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CertificateFiles {
-    /// The chain, leaf first.
-    pub certificate: PathBuf,
-    /// The private key: PKCS #8, PKCS #1 or SEC 1.
-    pub key: PathBuf,
-}
-
-/// Error of certificate files.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// A file cannot be read as PEM.
-    #[error("{}: {reason}", .path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        reason: String,
-    },
-    /// Certificate and key do not match, or rustls does not accept them.
-    #[error("{} with {}: {reason}", .files.certificate.display(), .files.key.display())]
-    Pair {
-        /// The files.
-        files: CertificateFiles,
-        /// The reason.
-        reason: rustls::Error,
-    },
-    /// The certificates of a client CA cannot be used.
-    #[error("client CA {}: {reason}", .path.display())]
-    ClientCa {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        reason: String,
-    },
-}
 
 /// The minimum TLS version of a listener.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureS
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use super::TlsError;
+use super::error::TlsError;
 use crate::files::{MAX_PEM, Watched, read_regular};
 use crate::shutdown::Shutdown;
 

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::certificate::{WebhookConfiguration, minimum_lifetime};
-use crate::clock::Hand;
+use crate::clock::ClockControl;
 use crate::shutdown::Ender;
 use crate::tls::TlsVersion;
 
@@ -169,7 +169,7 @@ fn steps(replicas: &[Replica], label: &str) -> u64 {
     replicas.iter().map(|replica| replica.count("webhook_certificate_steps_total", label)).sum()
 }
 
-async fn pass(hand: &Hand, time: Duration) {
+async fn pass(hand: &ClockControl, time: Duration) {
     for _ in 0..time.as_millis() / STEP.as_millis() {
         hand.advance(STEP);
         for _ in 0..200 {
@@ -178,8 +178,8 @@ async fn pass(hand: &Hand, time: Duration) {
     }
 }
 
-fn clock() -> (Hand, Clock) {
-    Clock::by_hand(UNIX_EPOCH + Duration::from_secs(1_800_000_000))
+fn clock() -> (ClockControl, Clock) {
+    Clock::manual(UNIX_EPOCH + Duration::from_secs(1_800_000_000))
 }
 
 /// Starts five replicas at once, and plays five rotations.
