@@ -162,7 +162,7 @@ impl Admission {
         }
         if injection.outcome == InjectionOutcome::NoRole {
             let reason = match freshness {
-                Freshness::Unknown(_) => WarningReason::AccountUnknown { cause },
+                Freshness::Unknown(_) => WarningReason::ServiceAccountUnknown { cause },
                 Freshness::FromWatch(_) => WarningReason::NotFresh { cause },
                 Freshness::Recent(_) | Freshness::Fresh => return,
             };

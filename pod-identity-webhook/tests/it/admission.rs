@@ -47,7 +47,7 @@ impl Alone {
     }
 }
 
-const UNKNOWN: &str = r#"pod_identity_webhook_missed_total{reason="account_unknown"}"#;
+const UNKNOWN: &str = r#"pod_identity_webhook_missed_total{reason="service_account_unknown"}"#;
 
 /// The API server was asked, and nobody was there.
 const READ_FAILED: &str = r#"pod_identity_api_reads_total{object="service_account",result="connection"}"#;
