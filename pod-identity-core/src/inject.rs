@@ -37,14 +37,19 @@
 //! ```
 
 mod text; // short texts
-mod bounded; // JSON objects, lists and maps of bounded size
+mod reader; // JSON: a pull reader
+mod writer; // JSON: strings
+mod names; // labels and annotations
+mod path; // paths in containers
+mod expansion; // kubelet's expansion of variables
 mod settings; // names, paths, audiences and lifetimes
+mod prepared; // texts that depend on the settings only
 mod method; // the methods
 mod warning; // warnings and their reasons
 mod service_account; // facts about the service account and its namespace
-mod pod; // the pod, as far as injection reads it
+mod pod; // the parts of a pod that injection reads
+mod token; // the token's volume and its mounts
 mod env; // environment variables
-mod volume; // the token's volume and its mounts
 mod grant; // the method and role of a pod or container
 mod skip; // pods and containers that ask not to be injected
 mod patch; // JSON Patch
@@ -54,6 +59,7 @@ mod config_map; // roles from AWS's ConfigMap
 mod pod_identity_service_accounts; // service accounts with Pod Identity, from AWS's file
 
 pub use config_map::{ConfigMapError, RoleConfigMap};
+pub use grant::Grant;
 pub use injection::{Injection, InjectionOutcome, Injector};
 pub use method::Method;
 pub use patch::Patch;

@@ -5,7 +5,7 @@ mod client_ca; // the CA certificates of clients
 mod error; // why TLS cannot be set up
 mod validity; // start and expiry of a certificate
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;

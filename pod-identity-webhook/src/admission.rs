@@ -161,7 +161,7 @@ impl Admission {
         }
         if injection.outcome == InjectionOutcome::NoRole {
             let reason = match freshness {
-                Freshness::Unknown(_) => WarningReason::AccountUnknown { cause },
+                Freshness::Unknown(_) => WarningReason::ServiceAccountUnknown { cause },
                 Freshness::Stale(_) => WarningReason::NotFresh { cause },
                 Freshness::Recent(_) | Freshness::Fresh => return,
             };

@@ -1,34 +1,33 @@
-//! By which way a container comes to its credentials.
+//! The method and role that a pod or container gets.
 
-use crate::arn::RoleArn;
+use std::borrow::Cow;
 
 use super::env;
+use super::expansion::literal;
 use super::method::Method;
+use super::names;
 use super::pod::Pod;
-use super::service_account::{NamespaceSettings, Role, ServiceAccountFacts};
-use super::settings::Settings;
+use super::prepared::Prepared;
+use super::service_account::{Role, ServiceAccountFacts};
+use crate::arn::RoleArn;
 
-/// Annotations of this beginning give the container of the rest's name a role of its own.
-pub(super) const ROLE_OF_CONTAINER: &str = "podidentity.dev/role-arn.";
-
-impl Pod<'_> {
-    /// Returns whether an annotation of the pod gives a container a role of its own.
-    pub fn has_container_roles(&self) -> bool {
-        let mut keys = self.metadata.annotations.iter().flat_map(|annotations| annotations.keys());
-        keys.any(|key| key.starts_with(ROLE_OF_CONTAINER))
-    }
-}
-
-/// A way to credentials, with the role where the way does not find it out itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Grant {
+/// A [`Method`] with the role that it needs.
+///
+/// [`Injector::variables`](super::Injector::variables) returns its variables for a process that runs outside of a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Grant<'a> {
+    /// Pod Identity. The agent finds the role.
     PodIdentity,
-    ThroughAgent(RoleArn),
-    WebIdentity(Role),
+    /// IRSA by a call of the agent.
+    ThroughAgent(&'a RoleArn),
+    /// IRSA by a call of the SDK.
+    WebIdentity(&'a Role),
 }
 
-impl Grant {
-    pub(super) fn method(&self) -> Method {
+impl<'a> Grant<'a> {
+    /// Returns the method.
+    pub fn method(self) -> Method {
         match self {
             Self::PodIdentity => Method::PodIdentity,
             Self::ThroughAgent(_) => Method::ThroughAgent,
@@ -36,46 +35,72 @@ impl Grant {
         }
     }
 
-    /// What a pod's containers are given, those with a role of their own apart.
-    pub(super) fn of_pod(pod: &Pod<'_>, facts: &ServiceAccountFacts) -> Option<Self> {
-        // A pod's own label counts instead of its namespace's.
-        let always =
-            pod.label(NamespaceSettings::INJECT).map_or(facts.namespace.inject, |word| word == "enabled");
+    /// Returns the grant for the containers of a pod that have no role of their own.
+    pub(super) fn of_pod(pod: &Pod<'_>, facts: &'a ServiceAccountFacts) -> Option<Self> {
+        // A pod's own label takes precedence over its namespace's.
+        let always = pod.label(names::INJECT).map_or(facts.namespace.inject, |value| value == "enabled");
         if facts.associated || always {
             return Some(Self::PodIdentity);
         }
-        facts.settings.role.clone().map(|role| Self::of_role(role, facts))
+        facts.settings.role.as_ref().map(|role| Self::of_role(role, facts))
     }
 
-    /// What the container is given by an annotation of its pod. The role's trust policy decides whether the
-    /// account may have it, as with every role of IRSA; so the annotation gives nobody more than he had.
-    pub(super) fn of_container(
-        pod: &Pod<'_>,
-        name: &str,
-        facts: &ServiceAccountFacts,
-        settings: &Settings,
-    ) -> Option<Self> {
-        let text = pod.annotation(&format!("{ROLE_OF_CONTAINER}{name}"))?;
-        Role::parse(text, settings).map(|role| Self::of_role(role, facts))
-    }
-
-    fn of_role(role: Role, facts: &ServiceAccountFacts) -> Self {
+    /// Returns the grant for a role of IRSA.
+    pub(super) fn of_role(role: &'a Role, facts: &ServiceAccountFacts) -> Self {
         match role {
             Role::Arn(arn) if facts.settings.through_agent => Self::ThroughAgent(arn),
             role => Self::WebIdentity(role),
         }
     }
 
-    /// The two variables that lead an SDK to the credentials.
-    pub(super) fn variables(&self, token_file: String, settings: &Settings) -> [(&'static str, String); 2] {
+    /// Returns the role, as the service account or pod has it.
+    pub(super) fn role(self) -> Option<&'a str> {
         match self {
-            Self::PodIdentity => [(env::FULL_URI, settings.full_uri.clone()), (env::TOKEN_FILE, token_file)],
+            Self::PodIdentity => None,
+            Self::ThroughAgent(arn) => Some(arn.as_str()),
+            Self::WebIdentity(role) => Some(role.as_str()),
+        }
+    }
+
+    /// Returns the two variables of the method: the role or the agent's address, and the token file.
+    pub(super) fn variables<'v>(
+        self,
+        token_file: &'v str,
+        prepared: &'v Prepared,
+    ) -> [(&'static str, Cow<'v, str>); 2]
+    where
+        'a: 'v,
+    {
+        let token_file = Cow::Borrowed(token_file);
+        match self {
+            Self::PodIdentity => {
+                let uri = Cow::Borrowed(&*prepared.settings.full_uri);
+                [(env::FULL_URI, uri), (env::TOKEN_FILE, token_file)]
+            }
             Self::ThroughAgent(role) => {
-                [(env::FULL_URI, settings.role_uri(role)), (env::TOKEN_FILE, token_file)]
+                let uri = Cow::Owned(prepared.settings.role_uri(role));
+                [(env::FULL_URI, uri), (env::TOKEN_FILE, token_file)]
             }
             Self::WebIdentity(role) => {
-                [(env::ROLE_ARN, role.as_str().to_owned()), (env::WEB_IDENTITY_TOKEN_FILE, token_file)]
+                let role = Cow::Borrowed(role.as_str());
+                [(env::ROLE_ARN, role), (env::WEB_IDENTITY_TOKEN_FILE, token_file)]
             }
         }
     }
+
+    /// Returns whether `value` is the value of the grant's first variable.
+    pub(super) fn is_first_value(self, value: &str, prepared: &Prepared) -> bool {
+        let [(_, expected), _] = self.variables("", prepared);
+        value == literal(&expected)
+    }
+}
+
+/// Returns the role that an annotation of the pod gives a container. The role's trust policy decides whether the service
+/// account may assume it, as for every role of IRSA, so the annotation adds no right.
+pub(super) fn container_role(pod: &Pod<'_>, container: &str, prepared: &Prepared) -> Option<Role> {
+    if !pod.has_container_roles() {
+        return None;
+    }
+    let key = [names::CONTAINER_ROLE, container].concat();
+    Role::parse(pod.annotation(&key)?, &prepared.settings)
 }

@@ -1,45 +1,37 @@
-//! What a pod is given so that its SDKs find its role's credentials.
+//! The decision: which containers of a pod get which method.
 //!
-//! A container gets all of one way or nothing: two variables and the mount of a token that belong together.
-//! The ways, the first that fits being taken:
-//!
-//! 1. Pod Identity, where an association is facts, or pod or namespace ask for it always;
-//! 2. IRSA through the agent, where the account has a role and says so;
-//! 3. IRSA, where the account has a role.
-//!
-//! A container to which the pod's annotation gives a role of its own gets it by IRSA.
-//!
-//! The patch adds and changes nothing. What is made by it is found by the next round, so that a second patch is
-//! empty, and only containers are injected that another webhook has added meanwhile.
+//! The patch only adds. A second injection finds the parts that the first one added, so its patch is empty, unless another
+//! webhook has added containers in between.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 
-use serde_json::json;
-
-use super::env::{self, Carried};
+use super::env::{self, Existing};
+use super::expansion::literal;
 use super::grant::{self, Grant};
 use super::method::Method;
-use super::patch::Patch;
-use super::pod::{Container, Pod, Variable};
-use super::service_account::{self, NamespaceSettings, ServiceAccountFacts};
+use super::names;
+use super::patch::{Operations, Patch};
+use super::pod::{Container, ContainerPath, Pod, Variable};
+use super::prepared::Prepared;
+use super::service_account::{self, NamespaceSettings, Role, ServiceAccountFacts};
 use super::settings::{Settings, TokenExpiration};
 use super::skip::{self, Skip};
-use super::volume::{self, Gap, Place, Tokens};
+use super::token::{MissingParts, Token, Tokens, VolumeState};
 use super::warning::{Warning, WarningReason};
+use super::writer::push_string;
 
-/// The label of pods that were given Pod Identity, as AWS's webhook sets it.
-const LABEL: (&str, &str) = ("eks.amazonaws.com/pod-identity", "enabled");
-
-/// What is to be done to a pod, and what there is to say about it.
+/// The change to a pod, and the warnings about it.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Injection {
-    /// What is added.
+    /// The additions to the pod.
     pub patch: Patch,
-    /// What became of the pod.
+    /// The outcome for the whole pod.
     pub outcome: InjectionOutcome,
-    /// By which ways its containers come to credentials from now on.
+    /// The methods of the pod's containers after the patch.
     pub methods: BTreeSet<Method>,
-    /// What was not done or may not be as it looks.
+    /// Containers without injection, and settings that may not have the effect that the user expects.
     pub warnings: Vec<Warning>,
 }
 
@@ -48,42 +40,43 @@ impl Injection {
         Self { patch: Patch::default(), outcome, methods: BTreeSet::new(), warnings: Vec::new() }
     }
 
-    /// The warnings for whoever creates the pod: as many as reach a client, the last of them saying how many more
-    /// there would be.
+    /// Returns the warnings for the person who creates the pod: as many as reach a client. The last one has the number of
+    /// further warnings.
     pub fn admission_warnings(&self) -> impl Iterator<Item = String> {
-        let all = || self.warnings.iter().filter_map(Warning::warning);
-        let shown = match all().count() {
+        let for_people = || self.warnings.iter().filter(|warning| warning.reason.is_for_people());
+        let shown = match for_people().count() {
             count if count > Warning::MOST_WARNINGS => Warning::MOST_WARNINGS - 1,
             count => count,
         };
-        let more = all().count() - shown;
+        let more = for_people().count() - shown;
         let last = (more > 0).then(|| format!("pod-identity: and {more} more warnings"));
-        all().take(shown).chain(last)
+        for_people().take(shown).filter_map(Warning::warning).chain(last)
     }
 
-    /// Why containers go without what their account has.
+    /// Returns the warnings about containers that lack credentials which their service account has or may have.
     pub fn missed(&self) -> impl Iterator<Item = &Warning> {
-        self.warnings.iter().filter(|notice| notice.reason.is_missed())
+        self.warnings.iter().filter(|warning| warning.reason.is_missed())
     }
 }
 
-/// What became of a pod.
+/// The outcome of an injection for the whole pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InjectionOutcome {
-    /// One container at least was given something.
+    /// The patch adds to one container at least.
     Injected,
-    /// Some container should have been, and none was; a notice says why.
+    /// A container lacks credentials that it should have, and nothing was injected. A warning has the reason.
     Missed,
-    /// Its containers have it from an earlier round, or from AWS's webhook.
+    /// The containers have credentials from an earlier injection or another webhook.
     AlreadyInjected,
-    /// It asks to be left as it is.
+    /// The pod asks not to be injected.
     Skipped(Skip),
-    /// Nothing that is known gives it a role.
+    /// The service account has no role.
     NoRole,
 }
 
 impl InjectionOutcome {
-    /// All that there are.
+    /// All outcomes.
     pub const ALL: [Self; 7] = [
         Self::Injected,
         Self::Missed,
@@ -94,7 +87,7 @@ impl InjectionOutcome {
         Self::NoRole,
     ];
 
-    /// The outcome as a metric's label.
+    /// Returns the outcome as the value of a metric's label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Injected => "injected",
@@ -108,32 +101,43 @@ impl InjectionOutcome {
     }
 }
 
-/// Decides what is added to pods. It is made once, for all pods.
+/// Decides what is added to pods. One injector serves all pods.
+///
+/// ```
+/// use pod_identity_core::inject::{InjectionOutcome, Injector, Pod, ServiceAccountFacts, Settings};
+///
+/// let pod = Pod::parse(r#"{"metadata": {}, "spec": {"containers": [{"name": "app", "env": []}]}}"#)?;
+/// let facts = ServiceAccountFacts { associated: true, ..ServiceAccountFacts::default() };
+/// let injection = Injector::new(Settings::default()).inject(&pod, &facts, 0);
+/// assert_eq!(injection.outcome, InjectionOutcome::Injected);
+/// assert!(injection.patch.paths().any(|path| path == "/spec/containers/0/env/-"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Injector {
-    settings: Settings,
+    prepared: Prepared,
 }
 
 impl Injector {
-    /// Makes an injector with these settings.
+    /// Returns an injector with these settings.
     pub fn new(settings: Settings) -> Self {
-        Self { settings }
+        Self { prepared: Prepared::new(settings) }
     }
 
     /// Returns the settings.
     pub fn settings(&self) -> &Settings {
-        &self.settings
+        &self.prepared.settings
     }
 
     /// Decides what is added to a pod that is about to be created.
     ///
-    /// `random` is any number. It spreads the lifetimes of tokens whose lifetime is not set.
+    /// `random` is any number. It spreads the lifetimes of tokens that have no lifetime set.
     pub fn inject(&self, pod: &Pod<'_>, facts: &ServiceAccountFacts, random: u32) -> Injection {
-        inject(pod, facts, &self.settings, random)
+        inject(pod, facts, &self.prepared, random)
     }
 
-    /// Decides about a pod without facts about its service account, where they make no difference: the pod is skipped,
-    /// was injected as a whole before, or always gets Pod Identity. Returns `None` if the facts are needed.
+    /// Decides about a pod for which the facts about its service account make no difference: the pod is skipped, was
+    /// injected as a whole before, or always gets Pod Identity. Returns `None` if the facts are needed.
     ///
     /// An outage of the source of these facts neither delays nor refuses such a pod. The service account's settings for
     /// tokens have no effect on a pod that always gets Pod Identity.
@@ -143,103 +147,128 @@ impl Injector {
         namespace: NamespaceSettings,
         random: u32,
     ) -> Option<Injection> {
-        inject_without_lookup(pod, namespace, &self.settings, random)
+        inject_without_lookup(pod, namespace, &self.prepared, random)
+    }
+
+    /// Returns the names and values of the variables that a container with no variables of its own gets, for a process that
+    /// runs elsewhere with the token in `token_file`.
+    ///
+    /// A container's values have `$$` in place of `$`, since kubelet expands them. These values are the expanded ones.
+    ///
+    /// ```
+    /// use pod_identity_core::inject::{Grant, Injector, Settings};
+    ///
+    /// let settings = Settings { full_uri: "http://127.0.0.1:8080/v1/credentials".to_owned(), ..Settings::default() };
+    /// let injector = Injector::new(settings);
+    /// assert_eq!(injector.variables(Grant::PodIdentity, "/home/dev/token"), [
+    ///     ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:8080/v1/credentials".to_owned()),
+    ///     ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/home/dev/token".to_owned()),
+    /// ]);
+    /// ```
+    pub fn variables(&self, grant: Grant<'_>, token_file: &str) -> Vec<(&'static str, String)> {
+        let settings = self.settings();
+        let method = grant.variables(token_file, &self.prepared);
+        let variables = env::additions(method, settings.regional_sts, settings, |_| false);
+        variables.map(|(name, value)| (name, value.into_owned())).collect()
     }
 }
 
-fn inject(pod: &Pod<'_>, facts: &ServiceAccountFacts, settings: &Settings, random: u32) -> Injection {
+fn inject(pod: &Pod<'_>, facts: &ServiceAccountFacts, prepared: &Prepared, random: u32) -> Injection {
     if let Some(skip) = skip::whole_pod(pod, facts.namespace) {
         return Injection::unchanged(InjectionOutcome::Skipped(skip));
     }
     let of_pod = Grant::of_pod(pod, facts);
-    let skipped = skip::containers(pod, settings);
-    let mut audience_of_account = settings.web_identity.clone();
-    if let Some(audience) = &facts.settings.audience {
-        audience_of_account.audience.clone_from(audience);
+    if of_pod.is_none() && !pod.has_container_roles() {
+        return Injection::unchanged(InjectionOutcome::NoRole);
     }
-    let tokens = Tokens::of_pod(pod, &settings.pod_identity, &audience_of_account);
-    let round = Round { pod, facts, settings, tokens };
-    let mut done = Done::default();
+    let skipped = skip::containers(pod, prepared);
+    let tokens = Tokens::of_pod(pod, prepared, facts.settings.audience.as_deref());
+    let decision = Decision { pod, facts, prepared, tokens };
+    let mut changes = Changes::default();
     for (path, container) in pod.containers() {
-        let own = Grant::of_container(pod, &container.name, facts, settings);
-        let Some(grant) = own.as_ref().or(of_pod.as_ref()) else { continue };
+        let role = grant::container_role(pod, &container.name, prepared);
+        let own = role.as_ref().map(|role| Grant::of_role(role, facts));
+        let Some(grant) = own.or(of_pod) else { continue };
         if skipped.contains(&*container.name) {
-            done.skipped = true;
+            changes.has_skipped = true;
             continue;
         }
-        round.container(&path, container, grant, own.is_some(), &mut done);
+        decision.container(path, container, grant, own.is_some(), &mut changes);
     }
-    round.finish(done, random)
+    decision.finish(changes, random)
 }
 
 fn inject_without_lookup(
     pod: &Pod<'_>,
     namespace: NamespaceSettings,
-    settings: &Settings,
+    prepared: &Prepared,
     random: u32,
 ) -> Option<Injection> {
     let facts = ServiceAccountFacts { namespace, ..ServiceAccountFacts::default() };
     if skip::whole_pod(pod, namespace).is_some() {
-        return Some(inject(pod, &facts, settings, random));
+        return Some(inject(pod, &facts, prepared, random));
     }
-    // Whether a role of a container's own goes through the agent, the account says.
+    // The service account decides whether a container's own role is assumed through the agent.
     if pod.has_container_roles() {
         return None;
     }
     if Grant::of_pod(pod, &facts).is_some() {
-        return Some(inject(pod, &facts, settings, random));
+        return Some(inject(pod, &facts, prepared, random));
     }
-    let skipped = skip::containers(pod, settings);
-    let tokens = Tokens::of_pod(pod, &settings.pod_identity, &settings.web_identity);
-    let (mut done, mut left_out) = (Done::default(), false);
+    let skipped = skip::containers(pod, prepared);
+    let tokens = Tokens::of_pod(pod, prepared, None);
+    let mut changes = Changes::default();
     for (_, container) in pod.containers() {
         if skipped.contains(&*container.name) {
-            left_out = true;
+            changes.has_skipped = true;
         } else {
-            let method = env::whole(container, &tokens, settings)?;
-            done.say_what_wins(container, method);
-            done.already.insert(method);
+            let method = env::injected_method(container, &tokens, prepared)?;
+            changes.warn_of_preceding(container, method);
+            changes.existing.insert(method);
         }
     }
-    let outcome = match (done.already.is_empty(), left_out) {
+    let outcome = match (changes.existing.is_empty(), changes.has_skipped) {
         (false, _) => InjectionOutcome::AlreadyInjected,
         (true, true) => InjectionOutcome::Skipped(Skip::Containers),
         (true, false) => return None,
     };
-    Some(Injection { methods: done.already, warnings: done.warnings, ..Injection::unchanged(outcome) })
+    Some(Injection { methods: changes.existing, warnings: changes.warnings, ..Injection::unchanged(outcome) })
 }
 
-/// What one pod is judged by.
-struct Round<'a> {
+/// The inputs of a decision about one pod.
+struct Decision<'a> {
     pod: &'a Pod<'a>,
     facts: &'a ServiceAccountFacts,
-    settings: &'a Settings,
+    prepared: &'a Prepared,
     tokens: Tokens<'a>,
 }
 
-/// What has been done so far.
+/// The results for the containers so far.
 #[derive(Default)]
-struct Done {
-    /// The patches of the containers, which follow those of the pod.
-    containers: Patch,
+struct Changes {
+    /// The operations on containers. Those on the pod come before them in the patch.
+    containers: Operations,
     injected: BTreeSet<Method>,
-    already: BTreeSet<Method>,
-    /// The volumes that the pod needs: `true` for Pod Identity's, `false` for IRSA's.
-    volumes: BTreeSet<bool>,
-    skipped: bool,
+    /// The methods of containers that lack nothing.
+    existing: BTreeSet<Method>,
+    /// Whether the pod needs the volumes of Pod Identity and IRSA.
+    needs_pod_identity_volume: bool,
+    needs_web_identity_volume: bool,
+    /// Whether the annotation `skip-containers` names a container that would be injected.
+    has_skipped: bool,
     warnings: Vec<Warning>,
 }
 
-impl Done {
-    fn say(&mut self, container: &Container<'_>, reason: WarningReason) {
+impl Changes {
+    fn warn(&mut self, container: &Container<'_>, reason: WarningReason) {
         self.warnings.push(Warning { container: Some(container.name.clone().into_owned()), reason });
     }
 
-    /// Says if the container sets itself what SDKs look at before the way that it is given, or has been given.
-    fn say_what_wins(&mut self, container: &Container<'_>, method: Method) {
-        let names = env::winning(container, method);
+    /// Adds a warning if the container sets variables that SDKs read before those of its method.
+    fn warn_of_preceding(&mut self, container: &Container<'_>, method: Method) {
+        let names = env::preceding(container, method);
         if !names.is_empty() {
-            self.say(container, WarningReason::VariablesWin { names });
+            self.warn(container, WarningReason::VariablesWin { names });
         }
     }
 }
@@ -247,201 +276,246 @@ impl Done {
 /// The change to a container.
 enum Plan {
     /// No change: the container has credentials by this method.
-    Carries(Method),
+    Keep(Method),
     /// Injects the missing parts of the method.
     Complete,
     /// No change, for this reason.
     Leave(WarningReason),
 }
 
-impl Round<'_> {
-    /// Injects the missing parts of a grant into a container, or returns the reason against it.
-    fn container(&self, path: &str, container: &Container<'_>, grant: &Grant, own: bool, done: &mut Done) {
-        match self.plan(container, grant, own) {
-            Plan::Carries(method) => {
-                self.compare_role(container, grant, method, done);
-                done.say_what_wins(container, method);
-                done.already.insert(method);
+impl Decision<'_> {
+    /// Injects the missing parts of a grant into a container, or adds a warning with the reason against it. `is_own`: an
+    /// annotation gives this container the grant.
+    fn container(
+        &self,
+        path: ContainerPath,
+        container: &Container<'_>,
+        grant: Grant<'_>,
+        is_own: bool,
+        changes: &mut Changes,
+    ) {
+        match self.plan(container, grant, is_own) {
+            Plan::Keep(method) => {
+                self.compare_role(container, grant, method, changes);
+                changes.warn_of_preceding(container, method);
+                changes.existing.insert(method);
             }
-            Plan::Complete => self.complete(path, container, grant, done),
-            Plan::Leave(reason) => done.say(container, reason),
+            Plan::Complete => self.complete(path, container, grant, changes),
+            Plan::Leave(reason) => changes.warn(container, reason),
         }
     }
 
-    fn plan(&self, container: &Container<'_>, grant: &Grant, own: bool) -> Plan {
-        use Carried::{ByHand, Injected, Nothing, Own};
-        let of_agent = env::container_credentials(container, &self.tokens, self.settings);
+    fn plan(&self, container: &Container<'_>, grant: Grant<'_>, is_own: bool) -> Plan {
+        use Existing::{ByHand, Injected, Nothing, Own};
+        let of_agent = env::container_credentials(container, &self.tokens, self.prepared);
         let of_sts = env::web_identity(container, &self.tokens);
         let wanted = grant.method();
-        let otherwise = |carried| Plan::Leave(WarningReason::InjectedOtherwise { carried, wanted });
+        let otherwise = |existing| Plan::Leave(WarningReason::InjectedOtherwise { existing, wanted });
         match (wanted, of_agent, of_sts) {
-            (Method::WebIdentity, _, Injected) => Plan::Carries(wanted),
+            (Method::WebIdentity, _, Injected) => Plan::Keep(wanted),
             (Method::WebIdentity, Nothing, _) => Plan::Complete,
-            (Method::WebIdentity, _, ByHand) => Plan::Carries(wanted),
+            (Method::WebIdentity, _, ByHand) => Plan::Keep(wanted),
             // No token is injected beside a URI that is not the agent's, not even for another method.
             (Method::WebIdentity, Own(names), _) => Plan::Leave(WarningReason::OwnVariables { names }),
             (Method::PodIdentity | Method::ThroughAgent, Nothing | Own(_), Injected)
             | (Method::ThroughAgent, Nothing | Own(_), ByHand) => otherwise(Method::WebIdentity),
-            // It would win in every SDK and bypass the agent.
+            // SDKs would use these variables and bypass the agent.
             (Method::ThroughAgent, Nothing | Own(_), Own(names)) => {
                 Plan::Leave(WarningReason::OwnVariables { names })
             }
-            (_, Own(_), _) if env::goes_with_agent(container, wanted, &self.tokens, self.settings) => {
+            (_, Own(_), _) if env::fits_agent(container, wanted, &self.tokens, self.prepared) => {
                 Plan::Complete
             }
             (_, Own(names), _) => Plan::Leave(WarningReason::OwnVariables { names }),
             (_, Nothing, _) => Plan::Complete,
-            // On EKS associations are not seen: an account with a role for IRSA may well have one, which counts
-            // first. But it does not give a container the role of its own that the pod asks for.
-            (_, of_agent, _) => match env::method_of_agent(container, self.settings) {
-                carried if own && carried != wanted => otherwise(carried),
-                carried if carried == wanted && of_agent == ByHand => Plan::Complete,
-                carried => Plan::Carries(carried),
+            // EKS does not show its associations to this webhook: a service account with a role for IRSA may have one, which
+            // takes precedence. But an association does not give a container the role of its own that the pod asks for.
+            (_, of_agent, _) => match env::agent_method(container, self.prepared) {
+                existing if is_own && existing != wanted => otherwise(existing),
+                existing if existing == wanted && of_agent == ByHand => Plan::Complete,
+                existing => Plan::Keep(existing),
             },
         }
     }
 
-    /// Adds a notice if the container has another role than the one that it would get now.
-    fn compare_role(&self, container: &Container<'_>, grant: &Grant, method: Method, done: &mut Done) {
-        let (variable, value, expected) = match grant {
-            Grant::WebIdentity(role) => (env::ROLE_ARN, role.as_str().to_owned(), role.as_str()),
-            Grant::ThroughAgent(role) => (env::FULL_URI, self.settings.role_uri(role), role.as_str()),
+    /// Adds a warning if the container has another role than the one that it would get now.
+    fn compare_role(
+        &self,
+        container: &Container<'_>,
+        grant: Grant<'_>,
+        method: Method,
+        changes: &mut Changes,
+    ) {
+        let variable = match grant {
+            Grant::WebIdentity(_) => env::ROLE_ARN,
+            Grant::ThroughAgent(_) => env::FULL_URI,
             Grant::PodIdentity => return,
         };
-        let carried = env::value(container, variable).unwrap_or_default();
-        if method == grant.method() && !carried.is_empty() && carried != env::literal(&value) {
-            let carried = carried.strip_prefix(&self.settings.roles_uri()).unwrap_or(carried).to_owned();
-            done.say(container, WarningReason::RoleDiffers { carried, expected: expected.to_owned() });
+        let (Some(existing), Some(expected)) = (env::value(container, variable), grant.role()) else {
+            return;
+        };
+        if method == grant.method() && !existing.is_empty() && !grant.is_first_value(existing, self.prepared)
+        {
+            let existing = existing.strip_prefix(&self.prepared.roles_uri).unwrap_or(existing).to_owned();
+            changes.warn(container, WarningReason::RoleDiffers { existing, expected: expected.to_owned() });
         }
     }
 
-    /// Injects the missing parts of a grant: the variables that the container does not set itself, and the token at
-    /// its usual path, which programs with other settings read too. It never adds one variable of a pair alone.
-    fn complete(&self, path: &str, container: &Container<'_>, grant: &Grant, done: &mut Done) {
+    /// Injects the missing parts of a grant: the variables that the container does not set itself, and the token at its
+    /// usual path, which programs with other settings read too. It never adds one variable of a pair alone.
+    fn complete(
+        &self,
+        path: ContainerPath,
+        container: &Container<'_>,
+        grant: Grant<'_>,
+        changes: &mut Changes,
+    ) {
         let (method, token) = (grant.method(), self.tokens.of(grant.method()));
-        let projection = token.projection;
-        let pair = grant.variables(projection.token_file(self.pod.is_windows()), self.settings);
+        let pair = grant.variables(token.file(self.pod.is_windows()), self.prepared);
         let names = [pair[0].0, pair[1].0];
         let own = env::present(container, &names);
         // An empty value switches the method off: some SDKs fail on the other variable beside it.
-        let off = names.iter().filter_map(|name| container.variable(name)).any(Variable::is_switched_off);
-        let lacking: Vec<_> = pair.into_iter().filter(|(name, _)| !off && !own.contains(name)).collect();
-        let by_hand = env::value(container, names[1])
-            .is_some_and(|path| self.tokens.audience_at(container, path) == Some(&projection.audience));
-        let reached = env::value(container, names[1])
-            .is_none_or(|path| env::reaches(container, path, token, &self.tokens));
-        let gap = match self.tokens.gap(container, token) {
-            Ok(gap) => gap,
-            // It does not need the usual path.
-            Err(_) if by_hand => Gap::Nothing,
-            Err(reason) => return done.say(container, reason),
+        let is_off = names.iter().filter_map(|name| container.variable(name)).any(Variable::is_empty);
+        let is_missing = |name: &'static str| !is_off && !own.contains(&name);
+        let token_path = env::value(container, names[1]);
+        let is_mounted = |path| self.tokens.audience_at(container, path) == Some(token.audience);
+        let parts = match self.tokens.missing_parts(container, token) {
+            Ok(parts) => parts,
+            // The container has the token at a path of its own and needs no other.
+            Err(_) if token_path.is_some_and(is_mounted) => MissingParts::Nothing,
+            Err(reason) => return changes.warn(container, reason),
         };
-        let nothing_to_add = lacking.is_empty() && gap == Gap::Nothing;
-        if nothing_to_add {
-            done.already.insert(method);
+        let is_complete = !names.into_iter().any(is_missing) && parts == MissingParts::Nothing;
+        if is_complete {
+            changes.existing.insert(method);
         } else {
-            self.inject(path, container, method, lacking, gap, done);
+            let missing = pair.into_iter().filter(|(name, _)| is_missing(name));
+            self.inject(path, container, method, missing, parts, changes);
         }
-        self.compare_role(container, grant, method, done);
-        if off || !reached {
-            done.say(container, WarningReason::OwnVariables { names: own });
-        } else if !own.is_empty() && !nothing_to_add {
-            done.say(container, WarningReason::OwnVariablesStay { names: own });
+        self.compare_role(container, grant, method, changes);
+        let has_token =
+            token_path.is_none_or(|path| env::is_token_path(container, path, token, &self.tokens));
+        if is_off || !has_token {
+            changes.warn(container, WarningReason::OwnVariables { names: own });
+        } else if !own.is_empty() && !is_complete {
+            changes.warn(container, WarningReason::OwnVariablesStay { names: own });
         }
-        self.look_at_the_rest(container, grant, done);
+        self.warn_of_others(container, grant, changes);
     }
 
-    fn inject(
+    fn inject<'v>(
         &self,
-        path: &str,
+        path: ContainerPath,
         container: &Container<'_>,
         method: Method,
-        lacking: Vec<(&'static str, String)>,
-        gap: Gap,
-        done: &mut Done,
+        missing: impl Iterator<Item = (&'static str, Cow<'v, str>)>,
+        parts: MissingParts,
+        changes: &mut Changes,
     ) {
+        let settings = &self.prepared.settings;
+        let regional_sts = self.facts.settings.regional_sts.unwrap_or(settings.regional_sts);
+        let is_set = |name: &str| container.variable(name).is_some();
+        let missing: Vec<_> = missing.collect();
+        let variables = env::additions(missing, regional_sts, settings, is_set);
+        let operations = &mut changes.containers;
+        operations.append(format_args!("{path}/env"), container.env.is_some(), variables, push_variable);
         let token = self.tokens.of(method);
-        let regional_sts = self.facts.settings.regional_sts.unwrap_or(self.settings.regional_sts);
-        let variables = env::additions(container, lacking, regional_sts, self.settings);
-        done.containers.append(&format!("{path}/env"), container.env.is_some(), variables);
-        if gap == Gap::Mount {
-            let mounts = format!("{path}/volumeMounts");
-            let mount = volume::mount(token.projection);
-            done.containers.append(&mounts, container.volume_mounts.is_some(), vec![mount]);
+        if parts == MissingParts::Mount {
+            let mounts = format_args!("{path}/volumeMounts");
+            operations.append(mounts, container.volume_mounts.is_some(), [token], |json, token| {
+                token.push_mount(json)
+            });
         }
-        if gap != Gap::Nothing && token.place == Place::Free {
-            done.volumes.insert(method == Method::PodIdentity);
-        }
-        done.injected.insert(method);
-    }
-
-    /// Says what may keep an injected container from what it was given.
-    fn look_at_the_rest(&self, container: &Container<'_>, grant: &Grant, done: &mut Done) {
-        if let Grant::WebIdentity(service_account::Role::Invalid(text)) = grant
-            && container.variable(env::ROLE_ARN).is_none()
-        {
-            done.say(container, WarningReason::RoleInvalid { text: text.clone() });
-        }
-        done.say_what_wins(container, grant.method());
-        let families = [&env::BEFORE_ALL[..], &env::WEB_IDENTITY, &env::CONTAINER_CREDENTIALS].concat();
-        if container.may_be_set_from_elsewhere(&families) {
-            done.say(container, WarningReason::UnseenVariables);
-        }
-    }
-
-    fn finish(&self, mut done: Done, random: u32) -> Injection {
-        let of_pod = |reason| Warning { container: None, reason };
-        let names: HashSet<_> = self.pod.containers().map(|(_, container)| &*container.name).collect();
-        for key in self.pod.metadata.annotations.iter().flat_map(|annotations| annotations.keys()) {
-            if let Some(name) =
-                key.strip_prefix(grant::ROLE_OF_CONTAINER).filter(|name| !names.contains(name))
-            {
-                done.warnings.push(of_pod(WarningReason::ContainerUnknown { name: name.to_owned() }));
+        if parts != MissingParts::Nothing && token.volume == VolumeState::Absent {
+            match method {
+                Method::PodIdentity => changes.needs_pod_identity_volume = true,
+                Method::ThroughAgent | Method::WebIdentity => changes.needs_web_identity_volume = true,
             }
         }
-        let mut patch = Patch::default();
-        if !done.injected.is_empty() {
-            done.warnings.extend(self.facts.settings.unused.iter().cloned().map(of_pod));
-            let expiration = self.expiration(random, &mut done.warnings);
-            self.patch_pod(&done, expiration, &mut patch);
+        changes.injected.insert(method);
+    }
+
+    /// Adds warnings of settings that may keep an injected container from using its variables.
+    fn warn_of_others(&self, container: &Container<'_>, grant: Grant<'_>, changes: &mut Changes) {
+        if let Grant::WebIdentity(Role::Invalid(text)) = grant
+            && container.variable(env::ROLE_ARN).is_none()
+        {
+            changes.warn(container, WarningReason::RoleInvalid { text: text.clone() });
         }
-        patch.extend(done.containers);
-        let missed = done.warnings.iter().any(|notice| notice.reason.is_missed());
+        changes.warn_of_preceding(container, grant.method());
+        let names = env::STATIC.iter().chain(&env::WEB_IDENTITY).chain(&env::CONTAINER_CREDENTIALS);
+        if container.env_from_may_set(names) {
+            changes.warn(container, WarningReason::UnseenVariables);
+        }
+    }
+
+    fn finish(&self, mut changes: Changes, random: u32) -> Injection {
+        let of_pod = |reason| Warning { container: None, reason };
+        if self.pod.has_container_roles() {
+            let names: HashSet<_> = self.pod.containers().map(|(_, container)| &*container.name).collect();
+            let unknown = self.pod.containers_with_role().filter(|name| !names.contains(name));
+            let unknown =
+                unknown.map(|name| of_pod(WarningReason::ContainerUnknown { name: name.to_owned() }));
+            changes.warnings.extend(unknown);
+        }
+        let patch = if changes.injected.is_empty() {
+            Patch::default()
+        } else {
+            changes.warnings.extend(self.facts.settings.unused.iter().cloned().map(of_pod));
+            let expiration = self.expiration(random, &mut changes.warnings);
+            self.patch(&changes, expiration)
+        };
+        let missed = changes.warnings.iter().any(|warning| warning.reason.is_missed());
         let outcome = match () {
-            () if !done.injected.is_empty() => InjectionOutcome::Injected,
+            () if !changes.injected.is_empty() => InjectionOutcome::Injected,
             () if missed => InjectionOutcome::Missed,
-            () if !done.already.is_empty() => InjectionOutcome::AlreadyInjected,
-            () if done.skipped => InjectionOutcome::Skipped(Skip::Containers),
+            () if !changes.existing.is_empty() => InjectionOutcome::AlreadyInjected,
+            () if changes.has_skipped => InjectionOutcome::Skipped(Skip::Containers),
             () => InjectionOutcome::NoRole,
         };
-        let methods = done.injected.union(&done.already).copied().collect();
-        Injection { patch, outcome, methods, warnings: done.warnings }
+        let mut methods = changes.injected;
+        methods.append(&mut changes.existing);
+        Injection { patch, outcome, methods, warnings: changes.warnings }
     }
 
-    /// Adds what containers were injected with and the pod as a whole has to have: the label, the volumes.
-    fn patch_pod(&self, done: &Done, expiration: TokenExpiration, patch: &mut Patch) {
-        if done.injected.contains(&Method::PodIdentity) && self.pod.label(LABEL.0).is_none() {
-            patch.add_member("/metadata/labels", self.pod.metadata.labels.is_some(), LABEL.0, json!(LABEL.1));
+    /// The operations on the pod as a whole, its label and volumes, and then those on containers.
+    fn patch(&self, changes: &Changes, expiration: TokenExpiration) -> Patch {
+        let mut operations = Operations::default();
+        if changes.injected.contains(&Method::PodIdentity) && self.pod.label(names::POD_IDENTITY).is_none() {
+            operations.add_member("/metadata/labels", self.pod.has_labels(), names::POD_IDENTITY, "enabled");
         }
-        let volumes = [(true, &self.tokens.pod_identity), (false, &self.tokens.web_identity)]
-            .into_iter()
-            .filter(|(pod_identity, _)| done.volumes.contains(pod_identity))
-            .map(|(_, token)| volume::volume(token.projection, expiration));
-        patch.append("/spec/volumes", self.pod.spec.volumes.is_some(), volumes.collect());
+        let volumes = [
+            (changes.needs_pod_identity_volume, &self.tokens.pod_identity),
+            (changes.needs_web_identity_volume, &self.tokens.web_identity),
+        ];
+        let volumes = volumes.into_iter().filter(|(is_needed, _)| *is_needed).map(|(_, token)| token);
+        let push = |json: &mut String, token: &Token<'_>| token.push_volume(json, expiration);
+        operations.append(format_args!("/spec/volumes"), self.pod.has_volumes(), volumes, push);
+        operations.extend(&changes.containers);
+        operations.into_patch()
     }
 
-    /// How long the tokens live: what the pod says, else its account, else the settings, else by chance.
+    /// Returns the lifetime of tokens: that of the pod's annotation, the service account's, the settings', or a random one.
     fn expiration(&self, random: u32, warnings: &mut Vec<Warning>) -> TokenExpiration {
-        let key = self.settings.annotation("token-expiration");
+        let key = &self.prepared.token_expiration;
         let mut unused = Vec::new();
         let of_pod =
-            self.pod.annotation(&key).and_then(|text| service_account::expiration(&key, text, &mut unused));
+            self.pod.annotation(key).and_then(|text| service_account::expiration(key, text, &mut unused));
         warnings.extend(unused.into_iter().map(|reason| Warning { container: None, reason }));
         of_pod
             .or(self.facts.settings.token_expiration)
-            .or(self.settings.token_expiration)
+            .or(self.prepared.settings.token_expiration)
             .unwrap_or_else(|| TokenExpiration::spread(random))
     }
+}
+
+/// Appends an item of a container's `env`.
+fn push_variable(json: &mut String, (name, value): (&'static str, Cow<'_, str>)) {
+    json.push_str(r#"{"name":""#);
+    json.push_str(name);
+    json.push_str(r#"","value":"#);
+    push_string(json, &literal(&value));
+    json.push('}');
 }
 
 #[cfg(test)]

@@ -1,247 +1,289 @@
-//! A pod, as far as injection looks at it.
+//! The parts of a pod that injection reads.
 //!
-//! The rest of its JSON is never read into types and never written again: what this program's version of
-//! the Kubernetes API does not know stays as it is.
+//! The rest of a pod's JSON is checked and skipped. It is never written again, so members that this version does not know
+//! stay as they are.
+//!
+//! Every list and map has a maximum size. A client that reaches the port can send
+//! [8 MiB](super::review::MAX_REVIEW_BYTES), where an empty object of three bytes would take a hundred bytes of memory.
+//! Stored objects have 1.5 MiB at most by default (etcd documentation, *System limits*), and pods have tens of each item:
+//! a pod beyond these limits could not be stored, or would run on no node.
 
-mod bounds; // how much of it is read
-mod windows; // whether it runs on Windows
+mod entries; // labels, annotations and node selectors
+mod volume; // volumes and projected tokens
+mod container; // containers, variables and mounts
+mod node_affinity; // the operating system that a node affinity requires
 
 use std::borrow::Cow;
-use std::ops::Deref;
+use std::fmt;
 
-use serde::Deserialize;
-
-use self::windows::{Affinity, Os};
-use super::bounded::{BoundedList, BoundedMap, JsonObject};
-use super::service_account::NamespaceSettings;
+pub(crate) use self::container::{Container, Variable, VolumeMount};
+use self::entries::Entries;
+pub(crate) use self::volume::Volume;
+use super::names;
+use super::reader::{ReadError, Reader};
 use super::text::truncated;
+
+/// The longest name in Kubernetes, in characters (RFC 1123 subdomain).
+const NAME: usize = 253;
+/// The longest reason why a pod cannot be read, in characters. It may quote a string of the pod.
+const REASON: usize = 200;
 
 /// A pod that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the pod cannot be read: {0}")]
 pub struct InvalidPod(String);
 
-impl From<serde_json::Error> for InvalidPod {
-    fn from(error: serde_json::Error) -> Self {
-        Self(truncated(&error.to_string(), bounds::REASON).to_owned())
+impl From<ReadError> for InvalidPod {
+    fn from(error: ReadError) -> Self {
+        Self(truncated(&error.to_string(), REASON).to_owned())
     }
 }
 
 /// A pod that is about to be created.
 ///
-/// A member that is read and stands twice is an error: there would be no telling which of the two the API
-/// server means. It writes none twice. One with more parts than any pod has is none either (`pod/bounds.rs`).
-#[derive(Debug, Clone, Deserialize)]
+/// [`AdmissionReview::parse`](super::AdmissionReview::parse) returns one; [`Pod::parse`] reads one without a review.
+///
+/// ```
+/// use pod_identity_core::inject::Pod;
+///
+/// let pod = Pod::parse(r#"{"metadata": {"generateName": "cart-"}, "spec": {"containers": [{"name": "app"}]}}"#)?;
+/// assert_eq!((pod.name(), pod.service_account()), ("cart-", "default"));
+///
+/// let error = Pod::parse(r#"{"metadata": {}, "spec": {"containers": ["app"]}}"#).unwrap_err();
+/// assert_eq!(error.to_string(), "the pod cannot be read: spec.containers[0]: found the string \"app\", want an object");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pod<'a> {
-    pub(crate) metadata: JsonObject<Metadata>,
-    #[serde(borrow)]
-    pub(crate) spec: JsonObject<Spec<'a>>,
+    metadata: Metadata<'a>,
+    spec: Spec<'a>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Metadata {
-    name: Option<String>,
-    generate_name: Option<String>,
-    pub(crate) labels: Option<BoundedMap<{ bounds::TEXTS }>>,
-    pub(crate) annotations: Option<BoundedMap<{ bounds::TEXTS }>>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Metadata<'a> {
+    name: Cow<'a, str>,
+    labels: Option<Entries<'a>>,
+    annotations: Entries<'a>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Spec<'a> {
-    service_account_name: Option<String>,
-    os: Option<JsonObject<Os>>,
-    node_selector: Option<BoundedMap<{ bounds::TEXTS }>>,
-    affinity: Option<Affinity>,
-    #[serde(borrow)]
-    pub(crate) volumes: Option<BoundedList<Volume<'a>>>,
-    #[serde(borrow)]
-    pub(crate) containers: BoundedList<Container<'a>>,
-    #[serde(borrow)]
-    pub(crate) init_containers: Option<BoundedList<Container<'a>>>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Spec<'a> {
+    service_account: Cow<'a, str>,
+    is_windows: bool,
+    volumes: Option<Vec<Volume<'a>>>,
+    init_containers: Vec<Container<'a>>,
+    containers: Vec<Container<'a>>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Volume<'a> {
-    #[serde(borrow, default)]
-    pub(crate) name: Cow<'a, str>,
-    #[serde(borrow)]
-    projected: Option<JsonObject<Projected<'a>>>,
+/// The position of a container in a pod.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ContainerPath {
+    list: &'static str,
+    index: usize,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-struct Projected<'a> {
-    #[serde(borrow)]
-    sources: Option<BoundedList<Source<'a>>>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Source<'a> {
-    #[serde(borrow)]
-    service_account_token: Option<JsonObject<ProjectedToken<'a>>>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct ProjectedToken<'a> {
-    #[serde(borrow, default)]
-    audience: Cow<'a, str>,
-    #[serde(borrow, default)]
-    path: Cow<'a, str>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Container<'a> {
-    #[serde(borrow, default)]
-    pub(crate) name: Cow<'a, str>,
-    #[serde(borrow)]
-    pub(crate) env: Option<BoundedList<Variable<'a>>>,
-    #[serde(borrow)]
-    env_from: Option<BoundedList<VariablesFrom<'a>>>,
-    #[serde(borrow)]
-    pub(crate) volume_mounts: Option<BoundedList<VolumeMount<'a>>>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Variable<'a> {
-    #[serde(borrow, default)]
-    pub(crate) name: Cow<'a, str>,
-    /// Empty where the value comes from elsewhere, too.
-    #[serde(borrow, default)]
-    pub(crate) value: Cow<'a, str>,
-    value_from: Option<serde::de::IgnoredAny>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct VariablesFrom<'a> {
-    #[serde(borrow, default)]
-    prefix: Cow<'a, str>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct VolumeMount<'a> {
-    #[serde(borrow, default)]
-    pub(crate) name: Cow<'a, str>,
-    #[serde(borrow, default)]
-    pub(crate) mount_path: Cow<'a, str>,
-    #[serde(borrow, default)]
-    pub(crate) sub_path: Cow<'a, str>,
-    #[serde(borrow, default)]
-    pub(crate) sub_path_expr: Cow<'a, str>,
-}
-
-/// Whether the labels of a pod that cannot be read say that it must be injected.
-pub(crate) fn requires(json: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Labelled {
-        metadata: JsonObject<Labels>,
+/// The JSON pointer (RFC 6901).
+impl fmt::Display for ContainerPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.list, self.index)
     }
-    #[derive(Deserialize)]
-    struct Labels {
-        labels: JsonObject<Ours>,
-    }
-    // Whatever the others are, and however many.
-    #[derive(Deserialize)]
-    struct Ours {
-        #[serde(rename = "podidentity.dev/require")] // NamespaceSettings::REQUIRE
-        require: String,
-    }
-    let labelled = serde_json::from_str::<JsonObject<Labelled>>(json);
-    labelled.is_ok_and(|JsonObject(pod)| pod.metadata.labels.require == "true")
 }
 
 impl<'a> Pod<'a> {
     /// Reads a pod's JSON.
     ///
     /// # Errors
-    /// [`InvalidPod`] where it is no pod, or a part that injection looks at is not of its type.
+    /// [`InvalidPod`] with the path of the value if the text is not JSON, a part that injection reads has another type than
+    /// in the Kubernetes API, a member that is read occurs twice, or a list or map is longer than in any pod. The API server
+    /// writes no member twice, and parsers differ in which one they use.
     pub fn parse(json: &'a str) -> Result<Self, InvalidPod> {
-        let JsonObject(pod) = serde_json::from_str(json)?;
+        let mut reader = Reader::new(json);
+        let pod = Self::read(&mut reader)?;
+        reader.end()?;
         Ok(pod)
     }
 
-    /// Its name, or what its name will begin with: the API server makes names after admission, and then looks
-    /// whether they are too long.
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, ReadError> {
+        let (mut metadata, mut spec) = (None, None);
+        reader.object(|reader, key| match key {
+            "metadata" => reader.once(&mut metadata, Metadata::read),
+            "spec" => reader.once(&mut spec, Spec::read),
+            _ => reader.skip().map(drop),
+        })?;
+        Ok(Self {
+            metadata: metadata.ok_or_else(|| ReadError::missing("metadata"))?,
+            spec: spec.ok_or_else(|| ReadError::missing("spec"))?,
+        })
+    }
+
+    /// Returns the pod's name. If it has none yet, returns the prefix that the API server will make a name of, which may be
+    /// longer than a name.
     pub fn name(&self) -> &str {
-        let given = |name: &'_ Option<String>| name.as_ref().is_some_and(|name| !name.is_empty());
-        let metadata = &self.metadata;
-        let name = if given(&metadata.name) { &metadata.name } else { &metadata.generate_name };
-        truncated(name.as_deref().unwrap_or_default(), bounds::NAME)
+        truncated(&self.metadata.name, NAME)
     }
 
-    /// The name of its service account. Without one it is `default`, as the API server's own admission has it.
+    /// Returns the name of the pod's service account. It is `default` if the pod names none, as in the API server's
+    /// admission plugin `ServiceAccount`.
     pub fn service_account(&self) -> &str {
-        self.spec.service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default")
+        if self.spec.service_account.is_empty() { "default" } else { &self.spec.service_account }
     }
 
-    /// Returns whether the pod's label `podidentity.dev/require` says that it must be injected.
+    /// Returns whether the label `podidentity.dev/require=true` asks to refuse the pod if it gets no credentials.
     pub fn requires(&self) -> bool {
-        self.label(NamespaceSettings::REQUIRE) == Some("true")
+        self.label(names::REQUIRE) == Some("true")
+    }
+
+    /// Returns whether an annotation of the pod gives a container a role.
+    pub fn has_container_roles(&self) -> bool {
+        self.containers_with_role().next().is_some()
+    }
+
+    /// The names of the containers to which annotations give a role.
+    pub(crate) fn containers_with_role(&self) -> impl Iterator<Item = &str> {
+        self.metadata.annotations.keys_after(names::CONTAINER_ROLE)
     }
 
     pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
-        self.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+        debug_assert!(names::is_pod_annotation(key), "{key} is not kept");
+        self.metadata.annotations.get(key)
     }
 
     pub(crate) fn label(&self, key: &str) -> Option<&str> {
-        self.metadata.labels.as_ref()?.get(key).map(String::as_str)
+        debug_assert!(names::is_pod_label(key), "{key} is not kept");
+        self.metadata.labels.as_ref()?.get(key)
     }
 
-    /// The containers that may be injected, each with its place in the JSON. Ephemeral ones are not among them:
-    /// they come with an update of a running pod, whose volumes are fixed.
-    pub(crate) fn containers(&self) -> impl Iterator<Item = (String, &Container<'a>)> {
-        let init = self.spec.init_containers.as_ref().map_or(&[][..], |list| list);
-        let lists = [("initContainers", init), ("containers", &self.spec.containers[..])];
-        lists.into_iter().flat_map(|(list, containers)| {
-            let place = move |index| format!("/spec/{list}/{index}");
-            containers.iter().enumerate().map(move |(index, container)| (place(index), &**container))
-        })
+    pub(crate) fn has_labels(&self) -> bool {
+        self.metadata.labels.is_some()
+    }
+
+    /// Returns whether the pod's specification places it on Windows. AWS's webhook reads node selectors only.
+    pub(crate) fn is_windows(&self) -> bool {
+        self.spec.is_windows
+    }
+
+    pub(crate) fn has_volumes(&self) -> bool {
+        self.spec.volumes.is_some()
     }
 
     pub(crate) fn volumes(&self) -> impl Iterator<Item = &Volume<'a>> {
-        self.spec.volumes.iter().flatten().map(|volume| volume.looked_at())
-    }
-}
-
-impl Volume<'_> {
-    /// The audience of the service account's token that it holds in `file`.
-    pub(crate) fn audience_of(&self, file: &str) -> Option<&str> {
-        let sources = self.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
-        let mut tokens = sources.filter_map(|source| source.service_account_token.as_ref());
-        tokens.find(|token| token.path == file).map(|token| &*token.audience)
+        self.spec.volumes.iter().flatten().inspect(|_| count_volume())
     }
 
-    /// The same volume, counted in tests: a pod has many, and containers that ask for them too.
-    fn looked_at(&self) -> &Self {
-        #[cfg(test)]
-        tests::VOLUMES_LOOKED_AT.with(|count| count.set(count.get() + 1));
-        self
-    }
-}
-
-impl Variable<'_> {
-    /// Whether it is set to an empty value. Some SDKs treat it as set, but none uses it.
-    pub(crate) fn is_switched_off(&self) -> bool {
-        self.value.is_empty() && self.value_from.is_none()
-    }
-}
-
-impl Container<'_> {
-    /// A variable of AWS's in the container's own `env`. Of several with one name the last counts, as for kubelet.
-    pub(crate) fn variable(&self, name: &str) -> Option<&Variable<'_>> {
-        self.env.iter().flatten().rev().find(|variable| variable.name == name).map(Deref::deref)
-    }
-
-    /// Whether a ConfigMap or Secret, whose keys are not seen here, may set one of these.
-    pub(crate) fn may_be_set_from_elsewhere(&self, names: &[&str]) -> bool {
-        self.env_from.iter().flatten().any(|from| {
-            names.iter().any(|name| name.len() > from.prefix.len() && name.starts_with(&*from.prefix))
+    /// The containers that may be injected, each with its position. Ephemeral containers are not among them: an update
+    /// of a running pod adds these, when its volumes are fixed.
+    pub(crate) fn containers(&self) -> impl Iterator<Item = (ContainerPath, &Container<'a>)> {
+        let lists = [
+            ("/spec/initContainers", &self.spec.init_containers),
+            ("/spec/containers", &self.spec.containers),
+        ];
+        lists.into_iter().flat_map(|(list, containers)| {
+            containers
+                .iter()
+                .enumerate()
+                .map(move |(index, container)| (ContainerPath { list, index }, container))
         })
     }
+}
+
+impl<'a> Metadata<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, ReadError> {
+        let (mut name, mut generate_name, mut labels, mut annotations) = (None, None, None, None);
+        reader.object(|reader, key| match key {
+            "name" => reader.once(&mut name, |reader| reader.nullable(Reader::string)),
+            "generateName" => reader.once(&mut generate_name, |reader| reader.nullable(Reader::string)),
+            "labels" => reader.once(&mut labels, |reader| {
+                reader.nullable(|reader| Entries::read(reader, names::is_pod_label))
+            }),
+            "annotations" => reader.once(&mut annotations, |reader| {
+                reader.nullable(|reader| Entries::read(reader, names::is_pod_annotation))
+            }),
+            _ => reader.skip().map(drop),
+        })?;
+        let name = name.flatten().filter(|name| !name.is_empty()).or(generate_name.flatten());
+        Ok(Self {
+            name: name.unwrap_or_default(),
+            labels: labels.flatten(),
+            annotations: annotations.flatten().unwrap_or_default(),
+        })
+    }
+}
+
+impl<'a> Spec<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, ReadError> {
+        let (mut service_account, mut os, mut node_selector, mut affinity) = (None, None, None, None);
+        let (mut volumes, mut init_containers, mut containers) = (None, None, None);
+        reader.object(|reader, key| match key {
+            "serviceAccountName" => {
+                reader.once(&mut service_account, |reader| reader.nullable(Reader::string))
+            }
+            "os" => reader.once(&mut os, |reader| reader.nullable(os_is_windows)),
+            "nodeSelector" => reader.once(&mut node_selector, |reader| reader.nullable(selects_windows)),
+            "affinity" => {
+                reader.once(&mut affinity, |reader| reader.nullable(node_affinity::requires_windows))
+            }
+            "volumes" => reader.once(&mut volumes, |reader| {
+                reader
+                    .nullable(|reader| reader.list(volume::VOLUMES, |reader| Volume::read(reader).map(Some)))
+            }),
+            "initContainers" => reader.once(&mut init_containers, |reader| reader.nullable(read_containers)),
+            "containers" => reader.once(&mut containers, read_containers),
+            _ => reader.skip().map(drop),
+        })?;
+        Ok(Self {
+            service_account: service_account.flatten().unwrap_or_default(),
+            is_windows: [os, node_selector, affinity].contains(&Some(Some(true))),
+            volumes: volumes.flatten(),
+            init_containers: init_containers.flatten().unwrap_or_default(),
+            containers: containers.ok_or_else(|| ReadError::missing("containers"))?,
+        })
+    }
+}
+
+fn read_containers<'a>(reader: &mut Reader<'a>) -> Result<Vec<Container<'a>>, ReadError> {
+    reader.list(container::CONTAINERS, |reader| Container::read(reader).map(Some))
+}
+
+fn os_is_windows(reader: &mut Reader<'_>) -> Result<bool, ReadError> {
+    let mut name = None;
+    reader.object(|reader, key| match key {
+        "name" => reader.once(&mut name, |reader| reader.nullable(Reader::string)),
+        _ => reader.skip().map(drop),
+    })?;
+    Ok(name.flatten().is_some_and(|name| name == "windows"))
+}
+
+fn selects_windows(reader: &mut Reader<'_>) -> Result<bool, ReadError> {
+    let labels = Entries::read(reader, |key| names::OS.contains(&key))?;
+    Ok(names::OS.iter().any(|label| labels.get(label) == Some("windows")))
+}
+
+/// Returns whether a pod that cannot be read has the label `podidentity.dev/require=true`, whatever else it has.
+pub(super) fn requires(json: &str) -> bool {
+    let mut requires = false;
+    let mut read_label = |reader: &mut Reader<'_>, key: &str| match key {
+        names::REQUIRE => {
+            requires |= reader.string()? == "true";
+            Ok(())
+        }
+        _ => reader.skip().map(drop),
+    };
+    let mut read_metadata = |reader: &mut Reader<'_>, key: &str| match key {
+        "labels" => reader.object(&mut read_label),
+        _ => reader.skip().map(drop),
+    };
+    // An error stops the search: that the pod cannot be read is known already.
+    let _ = Reader::new(json).object(|reader, key| match key {
+        "metadata" => reader.object(&mut read_metadata),
+        _ => reader.skip().map(drop),
+    });
+    requires
+}
+
+/// Counts the volumes that tests look at.
+fn count_volume() {
+    #[cfg(test)]
+    tests::VOLUMES_LOOKED_AT.with(|count| count.set(count.get() + 1));
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 
-use super::bounded::JsonObject;
 use crate::identity::{Namespace, ServiceAccount};
 use crate::json::{self, JsonError};
 
@@ -35,7 +34,7 @@ pub enum InvalidPodIdentityFile {
 struct File {
     /// `null` is an empty list, as Go writes it. A file without the key is an error, since the key may be misspelled.
     #[serde(deserialize_with = "Option::deserialize")]
-    identities: Option<Vec<JsonObject<Entry>>>,
+    identities: Option<Vec<Entry>>,
 }
 
 #[derive(Deserialize)]
@@ -54,9 +53,9 @@ impl PodIdentityServiceAccounts {
         if content.trim_ascii().is_empty() {
             return Err(InvalidPodIdentityFile::Empty);
         }
-        let JsonObject(file): JsonObject<File> = json::from_slice(content)?;
+        let file: File = json::from_slice(content)?;
         let entries = file.identities.unwrap_or_default();
-        Ok(entries.into_iter().map(|JsonObject(entry)| (entry.namespace, entry.service_account)).collect())
+        Ok(entries.into_iter().map(|entry| (entry.namespace, entry.service_account)).collect())
     }
 
     /// Returns the number of service accounts.

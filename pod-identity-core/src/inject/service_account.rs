@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::arn::RoleArn;
 
+use super::names;
 use super::settings::{Settings, TokenExpiration};
 use super::text::parse_bool;
 use super::warning::WarningReason;
-
-/// The annotation that sends an account's IRSA through the agent.
-const THROUGH_AGENT: &str = "podidentity.dev/irsa-through-agent";
 
 /// All that is known of a pod beside the pod itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,9 +31,9 @@ pub struct NamespaceSettings {
 
 impl NamespaceSettings {
     /// The label, on a namespace or a pod, that asks for Pod Identity.
-    pub const INJECT: &str = "podidentity.dev/inject";
+    pub const INJECT: &str = names::INJECT;
     /// The label, on a namespace or a pod, under which the label that asks to be skipped does not count.
-    pub const REQUIRE: &str = "podidentity.dev/require";
+    pub const REQUIRE: &str = names::REQUIRE;
 
     /// What a namespace's labels say.
     pub fn from_labels(labels: &BTreeMap<String, String>) -> Self {
@@ -99,8 +97,13 @@ pub struct ServiceAccountSettings {
 
 impl ServiceAccountSettings {
     /// The annotations that are read, without their prefix and `/`.
-    pub const ANNOTATIONS: [&str; 5] =
-        ["role-arn", "audience", "token-expiration", "sts-regional-endpoints", "irsa-through-agent"];
+    pub const ANNOTATIONS: [&str; 5] = [
+        names::ROLE_ARN,
+        names::AUDIENCE,
+        names::TOKEN_EXPIRATION,
+        names::REGIONAL_STS,
+        "irsa-through-agent",
+    ];
 
     /// What the annotations of a service account say.
     pub fn from_annotations(annotations: &BTreeMap<String, String>, settings: &Settings) -> Self {
@@ -115,14 +118,14 @@ impl ServiceAccountSettings {
             }
             read
         };
-        let regional_sts = boolean(&key("sts-regional-endpoints"));
-        let through_agent = boolean(THROUGH_AGENT) == Some(true);
-        let (expiration_key, audience_key) = (key("token-expiration"), key("audience"));
+        let regional_sts = boolean(&key(names::REGIONAL_STS));
+        let through_agent = boolean(names::IRSA_THROUGH_AGENT) == Some(true);
+        let (expiration_key, audience_key) = (key(names::TOKEN_EXPIRATION), key(names::AUDIENCE));
         let token_expiration =
             value(&expiration_key).and_then(|text| expiration(&expiration_key, text, &mut unused));
         let audience = value(&audience_key).and_then(|text| audience(&audience_key, text, &mut unused));
         Self {
-            role: value(&key("role-arn")).and_then(|text| Role::parse(text, settings)),
+            role: value(&key(names::ROLE_ARN)).and_then(|text| Role::parse(text, settings)),
             audience,
             token_expiration,
             regional_sts,

@@ -66,19 +66,19 @@ pub enum WarningReason {
         names: Vec<&'static str>,
     },
     /// The container has another method, from another webhook or by hand, which would win or lose against this one.
-    #[error("it has {carried} already, so {wanted} is not injected")]
+    #[error("it has {existing} already, so {wanted} is not injected")]
     InjectedOtherwise {
         /// What it has.
-        carried: Method,
+        existing: Method,
         /// What it would get.
         wanted: Method,
     },
     /// The container's role differs from its service account's role: it sets the role itself, or it was injected
     /// earlier.
-    #[error("its role is {}; its service account says {}", Shown(.carried, ROLE), Shown(.expected, ROLE))]
+    #[error("its role is {}; its service account says {}", Shown(.existing, ROLE), Shown(.expected, ROLE))]
     RoleDiffers {
         /// The role it has.
-        carried: String,
+        existing: String,
         /// The role that the account has.
         expected: String,
     },
@@ -156,7 +156,7 @@ pub enum WarningReason {
     },
     /// It was not read in time, and never before.
     #[error("nobody knows whether its account has a role: {cause}")]
-    AccountUnknown {
+    ServiceAccountUnknown {
         /// Why it was not read.
         cause: String,
     },
@@ -175,7 +175,7 @@ impl WarningReason {
         "mount_path_taken",
         "volume_name_taken",
         "not_fresh",
-        "account_unknown",
+        "service_account_unknown",
     ];
 
     /// The reason as a metric's label.
@@ -196,7 +196,7 @@ impl WarningReason {
             Self::ExpirationMoved { .. } => "expiration_moved",
             Self::UnseenVariables => "unseen_variables",
             Self::NotFresh { .. } => "not_fresh",
-            Self::AccountUnknown { .. } => "account_unknown",
+            Self::ServiceAccountUnknown { .. } => "service_account_unknown",
         }
     }
 
@@ -224,7 +224,7 @@ impl WarningReason {
     }
 
     /// Whether whoever creates the pod is to read it. `envFrom` is too common, and mostly harmless.
-    fn is_for_people(&self) -> bool {
+    pub(super) fn is_for_people(&self) -> bool {
         !matches!(self, Self::UnseenVariables)
     }
 }
@@ -261,7 +261,7 @@ mod tests {
         let long = "\n\"\\".repeat(100);
         let reasons = [
             WarningReason::OwnVariables { names: crate::inject::env::CONTAINER_CREDENTIALS.to_vec() },
-            WarningReason::RoleDiffers { carried: long.clone(), expected: long.clone() },
+            WarningReason::RoleDiffers { existing: long.clone(), expected: long.clone() },
             WarningReason::AnnotationUnused {
                 key: long.clone(),
                 text: long.clone(),

@@ -12,7 +12,7 @@ use pod_identity_core::inject::{
     ServiceAccountFacts, ServiceAccountSettings, Settings, TokenExpiration,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::apply::apply;
 
@@ -132,7 +132,7 @@ fn found(injection: &Injection) -> Expected {
         methods: injection.methods.iter().map(|method| method.as_str().to_owned()).collect(),
         missed: injection.missed().map(|warning| warning.reason.as_str().to_owned()).collect(),
         warnings: injection.admission_warnings().collect(),
-        patch: json!(injection.patch).as_array().unwrap().clone(),
+        patch: serde_json::from_str(injection.patch.as_json()).unwrap(),
     }
 }
 

@@ -47,7 +47,7 @@ impl Fixture {
     }
 }
 
-const UNKNOWN: &str = r#"pod_identity_webhook_missed_total{reason="account_unknown"}"#;
+const UNKNOWN: &str = r#"pod_identity_webhook_missed_total{reason="service_account_unknown"}"#;
 
 /// Reads that failed because the API server refused the connection.
 const READ_FAILED: &str = r#"pod_identity_api_reads_total{object="service_account",result="connection"}"#;
