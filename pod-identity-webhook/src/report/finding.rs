@@ -104,7 +104,7 @@ fn lack(injection: &Injection) -> Option<(&'static str, String)> {
         )),
         InjectionOutcome::Missed => injection.missed().next().map(of),
         InjectionOutcome::AlreadyInjected => injection.warnings.iter().find(differs).map(of),
-        InjectionOutcome::Skipped(_) | InjectionOutcome::NoRole => None,
+        _ => None,
     }
 }
 
