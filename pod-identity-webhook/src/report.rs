@@ -4,12 +4,14 @@
 //! the pods that lack something in a list, in metrics and in Kubernetes Events. It changes no pod. Only pods that the API
 //! server has stored are reported: a review does not prove that its pod exists, so no review causes a write.
 
+mod counters; // counters with one label
 mod events; // Kubernetes Events
 mod finding; // what one pod lacks
 mod list; // the published list and its metrics
 mod pods; // running pods and namespaces, page by page
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +25,10 @@ use pod_identity_runtime::shutdown::Shutdown;
 use pod_identity_runtime::tasks::{self, TaskFailure};
 use prometheus_client::registry::Registry;
 
+use self::counters::Counters;
 use self::events::{EventQueue, EventWriter};
 use self::finding::ListedPod;
-use self::list::{Findings, Reading, ReadingMetrics};
-use self::pods::PodLists;
+use self::list::{Findings, Reading};
 use crate::app::{self, StartError};
 use crate::client;
 use crate::config::Config;
@@ -41,12 +43,17 @@ const RETRY: Duration = Duration::from_secs(5);
 const CLEANUP_LIMIT: Duration = Duration::from_secs(1);
 
 /// The report, bound to its port but not reading yet.
-#[derive(Debug)]
 pub struct Report {
     listener: Listener,
     admin: Arc<Admin>,
     reader: Reader,
     writer: EventWriter,
+}
+
+impl fmt::Debug for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Report").field("listener", &self.listener).finish_non_exhaustive()
+    }
 }
 
 impl Report {
@@ -66,14 +73,15 @@ impl Report {
         let lookup = Lookup::open(&config, Some(&client), &unused, &mut unregistered)?;
         let (queue, writer) = events::channel(client.clone(), config.pod, &mut registry);
         let findings = Findings::register(&mut registry);
-        let metrics = ReadingMetrics::register(&mut registry);
+        let (name, help) = ("pod_identity_webhook_readings", "Readings of all running pods, by result");
+        let readings = Counters::register(&mut registry, name, help, "result", ["ok", "failed"]);
         let connections = Connections::new(Limits::ADMIN);
         connections.register(&mut registry);
         let listener = app::bind(config.metrics_port).await?.with_connections(connections);
         let page = findings.clone();
         let admin = Admin::new(readiness.clone(), registry).with_page(Findings::PATH, move || page.page());
-        let (pods, injector) = (PodLists::new(client), Injector::new(config.settings));
-        let reader = Reader { pods, lookup, injector, findings, metrics, queue, readiness, interval };
+        let injector = Injector::new(config.settings);
+        let reader = Reader { client, lookup, injector, findings, readings, queue, readiness, interval };
         Ok(Self { listener, admin: Arc::new(admin), reader, writer })
     }
 
@@ -103,13 +111,12 @@ impl Report {
 }
 
 /// Reads pods and publishes the findings.
-#[derive(Debug)]
 struct Reader {
-    pods: PodLists,
+    client: kube::Client,
     lookup: Lookup,
     injector: Injector,
     findings: Findings,
-    metrics: ReadingMetrics,
+    readings: Counters,
     queue: EventQueue,
     readiness: Readiness,
     interval: Duration,
@@ -127,7 +134,7 @@ impl Reader {
         let (clock, mut fault, mut retry) = (Clock::default(), Fault::default(), RETRY);
         loop {
             let result = self.read().await;
-            self.metrics.count(result.is_ok());
+            self.readings.increment(if result.is_ok() { "ok" } else { "failed" });
             let pause = match result {
                 Ok(reading) => {
                     if fault.succeeded() {
@@ -156,11 +163,11 @@ impl Reader {
     /// Reads every running pod once. Each service account is read once for all of its pods, one after another, so that
     /// a reading is little load for the API server.
     async fn read(&self) -> Result<Reading, ReadFailure> {
-        let namespaces = self.pods.namespaces().await?;
+        let namespaces = pods::namespaces(&self.client).await?;
         let mut service_accounts = HashMap::new();
         let (mut reading, mut token) = (Reading::default(), None);
         loop {
-            let page = self.pods.page(token.as_deref()).await?;
+            let page = pods::page(&self.client, token.as_deref()).await?;
             let list = page.parse()?;
             // A pod that cannot be parsed cannot be decided about.
             for pod in list.pods().filter_map(ListedPod::parse).filter(|pod| !pod.deleted) {

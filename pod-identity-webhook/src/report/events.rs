@@ -1,18 +1,15 @@
 //! Kubernetes Events: `kubectl describe pod` shows them.
 
-use std::fmt;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use pod_identity_runtime::cause::chain;
 use pod_identity_runtime::shutdown::Shutdown;
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 
+use super::counters::Counters;
 use super::finding::Finding;
 
 /// Maximum number of Events that wait to be written.
@@ -34,28 +31,15 @@ const DROPPED: &str = "dropped";
 #[derive(Debug)]
 pub(super) struct EventQueue {
     queue: mpsc::Sender<(ObjectReference, String)>,
-    metrics: EventMetrics,
+    metrics: Counters,
 }
 
 /// Writes the Events in the queue.
 pub(super) struct EventWriter {
     recorder: Recorder,
     queue: mpsc::Receiver<(ObjectReference, String)>,
-    metrics: EventMetrics,
+    metrics: Counters,
 }
-
-impl fmt::Debug for EventWriter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventWriter").field("queue", &self.queue.len()).finish_non_exhaustive()
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByOutcome {
-    outcome: &'static str,
-}
-
-type EventMetrics = Family<ByOutcome, Counter>;
 
 /// Creates the queue and its writer, and registers `pod_identity_webhook_events_total`. `pod` is the name of this
 /// program's pod.
@@ -64,11 +48,9 @@ pub(super) fn channel(
     pod: Option<String>,
     registry: &mut Registry,
 ) -> (EventQueue, EventWriter) {
-    let metrics = EventMetrics::default();
-    registry.register("pod_identity_webhook_events", "Kubernetes Events, by outcome", metrics.clone());
-    for outcome in [WRITTEN, FAILED, DROPPED] {
-        drop(metrics.get_or_create(&ByOutcome { outcome }));
-    }
+    let outcomes = [WRITTEN, FAILED, DROPPED];
+    let help = "Kubernetes Events, by outcome";
+    let metrics = Counters::register(registry, "pod_identity_webhook_events", help, "outcome", outcomes);
     let (sender, queue) = mpsc::channel(QUEUE);
     let recorder = Recorder::new(client, Reporter { controller: CONTROLLER.to_owned(), instance: pod });
     (EventQueue { queue: sender, metrics: metrics.clone() }, EventWriter { recorder, queue, metrics })
@@ -80,7 +62,7 @@ impl EventQueue {
         let mut note = finding.message.clone();
         note.truncate(note.floor_char_boundary(MAX_NOTE));
         if self.queue.try_send((finding.object(), note)).is_err() {
-            self.metrics.get_or_create(&ByOutcome { outcome: DROPPED }).inc();
+            self.metrics.increment(DROPPED);
             return false;
         }
         let Finding { namespace, pod, service_account, reason, message, .. } = finding;
@@ -95,7 +77,7 @@ impl EventWriter {
         let write = async {
             while let Some((regarding, note)) = self.queue.recv().await {
                 let outcome = self.write(&regarding, note).await;
-                self.metrics.get_or_create(&ByOutcome { outcome }).inc();
+                self.metrics.increment(outcome);
             }
         };
         tokio::select! {
@@ -133,9 +115,10 @@ mod tests {
     use super::super::finding::NOT_INJECTED;
     use super::*;
 
-    fn queue() -> (EventQueue, mpsc::Receiver<(ObjectReference, String)>) {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        (EventQueue { queue: sender, metrics: EventMetrics::default() }, receiver)
+    fn queue(registry: &mut Registry) -> (EventQueue, mpsc::Receiver<(ObjectReference, String)>) {
+        let metrics = Counters::register(registry, "events", "Events", "outcome", [DROPPED]);
+        let (queue, receiver) = mpsc::channel(QUEUE);
+        (EventQueue { queue, metrics }, receiver)
     }
 
     fn finding(message: String) -> Finding {
@@ -151,17 +134,20 @@ mod tests {
 
     #[test]
     fn a_burst_beyond_the_queue_is_counted_and_blocks_nothing() {
-        let (queue, mut waiting) = queue();
+        let mut registry = Registry::default();
+        let (queue, mut waiting) = queue(&mut registry);
         let accepted = (0..QUEUE + 3).filter(|number| queue.send(&finding(number.to_string()))).count();
         assert_eq!(accepted, QUEUE);
-        assert_eq!(queue.metrics.get_or_create(&ByOutcome { outcome: DROPPED }).get(), 3);
+        let mut metrics = String::new();
+        prometheus_client::encoding::text::encode(&mut metrics, &registry).unwrap();
+        assert!(metrics.contains("events_total{outcome=\"dropped\"} 3\n"), "{metrics}");
         let kept = std::iter::from_fn(|| waiting.try_recv().ok()).count();
         assert_eq!(kept, QUEUE);
     }
 
     #[test]
     fn a_note_is_as_long_as_the_api_server_accepts_and_ends_with_a_whole_character() {
-        let (queue, mut waiting) = queue();
+        let (queue, mut waiting) = queue(&mut Registry::default());
         queue.send(&finding("é".repeat(MAX_NOTE)));
         queue.send(&finding(format!("a{}", "é".repeat(MAX_NOTE))));
         let lengths = std::iter::from_fn(|| waiting.try_recv().ok()).map(|(_, note)| note.len());

@@ -9,9 +9,6 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 use pod_identity_runtime::http::json;
 use pod_identity_runtime::metrics::{register_gauge, register_gauges};
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
@@ -150,36 +147,6 @@ impl State {
 
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
-/// Readings by result.
-#[derive(Debug)]
-pub(super) struct ReadingMetrics(Family<ByResult, Counter>);
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByResult {
-    result: &'static str,
-}
-
-impl ReadingMetrics {
-    /// Registers `pod_identity_webhook_readings_total`.
-    pub(super) fn register(registry: &mut Registry) -> Self {
-        let readings = Self(Family::default());
-        registry.register(
-            "pod_identity_webhook_readings",
-            "Readings of all running pods, by result",
-            readings.0.clone(),
-        );
-        for result in ["ok", "failed"] {
-            drop(readings.0.get_or_create(&ByResult { result }));
-        }
-        readings
-    }
-
-    pub(super) fn count(&self, succeeded: bool) {
-        let result = if succeeded { "ok" } else { "failed" };
-        self.0.get_or_create(&ByResult { result }).inc();
-    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Running pods and the labels of namespaces, listed page by page.
 
 use std::collections::HashMap;
-use std::fmt;
 
 use k8s_openapi::api::core::v1::Namespace;
+use kube::Client;
 use kube::api::{Api, ListParams};
 use kube::core::Request;
 use pod_identity_core::inject::NamespaceSettings;
@@ -20,18 +20,6 @@ const PAGE: u32 = 100;
 const RUNNING: &str = "status.phase!=Succeeded,status.phase!=Failed";
 /// The RBAC rule that the lists need.
 const RULE: &str = "list of pods and namespaces in all namespaces (a ClusterRole)";
-
-/// The lists of the API server.
-#[derive(Clone)]
-pub(super) struct PodLists {
-    client: kube::Client,
-}
-
-impl fmt::Debug for PodLists {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PodLists")
-    }
-}
 
 /// A page of the list of pods as JSON.
 pub(super) struct Page(String);
@@ -67,37 +55,31 @@ impl PodList<'_> {
     }
 }
 
-impl PodLists {
-    pub(super) fn new(client: kube::Client) -> Self {
-        Self { client }
-    }
-
-    /// Returns the settings in the labels of each namespace.
-    pub(super) async fn namespaces(&self) -> Result<HashMap<String, NamespaceSettings>, ReadFailure> {
-        let api: Api<Namespace> = Api::all(self.client.clone());
-        let mut all = HashMap::new();
-        let mut params = ListParams::default().limit(PAGE);
-        loop {
-            let page = api.list_metadata(&params).await.map_err(|error| ReadFailure::of(&error, RULE))?;
-            for namespace in page.items {
-                let labels = namespace.metadata.labels.unwrap_or_default();
-                let settings = NamespaceSettings::from_labels(&labels);
-                all.extend(namespace.metadata.name.map(|name| (name, settings)));
-            }
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => params = params.continue_token(&token),
-                None => return Ok(all),
-            }
+/// Returns the settings in the labels of each namespace.
+pub(super) async fn namespaces(client: &Client) -> Result<HashMap<String, NamespaceSettings>, ReadFailure> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    let mut all = HashMap::new();
+    let mut params = ListParams::default().limit(PAGE);
+    loop {
+        let page = api.list_metadata(&params).await.map_err(|error| ReadFailure::of(&error, RULE))?;
+        for namespace in page.items {
+            let labels = namespace.metadata.labels.unwrap_or_default();
+            let settings = NamespaceSettings::from_labels(&labels);
+            all.extend(namespace.metadata.name.map(|name| (name, settings)));
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(all),
         }
     }
+}
 
-    /// Returns the first page of running pods, or the page that `token` leads to.
-    pub(super) async fn page(&self, token: Option<&str>) -> Result<Page, ReadFailure> {
-        let mut params = ListParams::default().limit(PAGE).fields(RUNNING);
-        params.continue_token = token.map(str::to_owned);
-        let request = Request::new("/api/v1/pods").list(&params);
-        let request = request.map_err(|error| ReadFailure::Api(ApiFailure::Answer(error.to_string())))?;
-        let text = self.client.request_text(request).await;
-        text.map(Page).map_err(|error| ReadFailure::of(&error, RULE))
-    }
+/// Returns the first page of running pods, or the page that `token` leads to.
+pub(super) async fn page(client: &Client, token: Option<&str>) -> Result<Page, ReadFailure> {
+    let mut params = ListParams::default().limit(PAGE).fields(RUNNING);
+    params.continue_token = token.map(str::to_owned);
+    let request = Request::new("/api/v1/pods").list(&params);
+    let request = request.map_err(|error| ReadFailure::Api(ApiFailure::Answer(error.to_string())))?;
+    let text = client.request_text(request).await;
+    text.map(Page).map_err(|error| ReadFailure::of(&error, RULE))
 }
