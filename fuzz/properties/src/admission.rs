@@ -6,7 +6,7 @@ use pod_identity_core::inject::{
     AdmissionReview, Injector, NamespaceSettings, Pod, ServiceAccountFacts, ServiceAccountSettings, Settings,
     Subject,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// The input is a review. The patch of its pod applies and removes nothing, and a second review adds nothing. A pod
 /// that is refused or skipped is unchanged.
@@ -28,7 +28,7 @@ pub fn admission(input: &[u8]) {
         assert_eq!(answer["response"].get("patch").is_some(), !first.patch.is_empty());
 
         let patch: json_patch::Patch =
-            serde_json::from_value(json!(first.patch)).expect("it is a JSON patch");
+            serde_json::from_str(first.patch.as_json()).expect("it is a JSON patch");
         let mut after = before.clone();
         json_patch::patch(&mut after, &patch).expect("the patch applies");
         assert_kept(before, &after);

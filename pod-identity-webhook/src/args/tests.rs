@@ -72,12 +72,11 @@ fn parses_flags_as_go_does() {
 fn accepts_and_lists_flags_without_effect() {
     let config = valid_config(
         "--resync-period=60s --service-account-lookup-grace-period 100ms --alsologtostderr --logtostderr=true \
-         --skip_headers=false --stderrthreshold=2 --log_file_max_size 1800 --enable-debugging-handlers=false --pod-name a",
+         --skip_headers=false --stderrthreshold=2 --log_file_max_size 1800 --enable-debugging-handlers=false",
     );
     let named = [
         "resync-period",
         "service-account-lookup-grace-period",
-        "pod-name",
         "alsologtostderr",
         "log_file_max_size",
         "stderrthreshold",
