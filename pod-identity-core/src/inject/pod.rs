@@ -108,7 +108,7 @@ impl<'a> Pod<'a> {
         reader.object(|reader, key| match key {
             "metadata" => reader.once(&mut metadata, Metadata::read),
             "spec" => reader.once(&mut spec, Spec::read),
-            _ => reader.skip().map(drop),
+            _ => reader.skip(),
         })?;
         Ok(Self {
             metadata: metadata.ok_or_else(|| ReadError::missing("metadata"))?,
@@ -198,7 +198,7 @@ impl<'a> Metadata<'a> {
             "annotations" => reader.once(&mut annotations, |reader| {
                 reader.nullable(|reader| Entries::read(reader, names::is_pod_annotation))
             }),
-            _ => reader.skip().map(drop),
+            _ => reader.skip(),
         })?;
         let name = name.flatten().filter(|name| !name.is_empty()).or(generate_name.flatten());
         Ok(Self {
@@ -228,7 +228,7 @@ impl<'a> Spec<'a> {
             }),
             "initContainers" => reader.once(&mut init_containers, |reader| reader.nullable(read_containers)),
             "containers" => reader.once(&mut containers, read_containers),
-            _ => reader.skip().map(drop),
+            _ => reader.skip(),
         })?;
         Ok(Self {
             service_account: service_account.flatten().unwrap_or_default(),
@@ -248,7 +248,7 @@ fn os_is_windows(reader: &mut Reader<'_>) -> Result<bool, ReadError> {
     let mut name = None;
     reader.object(|reader, key| match key {
         "name" => reader.once(&mut name, |reader| reader.nullable(Reader::string)),
-        _ => reader.skip().map(drop),
+        _ => reader.skip(),
     })?;
     Ok(name.flatten().is_some_and(|name| name == "windows"))
 }
@@ -266,16 +266,16 @@ pub(super) fn requires(json: &str) -> bool {
             requires |= reader.string()? == "true";
             Ok(())
         }
-        _ => reader.skip().map(drop),
+        _ => reader.skip(),
     };
     let mut read_metadata = |reader: &mut Reader<'_>, key: &str| match key {
         "labels" => reader.object(&mut read_label),
-        _ => reader.skip().map(drop),
+        _ => reader.skip(),
     };
     // An error stops the search: that the pod cannot be read is known already.
     let _ = Reader::new(json).object(|reader, key| match key {
         "metadata" => reader.object(&mut read_metadata),
-        _ => reader.skip().map(drop),
+        _ => reader.skip(),
     });
     requires
 }

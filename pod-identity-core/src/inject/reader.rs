@@ -7,6 +7,7 @@
 
 mod error; // why a text cannot be read
 mod string; // the end of a string, and its escapes
+mod skip; // values that are not read
 
 use std::borrow::Cow;
 
@@ -30,11 +31,17 @@ pub(super) struct Reader<'a> {
     position: usize,
     /// The arrays and objects around the position while a value is skipped: whether each is an object.
     open: Vec<bool>,
+    has_control_characters: bool,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self { text, position: 0, open: Vec::new() }
+        Self {
+            text,
+            position: 0,
+            open: Vec::new(),
+            has_control_characters: string::has_control_characters(text),
+        }
     }
 
     /// Checks that only whitespace follows.
@@ -139,18 +146,21 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a string. It is borrowed unless it has escapes.
+    #[inline(always)]
     pub(super) fn string(&mut self) -> Result<Cow<'a, str>> {
         if self.peek() != Some(b'"') {
             return Err(self.unexpected("a string"));
         }
-        let start = self.position;
-        let raw = self.skip_string()?;
-        if !raw.has_escapes {
-            return Ok(Cow::Borrowed(raw.content));
-        }
-        let decoded = string::decode(raw.content);
-        decoded.map(Cow::Owned).ok_or_else(|| {
-            self.position = start;
+        let start = self.position + 1;
+        let has_escapes = self.skip_string()?;
+        let content = &self.text[start..self.position - 1];
+        if has_escapes { self.decoded(start, content) } else { Ok(Cow::Borrowed(content)) }
+    }
+
+    #[cold]
+    fn decoded(&mut self, start: usize, content: &str) -> Result<Cow<'a, str>> {
+        string::decode(content).map(Cow::Owned).ok_or_else(|| {
+            self.position = start - 1;
             self.syntax("the string has an escape of a lone surrogate")
         })
     }
@@ -176,64 +186,43 @@ impl<'a> Reader<'a> {
             Ok(value) => Ok(Ok(value)),
             Err(error) => {
                 self.position = start;
-                let value = self.skip()?;
+                let value = self.raw()?;
                 Ok(Err((error, value)))
             }
         }
     }
 
     /// Checks a value of any type and depth, and returns its text.
-    pub(super) fn skip(&mut self) -> Result<&'a str> {
+    pub(super) fn raw(&mut self) -> Result<&'a str> {
         self.peek();
         let start = self.position;
-        self.open.clear();
-        loop {
-            match self.peek() {
-                Some(b'"') => drop(self.skip_string()?),
-                Some(b'{') => {
-                    self.position += 1;
-                    if !self.take(b'}') {
-                        self.open.push(true);
-                        self.skip_key()?;
-                        continue;
-                    }
-                }
-                Some(b'[') => {
-                    self.position += 1;
-                    if !self.take(b']') {
-                        self.open.push(false);
-                        continue;
-                    }
-                }
-                Some(b'-' | b'0'..=b'9') => self.skip_number()?,
-                Some(b't') => self.literal("true")?,
-                Some(b'f') => self.literal("false")?,
-                Some(b'n') => self.literal("null")?,
-                _ => return Err(self.syntax("expected a value")),
-            }
-            if !self.skip_ends()? {
-                return Ok(&self.text[start..self.position]);
-            }
-        }
+        self.skip()?;
+        Ok(&self.text[start..self.position])
     }
 
-    /// Skips the ends of arrays and objects behind a value. Returns whether another value follows.
-    fn skip_ends(&mut self) -> Result<bool> {
-        while let Some(&is_object) = self.open.last() {
-            let (end, wanted) =
-                if is_object { (b'}', "expected `,` or `}`") } else { (b']', "expected `,` or `]`") };
-            if self.continues(end, wanted)? {
-                if is_object {
-                    self.skip_key()?;
-                }
-                return Ok(true);
+    /// Checks a value of any type and depth.
+    pub(super) fn skip(&mut self) -> Result<()> {
+        let bytes = self.text.as_bytes();
+        let end = skip::value(bytes, self.position, &mut self.open, self.has_control_characters);
+        self.moved_to(end)
+    }
+
+    #[inline(always)]
+    fn moved_to(&mut self, end: skip::Skipped) -> Result<()> {
+        match end {
+            Ok(end) => {
+                self.position = end;
+                Ok(())
             }
-            self.open.pop();
+            Err((position, reason)) => {
+                self.position = position;
+                Err(self.syntax(reason))
+            }
         }
-        Ok(false)
     }
 
     /// Reads a key and its colon.
+    #[inline(always)]
     fn key(&mut self) -> Result<Cow<'a, str>> {
         if self.peek() != Some(b'"') {
             return Err(self.syntax("expected a key"));
@@ -243,19 +232,13 @@ impl<'a> Reader<'a> {
         Ok(key)
     }
 
-    fn skip_key(&mut self) -> Result<()> {
-        if self.peek() != Some(b'"') {
-            return Err(self.syntax("expected a key"));
-        }
-        self.skip_string()?;
-        self.colon()
-    }
-
+    #[inline(always)]
     fn colon(&mut self) -> Result<()> {
         if self.take(b':') { Ok(()) } else { Err(self.syntax("expected `:`")) }
     }
 
     /// Reads a comma, or the end of an array or object. Returns whether it was a comma.
+    #[inline(always)]
     fn continues(&mut self, end: u8, wanted: &'static str) -> Result<bool> {
         match self.peek() {
             Some(b',') => {
@@ -271,15 +254,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Skips whitespace and returns the next byte.
+    #[inline(always)]
     fn peek(&mut self) -> Option<u8> {
-        let bytes = self.text.as_bytes();
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = bytes.get(self.position) {
-            self.position += 1;
-        }
-        bytes.get(self.position).copied()
+        self.position = skip::whitespace(self.text.as_bytes(), self.position);
+        self.text.as_bytes().get(self.position).copied()
     }
 
     /// Skips whitespace, and the byte if it is the next one.
+    #[inline(always)]
     fn take(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
         self.position += usize::from(found);
@@ -287,60 +269,34 @@ impl<'a> Reader<'a> {
     }
 
     fn literal(&mut self, name: &'static str) -> Result<()> {
-        if !self.text.as_bytes()[self.position..].starts_with(name.as_bytes()) {
-            return Err(self.syntax("expected a value"));
-        }
-        self.position += name.len();
-        Ok(())
+        self.moved_to(skip::literal(self.text.as_bytes(), self.position, name))
     }
 
-    fn skip_string(&mut self) -> Result<string::Raw<'a>> {
-        match string::scan(self.text, self.position + 1) {
-            Ok(raw) => {
-                self.position = raw.end;
-                Ok(raw)
+    /// Skips a string and returns whether it has escapes. The next byte is the opening quote.
+    #[inline(always)]
+    fn skip_string(&mut self) -> Result<bool> {
+        let (bytes, start) = (self.text.as_bytes(), self.position + 1);
+        let end = string::find_quote_or_backslash(bytes, start);
+        if bytes.get(end) == Some(&b'"') && !self.has_control_characters {
+            self.position = end + 1;
+            return Ok(false);
+        }
+        self.skip_checked_string(start, end)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn skip_checked_string(&mut self, start: usize, next: usize) -> Result<bool> {
+        match string::end(self.text.as_bytes(), start, next, self.has_control_characters) {
+            Ok((end, has_escapes)) => {
+                self.position = end + 1;
+                Ok(has_escapes)
             }
             Err((position, reason)) => {
                 self.position = position;
                 Err(self.syntax(reason))
             }
         }
-    }
-
-    fn skip_number(&mut self) -> Result<()> {
-        let minus = self.next_is(|byte| byte == b'-');
-        self.position += usize::from(minus);
-        if self.next_is(|byte| byte == b'0') {
-            self.position += 1;
-        } else {
-            self.digits()?;
-        }
-        if self.next_is(|byte| byte == b'.') {
-            self.position += 1;
-            self.digits()?;
-        }
-        if self.next_is(|byte| matches!(byte, b'e' | b'E')) {
-            self.position += 1;
-            let sign = self.next_is(|byte| matches!(byte, b'+' | b'-'));
-            self.position += usize::from(sign);
-            self.digits()?;
-        }
-        Ok(())
-    }
-
-    /// Skips one digit or more.
-    fn digits(&mut self) -> Result<()> {
-        if !self.next_is(|byte| byte.is_ascii_digit()) {
-            return Err(self.syntax("expected a digit"));
-        }
-        while self.next_is(|byte| byte.is_ascii_digit()) {
-            self.position += 1;
-        }
-        Ok(())
-    }
-
-    fn next_is(&self, is: impl FnOnce(u8) -> bool) -> bool {
-        self.text.as_bytes().get(self.position).is_some_and(|byte| is(*byte))
     }
 
     #[cold]

@@ -3,6 +3,11 @@
 /// Appends a string with its quotes.
 pub(super) fn push_string(json: &mut String, text: &str) {
     json.push('"');
+    if is_plain(text) {
+        json.push_str(text);
+        json.push('"');
+        return;
+    }
     let mut rest = text;
     while let Some(index) = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\' | ..b' ')) {
         json.push_str(&rest[..index]);
@@ -18,6 +23,11 @@ pub(super) fn push_string(json: &mut String, text: &str) {
     }
     json.push_str(rest);
     json.push('"');
+}
+
+/// Returns whether no character needs an escape. The loop has no early end, so it is vectorized.
+fn is_plain(text: &str) -> bool {
+    text.bytes().fold(true, |plain, byte| plain & (byte >= b' ') & (byte != b'"') & (byte != b'\\'))
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ impl<'a> Container<'a> {
             "volumeMounts" => reader.once(&mut volume_mounts, |reader| {
                 reader.nullable(|reader| reader.list(MOUNTS, VolumeMount::read))
             }),
-            _ => reader.skip().map(drop),
+            _ => reader.skip(),
         })?;
         Ok(Self {
             name: name.unwrap_or_default(),
@@ -85,10 +85,8 @@ impl<'a> Variable<'a> {
                 reader.once(&mut value, |reader| reader.ignored_string().map(|()| Cow::Borrowed("")))
             }
             "value" => reader.once(&mut value, Reader::string),
-            "valueFrom" => {
-                reader.once(&mut value_from, |reader| reader.nullable(|reader| reader.skip().map(drop)))
-            }
-            _ => reader.skip().map(drop),
+            "valueFrom" => reader.once(&mut value_from, |reader| reader.nullable(|reader| reader.skip())),
+            _ => reader.skip(),
         })?;
         Ok(name.filter(|name| is_read(name)).map(|name| Self {
             name,
@@ -108,7 +106,7 @@ fn prefix<'a>(reader: &mut Reader<'a>) -> Result<Option<Cow<'a, str>>, ReadError
     let mut prefix = None;
     reader.object(|reader, key| match key {
         "prefix" => reader.once(&mut prefix, Reader::string),
-        _ => reader.skip().map(drop),
+        _ => reader.skip(),
     })?;
     Ok(Some(prefix.unwrap_or_default()))
 }
@@ -122,7 +120,7 @@ impl<'a> VolumeMount<'a> {
             "mountPath" => reader.once(&mut mount_path, Reader::string),
             "subPath" => reader.once(&mut sub_path, Reader::string),
             "subPathExpr" => reader.once(&mut sub_path_expr, Reader::string),
-            _ => reader.skip().map(drop),
+            _ => reader.skip(),
         })?;
         Ok(mount_path.filter(|path: &Cow<'_, str>| !path.is_empty()).map(|mount_path| Self {
             name: name.unwrap_or_default(),

@@ -13,7 +13,7 @@ pub(super) fn requires_windows(reader: &mut Reader<'_>) -> Result<bool, ReadErro
     let mut node_affinity = None;
     reader.object(|reader, key| match key {
         "nodeAffinity" => reader.once(&mut node_affinity, |reader| reader.nullable(required)),
-        _ => reader.skip().map(drop),
+        _ => reader.skip(),
     })?;
     Ok(node_affinity.flatten().unwrap_or_default())
 }
@@ -24,7 +24,7 @@ fn required(reader: &mut Reader<'_>) -> Result<bool, ReadError> {
         "requiredDuringSchedulingIgnoredDuringExecution" => {
             reader.once(&mut selector, |reader| reader.nullable(node_selector))
         }
-        _ => reader.skip().map(drop),
+        _ => reader.skip(),
     })?;
     Ok(selector.flatten().unwrap_or_default())
 }
@@ -37,7 +37,7 @@ fn node_selector(reader: &mut Reader<'_>) -> Result<bool, ReadError> {
         "nodeSelectorTerms" => reader.once(&mut terms, |reader| {
             reader.nullable(|reader| reader.list(TERMS, |reader| term(reader).map(Some)))
         }),
-        _ => reader.skip().map(drop),
+        _ => reader.skip(),
     })?;
     let terms = terms.flatten().unwrap_or_default();
     Ok(!terms.is_empty() && terms.iter().all(|requires_windows| *requires_windows))
@@ -54,7 +54,7 @@ fn term(reader: &mut Reader<'_>) -> Result<bool, ReadError> {
                 })
             })
         }),
-        _ => reader.skip().map(drop),
+        _ => reader.skip(),
     })?;
     Ok(requires_windows)
 }
@@ -65,7 +65,7 @@ fn expression(reader: &mut Reader<'_>) -> Result<bool, ReadError> {
         "key" => reader.once(&mut label, Reader::string),
         "operator" => reader.once(&mut operator, Reader::string),
         "values" => reader.once(&mut systems, |reader| reader.nullable(Systems::read)),
-        _ => reader.skip().map(drop),
+        _ => reader.skip(),
     })?;
     let systems = systems.flatten().unwrap_or_default();
     Ok(names::OS.contains(&&*label.unwrap_or_default())

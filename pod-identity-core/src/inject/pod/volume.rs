@@ -25,7 +25,7 @@ impl<'a> Volume<'a> {
         reader.object(|reader, key| match key {
             "name" => reader.once(&mut name, Reader::string),
             "projected" => reader.once(&mut projected, |reader| reader.nullable(tokens)),
-            _ => reader.skip().map(drop),
+            _ => reader.skip(),
         })?;
         let tokens = projected.flatten().unwrap_or_default();
         Ok(Self { name: name.unwrap_or_default(), tokens })
@@ -44,7 +44,7 @@ fn tokens<'a>(reader: &mut Reader<'a>) -> Result<Vec<ProjectedToken<'a>>, ReadEr
         "sources" => {
             reader.once(&mut sources, |reader| reader.nullable(|reader| reader.list(SOURCES, source)))
         }
-        _ => reader.skip().map(drop),
+        _ => reader.skip(),
     })?;
     Ok(sources.flatten().unwrap_or_default())
 }
@@ -54,7 +54,7 @@ fn source<'a>(reader: &mut Reader<'a>) -> Result<Option<ProjectedToken<'a>>, Rea
     let mut token = None;
     reader.object(|reader, key| match key {
         "serviceAccountToken" => reader.once(&mut token, |reader| reader.nullable(ProjectedToken::read)),
-        _ => reader.skip().map(drop),
+        _ => reader.skip(),
     })?;
     Ok(token.flatten())
 }
@@ -65,7 +65,7 @@ impl<'a> ProjectedToken<'a> {
         reader.object(|reader, key| match key {
             "audience" => reader.once(&mut audience, Reader::string),
             "path" => reader.once(&mut path, Reader::string),
-            _ => reader.skip().map(drop),
+            _ => reader.skip(),
         })?;
         Ok(Self { audience: audience.unwrap_or_default(), path: path.unwrap_or_default() })
     }
