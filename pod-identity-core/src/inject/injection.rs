@@ -423,7 +423,7 @@ impl Decision<'_> {
         if parts == MissingParts::Mount {
             let mounts = format_args!("{path}/volumeMounts");
             operations.append(mounts, container.volume_mounts.is_some(), [token], |json, token| {
-                token.push_mount(json)
+                token.push_mount(json);
             });
         }
         if parts != MissingParts::Nothing && token.volume == VolumeState::Absent {

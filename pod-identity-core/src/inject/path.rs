@@ -32,7 +32,7 @@ impl<'p> Path<'p> {
 
     pub(super) fn components(self) -> impl Iterator<Item = &'p str> {
         let mut rest = self.text;
-        let mut next = move || {
+        let next = move || {
             if rest.is_empty() {
                 return None;
             }
@@ -41,7 +41,7 @@ impl<'p> Path<'p> {
             rest = rest.get(end + 1..).unwrap_or_default();
             Some(component)
         };
-        std::iter::from_fn(move || next()).filter(|component| !matches!(*component, "" | "."))
+        std::iter::from_fn(next).filter(|component| !matches!(*component, "" | "."))
     }
 
     /// If this path is `parent` or below it, returns the number of the parent's components and the ones below it.

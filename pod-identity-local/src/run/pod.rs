@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use aws_config::BehaviorVersion;
 use pod_identity_core::error::ErrorCode;
+use pod_identity_core::inject::{Grant, Injector, Settings};
 use pod_identity_runtime::cause::chain;
 use pod_identity_runtime::clock;
 use pod_identity_runtime::shutdown::Shutdown;
@@ -45,19 +46,22 @@ impl PodEnvironment {
         write_private(&empty, "")?;
         let path = |path: &Path| path.display().to_string();
         let variable = |name: &str, value: String| (name.to_owned(), value);
-        let mut variables = vec![
-            variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", services.credentials_url()),
-            variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", path(&token_file)),
-            variable("AWS_REGION", services.region().to_owned()),
-            // The AWS CLI and boto3 read only this region variable.
-            variable("AWS_DEFAULT_REGION", services.region().to_owned()),
+        // The rules of the webhook give the variables of a container.
+        let injector = Injector::new(Settings {
+            full_uri: services.credentials_url(),
+            region: Some(services.region().to_owned()),
+            ..Settings::default()
+        });
+        let injected = injector.variables(Grant::PodIdentity, &path(&token_file));
+        let mut variables: Vec<_> = injected.into_iter().map(|(name, value)| variable(name, value)).collect();
+        variables.extend([
             variable("AWS_ENDPOINT_URL_STS", services.sts_url()),
             variable("AWS_CONFIG_FILE", path(&empty)),
             variable("AWS_SHARED_CREDENTIALS_FILE", path(&empty)),
             // boto3 also reads this file, before it calls the agent.
             variable("BOTO_CONFIG", path(&empty)),
             variable("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
-        ];
+        ]);
         // Requests to the local services must not go through a proxy.
         for name in ["NO_PROXY", "no_proxy"] {
             let others = std::env::var(name).unwrap_or_default();

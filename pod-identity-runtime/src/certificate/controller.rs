@@ -254,7 +254,7 @@ impl<P: Publication> CertificateController<P> {
                 self.served = Some(Served { authority: pair.authority.clone(), expires, overdue });
             }
             Err(error) => {
-                tracing::error!(%error, "self-managed certificate not replaced; the old one stays in use")
+                tracing::error!(%error, "self-managed certificate not replaced; the old one stays in use");
             }
         }
     }

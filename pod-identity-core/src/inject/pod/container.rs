@@ -85,7 +85,7 @@ impl<'a> Variable<'a> {
                 reader.once(&mut value, |reader| reader.ignored_string().map(|()| Cow::Borrowed("")))
             }
             "value" => reader.once(&mut value, Reader::string),
-            "valueFrom" => reader.once(&mut value_from, |reader| reader.nullable(|reader| reader.skip())),
+            "valueFrom" => reader.once(&mut value_from, |reader| reader.nullable(Reader::skip)),
             _ => reader.skip(),
         })?;
         Ok(name.filter(|name| is_read(name)).map(|name| Self {
