@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use benches::associations::Table;
 use benches::identities::{cache, fetched, hit, now, token};
-use benches::reviews::review;
+use benches::reviews::{review, review_after_kubectl_apply};
 use benches::signed::{Algorithm, Error, ISSUER, SignedToken, valid_at};
 use pod_identity_core::inject::{
     AdmissionReview, InjectionOutcome, Injector, ServiceAccountFacts, Settings, Subject,
@@ -36,7 +36,7 @@ const MARGIN: f64 = 3.0;
 const MARGIN_OF_A_HIT: f64 = 12.0;
 
 /// The counts: a name, the number of calls, the calls, and the calls that are subtracted.
-const COUNTS: [(&str, u32, &str, &[&str]); 6] = [
+const COUNTS: [(&str, u32, &str, &[&str]); 7] = [
     ("a hit, without the token's digest", 20_000, "hit", &["digest"]),
     ("a token's text checked", 20_000, "bearer", &[]),
     (
@@ -52,7 +52,8 @@ const COUNTS: [(&str, u32, &str, &[&str]); 6] = [
         &["signature-es256", "digest-es256"],
     ),
     ("an association looked up among 1,000", 20_000, "lookup", &[]),
-    ("a review read, its pod mutated, and answered", 2_000, "review", &[]),
+    ("a review parsed, its pod injected, and its response", 2_000, "review", &[]),
+    ("a review with last-applied-configuration", 2_000, "review-after-kubectl-apply", &[]),
 ];
 
 fn main() -> ExitCode {
@@ -226,8 +227,9 @@ fn calls(name: &str, times: u32, directory: &Path) -> Result<(), Error> {
             let token = signed("rs256", directory)?.token;
             repeat(times, |_| BearerToken::parse(black_box(&token)).is_ok())
         }
-        "review" => {
-            let (body, injector) = (review(), Injector::new(Settings::default()));
+        "review" | "review-after-kubectl-apply" => {
+            let body = if name == "review" { review() } else { review_after_kubectl_apply() };
+            let injector = Injector::new(Settings::default());
             let facts = ServiceAccountFacts { associated: true, ..ServiceAccountFacts::default() };
             repeat(times, |number| {
                 let Ok(review) = AdmissionReview::parse(black_box(&body)) else { return false };

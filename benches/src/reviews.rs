@@ -8,6 +8,19 @@ pub const SERVICE_ACCOUNT: (&str, &str) = ("shop", "cart");
 
 /// Returns the body of a review, about 7 kB.
 pub fn review() -> Vec<u8> {
+    review_of(pod())
+}
+
+/// Returns the same review of a pod that has the annotation of `kubectl apply`: the pod's JSON in a string, with an escape for
+/// each quote.
+pub fn review_after_kubectl_apply() -> Vec<u8> {
+    let mut pod = pod();
+    let last_applied = pod.to_string();
+    pod["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] = json!(last_applied);
+    review_of(pod)
+}
+
+fn review_of(pod: Value) -> Vec<u8> {
     json!({
         "kind": "AdmissionReview",
         "apiVersion": "admission.k8s.io/v1",
@@ -25,7 +38,7 @@ pub fn review() -> Vec<u8> {
                 "groups": ["system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"],
                 "extra": {"authentication.kubernetes.io/credential-id": ["JTI=6e0c1b0e-1f4b-4c55-8f0e-0a54b3f1c5a2"]},
             },
-            "object": pod(),
+            "object": pod,
             "oldObject": null,
             "dryRun": false,
             "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},

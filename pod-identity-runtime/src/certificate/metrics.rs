@@ -30,7 +30,8 @@ pub(super) struct Metrics {
 impl Metrics {
     /// Registers `certificate_steps_total` and `certificate_failures_total`, with the prefix of the registry.
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let (steps, failures) = (Family::default(), Family::<FailureLabels, Counter>::default());
+        let (steps, failures) =
+            (Family::<StepLabels, Counter>::default(), Family::<FailureLabels, Counter>::default());
         registry.register(
             "certificate_steps",
             "Steps of the certificate's rotation, and repairs of overwritten bundles, by outcome",
@@ -41,6 +42,9 @@ impl Metrics {
             "Failed attempts to rotate the certificate, one every few seconds while a fault lasts, by reason",
             failures.clone(),
         );
+        for step in ["make", "publish", "settle", "repair", "trim"] {
+            drop(steps.get_or_create(&StepLabels { step, outcome: "ok" }));
+        }
         for reason in CertificateFailure::labels() {
             drop(failures.get_or_create(&FailureLabels { reason }));
         }

