@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
 
 /// A certificate authority for servers on 127.0.0.1. Its files are removed when this is dropped.
 pub struct Authority {
@@ -71,9 +71,24 @@ impl Authority {
     /// # Panics
     /// If rcgen fails.
     pub fn pair_for(&self, names: &[&str]) -> (String, String) {
-        let key = KeyPair::generate().expect(RCGEN_WORKS);
         let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
-        let params = CertificateParams::new(names).expect(RCGEN_WORKS);
+        self.sign(&CertificateParams::new(names).expect(RCGEN_WORKS))
+    }
+
+    /// Creates a certificate and key for a user of Kubernetes and one of its groups, in PEM.
+    ///
+    /// # Panics
+    /// If rcgen fails.
+    pub fn pair_of_user(&self, user: &str, group: &str) -> (String, String) {
+        let mut params = CertificateParams::new(vec![]).expect(RCGEN_WORKS);
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, user);
+        params.distinguished_name.push(DnType::OrganizationName, group);
+        self.sign(&params)
+    }
+
+    fn sign(&self, params: &CertificateParams) -> (String, String) {
+        let key = KeyPair::generate().expect(RCGEN_WORKS);
         let certificate = params.signed_by(&key, &self.issuer).expect(RCGEN_WORKS);
         (certificate.pem(), key.serialize_pem())
     }

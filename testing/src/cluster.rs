@@ -20,16 +20,15 @@
 //! - RBAC is on. [`Cluster::kubeconfig`] has all rights. [`Cluster::kubeconfig_of`] has the rights of a service account.
 //! - The issuer of service account tokens (RS256) is the API server's URL.
 
-mod programs; // etcd and kube-apiserver, built from source
-mod files; // certificates, keys, tokens, kubeconfig files
+pub(crate) mod programs; // programs of Kubernetes, built from source
+pub(crate) mod files; // certificates, keys, tokens, kubeconfig files
 mod objects; // Kubernetes objects
+mod supervisor; // the script that runs the programs
 
 use std::future::Future;
-use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -39,8 +38,9 @@ use crate::install::Unavailable;
 use crate::netns;
 use crate::skip::or_skip;
 pub use objects::{apply, apply_object, documents, namespace, service_account, set_endpoints, token};
+use supervisor::Supervisor;
 
-const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster");
+pub(crate) const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster");
 
 /// The API server's address. Its port is 443.
 pub const API_ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
@@ -62,9 +62,10 @@ pub const fn pod_address(number: u8) -> Ipv4Addr {
 /// A running control plane. It ends when this is dropped, or when the process ends.
 #[derive(Debug)]
 pub struct Cluster {
-    /// Stops the programs when its standard input is closed.
-    supervisor: Child,
+    supervisor: Supervisor,
     directory: PathBuf,
+    /// A process in the cluster's namespaces.
+    process: u32,
 }
 
 impl Cluster {
@@ -99,27 +100,27 @@ impl Cluster {
         if !rustix::process::geteuid().is_root() {
             return Err(Unavailable::because("network namespaces need root"));
         }
-        let path = programs::path()?;
+        let path = programs::path(programs::CONTROL_PLANE)?;
         let directory = files::write();
-        let mut supervisor = Command::new("unshare")
-            .args(["--net", "/bin/sh"])
-            .arg(Path::new(SOURCES).join("control-plane.sh"))
-            .arg(&directory)
-            .args([API_ADDRESS, SERVICE_ADDRESS, AGENT_ADDRESS].map(|address| address.to_string()))
-            .args(flags)
-            .env("PATH", path)
-            .process_group(0) // Ctrl-C must not end it before the tests
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| Unavailable::because(format!("unshare cannot be started: {error}")))?;
-        let mut first_line = String::new();
-        let read = supervisor.stdout.take().map(|stdout| BufReader::new(stdout).read_line(&mut first_line));
-        let cluster = Self { supervisor, directory };
-        assert!(
-            first_line == "up\n",
-            "the control plane did not start, see standard error: {read:?} {first_line:?}"
-        );
+        let mut script = Command::new("unshare");
+        script.args(["--net", "/bin/sh"]).arg(Path::new(SOURCES).join("control-plane.sh")).arg(&directory);
+        script.args([API_ADDRESS, SERVICE_ADDRESS, AGENT_ADDRESS].map(|address| address.to_string()));
+        script.arg(ISSUER).args(flags).env("PATH", path);
+        Self::run_script(&mut script, directory)
+    }
+
+    /// Starts a script that runs the programs, and waits until the API server is ready. The first line of the script is
+    /// `up`, `up PROCESS` or `unavailable: REASON`.
+    pub(crate) fn run_script(script: &mut Command, directory: PathBuf) -> Result<Self, Unavailable> {
+        let (supervisor, line) = Supervisor::start(script)?;
+        if let Some(reason) = line.strip_prefix("unavailable: ") {
+            return Err(Unavailable::because(reason));
+        }
+        let process =
+            line.strip_prefix("up").map(|process| process.trim().parse().unwrap_or(supervisor.id()));
+        let process =
+            process.unwrap_or_else(|| panic!("the cluster did not start, see standard error: {line:?}"));
+        let cluster = Self { supervisor, directory, process };
         cluster.wait_until_ready();
         Ok(cluster)
     }
@@ -132,7 +133,7 @@ impl Cluster {
         &self,
         inside: impl FnOnce() -> F + Send + 'static,
     ) -> T {
-        let thread = netns::run_in_namespace(format!("/proc/{}/ns/net", self.supervisor.id()), || {
+        let thread = netns::run_in_namespace(format!("/proc/{}/ns/net", self.process), || {
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
             let runtime = runtime.worker_threads(2).enable_all().build().expect("threads");
             runtime.block_on(inside())
@@ -170,7 +171,27 @@ impl Cluster {
         files::kubeconfig(&self.directory, &format!("{namespace}.{service_account}.kubeconfig"), &token)
     }
 
-    fn wait_until_ready(&self) {
+    /// Returns the directory of the cluster's files.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Returns the id of a process in the cluster's namespaces.
+    pub(crate) fn process(&self) -> u32 {
+        self.process
+    }
+
+    /// Returns the process id of the script of [`Cluster::run_script`].
+    pub(crate) fn supervisor(&self) -> u32 {
+        self.supervisor.id()
+    }
+
+    /// Sends a command to the script of [`Cluster::run_script`].
+    pub(crate) fn command(&self, command: &str) {
+        self.supervisor.command(command);
+    }
+
+    pub(crate) fn wait_until_ready(&self) {
         let (kubeconfig, logs) = (self.kubeconfig(), self.directory.clone());
         self.run(async move || {
             let client = client(&kubeconfig).await;
@@ -183,15 +204,6 @@ impl Cluster {
             let result = tokio::time::timeout(Duration::from_secs(60), ready).await;
             assert!(result.is_ok(), "the API server is not ready after 60 s:\n{}", files::logs(&logs));
         });
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        drop(self.supervisor.stdin.take());
-        if let Err(error) = self.supervisor.wait() {
-            eprintln!("the control plane was not stopped: {error}");
-        }
     }
 }
 

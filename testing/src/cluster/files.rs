@@ -1,4 +1,4 @@
-//! The files of a control plane: certificates, keys, tokens, kubeconfig files, and its logs.
+//! The files of a control plane and a node: certificates, keys, tokens, kubeconfig files, and logs.
 
 use std::fs;
 use std::net::IpAddr;
@@ -18,23 +18,42 @@ pub(super) const CA: &str = "ca.crt";
 /// The log of kube-apiserver.
 pub(super) const API_LOG: &str = "kube-apiserver.log";
 
-/// Writes the input files of `control-plane.sh` into a new directory. The script removes the directory.
-pub(super) fn write() -> PathBuf {
+/// The kubeconfig file of a node's kubelet.
+const KUBELET: &str = "kubelet.kubeconfig";
+
+/// Writes the input files of `control-plane.sh` and `node.sh` into a new directory. The scripts remove the directory.
+pub(crate) fn write() -> PathBuf {
     let directory = tempfile::tempdir().expect("a directory").keep();
     let write = |name: &str, text: String| fs::write(directory.join(name), text).expect("a file");
     let authority = Authority::new();
     let addresses = [API_ADDRESS, SERVICE_ADDRESS].map(|address| IpAddr::from(address).to_string());
-    let (certificate, key) = authority.pair_for(&[&addresses[0], &addresses[1], "kubernetes.default.svc"]);
+    let (certificate, key) = authority.pair_for(&[
+        &addresses[0],
+        &addresses[1],
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ]);
     write(CA, authority.ca_pem());
     write("api.crt", certificate);
     write("api.key", key);
     // An RSA key, so that tokens are signed with RS256 as in most clusters.
     let token_key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).expect("an RSA key");
     write("accounts.key", token_key.serialize_pem());
-    let token = Uuid::new_v4().simple().to_string();
+    let [admin, kubelet] = std::array::from_fn(|_| Uuid::new_v4().simple().to_string());
     // Columns: token, user, UID, groups (https://kubernetes.io/docs/reference/access-authn-authz/authentication/).
-    write("tokens.csv", format!("{token},admin,admin,system:masters\n"));
-    kubeconfig(&directory, ADMIN, &token);
+    let users = format!("{admin},admin,admin,system:masters\n{kubelet},system:node:node,node,system:nodes\n");
+    write("tokens.csv", users);
+    kubeconfig(&directory, ADMIN, &admin);
+    kubeconfig(&directory, KUBELET, &kubelet);
+    let (certificate, key) = authority.pair_for(&["node", &addresses[0]]);
+    write("kubelet.crt", certificate);
+    write("kubelet.key", key);
+    // The API server calls the kubelet with this certificate.
+    let (certificate, key) = authority.pair_of_user("kube-apiserver", "system:masters");
+    write("kubelet-client.crt", certificate);
+    write("kubelet-client.key", key);
     directory
 }
 
@@ -54,11 +73,15 @@ pub(super) fn kubeconfig(directory: &Path, name: &str, token: &str) -> PathBuf {
 }
 
 /// Returns the last lines of the programs' logs.
-pub(super) fn logs(directory: &Path) -> String {
-    let end = |name: &str| {
-        let log = fs::read_to_string(directory.join(name)).unwrap_or_default();
+pub(crate) fn logs(directory: &Path) -> String {
+    let mut files: Vec<_> =
+        fs::read_dir(directory).into_iter().flatten().flatten().map(|file| file.path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "log"));
+    files.sort();
+    let end = |file: &PathBuf| {
+        let log = fs::read_to_string(file).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
-        format!("{name}:\n{}\n", lines[lines.len().saturating_sub(20)..].join("\n"))
+        format!("{}:\n{}\n", file.display(), lines[lines.len().saturating_sub(20)..].join("\n"))
     };
-    ["etcd.log", API_LOG].map(end).concat()
+    files.iter().map(end).collect()
 }
