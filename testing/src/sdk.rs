@@ -1,6 +1,6 @@
-//! AWS's clients in other languages: boto3, the AWS CLI, and the SDK for JavaScript.
+//! AWS's clients in other languages: boto3, the AWS CLI, and the SDKs for JavaScript, Go and Java.
 //!
-//! [`Python::ready`] and [`Node::ready`] install pinned versions on first use, below the workspace's `target/tools`. If the
+//! [`Python::ready`], [`Node::ready`], [`Go::ready`] and [`Java::ready`] install pinned versions on first use, below the workspace's `target/tools`. If the
 //! language is missing, they print a notice and return `None`. Under `CI=true` they panic instead.
 //!
 //! A program does not inherit the environment of the tests. It gets `PATH`, an empty `HOME`, and the variables of the test.
@@ -92,6 +92,28 @@ impl Python {
         command.arg("-B"); // write no __pycache__ into the source directory
         command
     }
+
+    /// Returns a shell command that resolves credentials with boto3 in a pod.
+    pub fn credentials_in_pod(&self) -> String {
+        let script = Path::new(SOURCES).join("python/boto3_credentials.py");
+        format!("{} -B {}", self.root.join("bin/python").display(), script.display())
+    }
+
+    /// Returns a shell command that resolves credentials with the AWS CLI in a pod.
+    pub fn aws_cli_credentials_in_pod(&self) -> String {
+        format!("{} -B -m awscli configure export-credentials", self.root.join("bin/python").display())
+    }
+
+    /// Returns the directory of the Python that the installation uses. A pod needs it.
+    ///
+    /// # Panics
+    ///
+    /// If Python cannot be started.
+    pub fn base_directory(&self) -> PathBuf {
+        let mut python = self.command();
+        python.args(["-c", "import sys; print(sys.base_prefix)"]);
+        install::output_of(&mut python).unwrap_or_else(|error| panic!("python: {error}")).trim().into()
+    }
 }
 
 /// Node.js with the AWS SDK for JavaScript of `sdk/js/package.json`.
@@ -146,6 +168,115 @@ impl Node {
         let mut command = Command::new("node");
         command.arg(home.path().join(name)).args(args);
         Running::start(command, env, home)
+    }
+}
+
+impl Node {
+    /// Returns a shell command that resolves credentials with the default chain in a pod.
+    pub fn credentials_in_pod(&self) -> String {
+        // Node finds modules only in `node_modules` beside the script or above it.
+        let script = Path::new(SOURCES).join("js/credentials.mjs");
+        let modules = self.root.join("node_modules");
+        format!(
+            "mkdir /tmp/js && cp {} /tmp/js && ln -s {} /tmp/js && exec node /tmp/js/credentials.mjs",
+            script.display(),
+            modules.display()
+        )
+    }
+}
+
+/// A program with AWS's SDK for Go, of `sdk/go`.
+#[derive(Debug, Clone)]
+pub struct Go {
+    root: PathBuf,
+}
+
+impl Go {
+    /// Returns the program. If Go is unavailable, prints a notice on standard error and returns `None`.
+    ///
+    /// # Panics
+    ///
+    /// If Go is unavailable under `CI=true`.
+    pub fn ready() -> Option<Self> {
+        static READY: OnceLock<Option<Go>> = OnceLock::new();
+        READY.get_or_init(|| or_skip("Go with AWS's SDK", Self::install(&install::tools()))).clone()
+    }
+
+    fn install(tools: &Path) -> Result<Self, Unavailable> {
+        let sources = Path::new(SOURCES).join("go");
+        let go = |arguments: &[&str]| {
+            let mut go = Command::new("go");
+            go.args(arguments).current_dir(&sources).env("GOWORK", "off").env("CGO_ENABLED", "0");
+            go
+        };
+        let version = install::output_of(&mut go(&["env", "GOVERSION"]))?;
+        let files = ["go.mod", "go.sum", "main.go"].map(|name| sources.join(name));
+        let manifest = Manifest { kind: "go-sdk", files: &files, program_version: &version };
+        let root = manifest.install(tools, |root| {
+            let mut build = go(&["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o"]);
+            install::run(build.arg(root.join("credentials")).env("GOCACHE", tools.join("go-build")))
+        })?;
+        Ok(Self { root })
+    }
+
+    /// Returns a shell command that resolves credentials with the default chain in a pod.
+    pub fn credentials_in_pod(&self) -> String {
+        self.root.join("credentials").display().to_string()
+    }
+}
+
+/// A program with AWS's SDK for Java 2, of `sdk/java`.
+#[derive(Debug, Clone)]
+pub struct Java {
+    root: PathBuf,
+}
+
+impl Java {
+    /// Returns the program. If a JDK or Maven is unavailable, prints a notice on standard error and returns `None`.
+    ///
+    /// # Panics
+    ///
+    /// If one of them is unavailable under `CI=true`.
+    pub fn ready() -> Option<Self> {
+        static READY: OnceLock<Option<Java>> = OnceLock::new();
+        READY.get_or_init(|| or_skip("Java with AWS's SDK", Self::install(&install::tools()))).clone()
+    }
+
+    fn install(tools: &Path) -> Result<Self, Unavailable> {
+        let sources = Path::new(SOURCES).join("java");
+        let version = install::version("javac", "javac ", (17, 0))?;
+        let files = ["pom.xml", "Credentials.java"].map(|name| sources.join(name));
+        let manifest = Manifest { kind: "java-sdk", files: &files, program_version: &version };
+        let root = manifest.install(tools, |root| {
+            install::copy_into(&files[0], root)?;
+            let mut maven = Command::new("mvn");
+            maven.args(["--batch-mode", "--quiet", "dependency:copy-dependencies", "-DoutputDirectory=libraries"]);
+            install::run(maven.current_dir(root))?;
+            let mut javac = Command::new("javac");
+            javac.args(["-d", ".", "-cp", "libraries/*"]).arg(&files[1]);
+            install::run(javac.current_dir(root))
+        })?;
+        Ok(Self { root })
+    }
+
+    /// Returns a shell command that resolves credentials with the default chain in a pod.
+    pub fn credentials_in_pod(&self) -> String {
+        let root = self.root.display();
+        format!("java -cp '{root}:{root}/libraries/*' Credentials")
+    }
+
+    /// Returns the directory of the JDK. A pod needs it.
+    ///
+    /// # Panics
+    ///
+    /// If Java cannot be started.
+    pub fn base_directory(&self) -> PathBuf {
+        let mut java = Command::new("java");
+        java.args(["-XshowSettings:properties", "-version"]);
+        let output = java.output().unwrap_or_else(|error| panic!("java: {error}"));
+        let text = String::from_utf8_lossy(&output.stderr);
+        let home = text.lines().find_map(|line| line.trim().strip_prefix("java.home = "));
+        home.unwrap_or_else(|| panic!("java prints no java.home: {text}")).into()
     }
 }
 
