@@ -1,6 +1,5 @@
 //! The wiring of the whole agent.
 
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +14,14 @@ use pod_identity_runtime::outbound::OutboundError;
 use pod_identity_runtime::shutdown::Shutdown;
 use pod_identity_runtime::tasks::{self, TaskFailure};
 use prometheus_client::registry::Registry;
-use tokio::task::JoinSet;
 
 use crate::config::{Config, ConfigError, TokenKeys};
 use crate::exchange::readiness::{KEYS_CONDITION, OWN_CREDENTIALS_CONDITION};
 use crate::exchange::{EksAuth, EksAuthSetupError};
 use crate::metrics::{self, CallCounter};
+use crate::network::{
+    AddressListeners, Addresses, BindError, FollowError, Follower, OffNode, OffNodeAction, Routes,
+};
 use crate::peer::LocalAddresses;
 use crate::server::Server;
 
@@ -30,7 +31,8 @@ const KEYS_POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// The agent, bound to its addresses but not serving yet.
 #[derive(Debug)]
 pub struct App {
-    listeners: Vec<Listener>,
+    listeners: AddressListeners,
+    follower: Follower,
     admin_listeners: Vec<Listener>,
     admin: Arc<Admin>,
     server: Arc<Server>,
@@ -51,11 +53,11 @@ pub enum StartError {
     #[error("the issuer: {0}")]
     Issuer(#[from] OutboundError),
     /// No address can be bound, or another process uses one.
-    #[error(
-        "cannot serve credentials on {0}. Add the address to this node (ip address add 169.254.170.23/32 \
-         dev lo), free its port, or name others with --bind-hosts"
-    )]
-    NoAddress(String),
+    #[error(transparent)]
+    Address(#[from] BindError),
+    /// Requests from outside the node cannot be recognised.
+    #[error("--off-node refuse: {0}")]
+    OffNode(FollowError),
     /// The credential service cannot be built.
     #[error(transparent)]
     Service(#[from] BuildError),
@@ -89,32 +91,41 @@ impl App {
             .clock(config.clock)
             .build()?;
         metrics::register(&service, verification.clone(), &mut registry);
-        let local = LocalAddresses::probe(config.listen.iter().map(SocketAddr::ip).collect());
+        let hosts: Vec<_> = config.listen.iter().map(SocketAddr::ip).collect();
+        let (routes, addresses) = (Arc::new(Routes::open()), Addresses::new(hosts.iter().copied()));
+        addresses.register(&mut registry);
+        let follower = match Follower::open(routes.clone(), addresses.clone()).await {
+            Err(error) if config.off_node == OffNodeAction::Refuse => return Err(StartError::OffNode(error)),
+            Err(_) => Follower::later(routes.clone(), addresses.clone()),
+            Ok(follower) => follower,
+        };
+        let log_limiter = LogLimiter::default();
+        let off_node = OffNode::new(config.off_node, routes.clone(), log_limiter.clone());
+        off_node.register(&mut registry);
         let connections = Connections::new(config.limits.within_descriptors());
         connections.register(&mut registry);
-        let listeners = bind_all(&config.listen, &connections).await?;
+        let listeners = AddressListeners::bind(&config.listen, &connections, &addresses).await?;
         let admin_connections = Connections::new(Limits::ADMIN);
         let mut admin_listeners = Vec::new();
         for address in config.admin {
             let listener = Listener::bind(address).await.map_err(StartError::Admin)?;
             admin_listeners.push(listener.with_connections(admin_connections.clone()));
         }
-        let addresses =
-            listeners.iter().filter_map(|listener| listener.address().ok()).map(|a| a.ip()).collect();
         let admin = Arc::new(Admin::new(readiness.clone(), registry));
         let server = Arc::new(Server {
             service,
-            local,
-            addresses,
+            local: LocalAddresses::new(hosts.clone(), routes),
+            off_node,
+            addresses: hosts,
             metrics: http_metrics,
-            log_limiter: LogLimiter::default(),
+            log_limiter,
         });
-        Ok(Self { listeners, admin_listeners, admin, server, verification, readiness })
+        Ok(Self { listeners, follower, admin_listeners, admin, server, verification, readiness })
     }
 
     /// Returns the addresses that serve credentials.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(|listener| listener.address().ok()).collect()
+        self.listeners.addresses()
     }
 
     /// Returns the addresses of the admin endpoints.
@@ -141,18 +152,13 @@ impl App {
             readiness.leaving("the agent is shutting down");
         });
         tasks.spawn("log limits", stopping.clone(), self.server.log_limiter.clone().follow(stopping.clone()));
+        tasks.spawn("node network", stopping.clone(), self.follower.run());
         for listener in self.admin_listeners {
             // Health and metrics are served until the last request is done.
             let serving = listener.serve(self.admin.clone(), Shutdown::never());
             tasks.spawn("admin endpoints", Shutdown::never(), serving);
         }
-        let mut serving = JoinSet::new();
-        for listener in self.listeners {
-            serving.spawn(listener.serve(self.server.clone(), stopping.clone()));
-        }
-        let served = async move {
-            serving.join_all().await;
-        };
+        let served = self.listeners.serve(self.server.clone(), stopping.clone());
         let result = failures.serve_until(shutdown, stop, served).await;
         tasks.cancel();
         tracing::info!("stopped");
@@ -166,27 +172,4 @@ async fn await_keys(verification: TokenVerification, readiness: Readiness) {
         tokio::time::sleep(KEYS_POLL_INTERVAL).await;
     }
     readiness.met(KEYS_CONDITION);
-}
-
-/// Binds the addresses that this node has. A node without IPv6 serves on its IPv4 address only.
-async fn bind_all(addresses: &[SocketAddr], connections: &Connections) -> Result<Vec<Listener>, StartError> {
-    let mut listeners = Vec::new();
-    let mut failures = Vec::new();
-    for address in addresses {
-        match Listener::bind(*address).await {
-            Ok(listener) => listeners.push(listener.with_connections(connections.clone())),
-            // Pods would send their tokens to the process that uses the address, so a warning is not enough.
-            Err(error) if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied) => {
-                return Err(StartError::NoAddress(error.to_string()));
-            }
-            Err(error) => failures.push(error.to_string()),
-        }
-    }
-    if listeners.is_empty() {
-        return Err(StartError::NoAddress(failures.join("; ")));
-    }
-    for error in failures {
-        tracing::warn!(error, "address not bound; no credentials are served on it");
-    }
-    Ok(listeners)
 }

@@ -1,5 +1,11 @@
 //! Command line: the flags of AWS's agent, and additional ones.
 
+mod network;
+
+#[cfg(target_os = "linux")]
+pub use network::InitializeArgs;
+pub use network::NetworkFlags;
+
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -53,6 +59,9 @@ pub struct Args {
 pub enum Command {
     /// Serve credentials to the pods of this node.
     Server(ServerArgs),
+    /// Add the agent's addresses to this node. It needs the capability NET_ADMIN. A second run changes nothing.
+    #[cfg(target_os = "linux")]
+    Initialize(InitializeArgs),
 }
 
 /// The flags of `server`.
@@ -139,6 +148,9 @@ pub struct ServerArgs {
     #[command(flatten)]
     limits: LimitFlags,
 
+    #[command(flatten)]
+    network: NetworkFlags,
+
     /// Accepted for compatibility with AWS's agent. Credentials are renewed at about half of their lifetime. For
     /// credentials of six hours this is AWS's default of three hours.
     #[arg(long, value_name = "DURATION", hide = true)]
@@ -200,6 +212,7 @@ impl ServerArgs {
             keys,
             service,
             limits: self.limits.apply(Limits::default()),
+            off_node: self.network.off_node,
             clock: Clock::default(),
         };
         config.check()?;
@@ -236,11 +249,15 @@ fn renewal_rate(text: &str) -> Result<f64, String> {
 mod tests {
     use super::*;
 
-    fn config(flags: &[&str]) -> Result<Config, ConfigError> {
-        let mut command = vec!["eks-pod-identity-agent", "server", "--cluster-name", "demo"];
+    fn named(cluster: &str, flags: &[&str]) -> Result<Config, ConfigError> {
+        let mut command = vec!["eks-pod-identity-agent", "server", "--cluster-name", cluster];
         command.extend(flags);
-        let Command::Server(args) = Args::try_parse_from(command).unwrap().command;
+        let Ok(Args { command: Command::Server(args), .. }) = Args::try_parse_from(command) else { panic!() };
         args.config()
+    }
+
+    fn config(flags: &[&str]) -> Result<Config, ConfigError> {
+        named("demo", flags)
     }
 
     #[test]
@@ -312,14 +329,8 @@ mod tests {
 
     #[test]
     fn cluster_name_with_a_dot_needs_an_endpoint() {
-        let named = |flags: &[&str]| {
-            let mut command = vec!["eks-pod-identity-agent", "server", "--cluster-name", "k8s.example.com"];
-            command.extend(flags);
-            let Command::Server(args) = Args::try_parse_from(command).unwrap().command;
-            args.config()
-        };
-        assert!(named(&["--endpoint", "https://auth.example.com"]).is_ok());
-        let error = named(&[]).unwrap_err().to_string();
+        assert!(named("k8s.example.com", &["--endpoint", "https://auth.example.com"]).is_ok());
+        let error = named("k8s.example.com", &[]).unwrap_err().to_string();
         assert!(error.contains("k8s.example.com") && error.contains("--endpoint"), "{error}");
     }
 

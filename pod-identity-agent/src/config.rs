@@ -10,6 +10,8 @@ use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyFetcher, KeyLocation};
 use pod_identity_runtime::listener::Limits;
 use pod_identity_runtime::outbound::{Outbound, OutboundError, check_url};
 
+use crate::network::OffNodeAction;
+
 /// The whole configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -27,6 +29,8 @@ pub struct Config {
     pub service: ServiceConfig,
     /// The limits of connections and requests.
     pub limits: Limits,
+    /// The treatment of requests from outside the node.
+    pub off_node: OffNodeAction,
     /// The clock of the credential service.
     pub clock: Clock,
 }
@@ -142,6 +146,7 @@ impl Config {
             keys: TokenKeys::None,
             service: ServiceConfig::default(),
             limits: Limits::default(),
+            off_node: OffNodeAction::Off,
             clock: Clock::default(),
         }
     }

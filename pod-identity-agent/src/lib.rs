@@ -12,5 +12,8 @@ pub mod config; // checked configuration
 pub mod app; // wiring
 pub mod server; // one request
 pub mod peer; // peer of an address
+pub mod network; // the node's network: routes, addresses, listeners, capabilities
 pub mod exchange; // one EKS Auth call
+#[cfg(target_os = "linux")]
+pub mod initialize; // addresses of the node
 pub mod metrics; // metrics of EKS Auth calls

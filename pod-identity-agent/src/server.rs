@@ -3,7 +3,7 @@
 mod host;
 mod token;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use pod_identity_runtime::listener::{Handler, Peer};
 use pod_identity_runtime::logs::LogLimiter;
 use pod_identity_runtime::metrics::HttpMetrics;
 
+use crate::network::OffNode;
 use crate::peer::LocalAddresses;
 
 /// Path of the credentials.
@@ -31,7 +32,9 @@ pub struct Server {
     pub service: CredentialService,
     /// The addresses of this machine. They are one peer.
     pub local: LocalAddresses,
-    /// The addresses that the agent serves on. A `Host` header must name one of them.
+    /// The check of peers outside the node.
+    pub off_node: OffNode,
+    /// The configured addresses. A `Host` header must name one of them.
     pub addresses: Vec<IpAddr>,
     /// Counts and times of responses.
     pub metrics: HttpMetrics,
@@ -42,7 +45,7 @@ pub struct Server {
 impl Handler for Server {
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
         let started = clock::monotonic();
-        let (response, code) = match self.credentials(&request, peer.ip()).await {
+        let (response, code) = match self.credentials(&request, peer.address).await {
             // The cached JSON itself is sent, without a copy.
             Ok(credentials) => (json_bytes(StatusCode::OK, Bytes::from_owner(credentials)), "ok"),
             Err(error) => {
@@ -60,15 +63,16 @@ impl Server {
     async fn credentials(
         &self,
         request: &Request<Incoming>,
-        peer: IpAddr,
+        peer: SocketAddr,
     ) -> Result<Credentials, CredentialError> {
+        self.off_node.check(peer)?;
         host::check(request, &self.addresses)?;
         if request.uri().path() != CREDENTIALS_PATH || request.method() != Method::GET {
             let message = format!("method or path is wrong: the agent serves only GET {CREDENTIALS_PATH}");
             return Err(CredentialError::new(ErrorCode::NotFound, message));
         }
         let token = token::from_headers(request.headers())?;
-        self.service.credentials(token, self.local.request_peer(peer)).await
+        self.service.credentials(token, self.local.request_peer(peer.ip())).await
     }
 }
 

@@ -185,6 +185,9 @@ error_codes! {
     NodeMismatch "node_mismatch" Operator false
         "The node in the pod's token is not the node of the agent, or one of them has no node."
         "Send requests only for pods of the agent's own node. Node claims need an API server of Kubernetes 1.30 or newer."
+    OffNodePeer "off_node_peer" Operator false
+        "The request comes from outside the agent's node."
+        "Request credentials from a pod of this node. If the pod is on this node, its replies leave by a device with a default route, so run the agent with --off-node=warn."
     AccessDenied "access_denied" Operator false
         "EKS Auth denies access."
         "Allow eks-auth:AssumeRoleForPodIdentity for the node's role, and allow pods.eks.amazonaws.com in the trust policy of the associated role."
