@@ -155,8 +155,10 @@ pub struct ServerArgs {
     /// credentials of six hours this is AWS's default of three hours.
     #[arg(long, value_name = "DURATION", hide = true)]
     max_credential_retention_before_renewal: Option<String>,
-    /// Accepted for compatibility with AWS's agent, without effect: the SDK reads a shared credentials file once.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide = true)]
+
+    /// With sigv4: read the keys in the shared credentials file (AWS_SHARED_CREDENTIALS_FILE) again each minute, because
+    /// another program replaces them.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     rotate_credentials: Option<bool>,
 }
 
@@ -169,12 +171,6 @@ impl ServerArgs {
         if self.max_credential_retention_before_renewal.is_some() {
             tracing::warn!(
                 "--max-credential-retention-before-renewal has no effect: renewals follow the credentials' lifetime"
-            );
-        }
-        if self.rotate_credentials == Some(true) {
-            tracing::warn!(
-                "--rotate-credentials has no effect: the SDK reads a shared credentials file once; use \
-                 credential_process in the profile, which the SDK runs again"
             );
         }
         let outbound = Outbound { ca_file: self.ca_file, proxy_from_environment: true };
@@ -197,6 +193,7 @@ impl ServerArgs {
                 AgentAuth::Token { file: self.agent_token_file.unwrap_or_else(|| AGENT_TOKEN_FILE.into()) }
             }
             _ if self.agent_token_file.is_some() => return Err(ConfigError::TokenFileWithoutToken),
+            _ if self.rotate_credentials == Some(true) => AgentAuth::SigV4RotatedFile,
             _ => AgentAuth::SigV4,
         };
         let mut service = ServiceConfig::default();

@@ -88,6 +88,8 @@ pub struct EksAuthConfig {
 pub enum AgentAuth {
     /// AWS Signature Version 4.
     SigV4,
+    /// AWS Signature Version 4. Keys in a shared credentials file are read again each minute.
+    SigV4RotatedFile,
     /// The agent's own service account token.
     Token {
         /// The token's file.
@@ -179,7 +181,7 @@ impl Config {
         }
         match &self.eks_auth.endpoint {
             Some(url) => check_url(url).map(drop).map_err(ConfigError::Endpoint),
-            None if self.eks_auth.agent_auth != AgentAuth::SigV4 => Err(ConfigError::TokenWithoutEndpoint),
+            None if matches!(self.eks_auth.agent_auth, AgentAuth::Token { .. }) => Err(ConfigError::TokenWithoutEndpoint),
             None => Ok(()),
         }
     }

@@ -200,6 +200,3 @@ fn on_links(addresses: &[Address], links: &[Link], host: IpAddr) -> Vec<Link> {
     let has = |link: &&Link| addresses.iter().any(|one| one.ip == host && one.index == link.index);
     links.iter().filter(has).cloned().collect()
 }
-
-#[cfg(test)]
-mod tests;

@@ -120,6 +120,9 @@ mod kernel {
 
     impl Subscription {
         async fn open(routes: &Routes, addresses: &Addresses) -> Result<Self, FollowError> {
+            if !routes.is_open() {
+                return Err(FollowError("there is no socket for lookups".to_owned()));
+            }
             let (connection, handle, messages) = rtnetlink::new_multicast_connection(&GROUPS)?;
             // It ends when handle and messages are dropped.
             tokio::spawn(connection);

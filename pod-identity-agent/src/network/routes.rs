@@ -25,7 +25,8 @@ struct State {
 }
 
 impl Routes {
-    /// Opens the netlink socket for lookups. Without it every lookup finds no route, and a warning is logged.
+    /// Opens the netlink socket for lookups. Without it every lookup finds no route, no peer is outside the node, and a
+    /// warning is logged.
     pub fn open() -> Self {
         let socket = RouteSocket::open()
             .inspect_err(|error| {
@@ -44,6 +45,11 @@ impl Routes {
         self.route(address.to_canonical()) == Route::Local
     }
 
+    /// Returns whether lookups are possible.
+    pub(super) fn is_open(&self) -> bool {
+        self.socket.is_some()
+    }
+
     /// Returns whether replies to this peer leave the node: by a default route, or by the device of one.
     ///
     /// A peer without a route is outside, because nothing shows that it is on the node. The device of an IPv6
@@ -51,7 +57,7 @@ impl Routes {
     pub(crate) fn is_off_node(&self, peer: SocketAddr) -> bool {
         let device = match (peer, peer.ip().to_canonical()) {
             (SocketAddr::V6(peer), IpAddr::V6(ip)) if ip.is_unicast_link_local() => peer.scope_id(),
-            (_, ip) if ip.is_loopback() => return false,
+            (_, ip) if ip.is_loopback() || !self.is_open() => return false,
             (_, ip) => match self.route(ip) {
                 Route::Local => return false,
                 Route::None | Route::Device { is_default: true, .. } => return true,
