@@ -58,7 +58,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve credentials to the pods of this node.
-    Server(ServerArgs),
+    Server(Box<ServerArgs>),
     /// Add the agent's addresses to this node. It needs the capability NET_ADMIN. A second run changes nothing.
     #[cfg(target_os = "linux")]
     Initialize(InitializeArgs),

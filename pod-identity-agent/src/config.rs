@@ -181,7 +181,9 @@ impl Config {
         }
         match &self.eks_auth.endpoint {
             Some(url) => check_url(url).map(drop).map_err(ConfigError::Endpoint),
-            None if matches!(self.eks_auth.agent_auth, AgentAuth::Token { .. }) => Err(ConfigError::TokenWithoutEndpoint),
+            None if matches!(self.eks_auth.agent_auth, AgentAuth::Token { .. }) => {
+                Err(ConfigError::TokenWithoutEndpoint)
+            }
             None => Ok(()),
         }
     }

@@ -15,7 +15,7 @@ pub use error::InitializeError;
 
 use std::net::IpAddr;
 
-use self::node::{Address, Link, Node};
+use self::node::{Address, Kind, Link, Node};
 
 /// Name of the link, as AWS's agent names it.
 pub const LINK: &str = "pod-id-link0";
@@ -42,7 +42,7 @@ pub async fn run(hosts: &[IpAddr], action: Action) -> Result<usize, InitializeEr
     check_hosts(hosts)?;
     let node = Node::open()?;
     let changes = match action {
-        Action::Add => add(&node, hosts).await?,
+        Action::Add => add(&node, hosts, &Kind::ALL).await?,
         Action::Check => check(&node, hosts).await?,
         Action::Delete => delete(&node).await?,
     };
@@ -61,13 +61,13 @@ fn check_hosts(hosts: &[IpAddr]) -> Result<(), InitializeError> {
     }
 }
 
-async fn add(node: &Node, hosts: &[IpAddr]) -> Result<usize, InitializeError> {
+async fn add(node: &Node, hosts: &[IpAddr], kinds: &[Kind]) -> Result<usize, InitializeError> {
     let mut changes = 0;
     for host in usable(hosts) {
         let links = node.links().await?;
         let found = on_links(&node.addresses().await?, &links, host);
         if found.is_empty() {
-            let (link, added) = device(node).await?;
+            let (link, added) = device(node, kinds).await?;
             changes += added + add_address(node, host, &link).await?;
             continue;
         }
@@ -108,7 +108,7 @@ async fn add_address(node: &Node, host: IpAddr, link: &Link) -> Result<usize, In
 }
 
 /// Returns the link for new addresses, and the number of changes.
-async fn device(node: &Node) -> Result<(Link, usize), InitializeError> {
+async fn device(node: &Node, kinds: &[Kind]) -> Result<(Link, usize), InitializeError> {
     if let Some(link) = node.links().await?.into_iter().find(|link| link.name == LINK) {
         if link.is_up {
             return Ok((link, 0));
@@ -117,8 +117,8 @@ async fn device(node: &Node) -> Result<(Link, usize), InitializeError> {
         tracing::info!(device = LINK, "link set up");
         return Ok((link, 1));
     }
-    if let Some((link, kind)) = node.add_link(LINK).await? {
-        tracing::info!(device = LINK, kind, "link added");
+    if let Some((link, kind)) = node.add_link(LINK, kinds).await? {
+        tracing::info!(device = LINK, kind = kind.as_str(), "link added");
         return Ok((link, 1));
     }
     tracing::warn!("the kernel has neither dummy links nor bridges: the addresses are added to lo");
@@ -199,4 +199,39 @@ fn usable(hosts: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
 fn on_links(addresses: &[Address], links: &[Link], host: IpAddr) -> Vec<Link> {
     let has = |link: &&Link| addresses.iter().any(|one| one.ip == host && one.index == link.index);
     links.iter().filter(has).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use testing::netns::{self, Namespace};
+
+    use super::*;
+
+    #[test]
+    fn addresses_are_on_lo_where_the_kernel_has_no_suitable_link() {
+        if !netns::available() {
+            return;
+        }
+        let node = Namespace::new().unwrap();
+        let inside = async {
+            let hosts = ["169.254.170.23".parse().unwrap(), "fd00:ec2::23".parse().unwrap()];
+            let node = Node::open().unwrap();
+            let names = async || {
+                let (addresses, links) = (node.addresses().await.unwrap(), node.links().await.unwrap());
+                hosts.map(|host| {
+                    on_links(&addresses, &links, host).into_iter().map(|link| link.name).collect::<Vec<_>>()
+                })
+            };
+            assert_eq!(add(&node, &hosts, &[]).await.unwrap(), 2);
+            assert_eq!(names().await, [["lo"], ["lo"]]);
+            assert_eq!(add(&node, &hosts, &Kind::ALL).await.unwrap(), 0);
+            assert_eq!(check(&node, &hosts).await.unwrap(), 0);
+            assert_eq!(delete(&node).await.unwrap(), 2);
+            assert_eq!(names().await, [[""; 0], []]);
+            assert!(check(&node, &hosts).await.is_err());
+        };
+        let run =
+            || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(inside);
+        node.run(run).join().unwrap();
+    }
 }

@@ -43,3 +43,47 @@ impl ProvideCredentials for RotatedFile {
         future::ProvideCredentials::new(self.read())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "AWS_SHARED_CREDENTIALS_FILE";
+    const IN_CHILD: &str = "TEST_REPLACES_THE_CREDENTIALS_FILE";
+
+    fn write(file: &str, key: &str) {
+        let text = format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = secret\n");
+        std::fs::write(file, text).unwrap();
+    }
+
+    /// The SDK takes the file's name from the environment, so the test is a separate process.
+    #[test]
+    fn reads_a_replaced_file_again_within_a_minute() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--ignored", "exchange::rotated_file::tests::in_a_process_with_a_file"])
+            .env_clear()
+            .env(FILE, file.path())
+            .env(IN_CHILD, "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    }
+
+    #[tokio::test]
+    #[ignore = "the test above runs it, in a process with a credentials file"]
+    async fn in_a_process_with_a_file() {
+        if std::env::var_os(IN_CHILD).is_none() {
+            return;
+        }
+        let file = std::env::var(FILE).unwrap();
+        let chain = chain().await;
+        for key in ["AKIAFIRST", "AKIASECOND"] {
+            write(&file, key);
+            let credentials = chain.provide_credentials().await.unwrap();
+            assert_eq!(credentials.access_key_id(), key);
+            assert!(credentials.expiry().unwrap() <= clock::now() + REREAD);
+        }
+    }
+}

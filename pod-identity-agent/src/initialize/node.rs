@@ -20,6 +20,32 @@ const ALIAS: &str = "added by eks-pod-identity-agent initialize";
 /// The protocol number of a route that this program added. Neither the kernel nor iproute2 assigns it.
 const MARK: RouteProtocol = RouteProtocol::Other(170);
 
+/// A kind of links without a way out of the node.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    Dummy,
+    Bridge,
+}
+
+impl Kind {
+    /// Every kind, the preferred one first.
+    pub(super) const ALL: [Self; 2] = [Self::Dummy, Self::Bridge];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Dummy => "dummy",
+            Self::Bridge => "bridge",
+        }
+    }
+
+    fn message(self, name: &str) -> LinkMessage {
+        match self {
+            Self::Dummy => LinkDummy::new(name).up().build(),
+            Self::Bridge => LinkBridge::new(name).up().build(),
+        }
+    }
+}
+
 /// A link of the node.
 #[derive(Debug, Clone)]
 pub(super) struct Link {
@@ -68,14 +94,16 @@ impl Node {
         Ok(addresses.iter().filter_map(address).collect())
     }
 
-    /// Adds a link that is up, with the first kind that the kernel has. Returns it with its kind, or `None` if the
-    /// kernel has no suitable kind.
-    pub(super) async fn add_link(&self, name: &str) -> Result<Option<(Link, &'static str)>, InitializeError> {
-        let kinds =
-            [("dummy", LinkDummy::new(name).up().build()), ("bridge", LinkBridge::new(name).up().build())];
-        for (kind, message) in kinds {
-            let operation = format!("add the {kind} link {name}");
-            match self.0.link().add(message).execute().await.map_err(failed(operation)) {
+    /// Adds a link that is up, with the first of these kinds that the kernel has. Returns it with its kind, or `None` if
+    /// the kernel has none of them.
+    pub(super) async fn add_link(
+        &self,
+        name: &str,
+        kinds: &[Kind],
+    ) -> Result<Option<(Link, Kind)>, InitializeError> {
+        for kind in kinds {
+            let operation = format!("add the {} link {name}", kind.as_str());
+            match self.0.link().add(kind.message(name)).execute().await.map_err(failed(operation)) {
                 Err(error) if error.is(Errno::OPNOTSUPP) => continue,
                 // Another process has added it meanwhile. The mark says who, so it must not be set here.
                 Err(error) if error.is(Errno::EXIST) => {}
@@ -87,7 +115,7 @@ impl Node {
                 }
             }
             if let Some(link) = self.links().await?.into_iter().find(|link| link.name == name) {
-                return Ok(Some((link, kind)));
+                return Ok(Some((link, *kind)));
             }
         }
         Ok(None)
