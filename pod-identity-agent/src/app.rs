@@ -4,9 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
+use kube::Client;
 use pod_identity_core::cluster::Cluster;
-use pod_identity_core::service::{BuildError, CredentialService, TokenVerification};
+use pod_identity_core::service::{BuildError, CredentialService};
 use pod_identity_runtime::admin::{Admin, Readiness};
+use pod_identity_runtime::http::json_bytes;
+use pod_identity_runtime::kubernetes::{self, ApiServer, ClientError};
 use pod_identity_runtime::listener::{Connections, Limits, Listener};
 use pod_identity_runtime::logs::LogLimiter;
 use pod_identity_runtime::metrics::HttpMetrics;
@@ -15,14 +19,16 @@ use pod_identity_runtime::shutdown::Shutdown;
 use pod_identity_runtime::tasks::{self, TaskFailure};
 use prometheus_client::registry::Registry;
 
-use crate::config::{Config, ConfigError, TokenKeys};
+use crate::config::{Config, ConfigError, PodsConfig, TokenKeys};
 use crate::exchange::readiness::{KEYS_CONDITION, OWN_CREDENTIALS_CONDITION};
 use crate::exchange::{EksAuth, EksAuthSetupError};
+use crate::keys::{ClusterIssuer, KeySource, KeysInUse};
 use crate::metrics::{self, CallCounter};
 use crate::network::{
     AddressListeners, Addresses, BindError, FollowError, Follower, OffNode, OffNodeAction, Routes,
 };
 use crate::peer::LocalAddresses;
+use crate::pods::{PAGE_PATH, Pods, Watch};
 use crate::server::Server;
 
 /// Time between two checks for the issuer's keys.
@@ -36,7 +42,10 @@ pub struct App {
     admin_listeners: Vec<Listener>,
     admin: Arc<Admin>,
     server: Arc<Server>,
-    verification: TokenVerification,
+    keys: KeysInUse,
+    /// The cluster's issuer, if the API server has not named it yet.
+    unnamed: Option<(ClusterIssuer, Cluster)>,
+    watch: Option<Watch>,
     readiness: Readiness,
 }
 
@@ -61,6 +70,9 @@ pub enum StartError {
     /// The credential service cannot be built.
     #[error(transparent)]
     Service(#[from] BuildError),
+    /// There is no client of the API server.
+    #[error(transparent)]
+    Kubernetes(ClientError),
     /// An admin address cannot be bound.
     #[error("cannot listen: {0}")]
     Admin(std::io::Error),
@@ -84,13 +96,37 @@ impl App {
             let names = issuers.iter().map(|one| one.issuer.as_str()).collect::<Vec<_>>().join(" or ");
             readiness.pending(KEYS_CONDITION, &format!("no keys yet of the issuer {names}"));
         }
-        let verification = config.keys.verification()?;
+        let client = api_client(&config.api_server, &config.pods, &config.keys).await?;
+        let (issuer_outbound, source) = match &config.keys {
+            TokenKeys::Learned(outbound) => (Some(outbound.clone()), KeySource::Issuer),
+            TokenKeys::Configured(_) | TokenKeys::None => (None, KeySource::Flags),
+        };
+        let keys = KeysInUse::new(config.keys.verification()?, source);
+        let cluster_issuer = match (&client, issuer_outbound) {
+            (Some(client), Some(outbound)) => {
+                Some(ClusterIssuer::new(client.clone(), outbound, keys.clone()))
+            }
+            _ => None,
+        };
+        let unnamed = match cluster_issuer {
+            Some(issuer) => (!issuer.begin().await).then_some(issuer),
+            None => None,
+        };
+        let watched = client.filter(|_| config.pods.watch);
+        let pods = Pods::new(&config.pods, watched.clone());
+        let cluster = Cluster::new(config.cluster);
         let service = CredentialService::builder(eks_auth)
-            .cluster(Cluster::new(config.cluster), verification.clone())
+            .cluster(cluster.clone(), keys.verification())
+            .pods(pods.clone())
             .config(config.service)
             .clock(config.clock)
             .build()?;
-        metrics::register(&service, verification.clone(), &mut registry);
+        metrics::register(&service, keys.clone(), &mut registry);
+        pods.register(&mut registry);
+        let watch = match (watched, config.pods.node) {
+            (Some(client), Some(node)) => Some(Watch::new(pods.clone(), client, node, &mut registry)),
+            _ => None,
+        };
         let hosts: Vec<_> = config.listen.iter().map(SocketAddr::ip).collect();
         let (routes, addresses) = (Arc::new(Routes::open()), Addresses::new(hosts.iter().copied()));
         addresses.register(&mut registry);
@@ -111,16 +147,32 @@ impl App {
             let listener = Listener::bind(address).await.map_err(StartError::Admin)?;
             admin_listeners.push(listener.with_connections(admin_connections.clone()));
         }
-        let admin = Arc::new(Admin::new(readiness.clone(), registry));
+        let mut admin = Admin::new(readiness.clone(), registry);
+        if watch.is_some() {
+            let of_page = pods.clone();
+            admin = admin.with_page(PAGE_PATH, move || json_bytes(StatusCode::OK, of_page.page().into()));
+        }
+        let admin = Arc::new(admin);
         let server = Arc::new(Server {
             service,
             local: LocalAddresses::new(hosts.clone(), routes),
             off_node,
+            pods,
             addresses: hosts,
             metrics: http_metrics,
             log_limiter,
         });
-        Ok(Self { listeners, follower, admin_listeners, admin, server, verification, readiness })
+        Ok(Self {
+            listeners,
+            follower,
+            admin_listeners,
+            admin,
+            server,
+            keys,
+            unnamed: unnamed.map(|issuer| (issuer, cluster)),
+            watch,
+            readiness,
+        })
     }
 
     /// Returns the addresses that serve credentials.
@@ -145,7 +197,7 @@ impl App {
         let service = self.server.service.clone();
         tasks.spawn("renewal", stopping.clone(), async move { service.failed().await });
         let readiness = self.readiness;
-        tasks.spawn_finite("keys", await_keys(self.verification, readiness.clone()));
+        tasks.spawn_finite("keys", await_keys(self.keys, readiness.clone()));
         let mut leaving = stopping.clone();
         tasks.spawn("readiness", stopping.clone(), async move {
             leaving.asked().await;
@@ -153,6 +205,12 @@ impl App {
         });
         tasks.spawn("log limits", stopping.clone(), self.server.log_limiter.clone().follow(stopping.clone()));
         tasks.spawn("node network", stopping.clone(), self.follower.run());
+        if let Some((issuer, cluster)) = self.unnamed {
+            tasks.spawn_finite("issuer", issuer.follow(self.server.service.clone(), cluster));
+        }
+        if let Some(watch) = self.watch {
+            tasks.spawn("pod watch", stopping.clone(), watch.run(self.server.service.clone()));
+        }
         for listener in self.admin_listeners {
             // Health and metrics are served until the last request is done.
             let serving = listener.serve(self.admin.clone(), Shutdown::never());
@@ -166,9 +224,30 @@ impl App {
     }
 }
 
+/// Makes the client of the API server, if pods are watched or keys are fetched there.
+async fn api_client(
+    api_server: &ApiServer,
+    pods: &PodsConfig,
+    keys: &TokenKeys,
+) -> Result<Option<Client>, StartError> {
+    let keys = matches!(keys, TokenKeys::Learned(_));
+    if !pods.watch && !keys {
+        return Ok(None);
+    }
+    match kubernetes::client(api_server, "eks-pod-identity-agent").await {
+        Ok(client) => Ok(Some(client)),
+        // AWS's manifests mount no token of the service account.
+        Err(ClientError::NotInCluster(_)) if !pods.watch => {
+            tracing::info!("no service account token is mounted: the API server's keys are not used");
+            Ok(None)
+        }
+        Err(error) => Err(StartError::Kubernetes(error)),
+    }
+}
+
 /// Waits for the issuer's keys and updates readiness.
-async fn await_keys(verification: TokenVerification, readiness: Readiness) {
-    while !verification.has_keys() {
+async fn await_keys(keys: KeysInUse, readiness: Readiness) {
+    while !keys.verification().has_keys() {
         tokio::time::sleep(KEYS_POLL_INTERVAL).await;
     }
     readiness.met(KEYS_CONDITION);

@@ -1,10 +1,12 @@
 //! Command line: the flags of AWS's agent, and additional ones.
 
 mod network;
+mod pods;
 
 #[cfg(target_os = "linux")]
 pub use network::InitializeArgs;
 pub use network::NetworkFlags;
+pub use pods::PodFlags;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -116,6 +118,10 @@ pub struct ServerArgs {
     #[arg(long, value_name = "FILE", env = "AWS_CA_BUNDLE")]
     ca_file: Option<PathBuf>,
 
+    /// CA certificates for the token issuer, in addition to the system's (PEM). Default: those of --ca-file.
+    #[arg(long, value_name = "FILE")]
+    issuer_ca_file: Option<PathBuf>,
+
     /// The cluster's token issuer: the value of the API server's --service-account-issuer. The agent verifies tokens
     /// with the issuer's keys and refuses the others. Repeat the flag for several issuers. Default: see --learn-keys.
     #[arg(long, value_name = "URL")]
@@ -131,8 +137,9 @@ pub struct ServerArgs {
     #[arg(long, value_name = "FILE", requires = "issuer")]
     jwks_file: Vec<PathBuf>,
 
-    /// Without --issuer: whether the agent fetches the issuer's keys over https after EKS Auth has accepted a first
-    /// token. The agent can then verify a replaced token without a call. With false, EKS Auth must accept each token.
+    /// Without --issuer: whether the agent fetches the issuer's keys, from the API server of its own pod's cluster, or
+    /// over https from the issuer of the first token that EKS Auth accepts. The agent can then verify a new token
+    /// without a call. With false, EKS Auth must accept each token.
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]
     learn_keys: bool,
 
@@ -150,6 +157,9 @@ pub struct ServerArgs {
 
     #[command(flatten)]
     network: NetworkFlags,
+
+    #[command(flatten)]
+    pods: PodFlags,
 
     /// Accepted for compatibility with AWS's agent. Credentials are renewed at about half of their lifetime. For
     /// credentials of six hours this is AWS's default of three hours.
@@ -174,6 +184,8 @@ impl ServerArgs {
             );
         }
         let outbound = Outbound { ca_file: self.ca_file, proxy_from_environment: true };
+        let issuer_outbound =
+            Outbound { ca_file: self.issuer_ca_file.or(outbound.ca_file.clone()), ..outbound.clone() };
         let keys = match (self.issuer, self.learn_keys) {
             (issuers, _) if !issuers.is_empty() => {
                 let locations = locations(self.jwks_url, self.jwks_file, issuers.len())?;
@@ -181,11 +193,11 @@ impl ServerArgs {
                     issuer,
                     keys,
                     bearer_token_file: None,
-                    outbound: outbound.clone(),
+                    outbound: issuer_outbound.clone(),
                 };
                 TokenKeys::Configured(issuers.into_iter().zip(locations).map(config).collect())
             }
-            (_, true) => TokenKeys::Learned(outbound.clone()),
+            (_, true) => TokenKeys::Learned(issuer_outbound),
             (_, false) => TokenKeys::None,
         };
         let agent_auth = match self.agent_auth.as_str() {
@@ -210,6 +222,8 @@ impl ServerArgs {
             service,
             limits: self.limits.apply(Limits::default()),
             off_node: self.network.off_node,
+            api_server: self.pods.api_server(),
+            pods: self.pods.config()?,
             clock: Clock::default(),
         };
         config.check()?;

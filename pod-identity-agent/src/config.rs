@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use aws_config::SdkConfig;
-use pod_identity_core::identity::ClusterName;
+use pod_identity_core::identity::{ClusterName, NodeName};
 use pod_identity_core::service::{Clock, Issuer, ServiceConfig, TokenVerification};
 use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyFetcher, KeyLocation};
+use pod_identity_runtime::kubernetes::ApiServer;
 use pod_identity_runtime::listener::Limits;
 use pod_identity_runtime::outbound::{Outbound, OutboundError, check_url};
 
@@ -31,8 +32,23 @@ pub struct Config {
     pub limits: Limits,
     /// The treatment of requests from outside the node.
     pub off_node: OffNodeAction,
+    /// The API server.
+    pub api_server: ApiServer,
+    /// The checks of pods.
+    pub pods: PodsConfig,
     /// The clock of the credential service.
     pub clock: Clock,
+}
+
+/// The checks of pods.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodsConfig {
+    /// The name of this node. `None`: pods of other nodes are served, too.
+    pub node: Option<NodeName>,
+    /// Whether the pods of the node are watched.
+    pub watch: bool,
+    /// Whether a request must come from an address of its pod.
+    pub bind_address: bool,
 }
 
 /// The source of keys that verify tokens. While the agent has no keys, a token is valid after EKS Auth has accepted it.
@@ -132,6 +148,14 @@ pub enum ConfigError {
     /// EKS Auth of AWS accepts no agent tokens.
     #[error("--agent-auth token is for pod-identity-auth: give its URL with --endpoint")]
     TokenWithoutEndpoint,
+    /// The watch does not know its node.
+    #[error(
+        "--watch-pods needs the name of this node: set --node-name or NODE_NAME to the pod's spec.nodeName"
+    )]
+    WatchWithoutNode,
+    /// The addresses of pods are unknown.
+    #[error("--bind-pod-ip needs --watch-pods, which reads the pods' addresses: add it")]
+    BindWithoutWatch,
     /// The list of addresses is empty.
     #[error("--bind-hosts is empty: give at least one address")]
     NoAddress,
@@ -149,6 +173,8 @@ impl Config {
             service: ServiceConfig::default(),
             limits: Limits::default(),
             off_node: OffNodeAction::Off,
+            api_server: ApiServer::default(),
+            pods: PodsConfig::default(),
             clock: Clock::default(),
         }
     }

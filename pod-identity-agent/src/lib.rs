@@ -12,6 +12,8 @@ pub mod config; // checked configuration
 pub mod app; // wiring
 pub mod server; // one request
 pub mod peer; // peer of an address
+pub mod keys; // keys of the cluster's issuer
+pub mod pods; // pods of the node
 pub mod network; // the node's network: routes, addresses, listeners, capabilities
 pub mod exchange; // one EKS Auth call
 #[cfg(target_os = "linux")]

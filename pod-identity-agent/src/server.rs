@@ -21,6 +21,7 @@ use pod_identity_runtime::metrics::HttpMetrics;
 
 use crate::network::OffNode;
 use crate::peer::LocalAddresses;
+use crate::pods::Pods;
 
 /// Path of the credentials.
 pub const CREDENTIALS_PATH: &str = "/v1/credentials";
@@ -34,6 +35,8 @@ pub struct Server {
     pub local: LocalAddresses,
     /// The check of peers outside the node.
     pub off_node: OffNode,
+    /// The check of pods.
+    pub pods: Pods,
     /// The configured addresses. A `Host` header must name one of them.
     pub addresses: Vec<IpAddr>,
     /// Counts and times of responses.
@@ -49,6 +52,7 @@ impl Handler for Server {
             // The cached JSON itself is sent, without a copy.
             Ok(credentials) => (json_bytes(StatusCode::OK, Bytes::from_owner(credentials)), "ok"),
             Err(error) => {
+                self.pods.refused(peer.ip(), error.code());
                 let code = error.code().as_str();
                 self.log_limiter.log(peer.ip(), code, |suppressed| log(&error, peer, suppressed));
                 (response(&error), code)
@@ -72,7 +76,10 @@ impl Server {
             return Err(CredentialError::new(ErrorCode::NotFound, message));
         }
         let token = token::from_headers(request.headers())?;
-        self.service.credentials(token, self.local.request_peer(peer.ip())).await
+        let request_peer = || self.local.request_peer(peer.ip());
+        let credentials = self.service.credentials(token, request_peer()).await?;
+        self.pods.served(credentials.identity(), peer.ip(), || request_peer().into())?;
+        Ok(credentials)
     }
 }
 
