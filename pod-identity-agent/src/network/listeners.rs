@@ -47,7 +47,7 @@ impl AddressListeners {
             return Err(missing.swap_remove(fatal));
         }
         for error in &missing {
-            tracing::warn!(address = %error.address, "address not bound yet: {error}");
+            tracing::warn!(%error, "address not bound; no credentials are served on it until the node has it");
         }
         Ok(Self { bound, missing, connections: connections.clone(), addresses: addresses.clone() })
     }
@@ -82,7 +82,7 @@ impl AddressListeners {
                     Err(error) => {
                         let error = BindError::new(earlier.address, error);
                         if error.to_string() != earlier.to_string() {
-                            tracing::error!(address = %error.address, "address still not bound: {error}");
+                            tracing::error!(%error, "address still not bound");
                         }
                         still_missing.push(error);
                     }

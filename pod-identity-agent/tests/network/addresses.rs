@@ -18,7 +18,7 @@ fn serves_an_address_that_appears_after_the_start() {
     let node = Namespace::new().unwrap();
     node.ip("address add 169.254.170.23/32 dev lo\n").unwrap();
     let agent = Agent::start(&node, "");
-    agent.logs("address not bound yet", 1);
+    agent.logs("address not bound", 1);
     assert_eq!((agent.metric(SERVED_V4), agent.metric(SERVED_V6)), (1.0, 0.0));
     assert_eq!(run(&node, &["initialize"]).0, 0);
     agent.logs("serving credentials on a further address", 1);

@@ -116,7 +116,7 @@ fn node_without_ipv6_is_not_an_error() {
     assert_eq!(run(&node, &["initialize", "--check"]).0, 0);
     let agent = Agent::start(&node, "");
     assert_eq!(ask(&node, V4).unwrap().1, "token_malformed");
-    agent.logs("address not bound yet", 1);
+    agent.logs("address not bound", 1);
 }
 
 #[test]
