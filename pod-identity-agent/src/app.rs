@@ -8,6 +8,7 @@ use std::time::Duration;
 use pod_identity_core::cluster::Cluster;
 use pod_identity_core::service::{BuildError, CredentialService, TokenVerification};
 use pod_identity_runtime::admin::{Admin, Readiness};
+use pod_identity_runtime::kubernetes::ClientError;
 use pod_identity_runtime::listener::{Connections, Limits, Listener};
 use pod_identity_runtime::logs::LogLimiter;
 use pod_identity_runtime::metrics::HttpMetrics;
@@ -23,6 +24,7 @@ use crate::exchange::{EksAuth, EksAuthSetupError};
 use crate::metrics::{self, CallCounter};
 use crate::peer::LocalAddresses;
 use crate::server::Server;
+use crate::startup_taint::TaintRemoval;
 
 /// Time between two checks for the issuer's keys.
 const KEYS_POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -36,6 +38,7 @@ pub struct App {
     server: Arc<Server>,
     verification: TokenVerification,
     readiness: Readiness,
+    taint: Option<TaintRemoval>,
 }
 
 /// Why the agent does not start.
@@ -59,6 +62,9 @@ pub enum StartError {
     /// The credential service cannot be built.
     #[error(transparent)]
     Service(#[from] BuildError),
+    /// There is no client of the API server.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// An admin address cannot be bound.
     #[error("cannot listen: {0}")]
     Admin(std::io::Error),
@@ -109,7 +115,11 @@ impl App {
             metrics: http_metrics,
             log_limiter: LogLimiter::default(),
         });
-        Ok(Self { listeners, admin_listeners, admin, server, verification, readiness })
+        let taint = match config.startup_taint {
+            Some(taint) => Some(TaintRemoval::new(taint).await?),
+            None => None,
+        };
+        Ok(Self { listeners, admin_listeners, admin, server, verification, readiness, taint })
     }
 
     /// Returns the addresses that serve credentials.
@@ -135,6 +145,9 @@ impl App {
         tasks.spawn("renewal", stopping.clone(), async move { service.failed().await });
         let readiness = self.readiness;
         tasks.spawn_finite("keys", await_keys(self.verification, readiness.clone()));
+        if let Some(taint) = self.taint {
+            tasks.spawn_finite("startup taint", taint.run(readiness.clone(), stopping.clone()));
+        }
         let mut leaving = stopping.clone();
         tasks.spawn("readiness", stopping.clone(), async move {
             leaving.asked().await;

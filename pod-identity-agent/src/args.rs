@@ -8,11 +8,13 @@ use clap::{Parser, Subcommand};
 use pod_identity_core::identity::ClusterName;
 use pod_identity_core::service::{Clock, ServiceConfig};
 use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyLocation};
+use pod_identity_runtime::kubernetes::ApiServer;
 use pod_identity_runtime::listener::{LimitFlags, Limits};
 use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::outbound::Outbound;
 
 use crate::config::{AgentAuth, Config, ConfigError, EksAuthConfig, TokenKeys};
+use crate::startup_taint::StartupTaint;
 
 /// Default file of the agent's own token.
 const AGENT_TOKEN_FILE: &str = "/var/run/secrets/pod-identity-auth/serviceaccount/token";
@@ -136,6 +138,11 @@ pub struct ServerArgs {
     #[arg(long, value_name = "CALLS", value_parser = renewal_rate, default_value = "3")]
     max_service_qps: f64,
 
+    /// The key of a taint that the agent removes from its own node when it is ready, so that pods start after the agent.
+    /// The node's name comes from NODE_NAME. Default: none.
+    #[arg(long, value_name = "KEY")]
+    remove_startup_taint: Option<String>,
+
     #[command(flatten)]
     limits: LimitFlags,
 
@@ -201,10 +208,18 @@ impl ServerArgs {
             service,
             limits: self.limits.apply(Limits::default()),
             clock: Clock::default(),
+            startup_taint: self.remove_startup_taint.map(startup_taint).transpose()?,
         };
         config.check()?;
         Ok(config)
     }
+}
+
+/// Returns the startup taint of the node that the environment names.
+fn startup_taint(key: String) -> Result<StartupTaint, ConfigError> {
+    let node = std::env::var("NODE_NAME").ok().filter(|node| !node.is_empty());
+    let node = node.ok_or(ConfigError::NoNodeName)?;
+    Ok(StartupTaint { key, node, api_server: ApiServer::default() })
 }
 
 /// Returns the key location of each issuer, in the order of the issuers.

@@ -10,6 +10,8 @@ use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyFetcher, KeyLocation};
 use pod_identity_runtime::listener::Limits;
 use pod_identity_runtime::outbound::{Outbound, OutboundError, check_url};
 
+use crate::startup_taint::StartupTaint;
+
 /// The whole configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -29,6 +31,8 @@ pub struct Config {
     pub limits: Limits,
     /// The clock of the credential service.
     pub clock: Clock,
+    /// The taint that the agent removes from its node when it is ready.
+    pub startup_taint: Option<StartupTaint>,
 }
 
 /// The source of keys that verify tokens. While the agent has no keys, a token is valid after EKS Auth has accepted it.
@@ -126,6 +130,11 @@ pub enum ConfigError {
     /// EKS Auth of AWS accepts no agent tokens.
     #[error("--agent-auth token is for pod-identity-auth: give its URL with --endpoint")]
     TokenWithoutEndpoint,
+    /// The node of the startup taint is unknown.
+    #[error(
+        "--remove-startup-taint needs the node's name: set NODE_NAME from spec.nodeName of the pod"
+    )]
+    NoNodeName,
     /// The list of addresses is empty.
     #[error("--bind-hosts is empty: give at least one address")]
     NoAddress,
@@ -143,6 +152,7 @@ impl Config {
             service: ServiceConfig::default(),
             limits: Limits::default(),
             clock: Clock::default(),
+            startup_taint: None,
         }
     }
 

@@ -4,3 +4,4 @@
 mod certificate;
 mod manifests;
 mod policies;
+mod startup_taint;
