@@ -23,6 +23,7 @@ fn arguments(workload: &Value, settings: &Value) -> Vec<String> {
     let container = &workload["spec"]["template"]["spec"]["containers"][0];
     let expand = |argument: &Value| {
         let mut text = argument.as_str().unwrap().replace("$(POD_NAMESPACE)", "pod-identity");
+        text = text.replace("$(NODE_NAME)", "node");
         for (key, value) in settings["data"].as_object().unwrap() {
             text = text.replace(&format!("$({key})"), value.as_str().unwrap());
         }
@@ -79,6 +80,45 @@ fn api_server_takes_every_variant_and_its_pods_meet_their_pod_security_level() {
         let spec = pod.spec.unwrap();
         assert!(spec.containers.iter().all(|container| container.ports.is_none()), "a host port");
     });
+}
+
+/// Builds a kustomization of a user with these components.
+fn build_with(variant: &str, components: &[&str]) -> Option<Vec<Value>> {
+    // kustomize takes relative paths only.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    let directory = tempfile::tempdir_in(root).unwrap();
+    let components = components.iter().map(|component| format!("../../deploy/{component}")).collect::<Vec<_>>();
+    let kustomization = json!({"resources": [format!("../../deploy/{variant}")], "components": components});
+    std::fs::write(directory.path().join("kustomization.yaml"), kustomization.to_string()).unwrap();
+    kustomize::build(directory.path())
+}
+
+#[test]
+fn components_change_the_agent_of_every_variant() {
+    let has = |objects: &[Value], kind: &str, name: &str| {
+        objects.iter().any(|one| one["kind"] == kind && one["metadata"]["name"] == name)
+    };
+    for (variant, name) in [
+        ("self-managed", "pod-identity-agent"),
+        ("agent/eks", "pod-identity-agent-eks"),
+        ("agent/hybrid", "pod-identity-agent-hybrid"),
+    ] {
+        let Some(plain) = build_with(variant, &[]) else { return };
+        let args = |objects: &[Value]| {
+            find(objects, "DaemonSet", name)["spec"]["template"]["spec"]["containers"][0]["args"].to_string()
+        };
+        assert!(args(&plain).contains("\"--watch-pods\"") && has(&plain, "ClusterRole", "pod-identity-agent"));
+        let without = build_with(variant, &["agent/without-pod-watch"]).unwrap();
+        assert!(!args(&without).contains("--watch-pods"), "{variant}");
+        assert!(!has(&without, "ClusterRole", "pod-identity-agent"), "{variant}");
+        assert!(!has(&without, "ClusterRoleBinding", "pod-identity-agent"), "{variant}");
+        let taint = build_with(variant, &["agent/startup-taint"]).unwrap();
+        assert!(args(&taint).contains("--remove-startup-taint=podidentity.dev/agent-not-ready"), "{variant}");
+        assert!(has(&taint, "ValidatingAdmissionPolicy", "startup-taint.podidentity.dev"), "{variant}");
+        // The policy names the service account of the agent.
+        let account = &find(&taint, "DaemonSet", name)["spec"]["template"]["spec"]["serviceAccountName"];
+        assert_eq!(account, "pod-identity-agent", "{variant}");
+    }
 }
 
 #[test]

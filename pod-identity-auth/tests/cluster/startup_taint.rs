@@ -69,7 +69,10 @@ fn agent_removes_the_taint_of_its_own_node_and_can_change_nothing_else() {
             let sent = own.patch(name, &PatchParams::default().dry_run(), &Patch::Merge(change)).await;
             sent.map(drop).map_err(|error| error.to_string())
         };
-        let removal = json!({"spec": {"taints": taints(&["example.com/gpu"])}});
+        // The API server adds a taint of its own to a new node.
+        let rest = ["example.com/gpu", "node.kubernetes.io/not-ready"];
+        assert_eq!(keys(&nodes, "tainted").await, [rest[0], KEY, rest[1]]);
+        let removal = json!({"spec": {"taints": taints(&rest)}});
         eventually("rights and policy are in effect", async || {
             let refused = patch("another", removal.clone()).await;
             refused.is_err_and(|message| message.contains("its own node only")).then_some(())
@@ -78,10 +81,13 @@ fn agent_removes_the_taint_of_its_own_node_and_can_change_nothing_else() {
         for (change, reason) in [
             (json!({"spec": {"taints": taints(&[])}}), "no other taint"),
             (json!({"spec": {"taints": taints(&[KEY])}}), "no other taint"),
-            (json!({"spec": {"taints": taints(&["example.com/gpu", "new", KEY])}}), "no other taint"),
-            (json!({"metadata": {"labels": {"zone": "b"}}, "spec": removal["spec"]}), "metadata"),
-            (json!({"metadata": {"annotations": {"a": "b"}}, "spec": removal["spec"]}), "metadata"),
-            (json!({"spec": {"taints": removal["spec"]["taints"], "unschedulable": true}}), "nothing of a node"),
+            (json!({"spec": {"taints": taints(&["example.com/gpu"])}}), "no other taint"),
+            (json!({"spec": {"taints": taints(&[rest[0], "new", rest[1]])}}), "no other taint"),
+            (json!({"metadata": {"labels": {"zone": "b"}}, "spec": removal["spec"]}), "may not change the metadata"),
+            (json!({"metadata": {"annotations": {"a": "b"}}, "spec": removal["spec"]}), "may not change the metadata"),
+            (json!({"spec": {"taints": removal["spec"]["taints"], "providerID": "x"}}), "nothing of a node but its taints"),
+            // The API server adds a taint to such a node.
+            (json!({"spec": {"taints": removal["spec"]["taints"], "unschedulable": true}}), "no other taint"),
         ] {
             let refused = patch("tainted", change.clone()).await.unwrap_err();
             assert!(refused.contains(reason), "{change}: {refused}");
@@ -90,7 +96,7 @@ fn agent_removes_the_taint_of_its_own_node_and_can_change_nothing_else() {
         // A token without a node, such as one of another user of the service account, changes nothing.
         let unbound = cluster.kubeconfig_of(NAMESPACE, "pod-identity-agent").await;
         let unbound: Api<Node> = Api::all(testing::cluster::client(&unbound).await);
-        let change = Patch::Merge(json!({"spec": {"taints": taints(&["example.com/gpu"])}}));
+        let change = Patch::Merge(json!({"spec": {"taints": taints(&rest)}}));
         let refused = unbound.patch("tainted", &PatchParams::default(), &change).await.unwrap_err().to_string();
         assert!(refused.contains("its own node only"), "{refused}");
         // Other users are not limited.
@@ -111,9 +117,9 @@ fn agent_removes_the_taint_of_its_own_node_and_can_change_nothing_else() {
         let (_ender, shutdown) = Shutdown::manual();
         tokio::spawn(agent.run(shutdown));
         eventually("the taint is removed", async || {
-            (keys(&nodes, "tainted").await == ["example.com/gpu"]).then_some(())
+            (keys(&nodes, "tainted").await == rest).then_some(())
         })
         .await;
-        assert_eq!(keys(&nodes, "another").await, ["example.com/gpu", KEY]);
+        assert_eq!(keys(&nodes, "another").await, [rest[0], KEY, rest[1]]);
     });
 }
