@@ -131,9 +131,7 @@ pub enum ConfigError {
     #[error("--agent-auth token is for pod-identity-auth: give its URL with --endpoint")]
     TokenWithoutEndpoint,
     /// The node of the startup taint is unknown.
-    #[error(
-        "--remove-startup-taint needs the node's name: set NODE_NAME from spec.nodeName of the pod"
-    )]
+    #[error("--remove-startup-taint needs the node's name: set NODE_NAME from spec.nodeName of the pod")]
     NoNodeName,
     /// The list of addresses is empty.
     #[error("--bind-hosts is empty: give at least one address")]

@@ -125,9 +125,8 @@ mod tests {
         let taint = |key: &str| json!({"key": key, "effect": "NoSchedule"});
         let node = |taints: Value| json!({"spec": {"taints": taints}});
         let (own, other) = (taint("podidentity.dev/agent-not-ready"), taint("example.com/gpu"));
-        let removed = |node: &Value| {
-            without(node, "podidentity.dev/agent-not-ready").map(|taints| json!(taints))
-        };
+        let removed =
+            |node: &Value| without(node, "podidentity.dev/agent-not-ready").map(|taints| json!(taints));
         assert_eq!(removed(&node(json!([own, other]))), Some(json!([other])));
         assert_eq!(removed(&node(json!([own]))), Some(json!([])));
         assert_eq!(removed(&node(json!([other]))), None);

@@ -16,7 +16,8 @@ use pod_identity_runtime::tls::CertificateFiles;
 
 use self::certificate::CertificateFlags;
 use crate::config::{
-    AgentAuthConfig, AuditFailure, Certificate, Config, ConfigError, DEFAULT_CAPACITY, SessionNaming, default_service,
+    AgentAuthConfig, AuditFailure, Certificate, Config, ConfigError, DEFAULT_CAPACITY, SessionNaming,
+    default_service,
 };
 
 /// EKS Auth for clusters that are not EKS: exchanges a pod token for the credentials of an IAM role session.
@@ -223,7 +224,9 @@ mod tests {
         assert!(matches!(with("--certificate-wait=0"), Err(ConfigError::Lifetime { .. })));
         assert!(matches!(with("--certificate-lifetime=3629"), Err(ConfigError::Lifetime { .. })));
         assert!(with("--certificate-lifetime=3630").is_ok());
-        for refused in ["--tls-secret=a --tls-cert=b --tls-key=c", "--ca-config-map=a", "--certificate-wait=9"] {
+        for refused in
+            ["--tls-secret=a --tls-cert=b --tls-key=c", "--ca-config-map=a", "--certificate-wait=9"]
+        {
             let flags = ["pod-identity-auth", "--associations=a"].into_iter().chain(refused.split(' '));
             assert!(Args::try_parse_from(flags).is_err(), "{refused}");
         }

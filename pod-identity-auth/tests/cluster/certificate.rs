@@ -105,7 +105,8 @@ fn replicas_publish_their_authorities_with_the_rights_of_the_manifests() {
     cluster.run(async || {
         let admin = cluster.client().await;
         namespace(&admin, NAMESPACE, &[]).await;
-        apply(&admin, &RIGHTS.replace("namespace: pod-identity\n", &format!("namespace: {NAMESPACE}\n"))).await;
+        apply(&admin, &RIGHTS.replace("namespace: pod-identity\n", &format!("namespace: {NAMESPACE}\n")))
+            .await;
         let kubeconfig = cluster.kubeconfig_of(NAMESPACE, NAME).await;
         let replicas = [Replica::start(&kubeconfig, 201, 2).await, Replica::start(&kubeconfig, 202, 2).await];
         for replica in &replicas {
@@ -118,7 +119,8 @@ fn replicas_publish_their_authorities_with_the_rights_of_the_manifests() {
         let shown = replicas[0].shows(&first).await.unwrap();
         assert_eq!(replicas[1].shows(&first).await.unwrap(), shown);
         let metrics = replicas[0].metrics();
-        for metric in ["certificate_expires_seconds", "certificate_steps_total", "certificate_failures_total"] {
+        for metric in ["certificate_expires_seconds", "certificate_steps_total", "certificate_failures_total"]
+        {
             assert!(metrics.contains(&format!("pod_identity_auth_{metric}")), "{metric}: {metrics}");
         }
 
@@ -147,7 +149,11 @@ fn replicas_publish_their_authorities_with_the_rights_of_the_manifests() {
             (pem.matches("BEGIN").count() == 2).then_some(pem)
         })
         .await;
-        assert_eq!(replicas[0].shows(&first).await.unwrap(), shown, "agents may not know the new authority yet");
+        assert_eq!(
+            replicas[0].shows(&first).await.unwrap(),
+            shown,
+            "agents may not know the new authority yet"
+        );
         for replica in &replicas {
             eventually("the new certificate is served", async || {
                 let now = replica.shows(&both).await.expect("agents with both authorities are never refused");
@@ -162,7 +168,10 @@ fn replicas_publish_their_authorities_with_the_rights_of_the_manifests() {
         for error in [
             other.get("another").await.unwrap_err(),
             Api::<Secret>::namespaced(client.clone(), "kube-system").get(NAME).await.unwrap_err(),
-            Api::<ConfigMap>::namespaced(client, NAMESPACE).get("pod-identity-associations").await.unwrap_err(),
+            Api::<ConfigMap>::namespaced(client, NAMESPACE)
+                .get("pod-identity-associations")
+                .await
+                .unwrap_err(),
         ] {
             assert!(error.to_string().contains("forbidden"), "{error}");
         }
@@ -182,6 +191,9 @@ fn readiness_names_the_call_that_the_api_server_forbids() {
             missing.map(|(_, reason)| reason).find(|reason| reason.contains("forbid"))
         })
         .await;
-        assert!(reason.contains("cannot get resource \"configmaps\"") && reason.contains("RBAC rule"), "{reason}");
+        assert!(
+            reason.contains("cannot get resource \"configmaps\"") && reason.contains("RBAC rule"),
+            "{reason}"
+        );
     });
 }

@@ -87,7 +87,8 @@ fn build_with(variant: &str, components: &[&str]) -> Option<Vec<Value>> {
     // kustomize takes relative paths only.
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
     let directory = tempfile::tempdir_in(root).unwrap();
-    let components = components.iter().map(|component| format!("../../deploy/{component}")).collect::<Vec<_>>();
+    let components =
+        components.iter().map(|component| format!("../../deploy/{component}")).collect::<Vec<_>>();
     let kustomization = json!({"resources": [format!("../../deploy/{variant}")], "components": components});
     std::fs::write(directory.path().join("kustomization.yaml"), kustomization.to_string()).unwrap();
     kustomize::build(directory.path())
@@ -107,7 +108,9 @@ fn components_change_the_agent_of_every_variant() {
         let args = |objects: &[Value]| {
             find(objects, "DaemonSet", name)["spec"]["template"]["spec"]["containers"][0]["args"].to_string()
         };
-        assert!(args(&plain).contains("\"--watch-pods\"") && has(&plain, "ClusterRole", "pod-identity-agent"));
+        assert!(
+            args(&plain).contains("\"--watch-pods\"") && has(&plain, "ClusterRole", "pod-identity-agent")
+        );
         let without = build_with(variant, &["agent/without-pod-watch"]).unwrap();
         assert!(!args(&without).contains("--watch-pods"), "{variant}");
         assert!(!has(&without, "ClusterRole", "pod-identity-agent"), "{variant}");
@@ -138,7 +141,10 @@ fn names_that_belong_together_agree() {
         ("Deployment", "pod-identity-webhook"),
     ] {
         let text = find(&objects, kind, workload).to_string();
-        assert!(text.contains(&format!("\"name\":\"{name}\"")), "{workload} restarts after a change of settings");
+        assert!(
+            text.contains(&format!("\"name\":\"{name}\"")),
+            "{workload} restarts after a change of settings"
+        );
         assert!(!text.contains("\"pod-identity-settings\""), "{workload}");
     }
 
@@ -166,7 +172,10 @@ fn names_that_belong_together_agree() {
     for workload in ["pod-identity-auth", "pod-identity-webhook"] {
         let workload = find(&objects, "Deployment", workload);
         let flags = arguments(workload, settings);
-        assert!(flags.contains(&"--associations=/etc/pod-identity/associations.yaml".to_owned()), "{flags:?}");
+        assert!(
+            flags.contains(&"--associations=/etc/pod-identity/associations.yaml".to_owned()),
+            "{flags:?}"
+        );
         assert!(flags.contains(&"--cluster-name=demo".to_owned()), "{flags:?}");
         assert!(workload.to_string().contains("\"configMap\":{\"name\":\"pod-identity-associations\"}"));
     }

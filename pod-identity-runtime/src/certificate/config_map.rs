@@ -55,7 +55,9 @@ impl Publication for CaConfigMap {
         if bundles.version.is_some() {
             let (patch, params) = (Patch::Merge(patch(bundles, &pem)), PatchParams::default());
             let patched = self.config_maps.patch(&self.name, &params, &patch);
-            return CertificateFailure::call("writing the ConfigMap of authorities", RULE, patched).await.map(drop);
+            return CertificateFailure::call("writing the ConfigMap of authorities", RULE, patched)
+                .await
+                .map(drop);
         }
         let mut config_map = ConfigMap::default();
         config_map.metadata.name = Some(self.name.clone());

@@ -74,7 +74,8 @@ impl Trust {
     fn is_check_due(&self) -> bool {
         let (mut state, now) = (self.state(), clock::monotonic());
         // A missing file is checked at each call: its calls fail without traffic.
-        let due = state.seen.is_some() && (state.tls.is_err() || now.duration_since(state.checked) >= POLL_INTERVAL);
+        let due = state.seen.is_some()
+            && (state.tls.is_err() || now.duration_since(state.checked) >= POLL_INTERVAL);
         if due {
             state.checked = now;
         }
@@ -174,11 +175,7 @@ impl ReloadingClient {
 }
 
 impl HttpClient for ReloadingClient {
-    fn http_connector(
-        &self,
-        settings: &HttpConnectorSettings,
-        _: &RuntimeComponents,
-    ) -> SharedHttpConnector {
+    fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
         let mut connectors = self.connectors.lock().unwrap_or_else(PoisonError::into_inner);
         let timeouts =
             |settings: &HttpConnectorSettings| (settings.connect_timeout(), settings.read_timeout());

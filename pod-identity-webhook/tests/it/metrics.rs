@@ -48,7 +48,9 @@ async fn webhook_without_a_source_of_associations_says_so() {
     let warning = "no source of associations";
     let without = Webhook::start(&["--service-account-read=fresh"]).await;
     let text = without.admin("/metrics").await.text();
-    for (source, value) in [("associations", 0), ("pod_identity_file", 0), ("config_map", 0), ("annotations", 1)] {
+    for (source, value) in
+        [("associations", 0), ("pod_identity_file", 0), ("config_map", 0), ("annotations", 1)]
+    {
         let line = format!("pod_identity_webhook_source_configured{{source=\"{source}\"}} {value}\n");
         assert!(text.contains(&line), "{line}: {text}");
     }

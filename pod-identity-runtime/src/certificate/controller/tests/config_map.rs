@@ -56,7 +56,8 @@ async fn publishes_the_first_authority_at_once_and_a_replacement_ten_minutes_bef
 async fn repairs_a_deleted_or_overwritten_config_map_and_keeps_its_other_entries() {
     let (server, (hand, clock)) = (Arc::new(ApiServer::default()), clock());
     // The ConfigMap exists, without authorities.
-    let object = json!({"metadata": {"name": "authorities", "resourceVersion": "1"}, "data": {"note": "kept"}});
+    let object =
+        json!({"metadata": {"name": "authorities", "resourceVersion": "1"}, "data": {"note": "kept"}});
     server.objects.lock().unwrap().insert(CONFIG_MAP.to_owned(), object);
     let replica = start(&server, &clock, || 1.0);
     pass(&hand, Duration::from_secs(15)).await;
