@@ -82,6 +82,26 @@ fn api_server_takes_every_variant_and_its_pods_meet_their_pod_security_level() {
     });
 }
 
+#[test]
+fn kustomization_of_the_page_sets_cluster_associations_and_images() {
+    let page = include_str!("../../../docs/how-to/install-on-a-cluster-of-your-own.md");
+    let (_, block) = page.split_once("```yaml\n# kustomization.yaml\n").unwrap();
+    let kustomization = block.split("```").next().unwrap().replace("../pod-identity/deploy", "../../deploy");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    let directory = tempfile::tempdir_in(root).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    write("kustomization.yaml", &kustomization);
+    write("settings.env", "CLUSTER_NAME=prod\n");
+    write("associations.yaml", "associations: []\n");
+    let Some(objects) = kustomize::build(directory.path()) else { return };
+    let agent = find(&objects, "DaemonSet", "pod-identity-agent").to_string();
+    assert!(agent.contains("\"registry.example.com/pod-identity-agent:0.1.0\""), "{agent}");
+    let associations = &find(&objects, "ConfigMap", "pod-identity-associations")["data"]["associations.yaml"];
+    assert_eq!(associations, "associations: []\n");
+    let settings = objects.iter().find(|one| one["data"]["CLUSTER_NAME"] == "prod").unwrap();
+    assert!(settings["data"]["ISSUER"].is_string(), "the other settings stay");
+}
+
 /// Builds a kustomization of a user with these components.
 fn build_with(variant: &str, components: &[&str]) -> Option<Vec<Value>> {
     // kustomize takes relative paths only.

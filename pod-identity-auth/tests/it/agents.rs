@@ -117,15 +117,17 @@ fn certificates(directory: &std::path::Path) -> (std::path::PathBuf, Certificate
 
 /// Starts an agent in front of the auth service, and returns its address.
 async fn start_agent(auth: &TestAuth, ca_file: Option<std::path::PathBuf>) -> SocketAddr {
-    use pod_identity_agent::config::{AgentAuth, Config, EksAuthConfig};
+    use pod_identity_agent::config::{AgentAuth, Config, EksAuthConfig, TokenKeys};
+    let outbound = Outbound { ca_file, ..Outbound::default() };
     let eks_auth = EksAuthConfig {
         endpoint: Some(format!("https://{}", auth.address)),
         agent_auth: AgentAuth::Token { file: auth.directory.path().join("agent-token") },
-        outbound: Outbound { ca_file, ..Outbound::default() },
+        outbound: outbound.clone(),
         sdk_config: None,
     };
     let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
-    let config = Config::new("demo".parse().unwrap(), listen, eks_auth);
+    let mut config = Config::new("demo".parse().unwrap(), listen, eks_auth);
+    config.keys = TokenKeys::Learned(outbound); // the default
     let agent = pod_identity_agent::app::App::bind(config).await.unwrap();
     let address = agent.addresses()[0];
     tokio::spawn(agent.run(Shutdown::never()));
