@@ -46,7 +46,8 @@ async fn the_page_lists_exactly_the_exposed_metrics_with_their_types() {
 async fn webhook_without_a_source_of_associations_says_so() {
     testing::logs::capture();
     let warning = "no source of associations";
-    let without = Webhook::start(&["--service-account-read=fresh"]).await;
+    let flags = ["--service-account-read=fresh", "--watch-container-credentials-config="];
+    let without = Webhook::start(&flags).await;
     let text = without.admin("/metrics").await.text();
     for (source, value) in
         [("associations", 0), ("pod_identity_file", 0), ("config_map", 0), ("annotations", 1)]
