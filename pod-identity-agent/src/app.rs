@@ -30,6 +30,7 @@ use crate::network::{
 use crate::peer::LocalAddresses;
 use crate::pods::{PAGE_PATH, Pods, Watch};
 use crate::server::Server;
+use crate::startup_taint::TaintRemoval;
 
 /// Time between two checks for the issuer's keys.
 const KEYS_POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -47,6 +48,7 @@ pub struct App {
     unnamed: Option<(ClusterIssuer, Cluster)>,
     watch: Option<Watch>,
     readiness: Readiness,
+    taint: Option<TaintRemoval>,
 }
 
 /// Why the agent does not start.
@@ -72,7 +74,7 @@ pub enum StartError {
     Service(#[from] BuildError),
     /// There is no client of the API server.
     #[error(transparent)]
-    Kubernetes(ClientError),
+    Kubernetes(#[from] ClientError),
     /// An admin address cannot be bound.
     #[error("cannot listen: {0}")]
     Admin(std::io::Error),
@@ -162,6 +164,10 @@ impl App {
             metrics: http_metrics,
             log_limiter,
         });
+        let taint = match config.startup_taint {
+            Some(taint) => Some(TaintRemoval::new(taint).await?),
+            None => None,
+        };
         Ok(Self {
             listeners,
             follower,
@@ -172,6 +178,7 @@ impl App {
             unnamed: unnamed.map(|issuer| (issuer, cluster)),
             watch,
             readiness,
+            taint,
         })
     }
 
@@ -198,6 +205,9 @@ impl App {
         tasks.spawn("renewal", stopping.clone(), async move { service.failed().await });
         let readiness = self.readiness;
         tasks.spawn_finite("keys", await_keys(self.keys, readiness.clone()));
+        if let Some(taint) = self.taint {
+            tasks.spawn_finite("startup taint", taint.run(readiness.clone(), stopping.clone()));
+        }
         let mut leaving = stopping.clone();
         tasks.spawn("readiness", stopping.clone(), async move {
             leaving.asked().await;
@@ -241,7 +251,7 @@ async fn api_client(
             tracing::info!("no service account token is mounted: the API server's keys are not used");
             Ok(None)
         }
-        Err(error) => Err(StartError::Kubernetes(error)),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -21,6 +21,7 @@ use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::outbound::Outbound;
 
 use crate::config::{AgentAuth, Config, ConfigError, EksAuthConfig, TokenKeys};
+use crate::startup_taint::StartupTaint;
 
 /// Default file of the agent's own token.
 const AGENT_TOKEN_FILE: &str = "/var/run/secrets/pod-identity-auth/serviceaccount/token";
@@ -152,6 +153,11 @@ pub struct ServerArgs {
     #[arg(long, value_name = "CALLS", value_parser = renewal_rate, default_value = "3")]
     max_service_qps: f64,
 
+    /// The key of a taint that the agent removes from its own node when it is ready, so that pods start after the agent.
+    /// It needs --node-name. Default: none.
+    #[arg(long, value_name = "KEY")]
+    remove_startup_taint: Option<String>,
+
     #[command(flatten)]
     limits: LimitFlags,
 
@@ -213,6 +219,8 @@ impl ServerArgs {
         service.limits.renewals_per_second = self.max_service_qps;
         let probe = SocketAddr::from(([127, 0, 0, 1], self.probe_port));
         let metrics = self.metrics_port.map(|port| SocketAddr::new(self.metrics_address, port));
+        let startup_taint =
+            self.remove_startup_taint.map(|key| startup_taint(key, &self.pods)).transpose()?;
         let config = Config {
             cluster: self.cluster_name,
             listen: self.bind_hosts.iter().map(|host| SocketAddr::new(*host, self.port)).collect(),
@@ -225,10 +233,17 @@ impl ServerArgs {
             api_server: self.pods.api_server(),
             pods: self.pods.config()?,
             clock: Clock::default(),
+            startup_taint,
         };
         config.check()?;
         Ok(config)
     }
+}
+
+/// Returns the startup taint of this node.
+fn startup_taint(key: String, pods: &PodFlags) -> Result<StartupTaint, ConfigError> {
+    let node = pods.node_name.as_ref().ok_or(ConfigError::NoNodeName)?;
+    Ok(StartupTaint { key, node: node.to_string(), api_server: pods.api_server() })
 }
 
 /// Returns the key location of each issuer, in the order of the issuers.

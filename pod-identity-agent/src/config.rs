@@ -12,6 +12,7 @@ use pod_identity_runtime::listener::Limits;
 use pod_identity_runtime::outbound::{Outbound, OutboundError, check_url};
 
 use crate::network::OffNodeAction;
+use crate::startup_taint::StartupTaint;
 
 /// The whole configuration.
 #[derive(Debug, Clone)]
@@ -38,6 +39,8 @@ pub struct Config {
     pub pods: PodsConfig,
     /// The clock of the credential service.
     pub clock: Clock,
+    /// The taint that the agent removes from its node when it is ready.
+    pub startup_taint: Option<StartupTaint>,
 }
 
 /// The checks of pods.
@@ -75,7 +78,7 @@ impl TokenKeys {
                 configs.into_iter().map(issuer).collect::<Result<Vec<Issuer>, _>>()?.into()
             }
             Self::Learned(outbound) => {
-                outbound.getter()?; // reports an unreadable CA file at the start
+                outbound.sdk_client_with_late_ca()?; // reports an unusable CA file at the start
                 TokenVerification::discovered(move |issuer| {
                     let fetcher = KeyFetcher::discovered(issuer.to_owned(), outbound.clone());
                     fetcher.map(KeyFetcher::into_issuer).ok()
@@ -156,6 +159,11 @@ pub enum ConfigError {
     /// The addresses of pods are unknown.
     #[error("--bind-pod-ip needs --watch-pods, which reads the pods' addresses: add it")]
     BindWithoutWatch,
+    /// The node of the startup taint is unknown.
+    #[error(
+        "--remove-startup-taint needs the name of this node: set --node-name or NODE_NAME to the pod's spec.nodeName"
+    )]
+    NoNodeName,
     /// The list of addresses is empty.
     #[error("--bind-hosts is empty: give at least one address")]
     NoAddress,
@@ -176,6 +184,7 @@ impl Config {
             api_server: ApiServer::default(),
             pods: PodsConfig::default(),
             clock: Clock::default(),
+            startup_taint: None,
         }
     }
 

@@ -8,6 +8,7 @@
 //! [`app::App`] is the whole agent. The binary adds only the command line.
 
 pub mod args; // command line
+pub mod startup_taint; // startup taint of the node
 pub mod config; // checked configuration
 pub mod app; // wiring
 pub mod server; // one request

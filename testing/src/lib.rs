@@ -12,5 +12,7 @@ pub mod program; // child processes that end with the test
 pub mod netns; // network namespaces
 #[cfg(all(target_os = "linux", feature = "cluster"))]
 pub mod cluster; // a real Kubernetes control plane
+#[cfg(all(target_os = "linux", feature = "cluster"))]
+pub mod kustomize; // manifests
 mod install; // installation of tools below target/tools
 mod skip; // skipping of tests whose programs are missing
