@@ -76,7 +76,10 @@ pub(crate) fn run_part(arguments: &[String]) -> Outcome {
         Some("agent") => {
             use pod_identity_agent::{app::App, args};
             let args::Args { command: args::Command::Server(args), log_level, log_format } =
-                args::Args::parse_from(arguments);
+                args::Args::parse_from(arguments)
+            else {
+                return Err("want the command server".into());
+            };
             let _flush = logs::start(log_level, log_format, &[]);
             // One thread, as in the agent's program.
             tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {

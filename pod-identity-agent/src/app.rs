@@ -1,13 +1,16 @@
 //! The wiring of the whole agent.
 
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
+use kube::Client;
 use pod_identity_core::cluster::Cluster;
-use pod_identity_core::service::{BuildError, CredentialService, TokenVerification};
+use pod_identity_core::service::{BuildError, CredentialService};
 use pod_identity_runtime::admin::{Admin, Readiness};
+use pod_identity_runtime::http::json_bytes;
+use pod_identity_runtime::kubernetes::{self, ApiServer, ClientError};
 use pod_identity_runtime::listener::{Connections, Limits, Listener};
 use pod_identity_runtime::logs::LogLimiter;
 use pod_identity_runtime::metrics::HttpMetrics;
@@ -15,14 +18,19 @@ use pod_identity_runtime::outbound::OutboundError;
 use pod_identity_runtime::shutdown::Shutdown;
 use pod_identity_runtime::tasks::{self, TaskFailure};
 use prometheus_client::registry::Registry;
-use tokio::task::JoinSet;
 
-use crate::config::{Config, ConfigError, TokenKeys};
+use crate::config::{Config, ConfigError, PodsConfig, TokenKeys};
 use crate::exchange::readiness::{KEYS_CONDITION, OWN_CREDENTIALS_CONDITION};
 use crate::exchange::{EksAuth, EksAuthSetupError};
+use crate::keys::{ClusterIssuer, KeySource, KeysInUse};
 use crate::metrics::{self, CallCounter};
+use crate::network::{
+    AddressListeners, Addresses, BindError, FollowError, Follower, OffNode, OffNodeAction, Routes,
+};
 use crate::peer::LocalAddresses;
+use crate::pods::{PAGE_PATH, Pods, Watch};
 use crate::server::Server;
+use crate::startup_taint::TaintRemoval;
 
 /// Time between two checks for the issuer's keys.
 const KEYS_POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -30,12 +38,17 @@ const KEYS_POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// The agent, bound to its addresses but not serving yet.
 #[derive(Debug)]
 pub struct App {
-    listeners: Vec<Listener>,
+    listeners: AddressListeners,
+    follower: Follower,
     admin_listeners: Vec<Listener>,
     admin: Arc<Admin>,
     server: Arc<Server>,
-    verification: TokenVerification,
+    keys: KeysInUse,
+    /// The cluster's issuer, if the API server has not named it yet.
+    unnamed: Option<(ClusterIssuer, Cluster)>,
+    watch: Option<Watch>,
     readiness: Readiness,
+    taint: Option<TaintRemoval>,
 }
 
 /// Why the agent does not start.
@@ -51,14 +64,17 @@ pub enum StartError {
     #[error("the issuer: {0}")]
     Issuer(#[from] OutboundError),
     /// No address can be bound, or another process uses one.
-    #[error(
-        "cannot serve credentials on {0}. Add the address to this node (ip address add 169.254.170.23/32 \
-         dev lo), free its port, or name others with --bind-hosts"
-    )]
-    NoAddress(String),
+    #[error(transparent)]
+    Address(#[from] BindError),
+    /// Requests from outside the node cannot be recognised.
+    #[error("--off-node refuse: {0}")]
+    OffNode(FollowError),
     /// The credential service cannot be built.
     #[error(transparent)]
     Service(#[from] BuildError),
+    /// There is no client of the API server.
+    #[error(transparent)]
+    Kubernetes(#[from] ClientError),
     /// An admin address cannot be bound.
     #[error("cannot listen: {0}")]
     Admin(std::io::Error),
@@ -82,39 +98,93 @@ impl App {
             let names = issuers.iter().map(|one| one.issuer.as_str()).collect::<Vec<_>>().join(" or ");
             readiness.pending(KEYS_CONDITION, &format!("no keys yet of the issuer {names}"));
         }
-        let verification = config.keys.verification()?;
+        let client = api_client(&config.api_server, &config.pods, &config.keys).await?;
+        let (issuer_outbound, source) = match &config.keys {
+            TokenKeys::Learned(outbound) => (Some(outbound.clone()), KeySource::Issuer),
+            TokenKeys::Configured(_) | TokenKeys::None => (None, KeySource::Flags),
+        };
+        let keys = KeysInUse::new(config.keys.verification()?, source);
+        let cluster_issuer = match (&client, issuer_outbound) {
+            (Some(client), Some(outbound)) => {
+                Some(ClusterIssuer::new(client.clone(), outbound, keys.clone()))
+            }
+            _ => None,
+        };
+        let unnamed = match cluster_issuer {
+            Some(issuer) => (!issuer.begin().await).then_some(issuer),
+            None => None,
+        };
+        let watched = client.filter(|_| config.pods.watch);
+        let pods = Pods::new(&config.pods, watched.clone());
+        let cluster = Cluster::new(config.cluster);
         let service = CredentialService::builder(eks_auth)
-            .cluster(Cluster::new(config.cluster), verification.clone())
+            .cluster(cluster.clone(), keys.verification())
+            .pods(pods.clone())
             .config(config.service)
             .clock(config.clock)
             .build()?;
-        metrics::register(&service, verification.clone(), &mut registry);
-        let local = LocalAddresses::probe(config.listen.iter().map(SocketAddr::ip).collect());
+        metrics::register(&service, keys.clone(), &mut registry);
+        pods.register(&mut registry);
+        let watch = match (watched, config.pods.node) {
+            (Some(client), Some(node)) => Some(Watch::new(pods.clone(), client, node, &mut registry)),
+            _ => None,
+        };
+        let hosts: Vec<_> = config.listen.iter().map(SocketAddr::ip).collect();
+        let (routes, addresses) = (Arc::new(Routes::open()), Addresses::new(hosts.iter().copied()));
+        addresses.register(&mut registry);
+        let follower = match Follower::open(routes.clone(), addresses.clone()).await {
+            Err(error) if config.off_node == OffNodeAction::Refuse => return Err(StartError::OffNode(error)),
+            Err(_) => Follower::later(routes.clone(), addresses.clone()),
+            Ok(follower) => follower,
+        };
+        let log_limiter = LogLimiter::default();
+        let off_node = OffNode::new(config.off_node, routes.clone(), log_limiter.clone());
+        off_node.register(&mut registry);
         let connections = Connections::new(config.limits.within_descriptors());
         connections.register(&mut registry);
-        let listeners = bind_all(&config.listen, &connections).await?;
+        let listeners = AddressListeners::bind(&config.listen, &connections, &addresses).await?;
         let admin_connections = Connections::new(Limits::ADMIN);
         let mut admin_listeners = Vec::new();
         for address in config.admin {
             let listener = Listener::bind(address).await.map_err(StartError::Admin)?;
             admin_listeners.push(listener.with_connections(admin_connections.clone()));
         }
-        let addresses =
-            listeners.iter().filter_map(|listener| listener.address().ok()).map(|a| a.ip()).collect();
-        let admin = Arc::new(Admin::new(readiness.clone(), registry));
+        let mut admin = Admin::new(readiness.clone(), registry);
+        if watch.is_some() {
+            let of_page = pods.clone();
+            admin = admin.with_page(PAGE_PATH, move || json_bytes(StatusCode::OK, of_page.page().into()));
+        }
+        let admin = Arc::new(admin);
         let server = Arc::new(Server {
             service,
-            local,
-            addresses,
+            local: LocalAddresses::new(hosts.clone(), routes),
+            off_node,
+            pods,
+            addresses: hosts,
             metrics: http_metrics,
-            log_limiter: LogLimiter::default(),
+            log_limiter,
         });
-        Ok(Self { listeners, admin_listeners, admin, server, verification, readiness })
+        let taint = match config.startup_taint {
+            Some(taint) => Some(TaintRemoval::new(taint).await?),
+            None => None,
+        };
+        Ok(Self {
+            listeners,
+            follower,
+            admin_listeners,
+            admin,
+            server,
+            keys,
+            unnamed: unnamed.map(|issuer| (issuer, cluster)),
+            watch,
+            readiness,
+            taint,
+        })
     }
 
     /// Returns the addresses that serve credentials.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(|listener| listener.address().ok()).collect()
+        self.listeners.addresses()
     }
 
     /// Returns the addresses of the admin endpoints.
@@ -134,25 +204,29 @@ impl App {
         let service = self.server.service.clone();
         tasks.spawn("renewal", stopping.clone(), async move { service.failed().await });
         let readiness = self.readiness;
-        tasks.spawn_finite("keys", await_keys(self.verification, readiness.clone()));
+        tasks.spawn_finite("keys", await_keys(self.keys, readiness.clone()));
+        if let Some(taint) = self.taint {
+            tasks.spawn_finite("startup taint", taint.run(readiness.clone(), stopping.clone()));
+        }
         let mut leaving = stopping.clone();
         tasks.spawn("readiness", stopping.clone(), async move {
             leaving.asked().await;
             readiness.leaving("the agent is shutting down");
         });
         tasks.spawn("log limits", stopping.clone(), self.server.log_limiter.clone().follow(stopping.clone()));
+        tasks.spawn("node network", stopping.clone(), self.follower.run());
+        if let Some((issuer, cluster)) = self.unnamed {
+            tasks.spawn_finite("issuer", issuer.follow(self.server.service.clone(), cluster));
+        }
+        if let Some(watch) = self.watch {
+            tasks.spawn("pod watch", stopping.clone(), watch.run(self.server.service.clone()));
+        }
         for listener in self.admin_listeners {
             // Health and metrics are served until the last request is done.
             let serving = listener.serve(self.admin.clone(), Shutdown::never());
             tasks.spawn("admin endpoints", Shutdown::never(), serving);
         }
-        let mut serving = JoinSet::new();
-        for listener in self.listeners {
-            serving.spawn(listener.serve(self.server.clone(), stopping.clone()));
-        }
-        let served = async move {
-            serving.join_all().await;
-        };
+        let served = self.listeners.serve(self.server.clone(), stopping.clone());
         let result = failures.serve_until(shutdown, stop, served).await;
         tasks.cancel();
         tracing::info!("stopped");
@@ -160,33 +234,31 @@ impl App {
     }
 }
 
+/// Makes the client of the API server, if pods are watched or keys are fetched there.
+async fn api_client(
+    api_server: &ApiServer,
+    pods: &PodsConfig,
+    keys: &TokenKeys,
+) -> Result<Option<Client>, StartError> {
+    let keys = matches!(keys, TokenKeys::Learned(_));
+    if !pods.watch && !keys {
+        return Ok(None);
+    }
+    match kubernetes::client(api_server, "eks-pod-identity-agent").await {
+        Ok(client) => Ok(Some(client)),
+        // AWS's manifests mount no token of the service account.
+        Err(ClientError::NotInCluster(_)) if !pods.watch => {
+            tracing::info!("no service account token is mounted: the API server's keys are not used");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Waits for the issuer's keys and updates readiness.
-async fn await_keys(verification: TokenVerification, readiness: Readiness) {
-    while !verification.has_keys() {
+async fn await_keys(keys: KeysInUse, readiness: Readiness) {
+    while !keys.verification().has_keys() {
         tokio::time::sleep(KEYS_POLL_INTERVAL).await;
     }
     readiness.met(KEYS_CONDITION);
-}
-
-/// Binds the addresses that this node has. A node without IPv6 serves on its IPv4 address only.
-async fn bind_all(addresses: &[SocketAddr], connections: &Connections) -> Result<Vec<Listener>, StartError> {
-    let mut listeners = Vec::new();
-    let mut failures = Vec::new();
-    for address in addresses {
-        match Listener::bind(*address).await {
-            Ok(listener) => listeners.push(listener.with_connections(connections.clone())),
-            // Pods would send their tokens to the process that uses the address, so a warning is not enough.
-            Err(error) if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied) => {
-                return Err(StartError::NoAddress(error.to_string()));
-            }
-            Err(error) => failures.push(error.to_string()),
-        }
-    }
-    if listeners.is_empty() {
-        return Err(StartError::NoAddress(failures.join("; ")));
-    }
-    for error in failures {
-        tracing::warn!(error, "address not bound; no credentials are served on it");
-    }
-    Ok(listeners)
 }

@@ -1,5 +1,13 @@
 //! Command line: the flags of AWS's agent, and additional ones.
 
+mod network;
+mod pods;
+
+#[cfg(target_os = "linux")]
+pub use network::InitializeArgs;
+pub use network::NetworkFlags;
+pub use pods::PodFlags;
+
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -13,6 +21,7 @@ use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::outbound::Outbound;
 
 use crate::config::{AgentAuth, Config, ConfigError, EksAuthConfig, TokenKeys};
+use crate::startup_taint::StartupTaint;
 
 /// Default file of the agent's own token.
 const AGENT_TOKEN_FILE: &str = "/var/run/secrets/pod-identity-auth/serviceaccount/token";
@@ -52,7 +61,10 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve credentials to the pods of this node.
-    Server(ServerArgs),
+    Server(Box<ServerArgs>),
+    /// Add the agent's addresses to this node. It needs the capability NET_ADMIN. A second run changes nothing.
+    #[cfg(target_os = "linux")]
+    Initialize(InitializeArgs),
 }
 
 /// The flags of `server`.
@@ -107,6 +119,10 @@ pub struct ServerArgs {
     #[arg(long, value_name = "FILE", env = "AWS_CA_BUNDLE")]
     ca_file: Option<PathBuf>,
 
+    /// CA certificates for the token issuer, in addition to the system's (PEM). Default: those of --ca-file.
+    #[arg(long, value_name = "FILE")]
+    issuer_ca_file: Option<PathBuf>,
+
     /// The cluster's token issuer: the value of the API server's --service-account-issuer. The agent verifies tokens
     /// with the issuer's keys and refuses the others. Repeat the flag for several issuers. Default: see --learn-keys.
     #[arg(long, value_name = "URL")]
@@ -122,8 +138,9 @@ pub struct ServerArgs {
     #[arg(long, value_name = "FILE", requires = "issuer")]
     jwks_file: Vec<PathBuf>,
 
-    /// Without --issuer: whether the agent fetches the issuer's keys over https after EKS Auth has accepted a first
-    /// token. The agent can then verify a replaced token without a call. With false, EKS Auth must accept each token.
+    /// Without --issuer: whether the agent fetches the issuer's keys, from the API server of its own pod's cluster, or
+    /// over https from the issuer of the first token that EKS Auth accepts. The agent can then verify a new token
+    /// without a call. With false, EKS Auth must accept each token.
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]
     learn_keys: bool,
 
@@ -136,15 +153,28 @@ pub struct ServerArgs {
     #[arg(long, value_name = "CALLS", value_parser = renewal_rate, default_value = "3")]
     max_service_qps: f64,
 
+    /// The key of a taint that the agent removes from its own node when it is ready, so that pods start after the agent.
+    /// It needs --node-name. Default: none.
+    #[arg(long, value_name = "KEY")]
+    remove_startup_taint: Option<String>,
+
     #[command(flatten)]
     limits: LimitFlags,
+
+    #[command(flatten)]
+    network: NetworkFlags,
+
+    #[command(flatten)]
+    pods: PodFlags,
 
     /// Accepted for compatibility with AWS's agent. Credentials are renewed at about half of their lifetime. For
     /// credentials of six hours this is AWS's default of three hours.
     #[arg(long, value_name = "DURATION", hide = true)]
     max_credential_retention_before_renewal: Option<String>,
-    /// Accepted for compatibility with AWS's agent, without effect: the SDK reads a shared credentials file once.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide = true)]
+
+    /// With sigv4: read the keys in the shared credentials file (AWS_SHARED_CREDENTIALS_FILE) again each minute, because
+    /// another program replaces them.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     rotate_credentials: Option<bool>,
 }
 
@@ -159,13 +189,9 @@ impl ServerArgs {
                 "--max-credential-retention-before-renewal has no effect: renewals follow the credentials' lifetime"
             );
         }
-        if self.rotate_credentials == Some(true) {
-            tracing::warn!(
-                "--rotate-credentials has no effect: the SDK reads a shared credentials file once; use \
-                 credential_process in the profile, which the SDK runs again"
-            );
-        }
         let outbound = Outbound { ca_file: self.ca_file, proxy_from_environment: true };
+        let issuer_outbound =
+            Outbound { ca_file: self.issuer_ca_file.or(outbound.ca_file.clone()), ..outbound.clone() };
         let keys = match (self.issuer, self.learn_keys) {
             (issuers, _) if !issuers.is_empty() => {
                 let locations = locations(self.jwks_url, self.jwks_file, issuers.len())?;
@@ -173,11 +199,11 @@ impl ServerArgs {
                     issuer,
                     keys,
                     bearer_token_file: None,
-                    outbound: outbound.clone(),
+                    outbound: issuer_outbound.clone(),
                 };
                 TokenKeys::Configured(issuers.into_iter().zip(locations).map(config).collect())
             }
-            (_, true) => TokenKeys::Learned(outbound.clone()),
+            (_, true) => TokenKeys::Learned(issuer_outbound),
             (_, false) => TokenKeys::None,
         };
         let agent_auth = match self.agent_auth.as_str() {
@@ -185,6 +211,7 @@ impl ServerArgs {
                 AgentAuth::Token { file: self.agent_token_file.unwrap_or_else(|| AGENT_TOKEN_FILE.into()) }
             }
             _ if self.agent_token_file.is_some() => return Err(ConfigError::TokenFileWithoutToken),
+            _ if self.rotate_credentials == Some(true) => AgentAuth::SigV4RotatedFile,
             _ => AgentAuth::SigV4,
         };
         let mut service = ServiceConfig::default();
@@ -192,6 +219,8 @@ impl ServerArgs {
         service.limits.renewals_per_second = self.max_service_qps;
         let probe = SocketAddr::from(([127, 0, 0, 1], self.probe_port));
         let metrics = self.metrics_port.map(|port| SocketAddr::new(self.metrics_address, port));
+        let startup_taint =
+            self.remove_startup_taint.map(|key| startup_taint(key, &self.pods)).transpose()?;
         let config = Config {
             cluster: self.cluster_name,
             listen: self.bind_hosts.iter().map(|host| SocketAddr::new(*host, self.port)).collect(),
@@ -200,11 +229,21 @@ impl ServerArgs {
             keys,
             service,
             limits: self.limits.apply(Limits::default()),
+            off_node: self.network.off_node,
+            api_server: self.pods.api_server(),
+            pods: self.pods.config()?,
             clock: Clock::default(),
+            startup_taint,
         };
         config.check()?;
         Ok(config)
     }
+}
+
+/// Returns the startup taint of this node.
+fn startup_taint(key: String, pods: &PodFlags) -> Result<StartupTaint, ConfigError> {
+    let node = pods.node_name.as_ref().ok_or(ConfigError::NoNodeName)?;
+    Ok(StartupTaint { key, node: node.to_string(), api_server: pods.api_server() })
 }
 
 /// Returns the key location of each issuer, in the order of the issuers.
@@ -236,11 +275,15 @@ fn renewal_rate(text: &str) -> Result<f64, String> {
 mod tests {
     use super::*;
 
-    fn config(flags: &[&str]) -> Result<Config, ConfigError> {
-        let mut command = vec!["eks-pod-identity-agent", "server", "--cluster-name", "demo"];
+    fn named(cluster: &str, flags: &[&str]) -> Result<Config, ConfigError> {
+        let mut command = vec!["eks-pod-identity-agent", "server", "--cluster-name", cluster];
         command.extend(flags);
-        let Command::Server(args) = Args::try_parse_from(command).unwrap().command;
+        let Ok(Args { command: Command::Server(args), .. }) = Args::try_parse_from(command) else { panic!() };
         args.config()
+    }
+
+    fn config(flags: &[&str]) -> Result<Config, ConfigError> {
+        named("demo", flags)
     }
 
     #[test]
@@ -312,14 +355,8 @@ mod tests {
 
     #[test]
     fn cluster_name_with_a_dot_needs_an_endpoint() {
-        let named = |flags: &[&str]| {
-            let mut command = vec!["eks-pod-identity-agent", "server", "--cluster-name", "k8s.example.com"];
-            command.extend(flags);
-            let Command::Server(args) = Args::try_parse_from(command).unwrap().command;
-            args.config()
-        };
-        assert!(named(&["--endpoint", "https://auth.example.com"]).is_ok());
-        let error = named(&[]).unwrap_err().to_string();
+        assert!(named("k8s.example.com", &["--endpoint", "https://auth.example.com"]).is_ok());
+        let error = named("k8s.example.com", &[]).unwrap_err().to_string();
         assert!(error.contains("k8s.example.com") && error.contains("--endpoint"), "{error}");
     }
 

@@ -4,11 +4,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use aws_config::SdkConfig;
-use pod_identity_core::identity::ClusterName;
+use pod_identity_core::identity::{ClusterName, NodeName};
 use pod_identity_core::service::{Clock, Issuer, ServiceConfig, TokenVerification};
 use pod_identity_runtime::issuer_keys::{IssuerConfig, KeyFetcher, KeyLocation};
+use pod_identity_runtime::kubernetes::ApiServer;
 use pod_identity_runtime::listener::Limits;
 use pod_identity_runtime::outbound::{Outbound, OutboundError, check_url};
+
+use crate::network::OffNodeAction;
+use crate::startup_taint::StartupTaint;
 
 /// The whole configuration.
 #[derive(Debug, Clone)]
@@ -27,8 +31,27 @@ pub struct Config {
     pub service: ServiceConfig,
     /// The limits of connections and requests.
     pub limits: Limits,
+    /// The treatment of requests from outside the node.
+    pub off_node: OffNodeAction,
+    /// The API server.
+    pub api_server: ApiServer,
+    /// The checks of pods.
+    pub pods: PodsConfig,
     /// The clock of the credential service.
     pub clock: Clock,
+    /// The taint that the agent removes from its node when it is ready.
+    pub startup_taint: Option<StartupTaint>,
+}
+
+/// The checks of pods.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodsConfig {
+    /// The name of this node. `None`: pods of other nodes are served, too.
+    pub node: Option<NodeName>,
+    /// Whether the pods of the node are watched.
+    pub watch: bool,
+    /// Whether a request must come from an address of its pod.
+    pub bind_address: bool,
 }
 
 /// The source of keys that verify tokens. While the agent has no keys, a token is valid after EKS Auth has accepted it.
@@ -55,7 +78,7 @@ impl TokenKeys {
                 configs.into_iter().map(issuer).collect::<Result<Vec<Issuer>, _>>()?.into()
             }
             Self::Learned(outbound) => {
-                outbound.getter()?; // reports an unreadable CA file at the start
+                outbound.sdk_client_with_late_ca()?; // reports an unusable CA file at the start
                 TokenVerification::discovered(move |issuer| {
                     let fetcher = KeyFetcher::discovered(issuer.to_owned(), outbound.clone());
                     fetcher.map(KeyFetcher::into_issuer).ok()
@@ -84,6 +107,8 @@ pub struct EksAuthConfig {
 pub enum AgentAuth {
     /// AWS Signature Version 4.
     SigV4,
+    /// AWS Signature Version 4. Keys in a shared credentials file are read again each minute.
+    SigV4RotatedFile,
     /// The agent's own service account token.
     Token {
         /// The token's file.
@@ -126,6 +151,19 @@ pub enum ConfigError {
     /// EKS Auth of AWS accepts no agent tokens.
     #[error("--agent-auth token is for pod-identity-auth: give its URL with --endpoint")]
     TokenWithoutEndpoint,
+    /// The watch does not know its node.
+    #[error(
+        "--watch-pods needs the name of this node: set --node-name or NODE_NAME to the pod's spec.nodeName"
+    )]
+    WatchWithoutNode,
+    /// The addresses of pods are unknown.
+    #[error("--bind-pod-ip needs --watch-pods, which reads the pods' addresses: add it")]
+    BindWithoutWatch,
+    /// The node of the startup taint is unknown.
+    #[error(
+        "--remove-startup-taint needs the name of this node: set --node-name or NODE_NAME to the pod's spec.nodeName"
+    )]
+    NoNodeName,
     /// The list of addresses is empty.
     #[error("--bind-hosts is empty: give at least one address")]
     NoAddress,
@@ -142,7 +180,11 @@ impl Config {
             keys: TokenKeys::None,
             service: ServiceConfig::default(),
             limits: Limits::default(),
+            off_node: OffNodeAction::Off,
+            api_server: ApiServer::default(),
+            pods: PodsConfig::default(),
             clock: Clock::default(),
+            startup_taint: None,
         }
     }
 
@@ -174,7 +216,9 @@ impl Config {
         }
         match &self.eks_auth.endpoint {
             Some(url) => check_url(url).map(drop).map_err(ConfigError::Endpoint),
-            None if self.eks_auth.agent_auth != AgentAuth::SigV4 => Err(ConfigError::TokenWithoutEndpoint),
+            None if matches!(self.eks_auth.agent_auth, AgentAuth::Token { .. }) => {
+                Err(ConfigError::TokenWithoutEndpoint)
+            }
             None => Ok(()),
         }
     }

@@ -3,6 +3,7 @@
 mod bearer;
 mod error;
 pub(crate) mod readiness;
+mod rotated_file;
 
 pub use error::ExchangeError;
 
@@ -78,7 +79,7 @@ impl EksAuth {
             .retry_config(RetryConfig::disabled());
         config.set_endpoint_url(destination.endpoint);
         let own_token = match destination.agent_auth {
-            AgentAuth::SigV4 => None,
+            AgentAuth::SigV4 | AgentAuth::SigV4RotatedFile => None,
             AgentAuth::Token { file } => {
                 config = config.allow_no_auth();
                 Some(AgentTokenFile::new(file).await)
@@ -90,9 +91,10 @@ impl EksAuth {
 
 async fn environment_config(destination: &EksAuthConfig) -> Result<SdkConfig, EksAuthSetupError> {
     let loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(destination.outbound.toward(destination.endpoint.as_deref()).sdk_client()?);
+        .http_client(destination.outbound.toward(destination.endpoint.as_deref()).sdk_client_with_late_ca()?);
     let loader = match destination.agent_auth {
         AgentAuth::SigV4 => loader,
+        AgentAuth::SigV4RotatedFile => loader.credentials_provider(rotated_file::chain().await),
         // The SDK requires a region. Without a signature its value has no effect.
         AgentAuth::Token { .. } => loader.no_credentials().region(aws_config::Region::new("us-east-1")),
     };

@@ -8,9 +8,15 @@
 //! [`app::App`] is the whole agent. The binary adds only the command line.
 
 pub mod args; // command line
+pub mod startup_taint; // startup taint of the node
 pub mod config; // checked configuration
 pub mod app; // wiring
 pub mod server; // one request
 pub mod peer; // peer of an address
+pub mod keys; // keys of the cluster's issuer
+pub mod pods; // pods of the node
+pub mod network; // the node's network: routes, addresses, listeners, capabilities
 pub mod exchange; // one EKS Auth call
+#[cfg(target_os = "linux")]
+pub mod initialize; // addresses of the node
 pub mod metrics; // metrics of EKS Auth calls

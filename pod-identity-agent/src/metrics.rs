@@ -1,11 +1,13 @@
 //! Metrics of EKS Auth calls.
 
-use pod_identity_core::service::{CredentialError, CredentialService, TokenVerification};
+use pod_identity_core::service::{CredentialError, CredentialService};
 use pod_identity_runtime::metrics::{register_counter, register_counters, register_gauge};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+
+use crate::keys::KeysInUse;
 
 /// Label of a call: its error code, or `ok`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -51,11 +53,8 @@ impl Drop for CountedCall<'_> {
 }
 
 /// Registers `pod_identity_eks_auth_...`, `pod_identity_renewals_total` and `pod_identity_tokens_judged_by_keys`.
-pub(crate) fn register(
-    service: &CredentialService,
-    verification: TokenVerification,
-    registry: &mut Registry,
-) {
+pub(crate) fn register(service: &CredentialService, keys: KeysInUse, registry: &mut Registry) {
+    keys.register(registry);
     let of_calls = service.clone();
     register_gauge(
         registry,
@@ -98,6 +97,6 @@ pub(crate) fn register(
         registry,
         "pod_identity_tokens_judged_by_keys",
         "1 while tokens are verified with the issuer's keys, 0 while EKS Auth verifies them",
-        move || Some(i64::from(verification.has_keys())),
+        move || Some(i64::from(keys.verification().has_keys())),
     );
 }

@@ -1,32 +1,26 @@
 //! The peer of a network address. Each peer has its own limits.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use pod_identity_core::service::Peer;
+
+use crate::network::Routes;
 
 /// The addresses of this machine. All of them are one peer, because a request of a hostNetwork pod may come from any of
 /// them.
 #[derive(Debug)]
 pub struct LocalAddresses {
     served: Vec<IpAddr>,
-    routes: Option<routes::Routes>,
+    routes: Arc<Routes>,
 }
 
 impl LocalAddresses {
-    /// Opens the netlink socket for routing lookups. `served` are the addresses that the agent serves on.
+    /// Makes the addresses. `served` are the addresses that the agent serves on.
     ///
-    /// If the socket cannot be opened, only loopback addresses and `served` are local. A request of a hostNetwork pod
-    /// comes from an address in `served` unless the pod binds another one.
-    pub fn probe(served: Vec<IpAddr>) -> Self {
-        let routes = routes::Routes::open()
-            .inspect_err(|error| {
-                tracing::warn!(
-                    %error,
-                    "addresses of this node are unknown: each address that a hostNetwork pod binds is a separate \
-                     peer with its own limits"
-                );
-            })
-            .ok();
+    /// If `routes` finds no routes, only loopback addresses and `served` are local. A request of a hostNetwork pod comes
+    /// from an address in `served` unless the pod binds another one.
+    pub fn new(served: Vec<IpAddr>, routes: Arc<Routes>) -> Self {
         Self { served, routes }
     }
 
@@ -42,8 +36,7 @@ impl LocalAddresses {
     }
 
     fn is_local(&self, address: IpAddr) -> bool {
-        let has_local_route = || self.routes.as_ref().is_some_and(|routes| routes.is_local(address));
-        address.is_loopback() || self.served.contains(&address) || has_local_route()
+        address.is_loopback() || self.served.contains(&address) || self.routes.is_local(address)
     }
 }
 
@@ -60,112 +53,6 @@ impl From<RequestPeer<'_>> for Peer {
     }
 }
 
-/// Lookups in the kernel's routing table over one open netlink socket. A lookup needs no new descriptor, so it works
-/// without free descriptors.
-#[cfg(target_os = "linux")]
-mod routes {
-    use std::io;
-    use std::net::IpAddr;
-    use std::os::fd::OwnedFd;
-    use std::sync::{Mutex, PoisonError};
-
-    use rustix::net::netlink::SocketAddrNetlink;
-    use rustix::net::{
-        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with,
-    };
-
-    // Linux, `include/uapi/linux/{netlink,rtnetlink}.h`.
-    const RTM_NEWROUTE: u16 = 24;
-    const RTM_GETROUTE: u16 = 26;
-    const NLM_F_REQUEST: u16 = 1;
-    const RTA_DST: u16 = 1;
-    const RTN_LOCAL: u8 = 2;
-    /// The length of `nlmsghdr`, in bytes, and of `rtmsg`.
-    const HEADER: usize = 16;
-    const ROUTE: usize = 12;
-    /// The offset of `rtm_type` in a response.
-    const ROUTE_TYPE: usize = HEADER + 7;
-
-    #[derive(Debug)]
-    pub(super) struct Routes(Mutex<(OwnedFd, u32)>);
-
-    impl Routes {
-        pub(super) fn open() -> io::Result<Self> {
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            // NETLINK_ROUTE is protocol 0.
-            let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
-            Ok(Self(Mutex::new((socket, 0))))
-        }
-
-        /// Whether the route to that address is local. An error of the kernel, for example a missing route, means
-        /// that it is not.
-        pub(super) fn is_local(&self, address: IpAddr) -> bool {
-            let mut socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let (socket, sequence) = &mut *socket;
-            *sequence = sequence.wrapping_add(1);
-            let request = request(address, *sequence);
-            let kernel = SocketAddrNetlink::new(0, 0);
-            if sendto(&*socket, &request, SendFlags::empty(), &kernel).is_err() {
-                return false;
-            }
-            // The kernel responds before `sendto` returns. A response to an older request may precede it.
-            let mut answer = [0_u8; 1024];
-            while let Ok((_, length)) = recv(&*socket, &mut answer[..], RecvFlags::empty()) {
-                let answer = answer.get(..length).unwrap_or_default();
-                if answer.get(8..12) == Some(&sequence.to_ne_bytes()) {
-                    return answer.get(4..6) == Some(&RTM_NEWROUTE.to_ne_bytes())
-                        && answer.get(ROUTE_TYPE) == Some(&RTN_LOCAL);
-                }
-            }
-            false
-        }
-    }
-
-    /// `nlmsghdr`, `rtmsg` and one attribute with the address.
-    fn request(address: IpAddr, sequence: u32) -> Vec<u8> {
-        let (family, octets) = match address {
-            IpAddr::V4(address) => (AddressFamily::INET, address.octets().to_vec()),
-            IpAddr::V6(address) => (AddressFamily::INET6, address.octets().to_vec()),
-        };
-        let bytes = |length: usize| u8::try_from(length).unwrap_or(u8::MAX);
-        let attribute = 4 + octets.len();
-        let length = HEADER + ROUTE + attribute;
-        let mut request = Vec::with_capacity(length);
-        request.extend(u32::from(bytes(length)).to_ne_bytes());
-        request.extend(RTM_GETROUTE.to_ne_bytes());
-        request.extend(NLM_F_REQUEST.to_ne_bytes());
-        request.extend(sequence.to_ne_bytes());
-        request.extend([0; 4]); // the kernel fills in the port
-        let family = bytes(usize::from(family.as_raw()));
-        request.extend([family, bytes(octets.len() * 8)]);
-        request.extend([0; ROUTE - 2]);
-        request.extend(u16::from(bytes(attribute)).to_ne_bytes());
-        request.extend(RTA_DST.to_ne_bytes());
-        request.extend(octets);
-        request
-    }
-}
-
-/// Other systems run no hostNetwork pods.
-#[cfg(not(target_os = "linux"))]
-mod routes {
-    use std::io;
-    use std::net::IpAddr;
-
-    #[derive(Debug)]
-    pub(super) struct Routes;
-
-    impl Routes {
-        pub(super) fn open() -> io::Result<Self> {
-            Ok(Self)
-        }
-
-        pub(super) fn is_local(&self, _: IpAddr) -> bool {
-            false
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -174,13 +61,17 @@ mod tests {
 
     use super::*;
 
+    fn probe(served: Vec<IpAddr>) -> LocalAddresses {
+        LocalAddresses::new(served, Arc::new(Routes::open()))
+    }
+
     /// Addresses for documentation (RFC 5737, RFC 3849), which no host has.
     const UNASSIGNED: [IpAddr; 2] =
         [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
     #[test]
     fn local_addresses_are_one_peer_and_each_remote_address_is_its_own() {
-        let addresses = LocalAddresses::probe(vec![]);
+        let addresses = probe(vec![]);
         for local in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
             assert_eq!(addresses.peer(local.parse().unwrap()), Peer::Local, "{local}");
         }
@@ -207,7 +98,7 @@ mod tests {
                 .run(move || {
                     // The effect of this sysctl is tested.
                     assert_eq!(UdpSocket::bind((UNASSIGNED[0], 0)).is_ok(), value == "1");
-                    let addresses = LocalAddresses::probe(vec![served.into()]);
+                    let addresses = probe(vec![served.into()]);
                     let peers = [
                         Ipv4Addr::LOCALHOST.into(),
                         served.into(),
@@ -260,7 +151,7 @@ mod tests {
         if std::env::var_os(FEW_DESCRIPTORS).is_none() {
             return;
         }
-        let addresses = LocalAddresses::probe(vec![]);
+        let addresses = probe(vec![]);
         let mut open = Vec::new();
         while let Ok(file) = std::fs::File::open("/dev/null") {
             open.push(file);

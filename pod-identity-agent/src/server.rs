@@ -3,7 +3,7 @@
 mod host;
 mod token;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +19,9 @@ use pod_identity_runtime::listener::{Handler, Peer};
 use pod_identity_runtime::logs::LogLimiter;
 use pod_identity_runtime::metrics::HttpMetrics;
 
+use crate::network::OffNode;
 use crate::peer::LocalAddresses;
+use crate::pods::Pods;
 
 /// Path of the credentials.
 pub const CREDENTIALS_PATH: &str = "/v1/credentials";
@@ -31,7 +33,11 @@ pub struct Server {
     pub service: CredentialService,
     /// The addresses of this machine. They are one peer.
     pub local: LocalAddresses,
-    /// The addresses that the agent serves on. A `Host` header must name one of them.
+    /// The check of peers outside the node.
+    pub off_node: OffNode,
+    /// The check of pods.
+    pub pods: Pods,
+    /// The configured addresses. A `Host` header must name one of them.
     pub addresses: Vec<IpAddr>,
     /// Counts and times of responses.
     pub metrics: HttpMetrics,
@@ -42,10 +48,11 @@ pub struct Server {
 impl Handler for Server {
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
         let started = clock::monotonic();
-        let (response, code) = match self.credentials(&request, peer.ip()).await {
+        let (response, code) = match self.credentials(&request, peer.address).await {
             // The cached JSON itself is sent, without a copy.
             Ok(credentials) => (json_bytes(StatusCode::OK, Bytes::from_owner(credentials)), "ok"),
             Err(error) => {
+                self.pods.refused(peer.ip(), error.code());
                 let code = error.code().as_str();
                 self.log_limiter.log(peer.ip(), code, |suppressed| log(&error, peer, suppressed));
                 (response(&error), code)
@@ -60,15 +67,19 @@ impl Server {
     async fn credentials(
         &self,
         request: &Request<Incoming>,
-        peer: IpAddr,
+        peer: SocketAddr,
     ) -> Result<Credentials, CredentialError> {
+        self.off_node.check(peer)?;
         host::check(request, &self.addresses)?;
         if request.uri().path() != CREDENTIALS_PATH || request.method() != Method::GET {
             let message = format!("method or path is wrong: the agent serves only GET {CREDENTIALS_PATH}");
             return Err(CredentialError::new(ErrorCode::NotFound, message));
         }
         let token = token::from_headers(request.headers())?;
-        self.service.credentials(token, self.local.request_peer(peer)).await
+        let request_peer = || self.local.request_peer(peer.ip());
+        let credentials = self.service.credentials(token, request_peer()).await?;
+        self.pods.served(credentials.identity(), peer.ip(), || request_peer().into())?;
+        Ok(credentials)
     }
 }
 

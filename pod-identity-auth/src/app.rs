@@ -12,9 +12,9 @@ use pod_identity_runtime::listener::{Connections, Limits, Listener};
 use pod_identity_runtime::metrics::HttpMetrics;
 use pod_identity_runtime::shutdown::Shutdown;
 use pod_identity_runtime::tasks::{self, Failures, TaskFailure, Tasks};
-use pod_identity_runtime::tls::{ServerTls, TlsError, TlsVersion};
 use prometheus_client::registry::Registry;
 
+use crate::certificate::{CertificateError, TlsCertificate};
 use crate::config::{Config, ConfigError};
 use crate::server::{AgentAuthenticator, AgentKeysError, Server};
 use crate::sessions::{SessionMetrics, StsSource, warn_of_large_sessions};
@@ -29,7 +29,7 @@ const KEYS_CONDITION: &str = "issuer_keys";
 pub struct App {
     listener: Listener,
     admin: Option<(Listener, Arc<Admin>)>,
-    tls: Option<ServerTls>,
+    certificate: Option<TlsCertificate>,
     server: Arc<Server>,
     sts: Arc<StsClient>,
     readiness: Readiness,
@@ -54,7 +54,7 @@ pub enum StartError {
     Service(#[from] BuildError),
     /// The certificate cannot be used.
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Certificate(#[from] CertificateError),
     /// An address cannot be bound.
     #[error("cannot listen: {0}")]
     Listen(#[from] std::io::Error),
@@ -81,8 +81,12 @@ impl App {
             tracing::warn!("no --agent-auth: every program on this machine can exchange tokens");
         }
         let (tasks, failures) = tasks::supervise();
-        let tls = config.tls.map(|pair| ServerTls::read(pair, TlsVersion::default())).transpose()?;
-        let tls = tls.map(|tls| tls.counted(&files));
+        let certificate = match config.tls {
+            Some(certificate) => {
+                Some(TlsCertificate::open(certificate, &files, &readiness, &mut registry).await?)
+            }
+            None => None,
+        };
         let store =
             Arc::new(AssociationStore::open(config.associations, config.cluster, config.outbound, &files)?);
         store.register(&mut registry);
@@ -98,8 +102,8 @@ impl App {
         let connections = Connections::new(config.limits.within_descriptors());
         connections.register(&mut registry);
         let listener = Listener::bind(config.listen).await?.with_connections(connections);
-        let listener = match &tls {
-            Some(tls) => listener.with_tls(tls.clone()),
+        let listener = match &certificate {
+            Some(certificate) => listener.with_tls(certificate.tls()),
             None => listener,
         };
         let admin = match config.admin {
@@ -112,7 +116,7 @@ impl App {
         };
         let audit_failure = config.audit_failure;
         let server = Arc::new(Server { service, store, agents, metrics, sessions, audit_failure });
-        Ok(Self { listener, admin, tls, server, sts, readiness, tasks, failures })
+        Ok(Self { listener, admin, certificate, server, sts, readiness, tasks, failures })
     }
 
     /// Returns the address of EKS Auth.
@@ -135,9 +139,9 @@ impl App {
     /// by old associations or old keys.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), TaskFailure> {
         if let Ok(address) = self.listener.address() {
-            tracing::info!(%address, tls = self.tls.is_some(), "serving EKS Auth");
+            tracing::info!(%address, tls = self.certificate.is_some(), "serving EKS Auth");
         }
-        let Self { listener, admin, tls, server, sts, readiness, tasks, failures } = self;
+        let Self { listener, admin, certificate, server, sts, readiness, tasks, failures } = self;
         let (stop, stopping) = Shutdown::manual();
         let spawn = |name, task: BoxFuture<'static, ()>| tasks.spawn(name, stopping.clone(), task);
         let (store, service) = (server.store.clone(), server.service.clone());
@@ -158,8 +162,8 @@ impl App {
                 sts.warn_of_long_sessions(&snapshot.associations);
             })),
         );
-        if let Some(tls) = tls {
-            spawn("TLS certificate", Box::pin(tls.follow(stopping.clone())));
+        if let Some(certificate) = certificate {
+            spawn("TLS certificate", Box::pin(certificate.follow(stopping.clone())));
         }
         if let Some(AgentAuthenticator::SigV4(keys)) = server.agents.as_deref() {
             spawn("agent keys", Box::pin(keys.clone().follow(stopping.clone())));

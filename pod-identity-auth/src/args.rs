@@ -1,5 +1,7 @@
 //! Command line.
 
+mod certificate; // flags of the self-managed certificate
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -12,8 +14,10 @@ use pod_identity_runtime::logs::{LogFormat, LogLevel};
 use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::tls::CertificateFiles;
 
+use self::certificate::CertificateFlags;
 use crate::config::{
-    AgentAuthConfig, AuditFailure, Config, ConfigError, DEFAULT_CAPACITY, SessionNaming, default_service,
+    AgentAuthConfig, AuditFailure, Certificate, Config, ConfigError, DEFAULT_CAPACITY, SessionNaming,
+    default_service,
 };
 
 /// EKS Auth for clusters that are not EKS: exchanges a pod token for the credentials of an IAM role session.
@@ -93,6 +97,9 @@ pub struct Args {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
+    #[command(flatten)]
+    certificate: CertificateFlags,
+
     /// The session names: random (eks-CLUSTER-POD-UUID, as EKS) or stable (the pod's UID in place of the random UUID,
     /// so that renewals keep the name).
     #[arg(long, value_name = "KIND", default_value = "random")]
@@ -165,10 +172,10 @@ impl Args {
             associations: self.associations,
             cluster,
             agent_auth,
-            tls: self
-                .tls_cert
-                .zip(self.tls_key)
-                .map(|(certificate, key)| CertificateFiles { certificate, key }),
+            tls: match self.tls_cert.zip(self.tls_key) {
+                Some((certificate, key)) => Some(Certificate::Files(CertificateFiles { certificate, key })),
+                None => self.certificate.certificate().map(Certificate::SelfManaged),
+            },
             session_naming: self.session_name,
             service,
             audit_failure: self.audit_failure,
@@ -205,6 +212,24 @@ mod tests {
         assert!(matches!(config(&[&open[..], &keys].concat()), Err(ConfigError::ExposedWithoutTls(_))));
         assert!(config(&[&open[..], &tls, &keys].concat()).is_ok());
         assert!(config(&[&open[..], &tls, &["--agent-auth", "token"]].concat()).is_ok());
+    }
+
+    #[test]
+    fn self_managed_certificate_is_tls_and_waits_for_mounted_config_maps() {
+        let open = "--listen=0.0.0.0:8443 --agent-auth=token --tls-secret=pod-identity-auth";
+        let with = |more: &str| config(&format!("{open} {more}").split_whitespace().collect::<Vec<_>>());
+        let Some(Certificate::SelfManaged(certificate)) = with("").unwrap().tls else { panic!() };
+        assert_eq!(certificate.wait, std::time::Duration::from_secs(600));
+        assert_eq!(certificate.config_map, "pod-identity-auth-ca");
+        assert!(matches!(with("--certificate-wait=0"), Err(ConfigError::Lifetime { .. })));
+        assert!(matches!(with("--certificate-lifetime=3629"), Err(ConfigError::Lifetime { .. })));
+        assert!(with("--certificate-lifetime=3630").is_ok());
+        for refused in
+            ["--tls-secret=a --tls-cert=b --tls-key=c", "--ca-config-map=a", "--certificate-wait=9"]
+        {
+            let flags = ["pod-identity-auth", "--associations=a"].into_iter().chain(refused.split(' '));
+            assert!(Args::try_parse_from(flags).is_err(), "{refused}");
+        }
     }
 
     #[test]

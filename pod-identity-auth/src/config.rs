@@ -8,6 +8,8 @@ use std::time::Duration;
 use pod_identity_core::identity::{Namespace, ServiceAccount};
 use pod_identity_core::service::ServiceConfig;
 use pod_identity_runtime::association_file::ClusterEntry;
+use pod_identity_runtime::certificate::minimum_lifetime;
+use pod_identity_runtime::kubernetes::ApiServer;
 use pod_identity_runtime::listener::Limits;
 use pod_identity_runtime::outbound::Outbound;
 use pod_identity_runtime::tls::CertificateFiles;
@@ -61,7 +63,7 @@ pub struct Config {
     /// How agents authenticate; `None` on loopback only.
     pub agent_auth: Option<AgentAuthConfig>,
     /// The certificate; `None` on loopback only.
-    pub tls: Option<CertificateFiles>,
+    pub tls: Option<Certificate>,
     /// The names of sessions.
     pub session_naming: SessionNaming,
     /// Settings of the session cache and of calls to STS.
@@ -72,6 +74,34 @@ pub struct Config {
     pub limits: Limits,
     /// How to connect to issuers and STS.
     pub outbound: Outbound,
+}
+
+/// Source of the certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Certificate {
+    /// Files, which another program such as cert-manager replaces.
+    Files(CertificateFiles),
+    /// A Secret. The replicas renew the certificate.
+    SelfManaged(SelfManagedCertificate),
+}
+
+/// A certificate that the replicas issue and renew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SelfManagedCertificate {
+    /// The address and credentials of the API server.
+    pub api_server: ApiServer,
+    /// The namespace of Secret, ConfigMap and Service.
+    pub namespace: String,
+    /// The Secret with the certificate and its key.
+    pub secret: String,
+    /// The Service that agents call.
+    pub service: String,
+    /// The ConfigMap that agents mount, with the authorities in `ca.crt`.
+    pub config_map: String,
+    /// Lifetime of a certificate. It is replaced after two thirds of it.
+    pub lifetime: Duration,
+    /// Time for agents to read a new authority.
+    pub wait: Duration,
 }
 
 /// How agents authenticate.
@@ -137,11 +167,24 @@ impl FromStr for SessionNaming {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Tokens and credentials would cross a network unencrypted.
-    #[error("{0} is not a loopback address: give --tls-cert and --tls-key, or listen on 127.0.0.1")]
+    #[error(
+        "{0} is not a loopback address: give --tls-secret, or --tls-cert and --tls-key, or listen on 127.0.0.1"
+    )]
     ExposedWithoutTls(SocketAddr),
     /// Every peer that reaches the address could exchange tokens.
     #[error("{0} is not a loopback address: give --agent-auth (sigv4 or token), or listen on 127.0.0.1")]
     ExposedWithoutAgentAuth(SocketAddr),
+    /// A certificate that could expire before agents know the next one.
+    #[error(
+        "--certificate-lifetime is {lifetime} s and --certificate-wait {wait} s: the lifetime must be at least six times \
+         the wait and 30 s more, and the wait more than 0"
+    )]
+    Lifetime {
+        /// The lifetime, in seconds.
+        lifetime: u64,
+        /// The wait, in seconds.
+        wait: u64,
+    },
     /// The keys of agents are missing.
     #[error("--agent-auth sigv4 needs --agent-keys-file: give the file of the agents' keys")]
     SigV4WithoutKeys,
@@ -180,6 +223,11 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with the missing part.
     pub fn check(&self) -> Result<(), ConfigError> {
+        if let Some(Certificate::SelfManaged(SelfManagedCertificate { lifetime, wait, .. })) = &self.tls
+            && (wait.is_zero() || *lifetime < minimum_lifetime(*wait))
+        {
+            return Err(ConfigError::Lifetime { lifetime: lifetime.as_secs(), wait: wait.as_secs() });
+        }
         if self.listen.ip().is_loopback() {
             return Ok(());
         }

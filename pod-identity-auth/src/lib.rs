@@ -13,6 +13,7 @@
 
 pub mod args; // command line
 pub mod config; // checked configuration
+pub mod certificate; // serving certificate
 pub mod app; // wiring
 pub mod server; // one request
 pub mod caller; // authenticated agents

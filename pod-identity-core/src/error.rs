@@ -185,6 +185,15 @@ error_codes! {
     NodeMismatch "node_mismatch" Operator false
         "The node in the pod's token is not the node of the agent, or one of them has no node."
         "Send requests only for pods of the agent's own node. Node claims need an API server of Kubernetes 1.30 or newer."
+    PodDeleted "pod_deleted" Pod false
+        "The token's pod no longer exists."
+        "Use the token of a running pod. A pod that is created again under the same name has another token."
+    PodAddressMismatch "pod_address_mismatch" Operator false
+        "The request comes from another address than those of the token's pod."
+        "Send the token only from its own pod. If a proxy or the node's network changes the source address, run the agent without --bind-pod-ip."
+    OffNodePeer "off_node_peer" Operator false
+        "The request comes from outside the agent's node."
+        "Request credentials from a pod of this node. If the pod is on this node, its replies leave by a device with a default route, so run the agent with --off-node=warn."
     AccessDenied "access_denied" Operator false
         "EKS Auth denies access."
         "Allow eks-auth:AssumeRoleForPodIdentity for the node's role, and allow pods.eks.amazonaws.com in the trust policy of the associated role."

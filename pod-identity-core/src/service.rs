@@ -87,7 +87,7 @@ pub use issuer::Issuer;
 pub use limit::{Peer, PeerLimits, UpstreamLimits};
 pub use pod::{AuthorizedPod, VerifiedPod};
 pub use source::{
-    AssociationLookup, BoxFuture, CredentialRequest, CredentialSource, IssueFuture, LookupFuture,
+    AssociationLookup, BoxFuture, CredentialRequest, CredentialSource, IssueFuture, LookupFuture, PodCheck,
 };
 pub use upstream::Statistics;
 pub use verification::TokenVerification;
@@ -106,7 +106,7 @@ use self::upstream::Upstream;
 use self::verification::Clusters;
 use crate::cache::CredentialCache;
 use crate::cluster::Cluster;
-use crate::identity::{Namespace, ServiceAccount};
+use crate::identity::{Namespace, ServiceAccount, WorkloadIdentity};
 use crate::sync::{AtomicU64, Mutex, lock};
 
 /// Exchanges pod tokens for credentials. Clones share one service. Dropping the last clone stops it.
@@ -130,6 +130,7 @@ struct Inner {
     clock: Clock,
     source: Box<dyn CredentialSource>,
     lookup: Option<Box<dyn AssociationLookup>>,
+    pods: Option<Box<dyn PodCheck>>,
     clusters: ArcSwap<Clusters>,
     cache: CredentialCache<SessionKey, Cached, CredentialError>,
     upstream: Upstream,
@@ -174,6 +175,14 @@ impl CredentialService {
             let identity = key.identity();
             (&identity.namespace, &identity.service_account) != (namespace, service_account)
         });
+    }
+
+    /// Drops the credentials of each pod for which `keep` returns false. The next request of such a pod is
+    /// [checked](PodCheck) again.
+    pub fn retain_pods(&self, keep: impl Fn(&WorkloadIdentity) -> bool) {
+        // Incremented first, as in `invalidate`.
+        self.0.inner.invalidations.fetch_add(1, Ordering::AcqRel);
+        self.0.inner.cache.retain(|key| keep(key.identity()));
     }
 
     /// Looks up the association of each cached pod, and drops the credentials of pods whose association changed or was

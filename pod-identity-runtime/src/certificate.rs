@@ -2,7 +2,7 @@
 //!
 //! A Secret holds the last generations. A generation is an authority and the only certificate that it has signed.
 //! Clients find the authorities in bundles, whose place is a [`Publication`]: for a webhook, the `caBundle`s of its
-//! [`WebhookConfiguration`]. Every replica runs a [`CertificateController`], which serves the newest settled
+//! [`WebhookConfiguration`]; for a program whose clients are pods, a [`CaConfigMap`] that the pods mount. Every replica runs a [`CertificateController`], which serves the newest settled
 //! certificate and takes the next step of the rotation. No client ever meets a certificate that it cannot verify: the
 //! rules are in `rotation.rs`, with a simulation of replicas that die, read slowly and write late.
 //!
@@ -21,11 +21,13 @@ mod generation; // an authority and its certificate
 mod publication; // where clients find authorities
 mod secret; // where replicas find generations
 mod webhook_configuration; // authorities in caBundles
+mod config_map; // authorities in a ConfigMap
 mod metrics;
 mod controller;
 
 pub use bundle::Bundle;
 pub use config::{CertificateConfig, minimum_lifetime};
+pub use config_map::{CA_ENTRY, CaConfigMap, MOUNTED_WAIT};
 pub use controller::{CONDITION, CertificateController};
 pub use failure::CertificateFailure;
 pub use publication::{Bundles, Publication};

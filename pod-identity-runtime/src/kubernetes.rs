@@ -5,3 +5,4 @@ mod failure;
 
 pub use client::{ApiServer, ClientError, client};
 pub use failure::ApiFailure;
+pub use kube::Client;

@@ -1,20 +1,18 @@
 //! Outgoing HTTP: one connector for the AWS SDK and for key sets.
 //!
 //! The SDK's default client supports neither a private CA nor a proxy, and reads responses of any size. This client
-//! supports a CA file and a proxy, and limits each response.
+//! supports a CA file and a proxy, and limits each response. A changed CA file is used without a restart.
 
-mod bounded;
+mod error;
+mod bounded; // size of responses
+mod reload; // changed CA files
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
-use aws_smithy_async::rt::sleep::TokioSleep;
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
-use aws_smithy_http_client::{Builder, Connector};
-use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings, SharedHttpClient};
+use aws_smithy_runtime_api::client::http::{HttpConnector as _, HttpConnectorSettings, SharedHttpClient};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::shared::IntoShared;
 use aws_smithy_types::body::SdkBody;
@@ -22,8 +20,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 
 use self::bounded::BoundedClient;
+pub use self::error::OutboundError;
+use self::reload::{ReloadingClient, ReloadingConnector, Trust};
 use crate::cause::chain;
-use crate::files::{MAX_PEM, read_regular};
 
 /// Maximum time for the body of the response to a GET request, counted from its head.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,47 +30,11 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Settings of outgoing connections.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outbound {
-    /// PEM file with certificates to trust in addition to the system's.
+    /// PEM file with certificates to trust in addition to the system's. After a change it is read again, at the next
+    /// call. While a changed file cannot be used, the earlier certificates stay in use.
     pub ca_file: Option<PathBuf>,
     /// Whether the environment variables `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` apply.
     pub proxy_from_environment: bool,
-}
-
-/// Error of an outgoing call.
-#[derive(Debug, thiserror::Error)]
-pub enum OutboundError {
-    /// The CA file cannot be used.
-    #[error("CA file {}: {reason}", .path.display())]
-    CaFile {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        reason: String,
-    },
-    /// The URL is not allowed.
-    #[error("{url}: {reason}")]
-    Url {
-        /// The URL.
-        url: String,
-        /// The reason.
-        reason: &'static str,
-    },
-    /// The server could not be reached, or the connection failed.
-    #[error("{url}: {reason}")]
-    Transport {
-        /// The URL.
-        url: String,
-        /// The reason.
-        reason: String,
-    },
-    /// The response is not a 200.
-    #[error("{url}: the server returned HTTP {status}, want 200")]
-    Status {
-        /// The URL.
-        url: String,
-        /// Status of the response.
-        status: u16,
-    },
 }
 
 impl Outbound {
@@ -81,11 +44,16 @@ impl Outbound {
     /// # Errors
     /// If the CA file cannot be read.
     pub fn sdk_client(&self) -> Result<SharedHttpClient, OutboundError> {
-        let (tls, proxy) = (self.tls()?, self.proxy());
-        let client = Builder::new().build_with_connector_fn(move |settings, _| {
-            connector(tls.clone(), proxy.clone(), settings.cloned().unwrap_or_default())
-        });
-        Ok(BoundedClient::new(client).into_shared())
+        Ok(self.sdk_client_of(self.trust(false)?))
+    }
+
+    /// Returns a client like [`sdk_client`](Self::sdk_client), whose CA file may not exist yet. Until it exists, calls
+    /// fail with an error that names the file.
+    ///
+    /// # Errors
+    /// If the CA file exists and cannot be used.
+    pub fn sdk_client_with_late_ca(&self) -> Result<SharedHttpClient, OutboundError> {
+        Ok(self.sdk_client_of(self.trust(true)?))
     }
 
     /// Returns a client for plain GET requests.
@@ -97,8 +65,9 @@ impl Outbound {
             .connect_timeout(Duration::from_secs(3))
             .read_timeout(Duration::from_secs(5))
             .build();
-        let direct = connector(self.tls()?, ProxyConfig::disabled(), settings.clone());
-        Ok(Getter { proxied: connector(self.tls()?, self.proxy(), settings), direct })
+        let trust = self.trust(false)?;
+        let direct = ReloadingConnector::new(trust.clone(), false, settings.clone());
+        Ok(Getter { proxied: ReloadingConnector::new(trust, self.proxy_from_environment, settings), direct })
     }
 
     /// Returns the settings for calls to a URL. A URL of this machine is never called through a proxy, which may be on
@@ -111,44 +80,14 @@ impl Outbound {
         Self { proxy_from_environment: self.proxy_from_environment && !local, ..self.clone() }
     }
 
-    fn tls(&self) -> Result<TlsContext, OutboundError> {
-        let mut store = TrustStore::default();
-        if let Some(path) = &self.ca_file {
-            store.add_pem_certificate(read_certificates(path)?);
-        }
-        TlsContext::builder().with_trust_store(store).build().map_err(|error| OutboundError::CaFile {
-            path: self.ca_file.clone().unwrap_or_default(),
-            reason: error.to_string(),
-        })
+    fn trust(&self, may_be_late: bool) -> Result<Arc<Trust>, OutboundError> {
+        Trust::read(self.ca_file.clone(), may_be_late)
     }
 
-    fn proxy(&self) -> ProxyConfig {
-        if self.proxy_from_environment { ProxyConfig::from_env() } else { ProxyConfig::disabled() }
+    fn sdk_client_of(&self, trust: Arc<Trust>) -> SharedHttpClient {
+        let client = ReloadingClient::new(trust, self.proxy_from_environment);
+        BoundedClient::new(client.into_shared()).into_shared()
     }
-}
-
-/// Reads the certificates at the start, because the SDK's connector panics at its first use if a file has none.
-fn read_certificates(path: &Path) -> Result<Vec<u8>, OutboundError> {
-    use rustls_pki_types::pem::PemObject;
-    let fail = |reason: String| OutboundError::CaFile { path: path.to_owned(), reason };
-    let pem = read_regular(path, MAX_PEM).map_err(|error| fail(error.to_string()))?;
-    let certificates = rustls_pki_types::CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| fail(error.to_string()))?;
-    if certificates.is_empty() {
-        return Err(fail("the file has no certificate".to_owned()));
-    }
-    Ok(pem.to_vec())
-}
-
-fn connector(tls: TlsContext, proxy: ProxyConfig, settings: HttpConnectorSettings) -> Connector {
-    Connector::builder()
-        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-        .tls_context(tls)
-        .proxy_config(proxy)
-        .connector_settings(settings)
-        .sleep_impl(TokioSleep::new())
-        .build()
 }
 
 /// Checks that a URL may be used for documents that identity depends on: https anywhere, http only on this machine.
@@ -176,8 +115,8 @@ pub fn is_loopback(host: &str) -> bool {
 /// A client for plain GET requests.
 #[derive(Debug)]
 pub struct Getter {
-    proxied: Connector,
-    direct: Connector,
+    proxied: ReloadingConnector,
+    direct: ReloadingConnector,
 }
 
 impl Getter {

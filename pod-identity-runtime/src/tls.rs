@@ -4,6 +4,7 @@
 mod client_ca; // the CA certificates of clients
 mod error; // why TLS cannot be set up
 mod validity; // start and expiry of a certificate
+mod expiry; // the metric and the warning of the expiry
 
 use std::path::Path;
 use std::sync::Arc;

@@ -18,6 +18,7 @@ use crate::client::{self, ClientError};
 use crate::config::{Config, ConfigError};
 use crate::lookup::{FileError, Lookup};
 use crate::server::Server;
+use crate::sources;
 
 /// Returns the limits of connections.
 ///
@@ -81,6 +82,7 @@ impl App {
         readiness.register(&mut registry);
         let client = client::client(&config.api_server).await?;
         let lookup = Lookup::open(&config, Some(&client), &readiness, &mut registry)?;
+        sources::show(&config, &mut registry);
         let certificate = TlsCertificate::open(&config, &client, &readiness, &mut registry)?;
         let admission = Admission::new(lookup.clone(), config.settings, &mut registry);
         let (leave, leaving) = Shutdown::manual();

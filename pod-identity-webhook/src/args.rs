@@ -4,7 +4,7 @@ mod common; // flags that the webhook and `report` share
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::UnknownArgumentValueParser;
@@ -125,18 +125,6 @@ const WITHOUT_EFFECT: [(&str, bool); 15] = [
 
 /// A flag of earlier versions. Its error names the subcommand that replaces it.
 const REMOVED: &str = "reconcile-interval";
-
-/// Returns the command line without a leading `go-runner`: AWS's manifests start `/go-runner /webhook ...`, and in this
-/// project's image both are links to the program.
-pub fn command_line(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
-    let mut arguments = arguments.peekable();
-    let is_runner =
-        |program: &mut OsString| Path::new(program).file_name().is_some_and(|name| name == "go-runner");
-    if arguments.peek_mut().is_some_and(is_runner) {
-        arguments.next();
-    }
-    arguments
-}
 
 /// Returns the parser of the command line, including the flags without effect.
 pub fn command() -> Command {

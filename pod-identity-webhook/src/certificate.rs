@@ -1,12 +1,7 @@
 //! The certificate of `/mutate`: from files, or self-managed in a Secret.
 
-use std::time::UNIX_EPOCH;
-
 use pod_identity_runtime::admin::Readiness;
 use pod_identity_runtime::certificate::{CertificateConfig, CertificateController, WebhookConfiguration};
-use pod_identity_runtime::clock::{self, rfc3339};
-use pod_identity_runtime::logs::FAULT_REPEAT;
-use pod_identity_runtime::metrics::register_gauge;
 use pod_identity_runtime::shutdown::Shutdown;
 use pod_identity_runtime::tls::{ServerTls, TlsError};
 use prometheus_client::registry::Registry;
@@ -39,7 +34,7 @@ impl TlsCertificate {
             Some(path) => tls.with_client_ca(path)?,
             None => tls,
         };
-        register_expiry(registry, tls.clone());
+        tls.register_expiry(registry, "pod_identity_webhook_certificate_expires_seconds");
         let controller = match &config.certificate {
             Certificate::Files(_) => None,
             Certificate::SelfManaged(certificate) => {
@@ -60,7 +55,7 @@ impl TlsCertificate {
         let tls = self.tls.clone();
         let files = tls.follow(end.clone());
         match self.controller {
-            None => drop(tokio::join!(files, warn_when_overdue(&self.tls, end))),
+            None => drop(tokio::join!(files, self.tls.warn_when_overdue(end))),
             // The client CA comes from a file.
             Some(controller) => drop(tokio::join!(files, controller.run(end))),
         }
@@ -86,29 +81,4 @@ fn controller(
         wait: *wait,
     };
     CertificateController::new(config, client.clone(), publication, tls.clone(), readiness.clone(), registry)
-}
-
-fn register_expiry(registry: &mut Registry, tls: ServerTls) {
-    register_gauge(
-        registry,
-        "pod_identity_webhook_certificate_expires_seconds",
-        "Time at which the served certificate expires, in seconds since 1970",
-        move || Some(tls.validity()?.until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()),
-    );
-}
-
-/// Warns once an hour while a certificate from files is not replaced in time.
-async fn warn_when_overdue(tls: &ServerTls, mut end: Shutdown) {
-    loop {
-        if let Some(validity) = tls.validity().filter(|validity| validity.is_overdue(clock::now())) {
-            tracing::warn!(
-                expires = rfc3339(validity.until),
-                "five sixths of the lifetime of the certificate of --tls-cert are over: replace it before it expires"
-            );
-        }
-        tokio::select! {
-            () = end.asked() => return,
-            () = tokio::time::sleep(FAULT_REPEAT) => {}
-        }
-    }
 }

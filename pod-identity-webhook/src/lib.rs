@@ -14,4 +14,5 @@ pub mod admission; // the decision about one review
 pub mod server; // the HTTP server
 pub mod app; // the wiring
 pub mod report; // the subcommand `report`
+mod sources; // the configured sources of roles
 mod repeat_limiter; // repeated log lines, limited

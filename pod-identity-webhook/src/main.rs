@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use pod_identity_runtime::{logs, process, shutdown::Shutdown};
 use pod_identity_webhook::app::App;
-use pod_identity_webhook::args::{Args, command_line, parse};
+use pod_identity_webhook::args::{Args, parse};
 use pod_identity_webhook::report::Report;
 
 // One thread: a review is some microseconds of work, and handing it between two costs more than that.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let args = parse(command_line(std::env::args_os())).unwrap_or_else(|error| error.exit());
+    let args = parse(process::command_line(std::env::args_os())).unwrap_or_else(|error| error.exit());
     let _flush = logs::start(args.log_level(), args.log_format(), &[]);
     process::forbid_dumps();
     match run(args).await {

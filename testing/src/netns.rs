@@ -87,12 +87,28 @@ impl Namespace {
         self.ip(&format!("{own_addresses}link set eth0 up\nroute add default via {node_address}\n"))
     }
 
+    /// Connects this namespace to another one by a veth pair. `own` and `other_end` are the links' names, which are up
+    /// and without addresses.
+    ///
+    /// # Errors
+    /// If the link cannot be created.
+    pub fn link(&self, own: &str, other: &Namespace, other_end: &str) -> io::Result<()> {
+        let (name, other_name) = (&self.name, &other.name);
+        ip(&format!("link add {own} netns {name} type veth peer name {other_end} netns {other_name}\n"))?;
+        self.ip(&format!("link set {own} up\n"))?;
+        other.ip(&format!("link set {other_end} up\n"))
+    }
+
     /// Runs a function inside the namespace, on a new thread.
     pub fn run<T: Send + 'static>(&self, inside: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         run_in_namespace(format!("/run/netns/{}", self.name), inside)
     }
 
-    fn ip(&self, commands: &str) -> io::Result<()> {
+    /// Runs commands of `ip`, one per line, for example `link set eth0 down`.
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn ip(&self, commands: &str) -> io::Result<()> {
         run(&["-n", &self.name], commands)
     }
 }

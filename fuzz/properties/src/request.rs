@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use pod_identity_agent::network::{OffNode, OffNodeAction, Routes};
 use pod_identity_agent::peer::LocalAddresses;
 use pod_identity_agent::server::Server;
 use pod_identity_core::cluster::Cluster;
@@ -49,13 +50,16 @@ impl Agent {
                 .build()
                 .unwrap()
         };
-        let local = LocalAddresses::probe(addresses.clone());
+        let routes = Arc::new(Routes::open());
+        let local = LocalAddresses::new(addresses.clone(), routes.clone());
+        let off_node = OffNode::new(OffNodeAction::Off, routes, LogLimiter::default());
         let metrics = HttpMetrics::register(&mut Registry::default());
         Self {
             runtime,
             server: Arc::new(Server {
                 service,
                 local,
+                off_node,
                 addresses,
                 metrics,
                 log_limiter: LogLimiter::default(),

@@ -115,25 +115,36 @@ fn certificates(directory: &std::path::Path) -> (std::path::PathBuf, Certificate
     (directory.join("ca.pem"), files)
 }
 
+/// Starts an agent in front of the auth service, and returns its address.
+async fn start_agent(auth: &TestAuth, ca_file: Option<std::path::PathBuf>) -> SocketAddr {
+    use pod_identity_agent::config::{AgentAuth, Config, EksAuthConfig, TokenKeys};
+    let outbound = Outbound { ca_file, ..Outbound::default() };
+    let eks_auth = EksAuthConfig {
+        endpoint: Some(format!("https://{}", auth.address)),
+        agent_auth: AgentAuth::Token { file: auth.directory.path().join("agent-token") },
+        outbound: outbound.clone(),
+        sdk_config: None,
+    };
+    let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+    let mut config = Config::new("demo".parse().unwrap(), listen, eks_auth);
+    config.keys = TokenKeys::Learned(outbound); // the default
+    let agent = pod_identity_agent::app::App::bind(config).await.unwrap();
+    let address = agent.addresses()[0];
+    tokio::spawn(agent.run(Shutdown::never()));
+    address
+}
+
+async fn credentials(agent: SocketAddr, token: &str) -> wire::Answer {
+    wire::ask(agent, "GET /v1/credentials", &[("Authorization", token)], b"").await.unwrap()
+}
+
 /// Starts an agent in front of the auth service, and returns its response to a pod.
 async fn response_through_agent(
     auth: &TestAuth,
     ca_file: Option<std::path::PathBuf>,
     token: &str,
 ) -> wire::Answer {
-    use pod_identity_agent::config::{AgentAuth, Config, EksAuthConfig};
-    let eks_auth = EksAuthConfig {
-        endpoint: Some(format!("https://{}", auth.address)),
-        agent_auth: AgentAuth::Token { file: auth.directory.path().join("agent-token") },
-        outbound: Outbound { ca_file, ..Outbound::default() },
-        sdk_config: None,
-    };
-    let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
-    let config = Config::new("demo".parse().unwrap(), listen, eks_auth);
-    let agent = pod_identity_agent::app::App::bind(config).await.unwrap();
-    let address = agent.addresses()[0];
-    tokio::spawn(agent.run(Shutdown::never()));
-    wire::ask(address, "GET /v1/credentials", &[("Authorization", token)], b"").await.unwrap()
+    credentials(start_agent(auth, ca_file).await, token).await
 }
 
 #[tokio::test]
@@ -163,6 +174,50 @@ async fn agent_works_over_tls_of_a_private_ca_with_its_own_token() {
     std::fs::remove_file(file).unwrap();
     let answer = response_through_agent(&auth, Some(ca), &auth.token(&pod)).await;
     assert_eq!((answer.status, answer.json()["code"].as_str()), (503, Some("own_credentials")));
+}
+
+#[tokio::test]
+async fn agent_starts_before_its_ca_file_exists_and_uses_a_changed_one_without_a_restart() {
+    let (files, others) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (ca, tls) = certificates(files.path());
+    let served = tls.clone();
+    let auth = start_auth(Options { agent_auth: token_mode(), tls: Some(tls), ..Options::default() }).await;
+    let pod = pod("cart");
+    write(
+        &auth.directory.path().join("agent-token"),
+        &auth.services.issuer().mint(&agent_request(&pod)).unwrap(),
+    );
+    let mounted = auth.directory.path().join("ca.crt");
+    let agent = start_agent(&auth, Some(mounted.clone())).await;
+    // Each token is another one, so that the agent calls the auth service.
+    let answer = async || credentials(agent, &auth.token(&crate::test_auth::pod("cart"))).await;
+    let code = |answer: &wire::Answer| answer.json()["code"].as_str().map(str::to_owned);
+    assert_eq!(code(&credentials(agent, &auth.token(&pod)).await).as_deref(), Some("upstream_unavailable"));
+
+    write(&mounted, &std::fs::read_to_string(&ca).unwrap());
+    eventually("the agent gets credentials", async || {
+        let answer = credentials(agent, &auth.token(&pod)).await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
+
+    // The auth service gets a certificate of another authority.
+    let (other_ca, other) = certificates(others.path());
+    write(&served.certificate, &std::fs::read_to_string(&other.certificate).unwrap());
+    write(&served.key, &std::fs::read_to_string(&other.key).unwrap());
+    let both = [&ca, &other_ca].map(|file| std::fs::read_to_string(file).unwrap()).concat();
+    write(&mounted, &both);
+    eventually("the certificate is replaced", async || {
+        (!testing::logs::lines_with(&["TLS certificate replaced", &served.certificate.display().to_string()])
+            .is_empty())
+        .then_some(())
+    })
+    .await;
+    eventually("the agent reaches the auth service again", async || {
+        // The node of another pod is another one: the refusal comes from the auth service.
+        (code(&answer().await).as_deref() == Some("node_mismatch")).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use pod_identity_auth::app::App;
-use pod_identity_auth::config::{AgentAuthConfig, Config, SessionNaming, default_service};
+use pod_identity_auth::config::{AgentAuthConfig, Certificate, Config, SessionNaming, default_service};
 use pod_identity_core::service::ServiceConfig;
 use pod_identity_local::fixture::Fixture;
 use pod_identity_local::issuer::TokenRequest;
@@ -109,7 +109,7 @@ pub(crate) async fn start_auth_with(services: LocalServices, options: Options) -
     let config = Config {
         admin: Some(LOOPBACK),
         agent_auth: options.agent_auth,
-        tls: options.tls,
+        tls: options.tls.map(Certificate::Files),
         session_naming: options.naming,
         service: options.service,
         ..Config::new(LOOPBACK, associations)

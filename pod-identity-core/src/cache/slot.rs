@@ -22,8 +22,10 @@ use crate::time::{Expires, Now};
 use crate::token::PodToken;
 use crate::token::TokenDigest;
 
-/// Pauses after refusals and failed renewals in a row.
+/// Pauses after failed renewals in a row.
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+/// Pauses after refusals in a row of an identity without credentials. A new association takes effect within 5 s.
+const REFUSALS: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(3));
 /// Time for which an eventually consistent upstream must repeat that an identity has no role.
 const CONFIRMATION: Duration = Duration::from_secs(30);
 /// Maximum negative-cache time after a failed call. SDKs try again after one or two seconds, and that attempt should
@@ -296,7 +298,7 @@ impl<V: Expires, E: UpstreamError> Slot<V, E> {
         if effect != CacheEffect::RefusesToken && self.read(now, margin).is_none() {
             let until = match error.effect() {
                 CacheEffect::CallFailed => state.pause.min(now.monotonic + FAILURE_PAUSE),
-                _ => state.pause,
+                _ => now.monotonic + REFUSALS.around(state.failures, random_fraction()),
             };
             state.refusal = Some((error.clone(), until));
         }

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::upstream::Upstream;
 use super::verification::Clusters;
 use super::{AssociationLookup, BuildError, Clock, CredentialService, CredentialSource, Handle, Inner};
-use super::{ServiceConfig, TokenVerification, renewal};
+use super::{PodCheck, ServiceConfig, TokenVerification, renewal};
 use crate::cache::{CacheConfig, CredentialCache, Serving};
 use crate::cluster::Cluster;
 use crate::sync::{AtomicU64, Mutex};
@@ -21,6 +21,7 @@ pub struct Builder {
     source: Box<dyn CredentialSource>,
     clusters: Vec<(Cluster, TokenVerification)>,
     lookup: Option<Box<dyn AssociationLookup>>,
+    pods: Option<Box<dyn PodCheck>>,
     config: ServiceConfig,
     clock: Clock,
 }
@@ -36,6 +37,11 @@ impl Builder {
     /// Sets the association lookup. Without it, the source must know the role of each service account.
     pub fn associations(self, lookup: impl AssociationLookup) -> Self {
         Self { lookup: Some(Box::new(lookup)), ..self }
+    }
+
+    /// Sets the check of pods. Without it, a pod gets credentials until its token expires.
+    pub fn pods(self, check: impl PodCheck) -> Self {
+        Self { pods: Some(Box::new(check)), ..self }
     }
 
     /// Sets durations and limits.
@@ -54,7 +60,7 @@ impl Builder {
     /// # Errors
     /// [`BuildError`] if a setting is missing or contradicts another one.
     pub fn build(self) -> Result<CredentialService, BuildError> {
-        let Self { source, clusters, lookup, config, clock } = self;
+        let Self { source, clusters, lookup, pods, config, clock } = self;
         if clusters.is_empty() && lookup.is_none() {
             return Err(BuildError::NoCluster);
         }
@@ -73,6 +79,7 @@ impl Builder {
             clock,
             source,
             lookup,
+            pods,
             clusters: ArcSwap::from_pointee(clusters),
             cache,
             upstream,
@@ -95,6 +102,7 @@ impl CredentialService {
             source: Box::new(source),
             clusters: Vec::new(),
             lookup: None,
+            pods: None,
             config: ServiceConfig::default(),
             clock: Clock::default(),
         }

@@ -8,17 +8,19 @@ use zeroize::Zeroizing;
 
 use crate::cache::Entry;
 use crate::credentials::SessionCredentials;
+use crate::identity::WorkloadIdentity;
 use crate::time::Expires;
 
 /// The value of a cache entry: credentials, and their JSON after its first use.
 pub(super) struct Cached {
     credentials: SessionCredentials,
+    identity: Arc<WorkloadIdentity>,
     json: OnceLock<Zeroizing<Vec<u8>>>,
 }
 
 impl Cached {
-    pub(super) fn new(credentials: SessionCredentials) -> Self {
-        Self { credentials, json: OnceLock::new() }
+    pub(super) fn new(credentials: SessionCredentials, identity: Arc<WorkloadIdentity>) -> Self {
+        Self { credentials, identity, json: OnceLock::new() }
     }
 }
 
@@ -71,7 +73,7 @@ impl Credentials {
     /// Returns the JSON for the container credentials provider of AWS SDKs. The content type of the response is
     /// `application/json`.
     pub fn container_json(&self) -> &[u8] {
-        let Cached { credentials, json } = self.entry.value();
+        let Cached { credentials, json, .. } = self.entry.value();
         // The service caches no credentials whose expiry cannot be written.
         json.get_or_init(|| credentials.to_container_json().unwrap_or_default())
     }
@@ -79,6 +81,11 @@ impl Credentials {
     /// Returns the session credentials.
     pub fn session(&self) -> &SessionCredentials {
         &self.entry.value().credentials
+    }
+
+    /// Returns the pod of the credentials.
+    pub fn identity(&self) -> &Arc<WorkloadIdentity> {
+        &self.entry.value().identity
     }
 
     /// Returns how the credentials were obtained.

@@ -257,7 +257,7 @@ fn effect(code: ErrorCode) -> CacheEffect {
 fn status(code: ErrorCode) -> u16 {
     match (code, code.blame()) {
         (_, _) if code.is_retryable() && code != ErrorCode::Internal => 503,
-        (ErrorCode::HostRefused, _) => 403,
+        (ErrorCode::HostRefused | ErrorCode::PodDeleted, _) => 403,
         (ErrorCode::NotFound | ErrorCode::AssociationNotFound | ErrorCode::ClusterUnknown, _) => 404,
         (ErrorCode::CallerRefused, _) | (_, Blame::Service) => 500,
         (ErrorCode::RequestTooLarge, _) => 413,

@@ -48,6 +48,9 @@ impl Handle {
 impl Inner {
     async fn renew(self: Arc<Self>, leader: ServiceLeader, renewal: Renewal) {
         let Some(key) = leader.identity().cloned() else { return };
+        if let Err(error) = self.in_time(self.check_pod(&key, None)).await {
+            return drop(leader.complete(self.clock.now(), Err(error)));
+        }
         // The association may have changed since the last request. Then the key changes, too, and no request can get
         // these credentials. The lookup has a deadline, because a renewal holds one of few permits.
         match self.in_time(self.with_association(&key)).await {

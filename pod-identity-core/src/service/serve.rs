@@ -16,7 +16,7 @@ use crate::cache::{Begin, Issued, Leader, Waited, Waiter};
 use crate::cluster::Cluster;
 use crate::credentials::SessionCredentials;
 use crate::error::ErrorCode;
-use crate::identity::WorkloadIdentity;
+use crate::identity::{Node, WorkloadIdentity};
 use crate::token::{POD_IDENTITY_AUDIENCE, PodToken, TokenDigest};
 
 /// Maximum number of attempts of a request. Each failed attempt excludes one invalid token of the identity for a
@@ -66,7 +66,10 @@ impl CredentialService {
             inner.forget_tokens_of_old_keys();
             let (generation, clusters) = (inner.cache.generation(), inner.clusters.load_full());
             let known = match inner.cache.known(&digest, inner.clock.now()) {
-                Some(known) => Some(known),
+                Some(known) => {
+                    inner.check_pod(&known.0, None).await?;
+                    Some(known)
+                }
                 None => inner.verify(token).await?,
             };
             let verified = match known {
@@ -78,9 +81,15 @@ impl CredentialService {
             if !Arc::ptr_eq(&clusters, &inner.clusters.load()) {
                 continue;
             }
-            if let Some(served) = self.attempt(token, verified, generation, peer).await {
-                return served;
+            let by_upstream = verified.is_none();
+            let Some(served) = self.attempt(token, verified, generation, peer).await else { continue };
+            if by_upstream && let Ok(credentials) = &served {
+                // The upstream has accepted the token, so its claims are true.
+                let key =
+                    inner.key(clusters.of(token)?.cluster.clone(), credentials.identity().clone(), None);
+                inner.check_pod(&key, token.unverified_node()?.as_ref()).await?;
             }
+            return served;
         }
         Err(cancelled_repeatedly())
     }
@@ -198,7 +207,24 @@ impl Inner {
         let clusters = self.clusters.load_full();
         let cluster = clusters.of(token)?;
         let verified = cluster.verify(token, POD_IDENTITY_AUDIENCE, self.clock.now().wall).await?;
-        Ok(verified.map(|token| (self.key(cluster.cluster.clone(), token.identity, None), token.expires_at)))
+        let Some(token) = verified else { return Ok(None) };
+        let key = self.key(cluster.cluster.clone(), token.identity, None);
+        self.check_pod(&key, token.node.as_ref()).await?;
+        Ok(Some((key, token.expires_at)))
+    }
+
+    /// Checks a verified pod. Drops the credentials of a pod that is refused.
+    pub(super) async fn check_pod(
+        &self,
+        key: &SessionKey,
+        node: Option<&Node>,
+    ) -> Result<(), CredentialError> {
+        let Some(pods) = &self.pods else { return Ok(()) };
+        let checked = pods.check(key.identity(), node).await;
+        if checked.is_err() {
+            self.cache.forget(key);
+        }
+        checked
     }
 
     pub(super) fn key(
@@ -312,11 +338,12 @@ impl Inner {
                 let message = "the upstream issued credentials that expire after the year 9999";
                 return Err(CredentialError::new(ErrorCode::Internal, message));
             }
+            let owner = identity.clone();
             let identity = match leader.identity() {
                 Some(key) if key.identity() == identity => key.clone(),
                 _ => self.key(request.cluster.clone(), identity.clone(), request.association.clone()),
             };
-            Ok(Issued { identity, token_expires_at, value: Cached::new(credentials) })
+            Ok(Issued { identity, token_expires_at, value: Cached::new(credentials, owner) })
         });
         // The upstream may not know the key yet that verified the token here.
         let response = response.map_err(|error| match error.code() {

@@ -8,7 +8,7 @@ use super::CredentialError;
 use crate::association::{Association, AssociationTable};
 use crate::cluster::Cluster;
 use crate::credentials::SessionCredentials;
-use crate::identity::WorkloadIdentity;
+use crate::identity::{Node, WorkloadIdentity};
 use crate::token::{PodToken, TokenError};
 
 /// A boxed future.
@@ -88,6 +88,35 @@ pub trait AssociationLookup: Send + Sync + 'static {
     /// [`CredentialError`] if the store cannot be read. The service refuses the request, because the pod may have lost
     /// its role. Cached credentials stay for later requests.
     fn association<'a>(&'a self, cluster: &'a Cluster, pod: &'a WorkloadIdentity) -> LookupFuture<'a>;
+}
+
+/// A check whether a pod may still have credentials, for example whether it exists.
+///
+/// The service calls it for each request of a verified pod that the cache does not serve at once, and before each
+/// renewal. If the upstream verifies tokens, the service calls it after the upstream has accepted a token. It never
+/// calls it for a token that nobody has verified. After a pod was deleted, call
+/// [`CredentialService::retain_pods`](super::CredentialService::retain_pods), which drops its credentials.
+pub trait PodCheck: Send + Sync + 'static {
+    /// Checks a pod. `node` is the node in the token. It is `None` if the token has none, and for a token that was
+    /// checked before.
+    ///
+    /// # Errors
+    /// [`CredentialError`] if the pod gets no credentials. Its cached credentials are dropped.
+    fn check<'a>(
+        &'a self,
+        pod: &'a WorkloadIdentity,
+        node: Option<&'a Node>,
+    ) -> BoxFuture<'a, Result<(), CredentialError>>;
+}
+
+impl<T: PodCheck + ?Sized> PodCheck for Arc<T> {
+    fn check<'a>(
+        &'a self,
+        pod: &'a WorkloadIdentity,
+        node: Option<&'a Node>,
+    ) -> BoxFuture<'a, Result<(), CredentialError>> {
+        (**self).check(pod, node)
+    }
 }
 
 impl AssociationLookup for AssociationTable {

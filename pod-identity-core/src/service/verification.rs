@@ -53,6 +53,12 @@ impl TokenVerification {
         Self(Mode::Discovered(Arc::new(KeyDiscovery::new(Box::new(issuer)))))
     }
 
+    /// The keys of an issuer verify its tokens, and the upstream verifies all other tokens: those of another issuer, of
+    /// an unknown key, and all tokens while there are no keys. A token that the keys disprove is refused.
+    pub fn issuer_or_upstream(issuer: Issuer) -> Self {
+        Self(Mode::Discovered(Arc::new(KeyDiscovery::of(issuer))))
+    }
+
     /// Returns whether the service has keys to verify tokens with.
     pub fn has_keys(&self) -> bool {
         match &self.0 {

@@ -6,6 +6,8 @@ use std::time::SystemTime;
 
 use super::claims::read_claims;
 use super::{BearerToken, Claims, TokenDigest, TokenError};
+#[cfg(feature = "service")]
+use crate::identity::Node;
 use crate::identity::WorkloadIdentity;
 
 /// A pod token with its digest and its claims, parsed once for each request. Clones share the data.
@@ -65,6 +67,12 @@ impl PodToken {
             Ok((identity, expires_at)) => Ok((identity, *expires_at)),
             Err(error) => Err(error.clone()),
         }
+    }
+
+    /// Returns the node of the pod without verification.
+    #[cfg(feature = "service")]
+    pub(crate) fn unverified_node(&self) -> Result<Option<Node>, TokenError> {
+        Ok(self.0.claims.node()?)
     }
 
     /// Returns the unverified issuer.

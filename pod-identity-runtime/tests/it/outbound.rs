@@ -1,8 +1,11 @@
-//! Limits of outgoing requests.
+//! Limits and certificates of outgoing requests.
+
+use std::time::Duration;
 
 use pod_identity_runtime::outbound::{Outbound, OutboundError};
+use testing::authority::Authority;
 
-use crate::servers::Documents;
+use crate::servers::{Documents, server_tls};
 
 #[tokio::test]
 async fn redirects_are_not_followed() {
@@ -34,4 +37,37 @@ async fn document_above_its_limit_is_refused() {
     let url = format!("http://{}/keys", documents.address);
     assert!(matches!(getter.get(&url, None, 1000).await, Err(OutboundError::Transport { .. })));
     assert_eq!(getter.get(&url, None, 1001).await.unwrap().len(), 1001);
+}
+
+/// Time after which a changed file is used: it is checked once per second.
+const CHECKED: Duration = Duration::from_millis(1100);
+
+fn replace(file: &std::path::Path, pem: &str) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, pem).unwrap();
+    std::fs::rename(new, file).unwrap();
+}
+
+#[tokio::test]
+async fn changed_ca_file_is_used_without_a_restart() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let documents = Documents::start(Some(server_tls(&new))).await;
+    documents.serve("/keys", "{}");
+    let url = format!("https://{}/keys", documents.address);
+    let file = old.ca_file();
+    let getter = Outbound { ca_file: Some(file.clone()), proxy_from_environment: false }.getter().unwrap();
+    let error = getter.get(&url, None, 1000).await.unwrap_err();
+    assert!(error.to_string().contains("invalid peer certificate"), "{error}");
+    replace(&file, &new.ca_pem());
+    tokio::time::sleep(CHECKED).await;
+    getter.get(&url, None, 1000).await.unwrap();
+    // A file that cannot be used changes nothing.
+    replace(&file, "no certificate");
+    tokio::time::sleep(CHECKED).await;
+    getter.get(&url, None, 1000).await.unwrap();
+    // A removed authority is not trusted any more.
+    replace(&file, &Authority::new().ca_pem());
+    tokio::time::sleep(CHECKED).await;
+    let error = getter.get(&url, None, 1000).await.unwrap_err();
+    assert!(error.to_string().contains("invalid peer certificate"), "{error}");
 }

@@ -41,3 +41,19 @@ async fn the_page_lists_exactly_the_exposed_metrics_with_their_types() {
     assert!(!listed.is_empty());
     assert_eq!(said, listed);
 }
+
+#[tokio::test]
+async fn webhook_without_a_source_of_associations_says_so() {
+    testing::logs::capture();
+    let warning = "no source of associations";
+    let flags = ["--service-account-read=fresh", "--watch-container-credentials-config="];
+    let without = Webhook::start(&flags).await;
+    let text = without.admin("/metrics").await.text();
+    for (source, value) in
+        [("associations", 0), ("pod_identity_file", 0), ("config_map", 0), ("annotations", 1)]
+    {
+        let line = format!("pod_identity_webhook_source_configured{{source=\"{source}\"}} {value}\n");
+        assert!(text.contains(&line), "{line}: {text}");
+    }
+    assert!(!testing::logs::lines_with(&["WARN", warning]).is_empty());
+}

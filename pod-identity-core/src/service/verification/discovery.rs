@@ -61,7 +61,16 @@ impl KeyDiscovery {
         }
     }
 
+    /// Makes a discovery that has found its issuer.
+    pub(super) fn of(issuer: Issuer) -> Self {
+        let found = Self::new(Box::new(|_| None));
+        Self { issuer: OnceLock::from(issuer.discovered()), confirmed: AtomicBool::new(true), ..found }
+    }
+
     pub(super) fn start(self: &Arc<Self>, clock: &Clock, config: &ServiceConfig, changes: &Arc<AtomicU64>) {
+        if let Some(issuer) = self.issuer.get() {
+            issuer.start(clock, config, changes, false);
+        }
         self.running.get_or_init(|| {
             let following = follow(Arc::downgrade(self), self.wanted.clone(), clock.clone());
             let task = tokio::spawn(following).abort_handle();

@@ -1,5 +1,7 @@
 //! Replicas with a clock that the tests move, and an API server in memory.
 
+mod config_map; // authorities in a ConfigMap
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -75,6 +77,14 @@ impl ApiServer {
                 return failure(409);
             }
             ("PUT", Some(_)) => sent,
+            ("PATCH", Some(mut found)) if sent["data"].is_object() => {
+                let entries = sent["data"].as_object().unwrap().clone();
+                if found["data"].is_null() {
+                    found["data"] = json!({});
+                }
+                found["data"].as_object_mut().unwrap().extend(entries);
+                found
+            }
             ("PATCH", Some(mut found)) => {
                 for (entry, patch) in found["webhooks"]
                     .as_array_mut()
@@ -132,21 +142,30 @@ struct Replica {
 
 impl Replica {
     fn start(server: &Arc<ApiServer>, clock: &Clock, random: fn() -> f64) -> Self {
-        let client = server.client();
-        let publication = WebhookConfiguration::new(client.clone(), "webhook", "eks", "webhook");
+        let publication = WebhookConfiguration::new(server.client(), "webhook", "eks", "webhook");
+        Self::start_with(server, clock, random, publication, WAIT)
+    }
+
+    fn start_with(
+        server: &Arc<ApiServer>,
+        clock: &Clock,
+        random: fn() -> f64,
+        publication: impl Publication,
+        wait: Duration,
+    ) -> Self {
         let config = CertificateConfig {
             namespace: "eks".to_owned(),
             secret: "webhook".to_owned(),
             dns_name: "webhook.eks.svc".to_owned(),
             common_name: "webhook",
-            lifetime: minimum_lifetime(WAIT),
-            wait: WAIT,
+            lifetime: minimum_lifetime(wait),
+            wait,
         };
         let (tls, readiness, mut registry) =
             (ServerTls::in_memory(TlsVersion::V1_2), Readiness::default(), Registry::default());
         let controller = CertificateController::new(
             config,
-            client,
+            server.client(),
             publication,
             tls.clone(),
             readiness.clone(),

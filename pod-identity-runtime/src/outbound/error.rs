@@ -1,0 +1,40 @@
+//! Errors of outgoing calls.
+
+use std::path::PathBuf;
+
+/// Error of an outgoing call.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboundError {
+    /// The CA file cannot be used.
+    #[error("CA file {}: {reason}", .path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        reason: String,
+    },
+    /// The URL is not allowed.
+    #[error("{url}: {reason}")]
+    Url {
+        /// The URL.
+        url: String,
+        /// The reason.
+        reason: &'static str,
+    },
+    /// The server could not be reached, or the connection failed.
+    #[error("{url}: {reason}")]
+    Transport {
+        /// The URL.
+        url: String,
+        /// The reason.
+        reason: String,
+    },
+    /// The response is not a 200.
+    #[error("{url}: the server returned HTTP {status}, want 200")]
+    Status {
+        /// The URL.
+        url: String,
+        /// Status of the response.
+        status: u16,
+    },
+}
