@@ -45,7 +45,7 @@ link set eth0 up
 address add $address/24 dev eth0
 address add $address6/64 dev eth0 nodad
 route add default via ${address%.*}.254
--6 route add default via ${address6%::*}::ffff dev eth0
+route add ::/0 via ${address6%::*}::ffff dev eth0
 END
 
 # start PROGRAM [FLAG...]: the log is PROGRAM.log.
