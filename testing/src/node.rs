@@ -102,7 +102,7 @@ impl Node {
             return Err(Unavailable::because("namespaces need root"));
         }
         let cni_plugins = debian_programs()?;
-        let tools = std::path::absolute(install::tools()).unwrap_or_default();
+        let tools = install::tools();
         for path in [&tools, Path::new(SOURCES), &std::env::temp_dir()] {
             // node-init.sh mounts empty file systems there.
             if ["/run", "/var/lib", "/var/log"].iter().any(|hidden| path.starts_with(hidden)) {
