@@ -114,7 +114,9 @@ impl Node {
         }
         let path = programs::path(programs::CONTROL_PLANE.iter().chain(programs::NODE))?;
         let directory = files::write();
-        image::write_all(&directory.join("images"), &path)?;
+        image::write_all(&directory.join("images"), &path).inspect_err(|_| {
+            let _ = std::fs::remove_dir_all(&directory);
+        })?;
         let mut script = Command::new("/bin/sh");
         script.arg(Path::new(SOURCES).join("node.sh")).arg(&directory);
         script.args([ADDRESS.to_string(), IPV6_ADDRESS.to_string()]);

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -14,6 +15,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use testing::node::{ADDRESS, BUSYBOX, IPV6_ADDRESS, ISSUER, Node};
 use testing::program::Program;
+
+/// The environment variable of the process that is killed.
+const OTHER_PROCESS: &str = "NODE_OF_ANOTHER_PROCESS";
 
 /// Kernel parameters of the whole machine that the kubelet and kube-proxy change.
 const PARAMETERS: [&str; 6] = [
@@ -144,22 +148,30 @@ fn pod_is_reachable_by_its_addresses_and_by_its_service() {
 }
 
 #[test]
-fn program_of_the_test_is_reachable_from_pods() {
+fn server_of_the_test_sees_the_addresses_of_pods() {
     let Some(node) = node() else { return };
-    create_namespace(node, "programs");
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("index.html"), "hello from the test").unwrap();
-    let mut command = node.network_command("busybox".as_ref());
-    command.args(["httpd", "-f", "-p", "9000", "-h"]).arg(directory.path());
-    let _server = Program::start(&mut command).unwrap();
-    let script = format!("until ({}); do sleep 0.2; done", request(&ADDRESS.to_string(), 9000));
-    let mut pod = node.host_pod("programs", "pod", "default", &["bash", "-c", &script]);
+    create_namespace(node, "peers");
+    let mut script = "set -e\n".to_owned();
+    for address in [IpAddr::from(ADDRESS), IpAddr::from(IPV6_ADDRESS)] {
+        let listener = node.run(async move || TcpListener::bind((address, 9000)).unwrap());
+        std::thread::spawn(move || {
+            for mut client in listener.incoming().map(Result::unwrap) {
+                let peer = client.peer_addr().unwrap().ip();
+                client.write_all(format!("from {peer}\n").as_bytes()).unwrap();
+            }
+        });
+        script += &format!("exec 3<>/dev/tcp/{address}/9000; cat <&3\n");
+    }
+    let mut pod = node.host_pod("peers", "pod", "default", &["bash", "-c", &script]);
     let output = node.run_pod(&pod);
-    assert!(output.contains("hello from the test"), "{output}");
+    let addresses = ["-n", "peers", "get", "pod", "pod", "-o", "jsonpath={.status.podIPs[*].ip}"];
+    let addresses = node.kubectl(&addresses);
+    let (ipv4, ipv6) = addresses.split_once(' ').unwrap();
+    assert_eq!(output, format!("from {ipv4}\nfrom {ipv6}\n"));
+
     pod["metadata"]["name"] = json!("host-network-pod");
     pod["spec"]["hostNetwork"] = json!(true);
-    let output = node.run_pod(&pod);
-    assert!(output.contains("hello from the test"), "{output}");
+    assert_eq!(node.run_pod(&pod), format!("from {ADDRESS}\nfrom {IPV6_ADDRESS}\n"));
 }
 
 #[test]
@@ -189,13 +201,8 @@ fn failed_pod_is_explained() {
     assert!(failure.contains("Exit Code:    3"), "{failure}");
 }
 
-/// Runs in a process of its own, which the next test starts and kills.
-#[test]
-#[ignore = "part of the test killed_node_leaves_nothing_behind"]
-fn node_of_another_process() {
-    if std::env::var_os("NODE_OF_ANOTHER_PROCESS").is_none() {
-        return;
-    }
+/// Runs in a process of its own, which `killed_node_leaves_nothing_behind` starts and kills.
+fn hold_node() {
     let node = Node::start().unwrap();
     let ready = ["--request-timeout=1s", "get", "--raw", "/readyz"];
     node.pause_api_server();
@@ -219,14 +226,17 @@ fn node_of_another_process() {
 
 #[test]
 fn killed_node_leaves_nothing_behind() {
+    if std::env::var_os(OTHER_PROCESS).is_some() {
+        return hold_node();
+    }
     if node().is_none() {
         return;
     }
     let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap();
     let mounts_before = mounts();
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--ignored", "--exact", "--nocapture", "node_of_another_process"]);
-    command.env("NODE_OF_ANOTHER_PROCESS", "1").stdout(Stdio::piped());
+    command.args(["--exact", "--nocapture", "killed_node_leaves_nothing_behind"]);
+    command.env(OTHER_PROCESS, "1").stdout(Stdio::piped());
     let mut process = Program::start(&mut command).unwrap();
     let lines = BufReader::new(process.child().stdout.take().unwrap()).lines();
     let mut words =

@@ -22,6 +22,12 @@ pub(super) fn write_all(directory: &Path, path: &OsStr) -> Result<(), Unavailabl
             .ok_or_else(|| Unavailable::because(format!("{program} is not in PATH")))
     };
     let (busybox, coredns) = (find("busybox")?, find("coredns")?);
+    if install::run(Command::new("ldd").arg(&busybox)).is_ok() {
+        let busybox = busybox.display();
+        return Err(Unavailable::because(format!(
+            "{busybox} needs libraries: apt-get install busybox-static"
+        )));
+    }
     fs::create_dir_all(directory).map_err(|error| failed("create", directory, &error))?;
     let commands = install::output_of(Command::new(&busybox).arg("--list"))?;
     let links: Vec<_> = commands.lines().filter(|&command| command != "busybox").collect();

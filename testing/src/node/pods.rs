@@ -1,6 +1,6 @@
 //! Pods of a test: specifications, waiting, and the cause of a failure.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -32,13 +32,10 @@ impl Node {
             },
         });
         let system =
-            ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ssl", "/etc/alternatives"].map(PathBuf::from);
-        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned);
-        for directory in system.into_iter().chain(workspace).chain([install::tools()]) {
-            if let Ok(directory) = std::path::absolute(directory)
-                && directory.is_dir()
-            {
-                mount(&mut pod, &directory);
+            ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ssl", "/etc/alternatives"].map(Path::new);
+        for directory in system.into_iter().chain([install::workspace(), &install::tools()]) {
+            if directory.is_dir() {
+                mount(&mut pod, directory);
             }
         }
         pod
