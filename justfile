@@ -27,6 +27,10 @@ sequences:
 control-plane *command:
     cargo run --locked -p testing --features cluster --example control-plane -- {{command}}
 
+# A Kubernetes node, for one command or until Ctrl-C: `just node kubectl get pods -A`. Run as root.
+node *command:
+    cargo run --locked -p testing --features cluster --example node -- {{command}}
+
 fmt:
     cargo fmt --all
 

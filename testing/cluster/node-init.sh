@@ -45,7 +45,7 @@ link set eth0 up
 address add $address/24 dev eth0
 address add $address6/64 dev eth0 nodad
 route add default via ${address%.*}.254
--6 route add default via ${address6%::*}::ffff dev eth0
+route add ::/0 via ${address6%::*}::ffff dev eth0
 END
 
 # start PROGRAM [FLAG...]: the log is PROGRAM.log.
@@ -70,8 +70,9 @@ while read -r command; do
             start kube-controller-manager --kubeconfig admin.kubeconfig --leader-elect=false --bind-address 127.0.0.1 \
                 --root-ca-file ca.crt --service-account-private-key-file accounts.key
             start kube-scheduler --kubeconfig admin.kubeconfig --leader-elect=false --bind-address 127.0.0.1
-            start kubelet --config "$sources/node/kubelet.yaml" --kubeconfig kubelet.kubeconfig --hostname-override node \
-                --node-ip "$address,$address6" --cgroup-root "/$cgroup"
+            { cat "$sources/node/kubelet.yaml" && echo "cgroupRoot: /$cgroup"; } >kubelet.yaml
+            start kubelet --config kubelet.yaml --kubeconfig kubelet.kubeconfig --hostname-override node \
+                --node-ip "$address,$address6"
             # Without the conntrack flags it changes a limit of the whole machine.
             start kube-proxy --kubeconfig admin.kubeconfig --hostname-override node --proxy-mode nftables \
                 --cluster-cidr "$pods" --conntrack-max-per-core 0 --conntrack-min 0
@@ -80,7 +81,7 @@ while read -r command; do
         resume-api-server) kill -CONT "$apiserver" ;;
         stop-api-server)
             kill -KILL "$apiserver"
-            wait "$apiserver" || true
+            wait "$apiserver" 2>/dev/null || true
             ;;
         start-api-server) start_api_server "$address" "$services" "$issuer" "$@" ;;
     esac

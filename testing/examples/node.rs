@@ -12,20 +12,18 @@ fn main() -> std::process::ExitCode {
     let Some(node) = testing::node::Node::start() else { return ExitCode::FAILURE };
     eprintln!("node ready after {:.1} s", start.elapsed().as_secs_f32());
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    let mut command = node.network_command(arguments.first().map_or("kubectl".as_ref(), |program| program));
-    if arguments.is_empty() {
-        let mut words = vec![format!("KUBECONFIG={}", node.kubeconfig().display())];
-        words.extend(
-            [command.get_program()]
-                .into_iter()
-                .chain(command.get_args())
-                .map(|word| word.display().to_string()),
-        );
-        eprintln!("in another terminal: {} get pods -A\nCtrl-C ends the node", words.join(" "));
+    let Some(program) = arguments.first() else {
+        let command = node.network_command(node.kubectl_program());
+        let words = [command.get_program()].into_iter().chain(command.get_args());
+        let words: Vec<_> = words.map(|word| word.display().to_string()).collect();
+        let kubeconfig = node.kubeconfig();
+        eprintln!("in another terminal: KUBECONFIG={} {} get pods -A", kubeconfig.display(), words.join(" "));
+        eprintln!("Ctrl-C ends the node");
         loop {
             std::thread::park();
         }
-    }
+    };
+    let mut command = node.network_command(program);
     match command.args(&arguments[1..]).status() {
         Ok(status) if status.success() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,

@@ -167,7 +167,7 @@ impl Cluster {
     /// # Panics
     /// If the service account does not exist.
     pub async fn kubeconfig_of(&self, namespace: &str, service_account: &str) -> PathBuf {
-        let token = token(&self.client().await, namespace, service_account, None, &[ISSUER], 3600).await;
+        let token = token(&self.client().await, namespace, service_account, None, &[], 3600).await;
         files::kubeconfig(&self.directory, &format!("{namespace}.{service_account}.kubeconfig"), &token)
     }
 

@@ -81,9 +81,13 @@ impl Manifest<'_> {
 
 /// Returns the directory `tools` inside cargo's target directory.
 pub(crate) fn tools() -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    workspace.join(target).join("tools")
+    workspace().join(target).join("tools")
+}
+
+/// Returns the workspace's directory.
+pub(crate) fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"))
 }
 
 /// Returns the output of `program --version`.

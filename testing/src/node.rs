@@ -102,7 +102,7 @@ impl Node {
             return Err(Unavailable::because("namespaces need root"));
         }
         let cni_plugins = debian_programs()?;
-        let tools = std::path::absolute(install::tools()).unwrap_or_default();
+        let tools = install::tools();
         for path in [&tools, Path::new(SOURCES), &std::env::temp_dir()] {
             // node-init.sh mounts empty file systems there.
             if ["/run", "/var/lib", "/var/log"].iter().any(|hidden| path.starts_with(hidden)) {
@@ -114,7 +114,9 @@ impl Node {
         }
         let path = programs::path(programs::CONTROL_PLANE.iter().chain(programs::NODE))?;
         let directory = files::write();
-        image::write_all(&directory.join("images"), &path)?;
+        image::write_all(&directory.join("images"), &path).inspect_err(|_| {
+            let _ = std::fs::remove_dir_all(&directory);
+        })?;
         let mut script = Command::new("/bin/sh");
         script.arg(Path::new(SOURCES).join("node.sh")).arg(&directory);
         script.args([ADDRESS.to_string(), IPV6_ADDRESS.to_string()]);
@@ -141,12 +143,20 @@ impl Node {
         format!("pod-identity-node-{}", self.control_plane.supervisor())
     }
 
+    /// Returns the path of kubectl.
+    ///
+    /// # Panics
+    /// If another process has deleted it.
+    pub fn kubectl_program(&self) -> PathBuf {
+        find(&self.path, "kubectl").expect("kubectl is installed")
+    }
+
     /// Runs kubectl with all rights, and returns its output. kubectl runs on the machine, in the node's network.
     ///
     /// # Errors
     /// kubectl's standard error, if it fails.
     pub fn try_kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
-        let mut kubectl = self.network_command("kubectl".as_ref());
+        let mut kubectl = self.network_command(self.kubectl_program());
         kubectl.args(arguments).env("HOME", self.directory()); // the directory of its cache
         kubectl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let output = kubectl.spawn().and_then(|mut kubectl| {
@@ -181,7 +191,7 @@ impl Node {
     /// sees the machine's files. `KUBECONFIG` has all rights.
     ///
     /// Start a server with [`Program::start`](crate::program::Program::start), which ends it with the test.
-    pub fn network_command(&self, program: &OsStr) -> Command {
+    pub fn network_command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/proc/{}/ns/net", self.process())).arg("--").arg(program);
         command.env("PATH", &self.path).env("KUBECONFIG", self.kubeconfig());
@@ -252,6 +262,11 @@ impl Node {
     }
 }
 
+/// Returns the file of a program in the directories of a `PATH`.
+fn find(path: &OsStr, program: &str) -> Option<PathBuf> {
+    std::env::split_paths(path).map(|directory| directory.join(program)).find(|file| file.is_file())
+}
+
 /// Checks the programs of Debian's packages. Returns the directory of the CNI plugins.
 fn debian_programs() -> Result<PathBuf, Unavailable> {
     let hint = "apt-get install containerd runc containernetworking-plugins busybox-static nftables iproute2 util-linux";
@@ -259,7 +274,7 @@ fn debian_programs() -> Result<PathBuf, Unavailable> {
     for program in
         ["containerd", "containerd-shim-runc-v2", "ctr", "runc", "busybox", "nft", "ip", "unshare", "nsenter"]
     {
-        if !std::env::split_paths(&path).any(|directory| directory.join(program).is_file()) {
+        if find(&path, program).is_none() {
             return Err(Unavailable::because(format!("{program} is not in PATH: {hint}")));
         }
     }

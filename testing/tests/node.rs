@@ -3,17 +3,21 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
+use testing::eventually::eventually;
 use testing::node::{ADDRESS, BUSYBOX, IPV6_ADDRESS, ISSUER, Node};
 use testing::program::Program;
+
+/// The environment variable of the process that is killed.
+const OTHER_PROCESS: &str = "NODE_OF_ANOTHER_PROCESS";
 
 /// Kernel parameters of the whole machine that the kubelet and kube-proxy change.
 const PARAMETERS: [&str; 6] = [
@@ -40,11 +44,6 @@ fn node() -> Option<&'static Node> {
     Node::shared()
 }
 
-fn create_namespace(node: &Node, name: &str) {
-    node.kubectl(&["create", "namespace", name]);
-    node.wait_for(name, "serviceaccount/default", "create");
-}
-
 /// Returns a script for bash that sends an HTTP request and prints the response.
 fn request(address: &str, port: u16) -> String {
     format!("exec 3<>/dev/tcp/{address}/{port}; printf 'GET /index.html HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3")
@@ -61,7 +60,7 @@ fn node_is_ready() {
 #[test]
 fn pod_gets_a_token_for_eks_pod_identity() {
     let Some(node) = node() else { return };
-    create_namespace(node, "tokens");
+    node.create_namespace("tokens");
     node.kubectl(&["-n", "tokens", "create", "serviceaccount", "app"]);
     let mut pod = node.host_pod("tokens", "app-1", "app", &["cat", "/var/run/secrets/eks/token"]);
     let token = json!({"audience": "pods.eks.amazonaws.com", "expirationSeconds": 86400, "path": "token"});
@@ -84,7 +83,7 @@ fn pod_gets_a_token_for_eks_pod_identity() {
 #[test]
 fn pod_reads_the_keys_of_the_issuer() {
     let Some(node) = node() else { return };
-    create_namespace(node, "keys");
+    node.create_namespace("keys");
     let command = ["kubectl", "get", "--raw", "/openid/v1/jwks"];
     let keys: Value =
         serde_json::from_str(&node.run_pod(&node.host_pod("keys", "reader", "default", &command))).unwrap();
@@ -94,7 +93,7 @@ fn pod_reads_the_keys_of_the_issuer() {
 #[test]
 fn dns_resolves_services_in_pods() {
     let Some(node) = node() else { return };
-    create_namespace(node, "dns");
+    node.create_namespace("dns");
     let mut pod = node.host_pod("dns", "pod", "default", &["getent", "hosts", "kubernetes.default.svc"]);
     assert!(node.run_pod(&pod).starts_with("10.96.0.1 "));
     pod["metadata"]["name"] = json!("host-network-pod");
@@ -106,7 +105,7 @@ fn dns_resolves_services_in_pods() {
 #[test]
 fn pod_is_reachable_by_its_addresses_and_by_its_service() {
     let Some(node) = node() else { return };
-    create_namespace(node, "services");
+    node.create_namespace("services");
     let script =
         "mkdir /tmp/www && echo hello from a pod >/tmp/www/index.html && httpd -f -p 8080 -h /tmp/www";
     let container = json!({
@@ -144,28 +143,36 @@ fn pod_is_reachable_by_its_addresses_and_by_its_service() {
 }
 
 #[test]
-fn program_of_the_test_is_reachable_from_pods() {
+fn server_of_the_test_sees_the_addresses_of_pods() {
     let Some(node) = node() else { return };
-    create_namespace(node, "programs");
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("index.html"), "hello from the test").unwrap();
-    let mut command = node.network_command("busybox".as_ref());
-    command.args(["httpd", "-f", "-p", "9000", "-h"]).arg(directory.path());
-    let _server = Program::start(&mut command).unwrap();
-    let script = format!("until ({}); do sleep 0.2; done", request(&ADDRESS.to_string(), 9000));
-    let mut pod = node.host_pod("programs", "pod", "default", &["bash", "-c", &script]);
+    node.create_namespace("peers");
+    let mut script = "set -e\n".to_owned();
+    for address in [IpAddr::from(ADDRESS), IpAddr::from(IPV6_ADDRESS)] {
+        let listener = node.run(async move || TcpListener::bind((address, 9000)).unwrap());
+        std::thread::spawn(move || {
+            for mut client in listener.incoming().map(Result::unwrap) {
+                let peer = client.peer_addr().unwrap().ip();
+                client.write_all(format!("from {peer}\n").as_bytes()).unwrap();
+            }
+        });
+        script += &format!("exec 3<>/dev/tcp/{address}/9000; cat <&3\n");
+    }
+    let mut pod = node.host_pod("peers", "pod", "default", &["bash", "-c", &script]);
     let output = node.run_pod(&pod);
-    assert!(output.contains("hello from the test"), "{output}");
+    let addresses = ["-n", "peers", "get", "pod", "pod", "-o", "jsonpath={.status.podIPs[*].ip}"];
+    let addresses = node.kubectl(&addresses);
+    let (ipv4, ipv6) = addresses.split_once(' ').unwrap();
+    assert_eq!(output, format!("from {ipv4}\nfrom {ipv6}\n"));
+
     pod["metadata"]["name"] = json!("host-network-pod");
     pod["spec"]["hostNetwork"] = json!(true);
-    let output = node.run_pod(&pod);
-    assert!(output.contains("hello from the test"), "{output}");
+    assert_eq!(node.run_pod(&pod), format!("from {ADDRESS}\nfrom {IPV6_ADDRESS}\n"));
 }
 
 #[test]
 fn pod_runs_an_image_of_local_files() {
     let Some(node) = node() else { return };
-    create_namespace(node, "images");
+    node.create_namespace("images");
     let busybox = node.command("sh").args(["-c", "command -v busybox"]).output().unwrap();
     let busybox = PathBuf::from(String::from_utf8(busybox.stdout).unwrap().trim());
     let image = "localhost/hello:test";
@@ -180,22 +187,17 @@ fn pod_runs_an_image_of_local_files() {
 #[test]
 fn failed_pod_is_explained() {
     let Some(node) = node() else { return };
-    create_namespace(node, "failures");
+    node.create_namespace("failures");
     let pod = node.host_pod("failures", "failing", "default", &["sh", "-c", "echo the cause; exit 3"]);
     let failure = std::panic::catch_unwind(|| node.run_pod(&pod)).unwrap_err();
     let failure = failure.downcast_ref::<String>().unwrap();
-    assert!(failure.contains("pod/failing failed"), "{failure}");
+    assert!(failure.contains("phase of pod failing is Failed"), "{failure}");
     assert!(failure.contains("[pod/failing/main] the cause"), "{failure}");
     assert!(failure.contains("Exit Code:    3"), "{failure}");
 }
 
-/// Runs in a process of its own, which the next test starts and kills.
-#[test]
-#[ignore = "part of the test killed_node_leaves_nothing_behind"]
-fn node_of_another_process() {
-    if std::env::var_os("NODE_OF_ANOTHER_PROCESS").is_none() {
-        return;
-    }
+/// Runs in a process of its own, which `killed_node_leaves_nothing_behind` starts and kills.
+fn hold_node() {
     let node = Node::start().unwrap();
     let ready = ["--request-timeout=1s", "get", "--raw", "/readyz"];
     node.pause_api_server();
@@ -219,14 +221,15 @@ fn node_of_another_process() {
 
 #[test]
 fn killed_node_leaves_nothing_behind() {
-    if node().is_none() {
-        return;
+    if std::env::var_os(OTHER_PROCESS).is_some() {
+        return hold_node();
     }
+    let Some(node) = node() else { return };
     let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap();
     let mounts_before = mounts();
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--ignored", "--exact", "--nocapture", "node_of_another_process"]);
-    command.env("NODE_OF_ANOTHER_PROCESS", "1").stdout(Stdio::piped());
+    command.args(["--exact", "--nocapture", "killed_node_leaves_nothing_behind"]);
+    command.env(OTHER_PROCESS, "1").stdout(Stdio::piped());
     let mut process = Program::start(&mut command).unwrap();
     let lines = BufReader::new(process.child().stdout.take().unwrap()).lines();
     let mut words =
@@ -235,12 +238,11 @@ fn killed_node_leaves_nothing_behind() {
     let [cgroup, kubeconfig, namespace] = &words[..] else { panic!("{words:?}") };
     assert!(left_behind(cgroup, kubeconfig, namespace).len() > 5, "the test finds the node while it runs");
     drop(process); // SIGKILL
-    let start = Instant::now();
-    while !left_behind(cgroup, kubeconfig, namespace).is_empty() {
-        let found = left_behind(cgroup, kubeconfig, namespace);
-        assert!(start.elapsed() < Duration::from_secs(30), "left behind: {found:?}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    let [cgroup, kubeconfig, namespace] = [cgroup, kubeconfig, namespace].map(Clone::clone);
+    node.run(async move || {
+        let empty = async || left_behind(&cgroup, &kubeconfig, &namespace).is_empty().then_some(());
+        eventually("nothing of the node is left behind", empty).await;
+    });
     assert_eq!(mounts(), mounts_before);
     assert_eq!(&parameters(), first_parameters(), "{PARAMETERS:?}");
 }

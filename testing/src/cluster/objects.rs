@@ -73,7 +73,8 @@ pub async fn service_account(client: &Client, namespace: &str, name: &str, annot
     create::<ServiceAccount>(&Api::namespaced(client.clone(), namespace), service_account).await;
 }
 
-/// Requests a service account token, like kubelet. The token is bound to `pod`, if it is given.
+/// Requests a service account token, like kubelet. The token is bound to `pod`, if it is given. Without audiences its
+/// audience is the API server.
 ///
 /// # Panics
 /// If the API server refuses.

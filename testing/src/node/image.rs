@@ -15,13 +15,16 @@ pub const BUSYBOX: &str = "localhost/busybox:test";
 
 /// Writes the images that every node has: busybox, the pause image of pods, and CoreDNS.
 pub(super) fn write_all(directory: &Path, path: &OsStr) -> Result<(), Unavailable> {
-    let find = |program: &str| {
-        let mut files = std::env::split_paths(path).map(|directory| directory.join(program));
-        files
-            .find(|file| file.is_file())
-            .ok_or_else(|| Unavailable::because(format!("{program} is not in PATH")))
+    let find = |program| {
+        super::find(path, program).ok_or_else(|| Unavailable::because(format!("{program} is not in PATH")))
     };
     let (busybox, coredns) = (find("busybox")?, find("coredns")?);
+    if install::run(Command::new("ldd").arg(&busybox)).is_ok() {
+        let busybox = busybox.display();
+        return Err(Unavailable::because(format!(
+            "{busybox} needs libraries: apt-get install busybox-static"
+        )));
+    }
     fs::create_dir_all(directory).map_err(|error| failed("create", directory, &error))?;
     let commands = install::output_of(Command::new(&busybox).arg("--list"))?;
     let links: Vec<_> = commands.lines().filter(|&command| command != "busybox").collect();

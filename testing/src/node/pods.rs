@@ -1,12 +1,15 @@
 //! Pods of a test: specifications, waiting, and the cause of a failure.
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 
 use super::{BUSYBOX, Node};
-use crate::cluster::files;
+use crate::cluster::{client, files};
 use crate::install;
 
 /// How long a pod may take.
@@ -32,16 +35,22 @@ impl Node {
             },
         });
         let system =
-            ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ssl", "/etc/alternatives"].map(PathBuf::from);
-        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned);
-        for directory in system.into_iter().chain(workspace).chain([install::tools()]) {
-            if let Ok(directory) = std::path::absolute(directory)
-                && directory.is_dir()
-            {
-                mount(&mut pod, &directory);
+            ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ssl", "/etc/alternatives"].map(Path::new);
+        for directory in system.into_iter().chain([install::workspace(), &install::tools()]) {
+            if directory.is_dir() {
+                mount(&mut pod, directory);
             }
         }
         pod
+    }
+
+    /// Creates a namespace, and waits for its service account `default`.
+    ///
+    /// # Panics
+    /// If the namespace exists.
+    pub fn create_namespace(&self, name: &str) {
+        self.kubectl(&["create", "namespace", name]);
+        self.wait_for(name, "serviceaccount/default", "create");
     }
 
     /// Creates a pod, waits for its end, and returns its log.
@@ -50,21 +59,21 @@ impl Node {
     /// If the pod fails, or has not ended after a minute. The message contains its state, events and log.
     pub fn run_pod(&self, pod: &Value) -> String {
         let (namespace, name) = self.create_pod(pod);
-        let pod = format!("pod/{name}");
-        let start = now();
-        loop {
-            let phase = self.kubectl(&["-n", &namespace, "get", &pod, "-o", "jsonpath={.status.phase}"]);
-            match phase.as_str() {
-                "Succeeded" => return self.kubectl(&["-n", &namespace, "logs", &pod, "--all-containers"]),
-                "Failed" => panic!("{pod} failed:\n{}", self.diagnosis(&namespace)),
-                _ => assert!(
-                    start.elapsed() < LIMIT,
-                    "{pod} is {phase} after {LIMIT:?}:\n{}",
-                    self.diagnosis(&namespace)
-                ),
+        let (kubeconfig, pods, pod) = (self.kubeconfig(), namespace.clone(), name.clone());
+        let phase = self.run(async move || {
+            let api: Api<Pod> = Api::namespaced(client(&kubeconfig).await, &pods);
+            let phase = |pod: Option<&Pod>| pod?.status.as_ref()?.phase.clone();
+            let ended = move |pod: Option<&Pod>| {
+                phase(pod).is_some_and(|phase| phase == "Succeeded" || phase == "Failed")
+            };
+            match tokio::time::timeout(LIMIT, await_condition(api, &pod, ended)).await {
+                Ok(Ok(pod)) => phase(pod.as_ref()).unwrap_or_default(),
+                Ok(Err(error)) => format!("unknown: {error}"),
+                Err(_) => format!("not ended after {} s", LIMIT.as_secs()),
             }
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        });
+        assert_eq!(phase, "Succeeded", "phase of pod {name} is {phase}:\n{}", self.diagnosis(&namespace));
+        self.kubectl(&["-n", &namespace, "logs", &name, "--all-containers"])
     }
 
     /// Creates a pod, and waits until it is ready. Returns its addresses, IPv4 first.
@@ -134,9 +143,4 @@ fn list(value: &mut Value) -> &mut Vec<Value> {
         *value = json!([]);
     }
     value.as_array_mut().expect("a list")
-}
-
-#[allow(clippy::disallowed_methods)]
-fn now() -> Instant {
-    Instant::now()
 }
