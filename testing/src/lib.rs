@@ -14,6 +14,7 @@ pub mod netns; // network namespaces
 pub mod cluster; // a real Kubernetes control plane
 #[cfg(all(target_os = "linux", feature = "cluster"))]
 pub mod node; // a real Kubernetes node
+#[cfg(all(target_os = "linux", feature = "cluster"))]
 pub mod kustomize; // manifests
 mod install; // installation of tools below target/tools
 mod skip; // skipping of tests whose programs are missing
