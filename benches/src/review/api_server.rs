@@ -5,9 +5,9 @@ use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
 use futures_util::StreamExt;
 use futures_util::stream::{iter, pending};
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -55,7 +55,8 @@ pub(super) fn start(namespace: &str, name: &str) -> Result<SocketAddr, Box<dyn s
                         let (body, list) = (body.clone(), list.clone());
                         async move {
                             let query = request.uri().query().unwrap_or_default();
-                            let list = query.contains("sendInitialEvents=true").then(|| Ok(Frame::data(list)));
+                            let list =
+                                query.contains("sendInitialEvents=true").then(|| Ok(Frame::data(list)));
                             let body = if query.contains("watch=true") {
                                 let events = iter(list).chain(pending::<Result<_, Infallible>>());
                                 BodyExt::boxed(StreamBody::new(events))
