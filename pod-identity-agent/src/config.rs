@@ -56,6 +56,7 @@ impl TokenKeys {
             }
             Self::Learned(outbound) => {
                 outbound.getter()?; // reports an unreadable CA file at the start
+                outbound.check_ca_certificates(None)?;
                 TokenVerification::discovered(move |issuer| {
                     let fetcher = KeyFetcher::discovered(issuer.to_owned(), outbound.clone());
                     fetcher.map(KeyFetcher::into_issuer).ok()

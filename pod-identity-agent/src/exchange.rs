@@ -90,7 +90,7 @@ impl EksAuth {
 
 async fn environment_config(destination: &EksAuthConfig) -> Result<SdkConfig, EksAuthSetupError> {
     let loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(destination.outbound.toward(destination.endpoint.as_deref()).sdk_client()?);
+        .http_client(destination.outbound.sdk_client(destination.endpoint.as_deref())?);
     let loader = match destination.agent_auth {
         AgentAuth::SigV4 => loader,
         // The SDK requires a region. Without a signature its value has no effect.

@@ -4,8 +4,9 @@
 //! supports a CA file and a proxy, and limits each response.
 
 mod bounded;
+mod roots; // CA certificates
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
@@ -23,7 +24,6 @@ use http_body_util::{BodyExt, Limited};
 
 use self::bounded::BoundedClient;
 use crate::cause::chain;
-use crate::files::{MAX_PEM, read_regular};
 
 /// Maximum time for the body of the response to a GET request, counted from its head.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,6 +48,12 @@ pub enum OutboundError {
         /// The reason.
         reason: String,
     },
+    /// An https server cannot be verified.
+    #[error(
+        "there are no CA certificates for https: {0}. Mount a bundle at /etc/ssl/certs/ca-certificates.crt, set \
+         SSL_CERT_FILE to a bundle, or give a CA file (--ca-file, AWS_CA_BUNDLE)"
+    )]
+    NoCaCertificates(&'static str),
     /// The URL is not allowed.
     #[error("{url}: {reason}")]
     Url {
@@ -75,13 +81,19 @@ pub enum OutboundError {
 }
 
 impl Outbound {
-    /// Returns a client for the AWS SDK. A response of more than 256 KiB is an error, because those of EKS Auth and
-    /// STS have a few KiB. The SDK's own timeouts apply.
+    /// Returns a client for the AWS SDK, for calls to this URL. `None`: an endpoint of AWS. A response of more than
+    /// 256 KiB is an error, because those of EKS Auth and STS have a few KiB. The SDK's own timeouts apply. A URL of
+    /// this machine is never called through a proxy, which may be on another machine.
     ///
     /// # Errors
-    /// If the CA file cannot be read.
-    pub fn sdk_client(&self) -> Result<SharedHttpClient, OutboundError> {
-        let (tls, proxy) = (self.tls()?, self.proxy());
+    /// If the CA file cannot be read, or if an https URL has no CA certificate to be verified with.
+    pub fn sdk_client(&self, endpoint: Option<&str>) -> Result<SharedHttpClient, OutboundError> {
+        self.check_ca_certificates(endpoint)?;
+        let local = endpoint
+            .and_then(|url| url.parse::<http::Uri>().ok())
+            .is_some_and(|url| url.host().is_some_and(is_loopback));
+        let proxy = if local { ProxyConfig::disabled() } else { self.proxy() };
+        let tls = self.tls()?;
         let client = Builder::new().build_with_connector_fn(move |settings, _| {
             connector(tls.clone(), proxy.clone(), settings.cloned().unwrap_or_default())
         });
@@ -98,23 +110,31 @@ impl Outbound {
             .read_timeout(Duration::from_secs(5))
             .build();
         let direct = connector(self.tls()?, ProxyConfig::disabled(), settings.clone());
-        Ok(Getter { proxied: connector(self.tls()?, self.proxy(), settings), direct })
+        let no_ca_certificates = self.no_ca_certificates();
+        Ok(Getter { proxied: connector(self.tls()?, self.proxy(), settings), direct, no_ca_certificates })
     }
 
-    /// Returns the settings for calls to a URL. A URL of this machine is never called through a proxy, which may be on
-    /// another machine.
-    #[must_use]
-    pub fn toward(&self, url: Option<&str>) -> Self {
-        let local = url
-            .and_then(|url| url.parse::<http::Uri>().ok())
-            .is_some_and(|url| url.host().is_some_and(is_loopback));
-        Self { proxy_from_environment: self.proxy_from_environment && !local, ..self.clone() }
+    /// Checks at the start of a program that an https server can be verified. `None`: a URL that is not known yet, with
+    /// https. The SDK's client does not make this check.
+    ///
+    /// # Errors
+    /// [`OutboundError::NoCaCertificates`], which names the fix.
+    pub fn check_ca_certificates(&self, url: Option<&str>) -> Result<(), OutboundError> {
+        let https = url.is_none_or(is_https);
+        self.no_ca_certificates()
+            .filter(|_| https)
+            .map_or(Ok(()), |why| Err(OutboundError::NoCaCertificates(why)))
+    }
+
+    fn no_ca_certificates(&self) -> Option<&'static str> {
+        roots::missing().filter(|_| self.ca_file.is_none())
     }
 
     fn tls(&self) -> Result<TlsContext, OutboundError> {
-        let mut store = TrustStore::default();
+        // A debug build of the SDK panics if the system's store is enabled and empty.
+        let mut store = if roots::missing().is_some() { TrustStore::empty() } else { TrustStore::default() };
         if let Some(path) = &self.ca_file {
-            store.add_pem_certificate(read_certificates(path)?);
+            store.add_pem_certificate(roots::read_certificates(path)?);
         }
         TlsContext::builder().with_trust_store(store).build().map_err(|error| OutboundError::CaFile {
             path: self.ca_file.clone().unwrap_or_default(),
@@ -125,20 +145,6 @@ impl Outbound {
     fn proxy(&self) -> ProxyConfig {
         if self.proxy_from_environment { ProxyConfig::from_env() } else { ProxyConfig::disabled() }
     }
-}
-
-/// Reads the certificates at the start, because the SDK's connector panics at its first use if a file has none.
-fn read_certificates(path: &Path) -> Result<Vec<u8>, OutboundError> {
-    use rustls_pki_types::pem::PemObject;
-    let fail = |reason: String| OutboundError::CaFile { path: path.to_owned(), reason };
-    let pem = read_regular(path, MAX_PEM).map_err(|error| fail(error.to_string()))?;
-    let certificates = rustls_pki_types::CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| fail(error.to_string()))?;
-    if certificates.is_empty() {
-        return Err(fail("the file has no certificate".to_owned()));
-    }
-    Ok(pem.to_vec())
 }
 
 fn connector(tls: TlsContext, proxy: ProxyConfig, settings: HttpConnectorSettings) -> Connector {
@@ -167,6 +173,10 @@ pub fn check_url(url: &str) -> Result<http::Uri, OutboundError> {
     }
 }
 
+fn is_https(url: &str) -> bool {
+    url.parse::<http::Uri>().is_ok_and(|url| url.scheme_str() == Some("https"))
+}
+
 /// Returns whether the host of a URL is this machine: a loopback address or `localhost`.
 pub fn is_loopback(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -178,6 +188,7 @@ pub fn is_loopback(host: &str) -> bool {
 pub struct Getter {
     proxied: Connector,
     direct: Connector,
+    no_ca_certificates: Option<&'static str>,
 }
 
 impl Getter {
@@ -205,6 +216,9 @@ impl Getter {
         limit: usize,
     ) -> Result<(u16, Bytes), OutboundError> {
         let local = check_url(url)?.host().is_some_and(is_loopback);
+        if let Some(why) = self.no_ca_certificates.filter(|_| is_https(url)) {
+            return Err(OutboundError::NoCaCertificates(why));
+        }
         let connector = if local { &self.direct } else { &self.proxied };
         let failed = |reason: String| OutboundError::Transport { url: url.to_owned(), reason };
         let mut request = HttpRequest::new(SdkBody::empty());
