@@ -78,7 +78,7 @@ impl TokenKeys {
                 configs.into_iter().map(issuer).collect::<Result<Vec<Issuer>, _>>()?.into()
             }
             Self::Learned(outbound) => {
-                outbound.sdk_client_with_late_ca()?; // reports an unusable CA file at the start
+                outbound.sdk_client_with_late_ca(None)?; // reports an unusable CA file at the start
                 TokenVerification::discovered(move |issuer| {
                     let fetcher = KeyFetcher::discovered(issuer.to_owned(), outbound.clone());
                     fetcher.map(KeyFetcher::into_issuer).ok()

@@ -91,7 +91,7 @@ impl EksAuth {
 
 async fn environment_config(destination: &EksAuthConfig) -> Result<SdkConfig, EksAuthSetupError> {
     let loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(destination.outbound.toward(destination.endpoint.as_deref()).sdk_client_with_late_ca()?);
+        .http_client(destination.outbound.sdk_client_with_late_ca(destination.endpoint.as_deref())?);
     let loader = match destination.agent_auth {
         AgentAuth::SigV4 => loader,
         AgentAuth::SigV4RotatedFile => loader.credentials_provider(rotated_file::chain().await),

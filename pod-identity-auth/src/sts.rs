@@ -59,10 +59,10 @@ struct CallLabels {
 /// Makes a client with the credentials, region and endpoint of the environment.
 ///
 /// # Errors
-/// [`StsSetupError`] if the CA file cannot be read, or no region is configured.
+/// [`StsSetupError`] if the CA file cannot be read, if there is no CA certificate for https, or if no region is configured.
 pub async fn client_from_environment(outbound: &Outbound) -> Result<Client, StsSetupError> {
     let endpoint = std::env::var("AWS_ENDPOINT_URL_STS").ok();
-    let http_client = outbound.toward(endpoint.as_deref()).sdk_client()?;
+    let http_client = outbound.sdk_client(endpoint.as_deref())?;
     let config = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client).load().await;
     if config.region().is_none() {
         return Err(StsSetupError::NoRegion);

@@ -1,6 +1,7 @@
 //! Command line.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct Args {
 pub enum Command {
     /// Check the path from a pod token to credentials step by step, then run a command with a pod's environment.
     Run(RunArgs),
+    /// Serve the local STS as the AWS of a test cluster, until SIGTERM.
+    Aws(AwsArgs),
     /// Print the built-in fixture file.
     Sample,
     /// Call STS with the environment variables of a pod.
@@ -97,6 +100,46 @@ pub struct RunArgs {
     /// The command to run with the pod's environment, after `--`.
     #[arg(last = true, value_name = "COMMAND")]
     pub program: Vec<OsString>,
+}
+
+/// The flags of `aws`.
+#[derive(Debug, clap::Args)]
+pub struct AwsArgs {
+    /// The address and port of the STS. Port 0: any free port, which the program prints.
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+
+    /// The fixture file with AWS accounts, roles, access keys and OIDC providers.
+    #[arg(long, short = 'f', value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// The issuer of the cluster's tokens, as in their claim iss.
+    #[arg(long, value_name = "URL")]
+    pub issuer: String,
+
+    /// The URL of the issuer's key set, for example https://API-SERVER/openid/v1/jwks.
+    #[arg(long, value_name = "URL")]
+    pub jwks_url: String,
+
+    /// CA certificates (PEM) for --jwks-url, in addition to the system's.
+    #[arg(long, value_name = "FILE")]
+    pub jwks_ca_file: Option<PathBuf>,
+
+    /// A file with a bearer token for --jwks-url, read at each fetch.
+    #[arg(long, value_name = "FILE")]
+    pub jwks_token_file: Option<PathBuf>,
+
+    /// Serve https, and write the new CA's certificate (PEM) to this file. Default: http.
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+
+    /// A further host name or address in the certificate. Repeatable. It has localhost and the address of --listen.
+    #[arg(long, value_name = "NAME", requires = "ca_file")]
+    pub tls_name: Vec<String>,
+
+    /// Write the URL of the STS to this file when the issuer's keys are fetched.
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

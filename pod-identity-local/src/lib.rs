@@ -14,3 +14,4 @@ pub mod sample; // built-in fixture file
 pub mod fault; // fault injection
 pub mod run; // command `run`
 pub mod report; // report of the steps
+pub mod aws; // command `aws`

@@ -9,6 +9,7 @@ mod private_file;
 mod workload;
 
 pub(crate) use build::select_cluster;
+pub(crate) use handlers::StsEndpoint;
 pub use private_file::write_private;
 pub use workload::Workload;
 
@@ -29,7 +30,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use self::build::{AgentSdkConfig, agent, auth, auth_caller, credentials, issuers, sdk_configs, sts};
-use self::handlers::{Inspection, IssuerDocuments, StsEndpoint};
+use self::handlers::{Inspection, IssuerDocuments};
 use crate::fixture::Fixture;
 use crate::issuer::{Issuer, KeyAlgorithm};
 use crate::sts::Sts;

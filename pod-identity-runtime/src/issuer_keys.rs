@@ -90,8 +90,13 @@ impl KeyFetcher {
     /// Makes a fetcher for an issuer of the configuration.
     ///
     /// # Errors
-    /// [`OutboundError`] if the CA file cannot be read.
+    /// [`OutboundError`] if the CA file cannot be read, or if there is no CA certificate for https.
     pub fn new(config: IssuerConfig) -> Result<Self, OutboundError> {
+        match &config.keys {
+            KeyLocation::Discovery => config.outbound.check_ca_certificates(Some(&config.issuer))?,
+            KeyLocation::Url(url) => config.outbound.check_ca_certificates(Some(url))?,
+            KeyLocation::File(_) => {}
+        }
         let getter = config.outbound.getter()?;
         Ok(Self { config, source: IssuerSource::Operator, getter })
     }

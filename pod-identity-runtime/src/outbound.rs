@@ -5,6 +5,7 @@
 
 mod error;
 mod bounded; // size of responses
+mod roots; // CA certificates
 mod reload; // changed CA files
 
 use std::path::PathBuf;
@@ -38,22 +39,23 @@ pub struct Outbound {
 }
 
 impl Outbound {
-    /// Returns a client for the AWS SDK. A response of more than 256 KiB is an error, because those of EKS Auth and
-    /// STS have a few KiB. The SDK's own timeouts apply.
+    /// Returns a client for the AWS SDK, for calls to this URL. `None`: an endpoint of AWS. A response of more than
+    /// 256 KiB is an error, because those of EKS Auth and STS have a few KiB. The SDK's own timeouts apply. A URL of
+    /// this machine is never called through a proxy, which may be on another machine.
     ///
     /// # Errors
-    /// If the CA file cannot be read.
-    pub fn sdk_client(&self) -> Result<SharedHttpClient, OutboundError> {
-        Ok(self.sdk_client_of(self.trust(false)?))
+    /// If the CA file cannot be read, or if an https URL has no CA certificate to be verified with.
+    pub fn sdk_client(&self, endpoint: Option<&str>) -> Result<SharedHttpClient, OutboundError> {
+        self.sdk_client_of(self.trust(false)?, endpoint)
     }
 
     /// Returns a client like [`sdk_client`](Self::sdk_client), whose CA file may not exist yet. Until it exists, calls
     /// fail with an error that names the file.
     ///
     /// # Errors
-    /// If the CA file exists and cannot be used.
-    pub fn sdk_client_with_late_ca(&self) -> Result<SharedHttpClient, OutboundError> {
-        Ok(self.sdk_client_of(self.trust(true)?))
+    /// If the CA file exists and cannot be used, or if an https URL has no CA certificate to be verified with.
+    pub fn sdk_client_with_late_ca(&self, endpoint: Option<&str>) -> Result<SharedHttpClient, OutboundError> {
+        self.sdk_client_of(self.trust(true)?, endpoint)
     }
 
     /// Returns a client for plain GET requests.
@@ -67,26 +69,41 @@ impl Outbound {
             .build();
         let trust = self.trust(false)?;
         let direct = ReloadingConnector::new(trust.clone(), false, settings.clone());
-        Ok(Getter { proxied: ReloadingConnector::new(trust, self.proxy_from_environment, settings), direct })
+        let proxied = ReloadingConnector::new(trust, self.proxy_from_environment, settings);
+        Ok(Getter { proxied, direct, no_ca_certificates: self.no_ca_certificates() })
     }
 
-    /// Returns the settings for calls to a URL. A URL of this machine is never called through a proxy, which may be on
-    /// another machine.
-    #[must_use]
-    pub fn toward(&self, url: Option<&str>) -> Self {
-        let local = url
-            .and_then(|url| url.parse::<http::Uri>().ok())
-            .is_some_and(|url| url.host().is_some_and(is_loopback));
-        Self { proxy_from_environment: self.proxy_from_environment && !local, ..self.clone() }
+    /// Checks at the start of a program that an https server can be verified. `None`: a URL that is not known yet, with
+    /// https. The SDK's client does not make this check.
+    ///
+    /// # Errors
+    /// [`OutboundError::NoCaCertificates`], which names the fix.
+    pub fn check_ca_certificates(&self, url: Option<&str>) -> Result<(), OutboundError> {
+        let https = url.is_none_or(is_https);
+        self.no_ca_certificates()
+            .filter(|_| https)
+            .map_or(Ok(()), |why| Err(OutboundError::NoCaCertificates(why)))
+    }
+
+    fn no_ca_certificates(&self) -> Option<&'static str> {
+        roots::missing().filter(|_| self.ca_file.is_none())
     }
 
     fn trust(&self, may_be_late: bool) -> Result<Arc<Trust>, OutboundError> {
         Trust::read(self.ca_file.clone(), may_be_late)
     }
 
-    fn sdk_client_of(&self, trust: Arc<Trust>) -> SharedHttpClient {
-        let client = ReloadingClient::new(trust, self.proxy_from_environment);
-        BoundedClient::new(client.into_shared()).into_shared()
+    fn sdk_client_of(
+        &self,
+        trust: Arc<Trust>,
+        endpoint: Option<&str>,
+    ) -> Result<SharedHttpClient, OutboundError> {
+        self.check_ca_certificates(endpoint)?;
+        let local = endpoint
+            .and_then(|url| url.parse::<http::Uri>().ok())
+            .is_some_and(|url| url.host().is_some_and(is_loopback));
+        let client = ReloadingClient::new(trust, self.proxy_from_environment && !local);
+        Ok(BoundedClient::new(client.into_shared()).into_shared())
     }
 }
 
@@ -106,6 +123,10 @@ pub fn check_url(url: &str) -> Result<http::Uri, OutboundError> {
     }
 }
 
+fn is_https(url: &str) -> bool {
+    url.parse::<http::Uri>().is_ok_and(|url| url.scheme_str() == Some("https"))
+}
+
 /// Returns whether the host of a URL is this machine: a loopback address or `localhost`.
 pub fn is_loopback(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -117,6 +138,7 @@ pub fn is_loopback(host: &str) -> bool {
 pub struct Getter {
     proxied: ReloadingConnector,
     direct: ReloadingConnector,
+    no_ca_certificates: Option<&'static str>,
 }
 
 impl Getter {
@@ -144,6 +166,9 @@ impl Getter {
         limit: usize,
     ) -> Result<(u16, Bytes), OutboundError> {
         let local = check_url(url)?.host().is_some_and(is_loopback);
+        if let Some(why) = self.no_ca_certificates.filter(|_| is_https(url)) {
+            return Err(OutboundError::NoCaCertificates(why));
+        }
         let connector = if local { &self.direct } else { &self.proxied };
         let failed = |reason: String| OutboundError::Transport { url: url.to_owned(), reason };
         let mut request = HttpRequest::new(SdkBody::empty());

@@ -1,14 +1,16 @@
-//! A stand-in for an API server: it returns one service account to every read, over plain HTTP. A watch stays open without
-//! events.
+//! A stand-in for an API server: it returns one service account to every read, over plain HTTP. A watch lists it and
+//! stays open.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::{iter, pending};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -31,6 +33,13 @@ pub(super) fn start(namespace: &str, name: &str) -> Result<SocketAddr, Box<dyn s
         },
     });
     let body = Bytes::from(service_account.to_string());
+    // A streamed list: the objects, and a bookmark after the last one (Kubernetes, API concepts, streaming lists).
+    let listed = json!({"type": "ADDED", "object": service_account});
+    let end = json!({"type": "BOOKMARK", "object": {
+        "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+        "metadata": {"resourceVersion": "1234567", "annotations": {"k8s.io/initial-events-end": "true"}},
+    }});
+    let list = Bytes::from(format!("{listed}\n{end}\n"));
     let (bound, address) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -39,16 +48,22 @@ pub(super) fn start(namespace: &str, name: &str) -> Result<SocketAddr, Box<dyn s
             let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await else { return };
             let _ = bound.send(listener.local_addr()); // fails only if the receiver was dropped
             while let Ok((stream, _)) = listener.accept().await {
-                let body = body.clone();
+                let (body, list) = (body.clone(), list.clone());
                 tokio::spawn(async move {
                     let _ = stream.set_nodelay(true); // as the API server does
                     let service = service_fn(|request: Request<Incoming>| {
-                        let body = body.clone();
+                        let (body, list) = (body.clone(), list.clone());
                         async move {
-                            if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
-                                std::future::pending::<()>().await;
-                            }
-                            let mut response = Response::new(Full::new(body));
+                            let query = request.uri().query().unwrap_or_default();
+                            let list =
+                                query.contains("sendInitialEvents=true").then(|| Ok(Frame::data(list)));
+                            let body = if query.contains("watch=true") {
+                                let events = iter(list).chain(pending::<Result<_, Infallible>>());
+                                BodyExt::boxed(StreamBody::new(events))
+                            } else {
+                                BodyExt::boxed(Full::new(body))
+                            };
+                            let mut response = Response::new(body);
                             let json = HeaderValue::from_static("application/json");
                             response.headers_mut().insert(CONTENT_TYPE, json);
                             Ok::<_, Infallible>(response)

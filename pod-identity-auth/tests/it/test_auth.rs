@@ -66,7 +66,7 @@ pub(crate) fn sdk(endpoint: &str, key: (&str, &str)) -> SdkConfig {
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("eu-west-1"))
         .endpoint_url(endpoint)
-        .http_client(Outbound::default().sdk_client().unwrap())
+        .http_client(Outbound::default().sdk_client(Some("http://127.0.0.1")).unwrap())
         .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
             key.0, key.1, None, None, "test",
         )))

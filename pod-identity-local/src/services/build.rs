@@ -119,7 +119,7 @@ pub(super) fn sdk_configs(
     principal: &Credentials,
 ) -> Result<(SdkConfig, AgentSdkConfig), LocalServicesError> {
     let outbound = Outbound::default();
-    let client = outbound.sdk_client()?;
+    let client = outbound.sdk_client(Some("http://127.0.0.1"))?;
     let config = |credentials: Credentials| {
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())

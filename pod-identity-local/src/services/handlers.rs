@@ -34,7 +34,7 @@ impl Handler for IssuerDocuments {
 
 /// Serves STS.
 #[derive(Debug)]
-pub(super) struct StsEndpoint(pub(super) Arc<Sts>);
+pub(crate) struct StsEndpoint(pub(crate) Arc<Sts>);
 
 impl Handler for StsEndpoint {
     async fn handle(&self, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {

@@ -123,7 +123,7 @@ fn agent_sdk(services: &LocalServices) -> SdkConfig {
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("eu-west-1"))
-        .http_client(Outbound::default().sdk_client().unwrap())
+        .http_client(Outbound::default().sdk_client(Some("http://127.0.0.1")).unwrap())
         .credentials_provider(SharedCredentialsProvider::new(key))
         .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(
             aws_smithy_async::rt::sleep::TokioSleep::new(),

@@ -147,7 +147,7 @@ fn agent_without_auth(pod: &OnePod) -> Config {
     let sdk_config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(pod.services.region().to_owned()))
-        .http_client(outbound.sdk_client().unwrap())
+        .http_client(outbound.sdk_client(None).unwrap())
         .credentials_provider(SharedCredentialsProvider::new(pod.services.agent_key().clone()))
         .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(
             aws_smithy_async::rt::sleep::TokioSleep::new(),

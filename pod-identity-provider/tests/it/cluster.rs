@@ -117,7 +117,7 @@ impl Agent {
         let sdk_config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(cluster.laptop.region().to_owned()))
-            .http_client(outbound.sdk_client().unwrap())
+            .http_client(outbound.sdk_client(None).unwrap())
             .credentials_provider(SharedCredentialsProvider::new(cluster.laptop.agent_key().clone()))
             .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
             .build();

@@ -13,6 +13,12 @@ pub enum OutboundError {
         /// The reason.
         reason: String,
     },
+    /// An https server cannot be verified.
+    #[error(
+        "there are no CA certificates for https: {0}. Mount a bundle at /etc/ssl/certs/ca-certificates.crt, set \
+         SSL_CERT_FILE to a bundle, or give a CA file (--ca-file, AWS_CA_BUNDLE)"
+    )]
+    NoCaCertificates(&'static str),
     /// The URL is not allowed.
     #[error("{url}: {reason}")]
     Url {

@@ -18,8 +18,9 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 
 use super::error::OutboundError;
+use super::roots;
 use crate::clock;
-use crate::files::{Fingerprint, MAX_PEM, POLL_INTERVAL, read_regular};
+use crate::files::{Fingerprint, POLL_INTERVAL};
 
 /// The certificates to trust, read again when the CA file changes. Calls check the file, at most once per second.
 #[derive(Debug)]
@@ -191,28 +192,15 @@ impl HttpClient for ReloadingClient {
 
 /// Reads the CA file, if there is one.
 fn tls(ca_file: Option<&Path>) -> Result<TlsContext, OutboundError> {
-    let mut store = TrustStore::default();
+    // A debug build of the SDK panics if the system's store is enabled and empty.
+    let mut store = if roots::missing().is_some() { TrustStore::empty() } else { TrustStore::default() };
     if let Some(path) = ca_file {
-        store.add_pem_certificate(read_certificates(path)?);
+        store.add_pem_certificate(roots::read_certificates(path)?);
     }
     TlsContext::builder().with_trust_store(store).build().map_err(|error| OutboundError::CaFile {
         path: ca_file.unwrap_or(Path::new("")).to_owned(),
         reason: error.to_string(),
     })
-}
-
-/// Reads the certificates at the start, because the SDK's connector panics at its first use if a file has none.
-fn read_certificates(path: &Path) -> Result<Vec<u8>, OutboundError> {
-    use rustls_pki_types::pem::PemObject;
-    let fail = |reason: String| OutboundError::CaFile { path: path.to_owned(), reason };
-    let pem = read_regular(path, MAX_PEM).map_err(|error| fail(error.to_string()))?;
-    let certificates = rustls_pki_types::CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| fail(error.to_string()))?;
-    if certificates.is_empty() {
-        return Err(fail("the file has no certificate".to_owned()));
-    }
-    Ok(pem.to_vec())
 }
 
 fn connector(tls: TlsContext, proxy: ProxyConfig, settings: HttpConnectorSettings) -> Connector {

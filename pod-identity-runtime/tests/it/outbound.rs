@@ -71,3 +71,45 @@ async fn changed_ca_file_is_used_without_a_restart() {
     let error = getter.get(&url, None, 1000).await.unwrap_err();
     assert!(error.to_string().contains("invalid peer certificate"), "{error}");
 }
+
+/// The name of the variable that makes this test program run a check in a child process, which has no CA certificates.
+const CHILD: &str = "TEST_WITHOUT_CA_CERTIFICATES";
+
+#[tokio::test]
+async fn child_without_ca_certificates() {
+    let Ok(ca_file) = std::env::var(CHILD) else { return };
+    let outbound = Outbound::default();
+    let error = |result: Result<(), OutboundError>| result.unwrap_err().to_string();
+    for text in [
+        error(outbound.sdk_client(None).map(|_| ())),
+        error(outbound.sdk_client(Some("https://sts.example")).map(|_| ())),
+        error(outbound.getter().unwrap().get("https://127.0.0.1:9/", None, 1).await.map(|_| ())),
+    ] {
+        for part in ["no CA certificate", "SSL_CERT_", "--ca-file", "/etc/ssl/certs/ca-certificates.crt"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+    outbound.sdk_client(Some("http://127.0.0.1:1")).expect("http needs no CA certificate");
+    let with_file = Outbound { ca_file: Some(ca_file.into()), ..Outbound::default() };
+    with_file.sdk_client(None).expect("a CA file is enough");
+    let unreachable = with_file.getter().unwrap().get("https://127.0.0.1:9/", None, 1).await.unwrap_err();
+    assert!(matches!(unreachable, OutboundError::Transport { .. }), "{unreachable}");
+}
+
+#[test]
+fn https_without_ca_certificates_is_refused_at_the_start() {
+    let authority = testing::authority::Authority::new();
+    let (file, directory) = (tempfile::NamedTempFile::new().unwrap(), tempfile::tempdir().unwrap());
+    for (variable, place) in [
+        ("SSL_CERT_FILE", file.path()),
+        ("SSL_CERT_DIR", directory.path()),
+        ("SSL_CERT_FILE", "/no/such/file".as_ref()),
+    ] {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "outbound::child_without_ca_certificates", "--nocapture"]);
+        child.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR").env(variable, place);
+        let output = child.env(CHILD, authority.ca_file()).output().unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && stdout.contains("1 passed"), "{variable}: {output:#?}");
+    }
+}

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use clap::Parser;
 use testing::authority::Authority;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
@@ -56,24 +57,23 @@ async fn runs_in_the_image_with_both_commands_of_aws_manifests() {
     }
     let directory = tempfile::tempdir().unwrap();
     let archive = directory.path().join("webhook.tar");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/image.sh");
-    let output =
-        Command::new(script).args([PROGRAM, "pod-identity-webhook:test"]).arg(&archive).output().await;
-    let output = output.unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    let bundle = directory.path().join("ca.crt");
+    std::fs::copy(Authority::new().ca_file(), &bundle).unwrap();
+    let flags = ["images", "webhook", "--binary", PROGRAM, "--name", "pod-identity-webhook:test", "--output"];
+    let files = [archive.as_os_str(), "--ca-bundle".as_ref(), bundle.as_os_str()];
+    let args = images::args::Args::parse_from(flags.map(AsRef::as_ref).into_iter().chain(files));
+    images::build::run(&args).unwrap();
     let extract = async |archive: &Path, into: &Path| {
         let status = Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(into).status().await;
         assert!(status.unwrap().success(), "{}", archive.display());
     };
     extract(&archive, directory.path()).await;
-    let read = |name: &str| -> serde_json::Value {
-        serde_json::from_slice(&std::fs::read(directory.path().join(name)).unwrap()).unwrap()
-    };
-    assert_eq!(read("manifest.json")[0]["RepoTags"][0], "pod-identity-webhook:test");
-    assert_eq!(read("config.json")["config"]["Entrypoint"][0], "/webhook");
+    let manifest = std::fs::read(directory.path().join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let layer = manifest[0]["Layers"][0].as_str().unwrap();
     let root = directory.path().join("root");
     std::fs::create_dir(&root).unwrap();
-    extract(&directory.path().join("layer.tar"), &root).await;
+    extract(&directory.path().join(layer), &root).await;
     // The unprivileged user must be able to enter the directory.
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(directory.path(), readable).unwrap();

@@ -158,7 +158,7 @@ fn sdk(access_key_id: &str, secret_access_key: &str) -> SdkConfig {
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("eu-west-1"))
-        .http_client(Outbound::default().sdk_client().unwrap())
+        .http_client(Outbound::default().sdk_client(Some("http://127.0.0.1")).unwrap())
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
         .build()

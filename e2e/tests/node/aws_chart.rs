@@ -1,0 +1,1 @@
+//! The manifests of AWS's chart, with only the image changed.
