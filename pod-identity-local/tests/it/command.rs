@@ -1,5 +1,6 @@
 //! The binary and its exit status, text and JSON.
 
+mod aws;
 mod broken;
 mod child;
 

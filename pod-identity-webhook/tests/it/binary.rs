@@ -1,5 +1,6 @@
 //! The shipped binary.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -59,9 +60,17 @@ async fn runs_in_the_image_with_both_commands_of_aws_manifests() {
     let archive = directory.path().join("webhook.tar");
     let bundle = directory.path().join("ca.crt");
     std::fs::copy(Authority::new().ca_file(), &bundle).unwrap();
-    let flags = ["images", "webhook", "--binary", PROGRAM, "--name", "pod-identity-webhook:test", "--output"];
-    let files = [archive.as_os_str(), "--ca-bundle".as_ref(), bundle.as_os_str()];
-    let args = images::args::Args::parse_from(flags.map(AsRef::as_ref).into_iter().chain(files));
+    let args = images::args::Args::parse_from([
+        OsStr::new("images"),
+        OsStr::new("webhook"),
+        OsStr::new("--binary"),
+        OsStr::new(PROGRAM),
+        OsStr::new("--name=pod-identity-webhook:test"),
+        OsStr::new("--output"),
+        archive.as_os_str(),
+        OsStr::new("--ca-bundle"),
+        bundle.as_os_str(),
+    ]);
     images::build::run(&args).unwrap();
     let extract = async |archive: &Path, into: &Path| {
         let status = Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(into).status().await;

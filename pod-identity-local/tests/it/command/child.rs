@@ -148,7 +148,7 @@ fn send(child: &Child, signal: &str) {
     );
 }
 
-async fn end(mut child: Child, signal: &str) -> Option<i32> {
+pub(super) async fn end(mut child: Child, signal: &str) -> Option<i32> {
     send(&child, signal);
     tokio::time::timeout(TIME_LIMIT, child.wait()).await.expect("the signal ends it").unwrap().code()
 }
