@@ -39,10 +39,14 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// Returns the directory with the programs of the workspace, after building them.
+/// Returns the directory with the programs of the workspace, after building them. The environment variable
+/// `PROGRAMS_DIRECTORY` names a directory with other builds.
 pub fn programs() -> &'static Path {
     static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
+        if let Some(directory) = std::env::var_os("PROGRAMS_DIRECTORY") {
+            return directory.into();
+        }
         // The flags of the test command, so that nothing is built twice.
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["test", "--workspace", "--locked", "--no-run", "--quiet"]).current_dir(workspace());
@@ -113,7 +117,7 @@ fn image_of(program: &str, image: &str, directory: &Path) -> PathBuf {
     let mut strip = Command::new("strip");
     assert!(strip.arg("-o").arg(&stripped).arg(programs().join(name)).status().unwrap().success());
     let mut maker = Command::new(programs().join("images"));
-    maker.arg(program).arg("--program").arg(&stripped).arg("--image").arg(format!("{image}:0.1.0"));
+    maker.arg(program).arg("--binary").arg(&stripped).arg("--name").arg(format!("{image}:0.1.0"));
     let output = maker.arg("--output").arg(&archive).current_dir(workspace()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     archive
