@@ -1,5 +1,7 @@
 //! Requests to the agent without an SDK.
 
+use std::ffi::OsStr;
+
 use testing::node::Node;
 
 pub const AGENT: &str = "http://169.254.170.23/v1/credentials";
@@ -13,7 +15,7 @@ pub struct Response {
 
 /// Sends a token to the agent, from the node's own network.
 pub fn request(node: &Node, token: &str) -> Response {
-    let mut bash = node.network_command("bash".as_ref());
+    let mut bash = node.network_command(OsStr::new("bash"));
     let script = "exec 3<>/dev/tcp/169.254.170.23/80 && printf 'GET /v1/credentials HTTP/1.0\\r\\nHost: 169.254.170.23\\r\\nAuthorization: %s\\r\\n\\r\\n' \"$TOKEN\" >&3 && cat <&3";
     let output = bash.args(["-c", script]).env("TOKEN", token.trim()).output().unwrap();
     parse(&String::from_utf8_lossy(&output.stdout))

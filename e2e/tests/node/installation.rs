@@ -1,5 +1,6 @@
 //! The installation that all tests share: images of the programs, a stand-in for AWS, and `deploy/self-managed`.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -128,7 +129,7 @@ fn stand_in_for_aws(node: &Node, directory: &Path) -> Program {
     let file = workspace().join("e2e/tests/node/aws.yaml");
     let token = directory.join("jwks-token");
     fs::write(&token, node.kubectl(&["-n", "default", "create", "token", "default", "--duration=24h"]).trim()).unwrap();
-    let mut aws = node.network_command(programs().join("pod-identity-local").as_ref());
+    let mut aws = node.network_command(programs().join("pod-identity-local").as_os_str());
     aws.arg("aws").arg(format!("--listen={ADDRESS}:{STS_PORT}")).arg("--file").arg(file);
     aws.arg(format!("--issuer={ISSUER}")).arg("--jwks-url=https://10.96.0.1/openid/v1/jwks");
     aws.arg("--jwks-ca-file").arg(node.ca_file()).arg("--jwks-token-file").arg(token);
@@ -136,7 +137,7 @@ fn stand_in_for_aws(node: &Node, directory: &Path) -> Program {
     eventually("the stand-in for AWS listens", Duration::from_secs(20), || {
         assert!(program.is_running(), "the stand-in for AWS has ended");
         let script = format!("exec 3<>/dev/tcp/{ADDRESS}/{STS_PORT}");
-        let mut bash = node.network_command("bash".as_ref());
+        let mut bash = node.network_command(OsStr::new("bash"));
         bash.args(["-c", &script]).output().unwrap().status.success()
     });
     program

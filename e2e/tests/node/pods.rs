@@ -63,7 +63,7 @@ fn identity(installation: &Installation, credentials: &Value) -> String {
         let value = credentials.get(small).or_else(|| credentials.get(large));
         value.and_then(Value::as_str).unwrap_or_else(|| panic!("no {small} in the credentials")).to_owned()
     };
-    let mut whoami: Command = installation.node.network_command(programs().join("aws-credentials").as_ref());
+    let mut whoami: Command = installation.node.network_command(programs().join("aws-credentials").as_os_str());
     whoami.arg("identity").env("AWS_REGION", "eu-west-1").env("AWS_ENDPOINT_URL_STS", sts());
     whoami.env("AWS_ACCESS_KEY_ID", member("accessKeyId", "AccessKeyId"));
     whoami.env("AWS_SECRET_ACCESS_KEY", member("secretAccessKey", "SecretAccessKey"));
