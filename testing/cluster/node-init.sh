@@ -19,7 +19,7 @@ for path in /run /var/lib /var/log; do
 done
 mkdir -p /run/lock /run/node /run/cni/bin /run/cni/conf /var/lib/kubelet /var/log/pods /var/log/containers
 mount --bind "$directory" /run/node
-mount --bind "$cni" /run/cni/bin
+ln -s "$cni"/* "$sources/node/no-dad.sh" /run/cni/bin
 cp "$sources/node/cni.json" /run/cni/conf/10-node.conflist
 mount --bind /var/lib/kubelet /var/lib/kubelet
 cd "$directory"

@@ -7,11 +7,13 @@
 set -eu
 directory=$1
 shift
+root=/sys/fs/cgroup
 cgroup=pod-identity-node-$$
+cgroup_hint="the cgroup $cgroup cannot be made in $root: run as root on a virtual machine or in a privileged container"
 
 clean_up() {
     cd /
-    for path in /sys/fs/cgroup/"$cgroup" /sys/fs/cgroup/*/"$cgroup"; do
+    for path in "$root/$cgroup" "$root"/*/"$cgroup"; do
         tries=100 # the kernel needs a moment to end the processes
         while [ -d "$path" ] && [ "$tries" -gt 0 ]; do
             find "$path" -depth -type d -exec rmdir {} + 2>/dev/null && break
@@ -29,27 +31,38 @@ unavailable() {
 }
 
 # The kubelet makes the cgroups of pods below this cgroup.
-if [ "$(stat -fc %T /sys/fs/cgroup)" = cgroup2fs ]; then
-    mkdir "/sys/fs/cgroup/$cgroup" || unavailable "the cgroup /sys/fs/cgroup/$cgroup cannot be made: run as root on a virtual machine or in a privileged container"
-    for controller in cpu cpuset memory pids io hugetlb; do
-        # In a container, the root cgroup contains processes, and then its controllers may be unavailable.
-        echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control || true
-        echo "+$controller" >"/sys/fs/cgroup/$cgroup/cgroup.subtree_control" || true
-    done 2>/dev/null
-    enabled=$(cat "/sys/fs/cgroup/$cgroup/cgroup.subtree_control")
-    for controller in cpu cpuset memory pids; do
+if [ "$(stat -fc %T "$root")" = cgroup2fs ]; then
+    controllers="cpu cpuset memory pids"
+    enable() { # enable CGROUP: its children get the controllers
+        for controller in $controllers io hugetlb; do
+            echo "+$controller" >"$1/cgroup.subtree_control" || true
+        done 2>/dev/null
+    }
+    mkdir "$root/$cgroup" || unavailable "$cgroup_hint"
+    enable "$root"
+    if ! grep -qw memory "$root/cgroup.subtree_control"; then
+        # A container's root cgroup contains the container's processes. Its children get controllers only without them.
+        mkdir -p "$root/init"
+        while read -r process; do
+            echo "$process" >"$root/init/cgroup.procs" || true
+        done <"$root/cgroup.procs" 2>/dev/null
+        enable "$root"
+    fi
+    enable "$root/$cgroup"
+    enabled=$(cat "$root/$cgroup/cgroup.subtree_control")
+    for controller in $controllers; do
         case " $enabled " in
             *" $controller "*) ;;
-            *) unavailable "cgroup controllers are \"$enabled\", want cpu cpuset memory pids: enable them in /sys/fs/cgroup/cgroup.subtree_control" ;;
+            *) unavailable "cgroup controllers are \"$enabled\", want $controllers: enable them in $root/cgroup.subtree_control" ;;
         esac
     done
 else
-    for hierarchy in /sys/fs/cgroup/*/; do
+    for hierarchy in "$root"/*/; do
         [ "$(stat -fc %T "$hierarchy")" = cgroupfs ] || continue
-        mkdir -p "$hierarchy$cgroup" || unavailable "the cgroup $hierarchy$cgroup cannot be made: run as root on a virtual machine or in a privileged container"
+        mkdir -p "$hierarchy$cgroup" || unavailable "$cgroup_hint"
     done
     for file in cpuset.cpus cpuset.mems; do # empty in a new cgroup
-        cat "/sys/fs/cgroup/cpuset/$file" >"/sys/fs/cgroup/cpuset/$cgroup/$file"
+        cat "$root/cpuset/$file" >"$root/cpuset/$cgroup/$file"
     done
 fi
 

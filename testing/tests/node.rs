@@ -198,7 +198,13 @@ fn failed_pod_is_explained() {
 
 /// Runs in a process of its own, which `killed_node_leaves_nothing_behind` starts and kills.
 fn hold_node() {
-    let node = Node::start().unwrap();
+    let flag = "--service-account-jwks-uri=https://issuer.test/keys";
+    let node = Node::start_with("https://issuer.test", &[flag]).unwrap();
+    let discovery = node.kubectl(&["get", "--raw", "/.well-known/openid-configuration"]);
+    let discovery: Value = serde_json::from_str(&discovery).unwrap();
+    assert_eq!(discovery["issuer"], "https://issuer.test");
+    assert_eq!(discovery["jwks_uri"], "https://issuer.test/keys");
+
     let ready = ["--request-timeout=1s", "get", "--raw", "/readyz"];
     node.pause_api_server();
     let error = node.try_kubectl(&ready, "").unwrap_err();
