@@ -99,9 +99,9 @@ impl Python {
         format!("{} -B {}", self.root.join("bin/python").display(), script.display())
     }
 
-    /// Returns a shell command that resolves credentials with the AWS CLI in a pod.
-    pub fn aws_cli_credentials_in_pod(&self) -> String {
-        format!("{} -B -m awscli configure export-credentials", self.root.join("bin/python").display())
+    /// Returns a shell command that calls GetCallerIdentity with the AWS CLI in a pod. Version 1 cannot print credentials.
+    pub fn aws_cli_in_pod(&self) -> String {
+        format!("{} -B -m awscli sts get-caller-identity", self.root.join("bin/python").display())
     }
 
     /// Returns the directory of the Python that the installation uses. A pod needs it.
@@ -250,7 +250,12 @@ impl Java {
         let root = manifest.install(tools, |root| {
             install::copy_into(&files[0], root)?;
             let mut maven = Command::new("mvn");
-            maven.args(["--batch-mode", "--quiet", "dependency:copy-dependencies", "-DoutputDirectory=libraries"]);
+            maven.args([
+                "--batch-mode",
+                "--quiet",
+                "dependency:copy-dependencies",
+                "-DoutputDirectory=libraries",
+            ]);
             install::run(maven.current_dir(root))?;
             let mut javac = Command::new("javac");
             javac.args(["-d", ".", "-cp", "libraries/*"]).arg(&files[1]);

@@ -4,17 +4,15 @@ use std::ffi::OsStr;
 
 use testing::node::Node;
 
-pub const AGENT: &str = "http://169.254.170.23/v1/credentials";
-
 /// A response of the agent: the status and the body.
 #[derive(Debug)]
-pub struct Response {
+pub(crate) struct Response {
     pub status: u16,
     pub body: String,
 }
 
 /// Sends a token to the agent, from the node's own network.
-pub fn request(node: &Node, token: &str) -> Response {
+pub(crate) fn request(node: &Node, token: &str) -> Response {
     let mut bash = node.network_command(OsStr::new("bash"));
     let script = "exec 3<>/dev/tcp/169.254.170.23/80 && printf 'GET /v1/credentials HTTP/1.0\\r\\nHost: 169.254.170.23\\r\\nAuthorization: %s\\r\\n\\r\\n' \"$TOKEN\" >&3 && cat <&3";
     let output = bash.args(["-c", script]).env("TOKEN", token.trim()).output().unwrap();
@@ -22,13 +20,13 @@ pub fn request(node: &Node, token: &str) -> Response {
 }
 
 /// Returns a shell script that sends the token of the file `$1` to the agent in a pod, and prints the response.
-pub fn script(file: &str) -> String {
+pub(crate) fn script(file: &str) -> String {
     format!(
         "exec bash -c 'exec 3<>/dev/tcp/169.254.170.23/80 && printf \"GET /v1/credentials HTTP/1.0\\r\\nHost: 169.254.170.23\\r\\nAuthorization: %s\\r\\n\\r\\n\" \"$(cat {file})\" >&3 && cat <&3'"
     )
 }
 
-pub fn parse(text: &str) -> Response {
+pub(crate) fn parse(text: &str) -> Response {
     let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
     Response { status, body: text.to_owned() }
 }

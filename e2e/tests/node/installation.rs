@@ -12,12 +12,12 @@ use testing::node::{ADDRESS, ISSUER, Node};
 use testing::program::Program;
 
 /// Keys of the auth service's IAM user.
-pub const AUTH_KEYS: [&str; 2] = ["AKIAE2EAUTHSERVICE00", "secret-of-the-auth-service"];
-pub const NAMESPACE: &str = "pod-identity";
+pub(crate) const AUTH_KEYS: [&str; 2] = ["AKIAE2EAUTHSERVICE00", "secret-of-the-auth-service"];
+pub(crate) const NAMESPACE: &str = "pod-identity";
 const STS_PORT: u16 = 4566;
 
 /// A node with the installation.
-pub struct Installation {
+pub(crate) struct Installation {
     pub node: &'static Node,
     /// The directory of images and edited manifests.
     pub directory: TempDir,
@@ -25,24 +25,24 @@ pub struct Installation {
 }
 
 /// Returns the shared installation, or `None` if a node is unavailable.
-pub fn installation() -> Option<&'static Installation> {
+pub(crate) fn installation() -> Option<&'static Installation> {
     static SHARED: OnceLock<Option<Installation>> = OnceLock::new();
     SHARED.get_or_init(|| Node::shared().map(Installation::new)).as_ref()
 }
 
 /// Returns the URL of the stand-in for STS.
-pub fn sts() -> String {
+pub(crate) fn sts() -> String {
     format!("http://{ADDRESS}:{STS_PORT}")
 }
 
 /// Returns the root of the workspace.
-pub fn workspace() -> &'static Path {
+pub(crate) fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
 /// Returns the directory with the programs of the workspace, after building them. The environment variable
 /// `PROGRAMS_DIRECTORY` names a directory with other builds.
-pub fn programs() -> &'static Path {
+pub(crate) fn programs() -> &'static Path {
     static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
         if let Some(directory) = std::env::var_os("PROGRAMS_DIRECTORY") {
@@ -79,10 +79,14 @@ impl Installation {
         let settings = deploy.join("self-managed/settings.env");
         let text = fs::read_to_string(&settings).unwrap();
         assert!(text.contains(&format!("ISSUER={ISSUER}")), "{text}");
-        fs::copy(workspace().join("e2e/tests/node/associations.yaml"), deploy.join("self-managed/associations.yaml"))
-            .unwrap();
+        fs::copy(
+            workspace().join("e2e/tests/node/associations.yaml"),
+            deploy.join("self-managed/associations.yaml"),
+        )
+        .unwrap();
         let node = self.node;
-        let apply = |directory: &str| node.kubectl(&["apply", "-k", deploy.join(directory).to_str().unwrap()]);
+        let apply =
+            |directory: &str| node.kubectl(&["apply", "-k", deploy.join(directory).to_str().unwrap()]);
         apply("namespace");
         let [key, secret] = AUTH_KEYS;
         node.kubectl(&[
@@ -97,7 +101,11 @@ impl Installation {
             &format!("--from-literal=AWS_ENDPOINT_URL_STS={}", sts()),
         ]);
         apply("self-managed");
-        for object in ["deployment/pod-identity-auth", "deployment/pod-identity-webhook", "daemonset/pod-identity-agent"] {
+        for object in [
+            "deployment/pod-identity-auth",
+            "deployment/pod-identity-webhook",
+            "daemonset/pod-identity-agent",
+        ] {
             self.wait_for_rollout(object);
         }
     }
@@ -128,7 +136,11 @@ fn image_of(program: &str, image: &str, directory: &Path) -> PathBuf {
 fn stand_in_for_aws(node: &Node, directory: &Path) -> Program {
     let file = workspace().join("e2e/tests/node/aws.yaml");
     let token = directory.join("jwks-token");
-    fs::write(&token, node.kubectl(&["-n", "default", "create", "token", "default", "--duration=24h"]).trim()).unwrap();
+    fs::write(
+        &token,
+        node.kubectl(&["-n", "default", "create", "token", "default", "--duration=24h"]).trim(),
+    )
+    .unwrap();
     let mut aws = node.network_command(programs().join("pod-identity-local").as_os_str());
     aws.arg("aws").arg(format!("--listen={ADDRESS}:{STS_PORT}")).arg("--file").arg(file);
     aws.arg(format!("--issuer={ISSUER}")).arg("--jwks-url=https://10.96.0.1/openid/v1/jwks");
@@ -149,7 +161,7 @@ fn copy(from: &Path, to: &Path) {
 
 /// Waits until `condition` holds. Returns how long that took.
 #[allow(clippy::disallowed_methods)]
-pub fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) -> Duration {
+pub(crate) fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < limit, "{what}: not after {limit:?}");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::agent::{request, script, parse};
+use crate::agent::{parse, request, script};
 use crate::installation::{NAMESPACE, eventually, installation};
 use crate::pods::{namespace, shell};
 
@@ -29,7 +29,16 @@ fn pods_are_served_through_outages() {
 
     // The agent starts before the auth service.
     node.kubectl(&["-n", NAMESPACE, "scale", "deployment/pod-identity-auth", "--replicas=0"]);
-    node.kubectl(&["-n", NAMESPACE, "wait", "--for=delete", "pod", "-l", "app.kubernetes.io/name=pod-identity-auth", "--timeout=60s"]);
+    node.kubectl(&[
+        "-n",
+        NAMESPACE,
+        "wait",
+        "--for=delete",
+        "pod",
+        "-l",
+        "app.kubernetes.io/name=pod-identity-auth",
+        "--timeout=60s",
+    ]);
     node.kubectl(&["-n", NAMESPACE, "delete", "pod", "-l", "app.kubernetes.io/name=pod-identity-agent"]);
     let refused = parse(&node.run_pod(&shell(installation, "outages", "early", "cart", &script(TOKEN))));
     assert!(refused.status >= 500, "{refused:?}");

@@ -9,34 +9,40 @@ use testing::node::mount;
 use crate::installation::{Installation, programs, sts};
 
 /// An SDK, and how to use it in a pod.
-pub struct Client {
+pub(crate) struct Client {
     pub name: &'static str,
-    /// A shell command that prints credentials as JSON.
+    /// A shell command that prints credentials, or the response of GetCallerIdentity, as JSON.
     pub command: String,
     /// Directories of the machine that the command needs, beyond those of every host pod.
     pub directories: Vec<PathBuf>,
 }
 
 /// Creates a namespace with a service account.
-pub fn namespace(installation: &Installation, name: &str, service_account: &str) {
+pub(crate) fn namespace(installation: &Installation, name: &str, service_account: &str) {
     let node = installation.node;
     node.kubectl(&["create", "namespace", name]);
     node.kubectl(&["-n", name, "create", "serviceaccount", service_account]);
 }
 
 /// Returns a pod that runs a shell command of the machine.
-pub fn shell(installation: &Installation, namespace: &str, name: &str, service_account: &str, script: &str) -> Value {
+pub(crate) fn shell(
+    installation: &Installation,
+    namespace: &str,
+    name: &str,
+    service_account: &str,
+    script: &str,
+) -> Value {
     installation.node.host_pod(namespace, name, service_account, &["/bin/sh", "-c", script])
 }
 
 /// Adds environment variables to a pod.
-pub fn set(pod: &mut Value, variables: &[(&str, &str)]) {
+pub(crate) fn set(pod: &mut Value, variables: &[(&str, &str)]) {
     let env = pod["spec"]["containers"][0]["env"].as_array_mut().unwrap();
     env.extend(variables.iter().map(|(name, value)| json!({"name": name, "value": value})));
 }
 
 /// Runs a client in a pod, and returns the ARN of the role session.
-pub fn session_of(
+pub(crate) fn session_of(
     installation: &Installation,
     client: &Client,
     namespace: &str,
@@ -53,21 +59,24 @@ pub fn session_of(
     let json = output.find('{').unwrap_or_else(|| panic!("{}: no credentials: {output}", client.name));
     let credentials: Value = serde_json::from_str(output[json..].trim())
         .unwrap_or_else(|error| panic!("{}: {error}: {output}", client.name));
-    identity(installation, &credentials)
+    match credentials["Arn"].as_str() {
+        Some(arn) => arn.to_owned(),
+        None => identity(installation, &credentials),
+    }
 }
 
 /// Asks STS for the ARN of credentials.
 fn identity(installation: &Installation, credentials: &Value) -> String {
-    // The AWS CLI writes the first letter in upper case.
-    let member = |small: &str, large: &str| {
-        let value = credentials.get(small).or_else(|| credentials.get(large));
-        value.and_then(Value::as_str).unwrap_or_else(|| panic!("no {small} in the credentials")).to_owned()
+    let member = |name: &str| {
+        let value = credentials.get(name).and_then(Value::as_str);
+        value.unwrap_or_else(|| panic!("no {name} in the credentials")).to_owned()
     };
-    let mut whoami: Command = installation.node.network_command(programs().join("aws-credentials").as_os_str());
+    let mut whoami: Command =
+        installation.node.network_command(programs().join("aws-credentials").as_os_str());
     whoami.arg("identity").env("AWS_REGION", "eu-west-1").env("AWS_ENDPOINT_URL_STS", sts());
-    whoami.env("AWS_ACCESS_KEY_ID", member("accessKeyId", "AccessKeyId"));
-    whoami.env("AWS_SECRET_ACCESS_KEY", member("secretAccessKey", "SecretAccessKey"));
-    whoami.env("AWS_SESSION_TOKEN", member("sessionToken", "SessionToken"));
+    whoami.env("AWS_ACCESS_KEY_ID", member("accessKeyId"));
+    whoami.env("AWS_SECRET_ACCESS_KEY", member("secretAccessKey"));
+    whoami.env("AWS_SESSION_TOKEN", member("sessionToken"));
     let output = whoami.output().unwrap();
     assert!(output.status.success(), "GetCallerIdentity: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()

@@ -46,7 +46,10 @@ fn a_token_of_a_deleted_pod_is_refused_from_another_pod() {
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "stolen", "namespace": "replay"},
         "stringData": {"token": token.trim()}});
     node.apply(&secret.to_string());
-    thief["spec"]["volumes"].as_array_mut().unwrap().push(json!({"name": "stolen", "secret": {"secretName": "stolen"}}));
+    thief["spec"]["volumes"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "stolen", "secret": {"secretName": "stolen"}}));
     thief["spec"]["containers"][0]["volumeMounts"]
         .as_array_mut()
         .unwrap()
