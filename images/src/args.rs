@@ -23,7 +23,7 @@ pub struct Args {
     pub output: PathBuf,
 
     /// The image's name and tag. Default: PROGRAM:VERSION.
-    #[arg(long, value_name = "NAME:TAG")]
+    #[arg(long, value_name = "NAME:TAG", value_parser = tagged)]
     pub name: Option<String>,
 
     /// The CA certificates of the image, in PEM.
@@ -41,4 +41,28 @@ pub struct Args {
     /// Also write the list of packages (CycloneDX) to this file.
     #[arg(long, value_name = "FILE")]
     pub sbom: Option<PathBuf>,
+}
+
+/// Refuses a name without a tag, because index.json needs the tag alone. The colon of a registry's port begins no tag.
+fn tagged(name: &str) -> Result<String, String> {
+    let last = name.rsplit('/').next().unwrap_or_default();
+    match last.split_once(':') {
+        Some((image, tag)) if !image.is_empty() && !tag.is_empty() => Ok(name.to_owned()),
+        _ => Err(format!("{name:?} has no tag, want NAME:TAG, for example pod-identity-agent:0.1.0")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_needs_a_tag() {
+        for name in ["agent:1", "host:5000/team/agent:1"] {
+            assert_eq!(tagged(name).as_deref(), Ok(name));
+        }
+        for name in ["", "agent", "agent:", ":1", "host:5000/agent", "host/:1"] {
+            assert!(tagged(name).unwrap_err().contains("want NAME:TAG"), "{name:?}");
+        }
+    }
 }
