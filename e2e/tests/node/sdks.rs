@@ -16,7 +16,11 @@ fn clients() -> Vec<Client> {
         let directories = vec![python.base_directory()];
         clients.push(Client {
             name: "cli",
-            command: format!("AWS_ENDPOINT_URL_STS={} {}", sts(), python.aws_cli_in_pod()),
+            command: format!(
+                "AWS_DEFAULT_REGION=eu-west-1 AWS_ENDPOINT_URL_STS={} {}",
+                sts(),
+                python.aws_cli_in_pod()
+            ),
             directories: directories.clone(),
         });
         clients.push(Client { name: "boto3", command: python.credentials_in_pod(), directories });
