@@ -85,9 +85,7 @@ impl Installation {
         )
         .unwrap();
         let node = self.node;
-        let apply =
-            |directory: &str| node.kubectl(&["apply", "-k", deploy.join(directory).to_str().unwrap()]);
-        apply("namespace");
+        self.apply("namespace");
         let [key, secret] = AUTH_KEYS;
         node.kubectl(&[
             "-n",
@@ -100,7 +98,7 @@ impl Installation {
             &format!("--from-literal=AWS_SECRET_ACCESS_KEY={secret}"),
             &format!("--from-literal=AWS_ENDPOINT_URL_STS={}", sts()),
         ]);
-        apply("self-managed");
+        self.apply("self-managed");
         for object in [
             "deployment/pod-identity-auth",
             "deployment/pod-identity-webhook",
@@ -108,6 +106,12 @@ impl Installation {
         ] {
             self.wait_for_rollout(object);
         }
+    }
+
+    /// Applies a kustomization of `deploy`.
+    pub(crate) fn apply(&self, kustomization: &str) {
+        let directory = self.directory.path().join("deploy").join(kustomization);
+        self.node.kubectl(&["apply", "-k", directory.to_str().unwrap()]);
     }
 
     /// Waits until all pods of an object are ready.
