@@ -7,8 +7,8 @@ use testing::node::Node;
 /// A response of the agent: the status and the body.
 #[derive(Debug)]
 pub(crate) struct Response {
-    pub status: u16,
-    pub body: String,
+    pub(crate) status: u16,
+    pub(crate) body: String,
 }
 
 /// Sends a token to the agent, from the node's own network.

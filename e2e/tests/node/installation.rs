@@ -18,9 +18,9 @@ const STS_PORT: u16 = 4566;
 
 /// A node with the installation.
 pub(crate) struct Installation {
-    pub node: &'static Node,
+    pub(crate) node: &'static Node,
     /// The directory of images and edited manifests.
-    pub directory: TempDir,
+    pub(crate) directory: TempDir,
     _aws: Program,
 }
 
@@ -115,7 +115,7 @@ impl Installation {
     }
 
     /// Waits until all pods of an object are ready.
-    pub fn wait_for_rollout(&self, object: &str) {
+    pub(crate) fn wait_for_rollout(&self, object: &str) {
         let arguments = ["-n", NAMESPACE, "rollout", "status", object, "--timeout=180s"];
         if let Err(error) = self.node.try_kubectl(&arguments, "") {
             panic!("{object}: {error}\n{}", self.node.diagnosis(NAMESPACE));

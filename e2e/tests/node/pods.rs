@@ -10,11 +10,11 @@ use crate::installation::{Installation, programs, sts};
 
 /// An SDK, and how to use it in a pod.
 pub(crate) struct Client {
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// A shell command that prints credentials, or the response of GetCallerIdentity, as JSON.
-    pub command: String,
+    pub(crate) command: String,
     /// Directories of the machine that the command needs, beyond those of every host pod.
-    pub directories: Vec<PathBuf>,
+    pub(crate) directories: Vec<PathBuf>,
 }
 
 /// Creates a namespace with a service account.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use pod_identity_agent::config::PodsConfig;
 use pod_identity_agent::network::{OffNode, OffNodeAction, Routes};
 use pod_identity_agent::peer::LocalAddresses;
+use pod_identity_agent::pods::Pods;
 use pod_identity_agent::server::Server;
 use pod_identity_core::cluster::Cluster;
 use pod_identity_core::service::{Clock, CredentialService, TokenVerification};
@@ -57,6 +59,7 @@ impl Agent {
         Self {
             runtime,
             server: Arc::new(Server {
+                pods: Pods::new(&PodsConfig::default(), None),
                 service,
                 local,
                 off_node,
