@@ -15,7 +15,8 @@ use crate::skip::or_skip;
 /// If the kustomization is invalid, or under `CI=true` if kubectl is missing.
 pub fn build(directory: &Path) -> Option<Vec<Value>> {
     let path = or_skip("kubectl", programs::path(programs::NODE))?;
-    let found = std::env::split_paths(&path).map(|directory| directory.join("kubectl")).find(|file| file.is_file());
+    let found =
+        std::env::split_paths(&path).map(|directory| directory.join("kubectl")).find(|file| file.is_file());
     let kubectl = found.expect("kubectl is one of the node's programs");
     let output = Command::new(kubectl).arg("kustomize").arg(directory).output().expect("kubectl starts");
     assert!(output.status.success(), "{}: {}", directory.display(), String::from_utf8_lossy(&output.stderr));

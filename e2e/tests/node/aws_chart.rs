@@ -21,7 +21,7 @@ fn eks_auth(installation: &Installation) -> Program {
     let (keys, token) = (directory.join("agent-keys.json"), directory.join("jwks-token"));
     let [id, secret] = AGENT_KEYS;
     fs::write(&keys, json!([{"accessKeyId": id, "secretAccessKey": secret}]).to_string()).unwrap();
-    let mut auth = node.network_command(programs().join("pod-identity-auth").as_os_str());
+    let mut auth = node.command(programs().join("pod-identity-auth").to_str().unwrap());
     auth.args([
         "--listen=127.0.0.1:8450",
         "--admin=127.0.0.1:8451",

@@ -145,7 +145,7 @@ fn stand_in_for_aws(node: &Node, directory: &Path) -> Program {
         node.kubectl(&["-n", "default", "create", "token", "default", "--duration=24h"]).trim(),
     )
     .unwrap();
-    let mut aws = node.network_command(programs().join("pod-identity-local").as_os_str());
+    let mut aws = node.command(programs().join("pod-identity-local").to_str().unwrap());
     aws.arg("aws").arg(format!("--listen={ADDRESS}:{STS_PORT}")).arg("--file").arg(file);
     aws.arg(format!("--issuer={ISSUER}")).arg("--jwks-url=https://10.96.0.1/openid/v1/jwks");
     aws.arg("--jwks-ca-file").arg(node.ca_file()).arg("--jwks-token-file").arg(token);

@@ -8,7 +8,7 @@ fn refuses_to_start_with_an_unsafe_configuration() {
     let file = directory.path().join("associations.yaml");
     std::fs::write(&file, "associations: []").unwrap();
     for (flags, expected) in [
-        (&["--listen", "0.0.0.0:0"][..], "give --tls-cert and --tls-key"),
+        (&["--listen", "0.0.0.0:0"][..], "give --tls-secret, or --tls-cert and --tls-key"),
         (&["--listen", "[::]:0", "--tls-cert", "c", "--tls-key", "k"], "give --agent-auth"),
         (&["--listen", "127.0.0.1:0", "--agent-auth", "sigv4"], "needs --agent-keys-file"),
     ] {

@@ -298,7 +298,10 @@ impl<V: Expires, E: UpstreamError> Slot<V, E> {
         if effect != CacheEffect::RefusesToken && self.read(now, margin).is_none() {
             let until = match error.effect() {
                 CacheEffect::CallFailed => state.pause.min(now.monotonic + FAILURE_PAUSE),
-                _ => now.monotonic + REFUSALS.around(state.failures, random_fraction()),
+                CacheEffect::RefusesIdentity | CacheEffect::UnconfirmedRefusal => {
+                    now.monotonic + REFUSALS.around(state.failures, random_fraction())
+                }
+                _ => state.pause,
             };
             state.refusal = Some((error.clone(), until));
         }

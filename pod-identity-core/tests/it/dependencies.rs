@@ -6,14 +6,14 @@ use std::process::Command;
 
 /// Returns every package that a member is built from, on any platform and with all features, without its tests.
 fn built_from(member: &str) -> BTreeSet<String> {
-    tree(member, &["--all-features", "--edges", "normal"])
+    tree(member, "all", &["--all-features", "--edges", "normal"])
 }
 
 /// Runs `cargo tree`, because `cargo metadata` also lists dependencies of disabled features.
-fn tree(member: &str, options: &[&str]) -> BTreeSet<String> {
+fn tree(member: &str, platform: &str, options: &[&str]) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--locked", "--target", "all", "--prefix", "none", "--format", "{p}"])
-        .args(["--package", member])
+        .args(["tree", "--locked", "--prefix", "none", "--format", "{p}"])
+        .args(["--package", member, "--target", platform])
         .args(options)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
@@ -65,15 +65,18 @@ fn dependencies_match_the_architecture() {
         &["pod-identity-runtime", "pod-identity-agent", "pod-identity-auth", "pod-identity-webhook"],
     );
     forbid("pod-identity-provider", &["pod-identity-local", "testing", "kube", "jsonwebtoken", "aws-config"]);
+    forbid("pod-identity-local", &["testing"]);
     // The program for laptops also builds on macOS.
-    forbid("pod-identity-local", &["rtnetlink", "testing"]);
+    let on_macos = tree("pod-identity-local", "x86_64-apple-darwin", &["--edges", "normal"]);
+    forbid_in(&on_macos, "pod-identity-local", &["rtnetlink"]);
 }
 
 #[test]
 fn provider_has_no_own_http_and_only_optional_tls() {
-    let without = tree("pod-identity-provider", &["--edges", "normal"]);
+    let without = tree("pod-identity-provider", "all", &["--edges", "normal"]);
     forbid_in(&without, "pod-identity-provider", &["rustls", "aws-lc-rs", "aws-sdk-sts"]);
-    let direct = tree("pod-identity-provider", &["--all-features", "--edges", "normal", "--depth", "1"]);
+    let direct =
+        tree("pod-identity-provider", "all", &["--all-features", "--edges", "normal", "--depth", "1"]);
     let http = ["hyper", "hyper-util", "rustls", "tokio-rustls", "reqwest"];
     forbid_in(&direct, "pod-identity-provider", &http);
 }

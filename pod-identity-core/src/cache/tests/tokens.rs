@@ -75,7 +75,7 @@ fn known_token_without_credentials_is_not_a_call_for_each_request() {
     let away = calls(&cache(10), CacheEffect::CallFailed, every_second());
     assert!((14..=29).contains(&away), "{away} calls");
     let unconfirmed = calls(&cache(10), CacheEffect::UnconfirmedRefusal, every_second());
-    assert!((3..=7).contains(&unconfirmed), "{unconfirmed} calls");
+    assert!((8..=15).contains(&unconfirmed), "{unconfirmed} calls");
     assert_eq!(
         calls(&cache(10), CacheEffect::CallFailed, [1000, 1002].into_iter()),
         2,
