@@ -162,5 +162,5 @@ fn there_is_one_cryptography_library_and_one_tls_stack() {
     }
     forbid("pod-identity-provider", &OTHERS);
     // cargo lists dependencies of examples as dependencies of tests.
-    forbid_in(&tree("examples", &["--edges", "normal,dev"]), "examples", &OTHERS);
+    forbid_in(&tree("examples", "all", &["--edges", "normal,dev"]), "examples", &OTHERS);
 }
