@@ -1,4 +1,5 @@
 //! The archive of an image, made from this test's own program.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::io::Read;

@@ -28,7 +28,7 @@ use crate::network::{
     AddressListeners, Addresses, BindError, FollowError, Follower, OffNode, OffNodeAction, Routes,
 };
 use crate::peer::LocalAddresses;
-use crate::pods::{PAGE_PATH, Pods, Watch};
+use crate::pods::{self, PAGE_PATH, Pods, Watch};
 use crate::server::Server;
 use crate::startup_taint::TaintRemoval;
 
@@ -124,7 +124,7 @@ impl App {
             .clock(config.clock)
             .build()?;
         metrics::register(&service, keys.clone(), &mut registry);
-        pods.register(&mut registry);
+        pods::register(&pods, &mut registry);
         let watch = match (watched, config.pods.node) {
             (Some(client), Some(node)) => Some(Watch::new(pods.clone(), client, node, &mut registry)),
             _ => None,

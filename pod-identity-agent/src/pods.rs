@@ -1,151 +1,19 @@
 //! The pods of this node: refuses the tokens of deleted pods, of other nodes and of other addresses.
 //!
-//! [`Pods`] is the [`PodCheck`] of the credential service. A watch keeps its [`table`]. A pod that the table does not
-//! have is read from the API server. While the API server is away, such a pod is served and counted.
+//! [`Pods`] is the [`PodCheck`](pod_identity_core::service::PodCheck) of the credential service. A watch keeps its table. A
+//! pod that the table does not have is read from the API server. While the API server is away, such a pod is served and
+//! counted.
 
-mod lookup; // the read of one pod
-mod metrics; // gauges and counters
-mod page; // /debug/pods
 mod table; // known pods
+mod lookup; // the read of one pod
+mod page; // /debug/pods
+mod check; // the check of a pod
+mod metrics; // gauges and counters
 mod watch; // the watch of the node's pods
 
-use std::net::IpAddr;
-use std::sync::{Arc, PoisonError, RwLock};
-
-use kube::Client;
-use pod_identity_core::error::ErrorCode;
-use pod_identity_core::identity::{Node, NodeName, WorkloadIdentity};
-use pod_identity_core::service::{BoxFuture, CredentialError, Peer, PodCheck};
-use pod_identity_runtime::clock;
-use prometheus_client::registry::Registry;
-
-use self::lookup::{Found, Lookup};
-use self::table::{Known, Table};
-pub use self::watch::Watch;
-use crate::config::PodsConfig;
+pub use check::Pods;
+pub use metrics::register;
+pub use watch::Watch;
 
 /// Path of the list of pods on the admin addresses.
 pub const PAGE_PATH: &str = "/debug/pods";
-
-/// The check of pods. Clones share the table.
-#[derive(Debug, Clone)]
-pub struct Pods(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    node: Option<NodeName>,
-    bind_address: bool,
-    table: RwLock<Table>,
-    /// `None` without a watch.
-    lookup: Option<Lookup>,
-}
-
-impl Pods {
-    /// Makes the check. `client` is the client of the API server if pods are watched.
-    pub fn new(config: &PodsConfig, client: Option<Client>) -> Self {
-        let table = RwLock::new(Table::new(clock::now()));
-        let lookup = client.map(Lookup::new);
-        Self(Arc::new(Inner { node: config.node.clone(), bind_address: config.bind_address, table, lookup }))
-    }
-
-    /// Registers the metrics of the pods if they are watched.
-    pub fn register(&self, registry: &mut Registry) {
-        if let Some(lookup) = &self.0.lookup {
-            metrics::register(self, lookup, registry);
-        }
-    }
-
-    /// Returns the JSON of `/debug/pods`.
-    pub fn page(&self) -> Vec<u8> {
-        self.read(page::json)
-    }
-
-    /// Checks the address of a request, and remembers the request. `peer` is the peer of `address`.
-    ///
-    /// # Errors
-    /// [`CredentialError`] if the pod is known to have other addresses.
-    pub fn served(
-        &self,
-        pod: &WorkloadIdentity,
-        address: IpAddr,
-        peer: impl FnOnce() -> Peer,
-    ) -> Result<(), CredentialError> {
-        if self.0.lookup.is_none() {
-            return Ok(());
-        }
-        self.read(|table| {
-            let Some(known) = table.get(&pod.pod.uid) else { return Ok(()) };
-            if self.0.bind_address && !known.has_address(address.to_canonical(), peer) {
-                let message = format!(
-                    "the request comes from {address}, and pod {}/{} has {}",
-                    pod.namespace,
-                    pod.pod.name,
-                    known.addresses_text()
-                );
-                return Err(CredentialError::new(ErrorCode::PodAddressMismatch, message));
-            }
-            known.requested(clock::now());
-            Ok(())
-        })
-    }
-
-    /// Remembers the error of a request from an address, for `/debug/pods`.
-    pub fn refused(&self, address: IpAddr, code: ErrorCode) {
-        if self.0.lookup.is_some() {
-            self.read(|table| table.refused(address.to_canonical(), code, clock::now()));
-        }
-    }
-
-    fn read<T>(&self, read: impl FnOnce(&Table) -> T) -> T {
-        read(&self.0.table.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn write<T>(&self, write: impl FnOnce(&mut Table) -> T) -> T {
-        write(&mut self.0.table.write().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    async fn check_pod(&self, pod: &WorkloadIdentity, node: Option<&Node>) -> Result<(), CredentialError> {
-        if let (Some(own), Some(claimed)) = (&self.0.node, node)
-            && *own != claimed.name
-        {
-            let message = format!("the token's node is {}, and this node is {own}", claimed.name);
-            return Err(CredentialError::new(ErrorCode::NodeMismatch, message));
-        }
-        let Some(lookup) = &self.0.lookup else { return Ok(()) };
-        match self.read(|table| table.find(&pod.pod.uid)) {
-            Known::Running => return Ok(()),
-            Known::Deleted => return Err(deleted(pod)),
-            Known::Not => {}
-        }
-        let found = lookup.find(pod, || self.read(|table| table.find(&pod.pod.uid))).await;
-        match found {
-            Found::Running(known) => {
-                if let Some(known) = known {
-                    self.write(|table| table.add(pod.pod.uid.clone(), *known));
-                }
-                Ok(())
-            }
-            Found::Deleted => {
-                self.write(|table| table.deleted(&pod.pod.uid));
-                Err(deleted(pod))
-            }
-            Found::Unknown => Ok(()),
-        }
-    }
-}
-
-impl PodCheck for Pods {
-    fn check<'a>(
-        &'a self,
-        pod: &'a WorkloadIdentity,
-        node: Option<&'a Node>,
-    ) -> BoxFuture<'a, Result<(), CredentialError>> {
-        Box::pin(self.check_pod(pod, node))
-    }
-}
-
-fn deleted(pod: &WorkloadIdentity) -> CredentialError {
-    let (namespace, name, uid) = (&pod.namespace, &pod.pod.name, &pod.pod.uid);
-    let message = format!("pod {namespace}/{name} with UID {uid} no longer exists");
-    CredentialError::new(ErrorCode::PodDeleted, message)
-}

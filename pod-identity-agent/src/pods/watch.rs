@@ -18,7 +18,7 @@ use pod_identity_runtime::metrics::{ByLabel, register_gauge};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
-use super::Pods;
+use super::check::Pods;
 use super::lookup::RULE;
 use super::table::KnownPod;
 
