@@ -54,7 +54,7 @@ fn entries(tar: &[u8]) -> BTreeMap<String, Found> {
         let header = entry.header();
         assert_eq!((header.mtime().unwrap(), header.uid().unwrap(), header.gid().unwrap()), (0, 0, 0));
         let (kind, mode) = (header.entry_type(), header.mode().unwrap());
-        let link = entry.link_name().unwrap().map(|link| link.into_owned());
+        let link = entry.link_name().unwrap().map(std::borrow::Cow::into_owned);
         let path = entry.path().unwrap().display().to_string();
         let mut content = Vec::new();
         entry.read_to_end(&mut content).unwrap();

@@ -270,18 +270,23 @@ impl Java {
         format!("java -cp '{root}:{root}/libraries/*' Credentials")
     }
 
-    /// Returns the directory of the JDK. A pod needs it.
+    /// Returns the directories of the JDK and of its configuration. A pod needs them.
     ///
     /// # Panics
     ///
     /// If Java cannot be started.
-    pub fn base_directory(&self) -> PathBuf {
+    pub fn base_directories(&self) -> Vec<PathBuf> {
         let mut java = Command::new("java");
         java.args(["-XshowSettings:properties", "-version"]);
         let output = java.output().unwrap_or_else(|error| panic!("java: {error}"));
         let text = String::from_utf8_lossy(&output.stderr);
         let home = text.lines().find_map(|line| line.trim().strip_prefix("java.home = "));
-        home.unwrap_or_else(|| panic!("java prints no java.home: {text}")).into()
+        let home = PathBuf::from(home.unwrap_or_else(|| panic!("java prints no java.home: {text}")));
+        // Debian's JDK has links to files below /etc.
+        let security = std::fs::canonicalize(home.join("conf/security/java.security"));
+        let configuration = security.ok().and_then(|file| Some(file.parent()?.parent()?.to_owned()));
+        let outside = configuration.filter(|directory| !directory.starts_with(&home));
+        std::iter::once(home).chain(outside).collect()
     }
 }
 

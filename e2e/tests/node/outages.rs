@@ -40,6 +40,7 @@ fn pods_are_served_through_outages() {
         "--timeout=60s",
     ]);
     node.kubectl(&["-n", NAMESPACE, "delete", "pod", "-l", "app.kubernetes.io/name=pod-identity-agent"]);
+    eventually("the new agent listens", Duration::from_secs(60), || request(node, &token).status != 0);
     let refused = parse(&node.run_pod(&shell(installation, "outages", "early", "cart", &script(TOKEN))));
     assert!(refused.status >= 500, "{refused:?}");
     node.kubectl(&["-n", NAMESPACE, "scale", "deployment/pod-identity-auth", "--replicas=2"]);

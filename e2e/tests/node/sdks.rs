@@ -36,8 +36,7 @@ fn clients() -> Vec<Client> {
 
 fn java() -> Option<Client> {
     let java = Java::ready()?;
-    let directories = vec![java.base_directory()];
-    Some(Client { name: "java", command: java.credentials_in_pod(), directories })
+    Some(Client { name: "java", command: java.credentials_in_pod(), directories: java.base_directories() })
 }
 
 fn resolve(installation: &Installation, clients: &[Client], prefix: &str, variables: &[(&str, &str)]) {
