@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use crate::agent::{parse, request, script};
 use crate::installation::{NAMESPACE, eventually, installation};
-use crate::pods::{namespace, shell};
-
-const TOKEN: &str = "/var/run/secrets/pods.eks.amazonaws.com/serviceaccount/eks-pod-identity-token";
+use crate::pods::{TOKEN, namespace, shell};
 
 #[test]
 #[ignore = "takes several minutes, and takes the auth service and the API server away"]

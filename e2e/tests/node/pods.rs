@@ -8,6 +8,10 @@ use testing::node::mount;
 
 use crate::installation::{Installation, programs, sts};
 
+/// The token that the webhook mounts for Pod Identity.
+pub(crate) const TOKEN: &str =
+    "/var/run/secrets/pods.eks.amazonaws.com/serviceaccount/eks-pod-identity-token";
+
 /// An SDK, and how to use it in a pod.
 pub(crate) struct Client {
     pub(crate) name: &'static str,

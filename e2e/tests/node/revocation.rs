@@ -6,9 +6,7 @@ use serde_json::json;
 
 use crate::agent::{parse, request, script};
 use crate::installation::{eventually, installation};
-use crate::pods::{namespace, shell};
-
-const TOKEN: &str = "/var/run/secrets/pods.eks.amazonaws.com/serviceaccount/eks-pod-identity-token";
+use crate::pods::{TOKEN, namespace, shell};
 
 #[test]
 fn a_deleted_pod_is_refused_within_five_seconds() {

@@ -1,9 +1,10 @@
 //! AWS's SDKs resolve credentials with Pod Identity, over IPv4 and IPv6, and with IRSA.
 
+use testing::node::mount;
 use testing::sdk::{Go, Java, Node as JavaScript, Python};
 
 use crate::installation::{Installation, installation, programs, sts};
-use crate::pods::{Client, namespace, session_of};
+use crate::pods::{Client, namespace, session_of, set, shell};
 
 const SESSION: &str = "arn:aws:sts::111122223333:assumed-role/cart/";
 const IPV6_URI: &str = "http://[fd00:ec2::23]/v1/credentials";
@@ -95,4 +96,33 @@ fn the_sdk_for_java_resolves_pod_identity_and_irsa() {
     let role = "eks.amazonaws.com/role-arn=arn:aws:iam::111122223333:role/cart";
     installation.node.kubectl(&["-n", "java-irsa", "annotate", "serviceaccount", "cart", role]);
     resolve(installation, &java, "java-irsa", &[REGION, ("AWS_ENDPOINT_URL_STS", &sts())]);
+}
+
+/// docs/reference/agent.md shows the text of each SDK.
+#[test]
+fn sdks_get_no_credentials_without_an_association() {
+    let Some(installation) = installation() else { return };
+    namespace(installation, "strangers", "stranger");
+    // The webhook injects although there is no association.
+    let inject = "podidentity.dev/inject=enabled";
+    installation.node.kubectl(&["label", "namespace", "strangers", inject]);
+    std::thread::scope(|scope| {
+        for client in clients() {
+            scope.spawn(move || {
+                let name = format!("stranger-{}", client.name);
+                let script = format!("({}) 2>&1 && echo RESOLVED || true", client.command);
+                let mut pod = shell(installation, "strangers", &name, "stranger", &script);
+                set(&mut pod, &[REGION]);
+                for directory in &client.directories {
+                    mount(&mut pod, directory);
+                }
+                let output = installation.node.run_pod(&pod);
+                // The SDK for Rust shows only the status, and the one for JavaScript only its first address check.
+                if ["boto3", "cli", "go"].contains(&client.name) {
+                    assert!(output.contains("[association_not_found]"), "{}: {output}", client.name);
+                }
+                assert!(!output.contains("RESOLVED"), "{}: {output}", client.name);
+            });
+        }
+    });
 }
