@@ -2,7 +2,8 @@
 //!
 //! A Secret holds the last generations. A generation is an authority and the only certificate that it has signed.
 //! Clients find the authorities in bundles, whose place is a [`Publication`]: for a webhook, the `caBundle`s of its
-//! [`WebhookConfiguration`]; for a program whose clients are pods, a [`CaConfigMap`] that the pods mount. Every replica runs a [`CertificateController`], which serves the newest settled
+//! [`WebhookConfiguration`]; for a program whose clients are pods, a [`CaConfigMap`] that the pods
+//! mount. Every replica runs a [`CertificateController`], which serves the newest settled
 //! certificate and takes the next step of the rotation. No client ever meets a certificate that it cannot verify: the
 //! rules are in `rotation.rs`, with a simulation of replicas that die, read slowly and write late.
 //!
